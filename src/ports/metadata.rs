@@ -1,0 +1,59 @@
+//! The metadata store: tenants and topology, shared by all coordinators.
+
+use std::future::Future;
+
+use futures::Stream;
+
+use super::{StoreError, Tenant, TenantId};
+use crate::placement::{Epoch, Topology};
+
+/// The outcome of a conditional change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change<T> {
+    /// Made; this is what is stored now.
+    Made(T),
+    /// Not made, because something else is stored: this (`None`: nothing).
+    Conflict(Option<T>),
+}
+
+/// Something changed. A hint to refresh, never the truth itself: events may be lost, repeated or late, so whoever
+/// watches also refreshes now and then.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MetadataEvent {
+    /// The topology has at least this epoch.
+    Topology(Epoch),
+    /// This tenant was created or changed.
+    Tenant(TenantId),
+}
+
+/// Tenants with optimistic locking, and the topology by compare-and-set on its epoch.
+pub trait MetadataStore: Clone + Send + Sync + 'static {
+    /// The tenant, or `None` when there is none of this name.
+    fn tenant(&self, id: &TenantId) -> impl Future<Output = Result<Option<Tenant>, StoreError>> + Send;
+
+    /// Up to `limit` tenants in the order of their names, starting after `after`.
+    fn tenants(
+        &self,
+        after: Option<&TenantId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Tenant>, StoreError>> + Send;
+
+    /// Adds a tenant that must not exist yet. `tenant.version` is stored as 1.
+    fn create_tenant(&self, tenant: Tenant) -> impl Future<Output = Result<Change<Tenant>, StoreError>> + Send;
+
+    /// Replaces a tenant whose stored version is `tenant.version`; the stored version grows by one.
+    fn update_tenant(&self, tenant: Tenant) -> impl Future<Output = Result<Change<Tenant>, StoreError>> + Send;
+
+    /// The current topology. A new store has epoch 0 and no nodes.
+    fn topology(&self) -> impl Future<Output = Result<Topology, StoreError>> + Send;
+
+    /// Stores `next` if the stored epoch is `expected`. `next.epoch` must be greater than `expected`.
+    fn replace_topology(
+        &self,
+        expected: Epoch,
+        next: Topology,
+    ) -> impl Future<Output = Result<Change<Topology>, StoreError>> + Send;
+
+    /// Events from now on. The stream ends only with the store.
+    fn watch(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static;
+}

@@ -1,0 +1,81 @@
+//! Ports: one narrow trait for each thing outside the process.
+//!
+//! The coordinator and the replica are written once against these traits. Production adapters (tokio, gRPC,
+//! SQLite, an embedded engine) and simulated ones plug in at the composition root. Each trait has a conformance
+//! suite in [`conformance`] that every adapter passes.
+//!
+//! What this is not: no trait here leaks an adapter's type; time is our own [`Instant`], never the standard
+//! library's, and no port lets the core reach a runtime, a socket or a database.
+
+mod clock;
+mod error;
+mod idempotency;
+mod metadata;
+mod random;
+mod replica;
+mod spawn;
+mod storage;
+mod tenant;
+
+pub use clock::{Clock, Instant};
+pub use error::StoreError;
+pub use idempotency::{Claim, ClaimOutcome, Completion, Fingerprint, IdempotencyScope, IdempotencyStore};
+pub use metadata::{Change, MetadataEvent, MetadataStore};
+pub use random::Random;
+pub use replica::{
+    CallError, NodeReport, Operation, Overwrites, RecordKey, RecordKeyError, Refusal, ReplicaTransport, Reply,
+    Request, StampRequest,
+};
+pub use spawn::Spawn;
+pub use storage::{Batch, Durability, Put, Space, StorageEngine, StorageError};
+pub use tenant::{Tenant, TenantId, TenantIdError};
+
+/// Everything a coordinator may touch outside itself.
+pub trait CoordinatorWorld: Clone + Send + Sync + 'static {
+    /// Monotonic and wall clock.
+    type Clock: Clock;
+    /// Randomness.
+    type Random: Random;
+    /// Background tasks.
+    type Spawn: Spawn;
+    /// The way to the storage nodes.
+    type Transport: ReplicaTransport;
+    /// Tenants and topology.
+    type Metadata: MetadataStore;
+    /// Claims and answers of requests that carry an idempotency key.
+    type Idempotency: IdempotencyStore;
+
+    /// The clocks.
+    fn clock(&self) -> &Self::Clock;
+    /// The randomness.
+    fn random(&self) -> &Self::Random;
+    /// The spawner.
+    fn spawner(&self) -> &Self::Spawn;
+    /// The transport.
+    fn transport(&self) -> &Self::Transport;
+    /// The metadata store.
+    fn metadata(&self) -> &Self::Metadata;
+    /// The idempotency store.
+    fn idempotency(&self) -> &Self::Idempotency;
+}
+
+/// Everything a storage node may touch outside itself.
+pub trait ReplicaWorld: Clone + Send + Sync + 'static {
+    /// Monotonic and wall clock.
+    type Clock: Clock;
+    /// Randomness.
+    type Random: Random;
+    /// Background tasks.
+    type Spawn: Spawn;
+    /// The embedded engine.
+    type Storage: StorageEngine;
+
+    /// The clocks.
+    fn clock(&self) -> &Self::Clock;
+    /// The randomness.
+    fn random(&self) -> &Self::Random;
+    /// The spawner.
+    fn spawner(&self) -> &Self::Spawn;
+    /// The engine.
+    fn storage(&self) -> &Self::Storage;
+}

@@ -1,0 +1,258 @@
+//! What coordinators and storage nodes say to each other, and the port that carries it.
+//!
+//! A request names the epoch it was routed by; a replica that knows a newer one refuses. Values travel as
+//! reference-counted [`Bytes`] and are never copied on the way.
+
+use std::future::Future;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{Instant, TenantId};
+use crate::placement::{Epoch, Node, NodeId, PartitionId};
+use crate::version::{Actor, Content, Dot, Stamp, VersionVector, WriteId};
+
+/// The name of a record everywhere behind the coordinator's front: partition, tenant and key in one byte string, in
+/// an order that keeps a partition's records together.
+///
+/// Layout: partition (2 bytes, big endian), length of the tenant's name (1 byte), the name, the key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RecordKey(Bytes);
+
+/// Why bytes are not a record's name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0} bytes are not a record key: partition, tenant or key is missing or malformed")]
+pub struct RecordKeyError(usize);
+
+impl RecordKey {
+    /// Encodes the name.
+    #[must_use]
+    pub fn new(partition: PartitionId, tenant: &TenantId, key: &str) -> Self {
+        let tenant = tenant.as_str().as_bytes();
+        let mut bytes = BytesMut::with_capacity(3 + tenant.len() + key.len());
+        bytes.put_u16(partition.0);
+        bytes.put_u8(tenant.len() as u8); // a TenantId has at most 255 bytes
+        bytes.put_slice(tenant);
+        bytes.put_slice(key.as_bytes());
+        Self(bytes.freeze())
+    }
+
+    /// Takes bytes that came from outside.
+    ///
+    /// # Errors
+    /// When they are not what [`RecordKey::new`] makes.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, RecordKeyError> {
+        let malformed = RecordKeyError(bytes.len());
+        let tenant_len = usize::from(*bytes.get(2).ok_or(malformed)?);
+        let tenant = bytes.get(3..3 + tenant_len).ok_or(malformed)?;
+        let key = bytes.get(3 + tenant_len..).ok_or(malformed)?;
+        let well_formed = tenant_len > 0 && !key.is_empty() && str::from_utf8(tenant).is_ok() && str::from_utf8(key).is_ok();
+        if well_formed { Ok(Self(bytes)) } else { Err(malformed) }
+    }
+
+    /// The encoded name.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// The partition.
+    #[must_use]
+    pub fn partition(&self) -> PartitionId {
+        PartitionId(u16::from_be_bytes([self.0[0], self.0[1]]))
+    }
+
+    /// The tenant's name.
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        str::from_utf8(&self.0[3..3 + usize::from(self.0[2])]).unwrap_or_default()
+    }
+
+    /// The client's key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        str::from_utf8(&self.0[3 + usize::from(self.0[2])..]).unwrap_or_default()
+    }
+}
+
+/// What a stamped write replaces at the owner that stamps it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Overwrites {
+    /// Everything held, all of which must have a smaller stamp (last write wins). The context says what else the
+    /// client has seen.
+    All(VersionVector),
+    /// Exactly what the context covers (siblings). The owner raises the stamp above what it overwrites.
+    Covered(VersionVector),
+}
+
+/// A client's write, to be given a dot by one owner.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StampRequest {
+    /// Which record.
+    pub key: RecordKey,
+    /// The write's name. An owner that has applied it already does not apply it again.
+    pub write_id: WriteId,
+    /// The write's stamp, the same at every owner that is asked. Proposed by the coordinator, so that an attempt which
+    /// is delivered late, twice, or at an owner given up on can't win over a write that came after.
+    pub stamp: Stamp,
+    /// What it replaces.
+    pub overwrites: Overwrites,
+    /// The value, or a tombstone.
+    pub content: Content,
+}
+
+/// What a replica is asked to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// Give a write its dot, join it, make it durable. Answer: [`Reply::Stamped`] or [`Reply::Superseded`].
+    Stamp(Box<StampRequest>),
+    /// Join an encoded record, make it durable. Answer: [`Reply::Joined`].
+    Join {
+        /// Which record.
+        key: RecordKey,
+        /// An encoded [`Record`](crate::version::Record).
+        record: Bytes,
+    },
+    /// Return the record. Answer: [`Reply::Found`].
+    Read {
+        /// Which record.
+        key: RecordKey,
+    },
+    /// Tell how you are. Answer: [`Reply::Report`]. Never refused for its epoch.
+    Probe,
+    /// If no record is held, refuse epochs below this one from now on. Answer: [`Reply::Adopted`].
+    AdoptEpochIfEmpty {
+        /// The epoch to adopt, greater than or equal to the replica's own.
+        epoch: Epoch,
+    },
+}
+
+/// A request to one replica.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// Whom it is meant for; anybody else refuses.
+    pub node: NodeId,
+    /// The epoch it was routed by.
+    pub epoch: Epoch,
+    /// What to do.
+    pub operation: Operation,
+}
+
+/// A replica's answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// The write has its dot here, now or since an earlier attempt, and is durable.
+    Stamped {
+        /// The write's dot.
+        dot: Dot,
+        /// The encoded record after the write.
+        record: Bytes,
+    },
+    /// Not applied: the owner holds a stamp that is not smaller. Only for [`Overwrites::All`].
+    Superseded {
+        /// The greatest stamp held.
+        greatest: Stamp,
+        /// The encoded record as it stands.
+        record: Bytes,
+    },
+    /// Joined and durable.
+    Joined {
+        /// The greatest stamp now held for the key.
+        greatest: Stamp,
+    },
+    /// What is held.
+    Found {
+        /// The encoded record; `None` when there is none. "Not there" is an answer.
+        record: Option<Bytes>,
+    },
+    /// How the node is.
+    Report(NodeReport),
+    /// The answer to [`Operation::AdoptEpochIfEmpty`].
+    Adopted {
+        /// False when records are held; nothing was changed then.
+        adopted: bool,
+    },
+}
+
+/// How a storage node is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeReport {
+    /// Its name.
+    pub node: NodeId,
+    /// Every incarnation it had, the current one last.
+    pub incarnations: Vec<Actor>,
+    /// The newest epoch it knows.
+    pub epoch: Epoch,
+    /// Its wall clock, Unix milliseconds.
+    pub wall_ms: u64,
+    /// About how many records it holds; exact when zero.
+    pub keys: u64,
+    /// Whether it takes writes; `Some` says why not.
+    pub refuses_writes: Option<String>,
+}
+
+/// Why a replica did not do it. A refused operation had no effect, [`Refusal::StorageFailed`] excepted.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It knows a newer topology.
+    #[error("routed by an old topology; the node knows epoch {}", current.0)]
+    StaleEpoch {
+        /// The epoch it knows.
+        current: Epoch,
+    },
+    /// It is another node than the one asked for.
+    #[error("asked for another node; this is {actual}")]
+    WrongNode {
+        /// Who it is.
+        actual: NodeId,
+    },
+    /// Starting, stopping, or its disk does not take writes.
+    #[error("the node can't serve this now: {0}")]
+    Unavailable(String),
+    /// More is queued than it takes on.
+    #[error("the node's queue is full")]
+    Overloaded,
+    /// The stored record fails its checksum. It is kept for inspection and never served.
+    #[error("the node's copy of the record is damaged")]
+    Damaged,
+    /// Its storage engine failed while making the operation durable; unlike every other refusal, this one may have
+    /// had its effect.
+    #[error("the node's storage failed: {0}")]
+    StorageFailed(String),
+    /// The request makes no sense: a malformed record, a context nobody gave out.
+    #[error("malformed request: {0}")]
+    Malformed(String),
+}
+
+/// Why a call brought no answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CallError {
+    /// It never left: no connection, or too much in flight.
+    #[error("not sent: {0}")]
+    NotSent(String),
+    /// The deadline passed or the connection broke after it left; whether it had an effect is unknown.
+    #[error("no answer: {0}")]
+    NoAnswer(String),
+    /// The replica refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl CallError {
+    /// Whether the operation may have taken effect all the same.
+    #[must_use]
+    pub const fn may_have_happened(&self) -> bool {
+        matches!(self, Self::NoAnswer(_) | Self::Refused(Refusal::StorageFailed(_)))
+    }
+}
+
+/// Carries requests to replicas. May lose, delay, reorder and repeat them; an answer belongs to its request.
+pub trait ReplicaTransport: Clone + Send + Sync + 'static {
+    /// Sends `request` to `node` and waits for the answer, at most until `deadline`. The request leaves when the future
+    /// is first polled; dropping the future gives up the answer, not the operation.
+    fn call(
+        &self,
+        node: &Node,
+        request: Request,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Reply, CallError>> + Send + 'static;
+}

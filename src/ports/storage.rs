@@ -1,0 +1,88 @@
+//! The storage engine: an ordered byte map with atomic batches.
+
+use std::future::Future;
+
+use bytes::Bytes;
+
+/// The engine's separate key spaces.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Space {
+    /// Client data: [`RecordKey`](super::RecordKey) to encoded [`Record`](crate::version::Record).
+    Records,
+    /// The node's own identity and reservations.
+    Meta,
+}
+
+impl Space {
+    /// Every space.
+    pub const ALL: [Self; 2] = [Self::Records, Self::Meta];
+}
+
+/// One change of a batch: `value` of `None` removes the key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Put {
+    /// Where.
+    pub space: Space,
+    /// The key.
+    pub key: Bytes,
+    /// The new value.
+    pub value: Option<Bytes>,
+}
+
+/// Changes that become visible and durable together or not at all. A later change of a key wins over an earlier one.
+pub type Batch = Vec<Put>;
+
+/// When a completed commit survives the loss of power.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// Always: commits complete after the sync.
+    Always,
+    /// Once the next periodic sync has run; an unclean stop can lose acknowledged commits.
+    Interval,
+}
+
+/// Why the engine did not do it.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum StorageError {
+    /// No room left. Reads still work.
+    #[error("the disk is full: {0}")]
+    Full(String),
+    /// The engine failed, or stopped after an earlier failure. A commit's outcome is unknown.
+    #[error("the storage engine failed: {0}")]
+    Failed(String),
+}
+
+/// An ordered byte map.
+///
+/// - `read` and `scan` see only what is durable (under [`Durability::Always`]), and all of what was committed before
+///   they were called.
+/// - Commits of one caller that awaits each of them take effect in that order; concurrent ones in some order.
+pub trait StorageEngine: Clone + Send + Sync + 'static {
+    /// When commits are durable.
+    fn durability(&self) -> Durability;
+
+    /// The values of `keys`, in their order.
+    fn read(
+        &self,
+        space: Space,
+        keys: Vec<Bytes>,
+    ) -> impl Future<Output = Result<Vec<Option<Bytes>>, StorageError>> + Send;
+
+    /// Up to `limit` pairs with `from <= key`, and `key < to` where `to` is given, in key order.
+    fn scan(
+        &self,
+        space: Space,
+        from: Bytes,
+        to: Option<Bytes>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(Bytes, Bytes)>, StorageError>> + Send;
+
+    /// Makes all of `batch` visible at once, durable as [`StorageEngine::durability`] says.
+    fn commit(&self, batch: Batch) -> impl Future<Output = Result<(), StorageError>> + Send;
+
+    /// Makes every completed commit durable, whatever the durability setting.
+    fn sync(&self) -> impl Future<Output = Result<(), StorageError>> + Send;
+
+    /// About how many keys `space` has; exact when it is zero.
+    fn approximate_count(&self, space: Space) -> impl Future<Output = Result<u64, StorageError>> + Send;
+}

@@ -1,0 +1,75 @@
+//! A tenant as the metadata store keeps it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::quorum::{Consistency, ConflictPolicy};
+
+/// A tenant's name: 1 to 255 bytes of printable text without ':'.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TenantId(Arc<str>);
+
+/// Why a string is not a tenant's name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TenantIdError {
+    /// The empty string.
+    #[error("tenant_id is empty; it must have 1 to 255 bytes")]
+    Empty,
+    /// More than 255 bytes.
+    #[error("tenant_id has {0} bytes; at most 255 are allowed")]
+    TooLong(usize),
+    /// A control character or ':'.
+    #[error("tenant_id has the character {0:?}; printable text without ':' is allowed")]
+    Forbidden(char),
+}
+
+impl TenantId {
+    /// Checks and keeps the name.
+    ///
+    /// # Errors
+    /// Says which rule the name breaks.
+    pub fn new(name: impl Into<Arc<str>>) -> Result<Self, TenantIdError> {
+        let name = name.into();
+        if name.is_empty() {
+            return Err(TenantIdError::Empty);
+        }
+        if name.len() > 255 {
+            return Err(TenantIdError::TooLong(name.len()));
+        }
+        match name.chars().find(|c| c.is_control() || *c == ':') {
+            Some(c) => Err(TenantIdError::Forbidden(c)),
+            None => Ok(Self(name)),
+        }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A tenant and its settings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tenant {
+    /// The name.
+    pub id: TenantId,
+    /// How many owners hold each key, 1 to 10.
+    pub replication_factor: u8,
+    /// How concurrent writes are shown.
+    pub conflict_policy: ConflictPolicy,
+    /// Used when a request names no consistency; `None` leaves it to the server.
+    pub default_consistency: Option<Consistency>,
+    /// Unix seconds.
+    pub created_at: i64,
+    /// Unix seconds.
+    pub updated_at: i64,
+    /// For optimistic locking: starts at 1 and grows by one with each change.
+    pub version: u64,
+}
