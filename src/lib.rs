@@ -1,3 +1,5 @@
 //! x
 
 pub mod proto;
+pub mod sabotage;
+pub mod version;

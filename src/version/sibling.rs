@@ -1,0 +1,48 @@
+//! One write as a record holds it.
+
+use bytes::Bytes;
+
+use super::{Dot, Stamp, WriteId};
+
+/// What was written.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Content {
+    /// A value; an empty one is a value.
+    Value(Bytes),
+    /// A delete.
+    Tombstone,
+}
+
+/// One write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Version {
+    /// Its name: which replica stamped it, as which of its writes.
+    pub dot: Dot,
+    /// What the client asked for; stays when the write is retried at another replica.
+    pub write_id: WriteId,
+    /// When, in hybrid time: greater than every stamp it overwrote.
+    pub stamp: Stamp,
+    /// What was written.
+    pub content: Content,
+}
+
+impl Version {
+    /// Whether it is a delete.
+    pub fn is_tombstone(&self) -> bool {
+        self.content == Content::Tombstone
+    }
+
+    /// The value, unless it is a delete.
+    pub fn value(&self) -> Option<&Bytes> {
+        match &self.content {
+            Content::Value(value) => Some(value),
+            Content::Tombstone => None,
+        }
+    }
+
+    /// A total order of what may stand at one dot. Honest replicas never put two versions there; for all others the
+    /// greater one stays, so that even then every replica ends with the same record.
+    pub(super) fn rank(&self) -> (Stamp, WriteId, &Content) {
+        (self.stamp, self.write_id, &self.content)
+    }
+}
