@@ -1,5 +1,6 @@
 //! x
 
+pub mod placement;
 pub mod proto;
 pub mod sabotage;
 pub mod version;

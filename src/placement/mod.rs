@@ -1,0 +1,33 @@
+//! Placement: which storage nodes own a key, as values computed from the topology alone.
+//!
+//! What it is: a consistent-hash ring cut into equal partitions (Karger et al. 1997; the partitioning is
+//! "strategy 3"'s fixed slices with the ring's walk for owners, DeCandia et al. 2007, section 6.2).
+//! What it is not: it holds no data, knows nothing of who is up, and decides no migration; it only says what a
+//! change of topology would move.
+//!
+//! Data in: a [`Topology`]. Data out: a [`Placement`], a flat table that is built once per topology, never
+//! changes, and answers without allocating.
+//!
+//! Invariants:
+//! - One key, one partition: tokens of distinct (tenant, key) pairs hash distinct bytes.
+//! - A preference list names distinct nodes, all of them active or draining.
+//! - The table is a function of the set of nodes, not of the order in which they were listed.
+//! - Adding or removing one node changes an owner set only by that node and the one it displaces or lets in.
+
+mod movement;
+mod node;
+mod ring;
+#[cfg(test)]
+mod sample;
+mod table;
+mod token;
+mod topology;
+
+pub use movement::{Movement, PartitionMove, movement};
+pub use node::{
+    DEFAULT_VIRTUAL_NODES, InvalidNode, MAX_VIRTUAL_NODES, Node, NodeId, NodeStatus,
+    UnknownNodeStatus,
+};
+pub use table::{MAX_OWNERS, Placement};
+pub use token::{DEFAULT_PARTITIONS, MAX_PARTITIONS, PartitionId, Token};
+pub use topology::{Epoch, InvalidTopology, MAX_NODES, Topology};

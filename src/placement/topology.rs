@@ -1,0 +1,180 @@
+//! The topology: which nodes there are, at which epoch, over how many partitions.
+//!
+//! A value, changed only by making the next one: every change is one epoch further, which is what the metadata
+//! store compares and sets on. Reading one from outside (serde) checks it like [`Topology::new`] does.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{InvalidNode, MAX_PARTITIONS, Node, NodeId, PartitionId};
+
+/// The most nodes a topology lists. It bounds the table's building, and lets an index be sixteen bits.
+pub const MAX_NODES: usize = 1024;
+
+/// The version of the topology; a greater one is newer.
+#[derive(
+    Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The epoch after this one, unless there is none.
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What is wrong with a topology, or with a change to one.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum InvalidTopology {
+    /// One node's description is wrong.
+    #[error("node {id}: {source}")]
+    Node {
+        /// The node.
+        id: NodeId,
+        /// What is wrong with it.
+        source: InvalidNode,
+    },
+    /// Two entries have one id.
+    #[error("node {0} is listed twice")]
+    Duplicate(NodeId),
+    /// The nodes are not in order of their ids.
+    #[error("node {0} is out of order")]
+    Unsorted(NodeId),
+    /// The node to be removed isn't there.
+    #[error("node {0} is not in the topology")]
+    Unknown(NodeId),
+    /// More nodes than [`MAX_NODES`].
+    #[error("{0} nodes are more than {MAX_NODES}")]
+    TooManyNodes(usize),
+    /// No partitions, or more than [`MAX_PARTITIONS`].
+    #[error("partitions are 1 to {MAX_PARTITIONS}, not {0}")]
+    Partitions(u32),
+    /// There is no greater epoch.
+    #[error("epochs are used up")]
+    LastEpoch,
+}
+
+/// The nodes of a cluster at one epoch.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
+pub struct Topology {
+    /// Which version this is.
+    pub epoch: Epoch,
+    /// How many slices the token space is cut into; fixed for a cluster's life.
+    pub partitions: u32,
+    /// Sorted by id, no id twice.
+    pub nodes: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+struct Unchecked {
+    epoch: Epoch,
+    partitions: u32,
+    nodes: Vec<Node>,
+}
+
+impl TryFrom<Unchecked> for Topology {
+    type Error = InvalidTopology;
+
+    fn try_from(from: Unchecked) -> Result<Self, InvalidTopology> {
+        Self::new(from.epoch, from.partitions, from.nodes)
+    }
+}
+
+impl Topology {
+    /// Sorts and checks the nodes; the order they come in doesn't matter.
+    pub fn new(
+        epoch: Epoch,
+        partitions: u32,
+        mut nodes: Vec<Node>,
+    ) -> Result<Self, InvalidTopology> {
+        nodes.sort_by(|a, b| a.id.cmp(&b.id));
+        let topology = Self {
+            epoch,
+            partitions,
+            nodes,
+        };
+        topology.validate()?;
+        Ok(topology)
+    }
+
+    /// Checks all that [`Topology::new`] promises, for one that was put together by hand.
+    pub fn validate(&self) -> Result<(), InvalidTopology> {
+        if !(1..=MAX_PARTITIONS).contains(&self.partitions) {
+            return Err(InvalidTopology::Partitions(self.partitions));
+        }
+        if self.nodes.len() > MAX_NODES {
+            return Err(InvalidTopology::TooManyNodes(self.nodes.len()));
+        }
+        for node in &self.nodes {
+            node.validate().map_err(|source| InvalidTopology::Node {
+                id: node.id.clone(),
+                source,
+            })?;
+        }
+        for (node, next) in self.nodes.iter().zip(self.nodes.iter().skip(1)) {
+            match node.id.cmp(&next.id) {
+                std::cmp::Ordering::Less => {}
+                std::cmp::Ordering::Equal => {
+                    return Err(InvalidTopology::Duplicate(next.id.clone()));
+                }
+                std::cmp::Ordering::Greater => {
+                    return Err(InvalidTopology::Unsorted(next.id.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The node of that id, if it is listed.
+    pub fn node(&self, id: &NodeId) -> Option<&Node> {
+        self.position(id).ok().map(|index| &self.nodes[index])
+    }
+
+    /// Whether the token space, as it is cut here, has that partition.
+    pub fn has_partition(&self, partition: PartitionId) -> bool {
+        u32::from(partition.0) < self.partitions
+    }
+
+    /// The next topology: the node added or, if its id is listed already, its entry replaced.
+    pub fn with_node(&self, node: Node) -> Result<Self, InvalidTopology> {
+        let mut nodes = self.nodes.clone();
+        match self.position(&node.id) {
+            Ok(index) => nodes[index] = node,
+            Err(index) => nodes.insert(index, node),
+        }
+        self.succeeded_by(nodes)
+    }
+
+    /// The next topology: without that node.
+    pub fn without_node(&self, id: &NodeId) -> Result<Self, InvalidTopology> {
+        let index = self
+            .position(id)
+            .map_err(|_| InvalidTopology::Unknown(id.clone()))?;
+        let mut nodes = self.nodes.clone();
+        nodes.remove(index);
+        self.succeeded_by(nodes)
+    }
+
+    fn position(&self, id: &NodeId) -> Result<usize, usize> {
+        self.nodes.binary_search_by(|node| node.id.cmp(id))
+    }
+
+    fn succeeded_by(&self, nodes: Vec<Node>) -> Result<Self, InvalidTopology> {
+        let epoch = self.epoch.next().ok_or(InvalidTopology::LastEpoch)?;
+        Self::new(epoch, self.partitions, nodes)
+    }
+}
+
+#[cfg(test)]
+#[path = "topology_test.rs"]
+mod tests;
