@@ -4,3 +4,4 @@ pub mod placement;
 pub mod proto;
 pub mod sabotage;
 pub mod version;
+pub mod quorum;
