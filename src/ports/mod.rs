@@ -7,6 +7,8 @@
 //! What this is not: no trait here leaks an adapter's type; time is our own [`Instant`], never the standard
 //! library's, and no port lets the core reach a runtime, a socket or a database.
 
+pub mod conformance;
+
 mod clock;
 mod error;
 mod idempotency;

@@ -73,3 +73,19 @@ pub struct Tenant {
     /// For optimistic locking: starts at 1 and grows by one with each change.
     pub version: u64,
 }
+
+impl Tenant {
+    /// The tenant that every new installation has: `default`, three owners, last write wins.
+    #[must_use]
+    pub fn default_at(unix_seconds: i64) -> Self {
+        Self {
+            id: TenantId(Arc::from("default")),
+            replication_factor: 3,
+            conflict_policy: ConflictPolicy::LastWriteWins,
+            default_consistency: None,
+            created_at: unix_seconds,
+            updated_at: unix_seconds,
+            version: 1,
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! What every [`MetadataStore`] does: tenants by version, the topology by epoch, and a hint when either changes.
+
+use std::fmt::Debug;
+
+use futures::StreamExt;
+use futures::future::join_all;
+
+use super::within;
+use crate::placement::{Epoch, Node, NodeId, NodeStatus, Topology};
+use crate::ports::{Change, Clock, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId};
+use crate::quorum::{ConflictPolicy, Consistency};
+
+/// Panics unless the stores made by `fresh` keep to [`MetadataStore`]. A fresh store may have the default tenant.
+pub async fn metadata_store<S: MetadataStore>(fresh: impl AsyncFn() -> S, clock: &impl Clock) {
+    tenants_are_created_once(&fresh().await).await;
+    every_setting_comes_back(&fresh().await).await;
+    updates_need_the_stored_version(&fresh().await).await;
+    of_many_updates_one_is_made(&fresh().await).await;
+    tenants_come_in_pages(&fresh().await).await;
+    the_topology_starts_empty(&fresh().await).await;
+    the_topology_changes_by_its_epoch(&fresh().await).await;
+    epochs_grow(&fresh().await).await;
+    of_many_topologies_one_is_stored(&fresh().await).await;
+    changes_are_told(&fresh().await, clock).await;
+}
+
+/// Panics unless a store that was made for a new installation has the default tenant and no other.
+pub async fn default_tenant(store: &impl MetadataStore) {
+    let tenants = ok(store.tenants(None, 10).await);
+    let [tenant] = &tenants[..] else {
+        panic!("a new store has {tenants:?}")
+    };
+    let Tenant {
+        created_at,
+        updated_at,
+        ..
+    } = *tenant;
+    assert_eq!(
+        *tenant,
+        Tenant {
+            created_at,
+            updated_at,
+            ..Tenant::default_at(0)
+        }
+    );
+    assert_eq!(ok(store.tenant(&tenant.id).await).as_ref(), Some(tenant));
+}
+
+async fn tenants_are_created_once(store: &impl MetadataStore) {
+    let a = tenant("a");
+    assert_eq!(ok(store.tenant(&a.id).await), None);
+    let made = ok(store
+        .create_tenant(Tenant {
+            version: 7,
+            ..a.clone()
+        })
+        .await);
+    assert_eq!(
+        made,
+        Change::Made(Tenant {
+            version: 1,
+            ..a.clone()
+        }),
+        "versions start at 1"
+    );
+    let again = Tenant {
+        replication_factor: 5,
+        ..a.clone()
+    };
+    assert_eq!(
+        ok(store.create_tenant(again).await),
+        Change::Conflict(Some(a.clone()))
+    );
+    assert_eq!(ok(store.tenant(&a.id).await), Some(a));
+
+    let racers = (1..=10).map(|r| {
+        let store = store.clone();
+        async move {
+            ok(store
+                .create_tenant(Tenant {
+                    replication_factor: r,
+                    ..tenant("raced")
+                })
+                .await)
+        }
+    });
+    let outcomes = join_all(racers).await;
+    let stored = ok(store.tenant(&tenant("raced").id).await).expect("one was created");
+    exactly_one_made(&outcomes, &stored);
+}
+
+async fn every_setting_comes_back(store: &impl MetadataStore) {
+    let levels = [
+        None,
+        Some(Consistency::One),
+        Some(Consistency::Quorum),
+        Some(Consistency::All),
+    ];
+    let policies = [ConflictPolicy::LastWriteWins, ConflictPolicy::Siblings];
+    let names = [
+        "x",
+        "Ünïcödé \u{1F600}",
+        "'; drop table tenants --",
+        "%_\\",
+        "a/b c",
+        &"n".repeat(255),
+    ];
+    for (n, name) in names.into_iter().enumerate() {
+        let set = Tenant {
+            replication_factor: 1 + n as u8,
+            conflict_policy: policies[n % 2],
+            default_consistency: levels[n % 4],
+            created_at: -1 + n as i64,
+            updated_at: 4_102_444_800 + n as i64,
+            ..tenant(name)
+        };
+        assert_eq!(
+            ok(store.create_tenant(set.clone()).await),
+            Change::Made(set.clone())
+        );
+        assert_eq!(ok(store.tenant(&set.id).await), Some(set));
+    }
+}
+
+async fn updates_need_the_stored_version(store: &impl MetadataStore) {
+    let absent = tenant("absent");
+    assert_eq!(
+        ok(store.update_tenant(absent.clone()).await),
+        Change::Conflict(None)
+    );
+    assert_eq!(
+        ok(store.tenant(&absent.id).await),
+        None,
+        "an update creates nothing"
+    );
+
+    let first = tenant("changing");
+    ok(store.create_tenant(first.clone()).await);
+    ok(store.create_tenant(tenant("bystander")).await);
+    let change = Tenant {
+        replication_factor: 5,
+        conflict_policy: ConflictPolicy::Siblings,
+        default_consistency: Some(Consistency::All),
+        updated_at: 99,
+        ..first.clone()
+    };
+    let second = Tenant {
+        version: 2,
+        ..change.clone()
+    };
+    assert_eq!(
+        ok(store.update_tenant(change.clone()).await),
+        Change::Made(second.clone())
+    );
+    assert_eq!(ok(store.tenant(&first.id).await), Some(second.clone()));
+    for version in [0, 1, 3, u64::MAX] {
+        let stale = Tenant {
+            version,
+            replication_factor: 1,
+            ..first.clone()
+        };
+        assert_eq!(
+            ok(store.update_tenant(stale).await),
+            Change::Conflict(Some(second.clone())),
+            "version {version}"
+        );
+    }
+    let third = Tenant {
+        version: 3,
+        ..second.clone()
+    };
+    assert_eq!(
+        ok(store.update_tenant(second).await),
+        Change::Made(third.clone())
+    );
+    assert_eq!(ok(store.tenant(&first.id).await), Some(third));
+    assert_eq!(
+        ok(store.tenant(&tenant("bystander").id).await),
+        Some(tenant("bystander"))
+    );
+}
+
+async fn of_many_updates_one_is_made(store: &impl MetadataStore) {
+    let first = tenant("contended");
+    ok(store.create_tenant(first.clone()).await);
+    let racers = (1..=10).map(|r| {
+        let (store, first) = (store.clone(), first.clone());
+        async move {
+            ok(store
+                .update_tenant(Tenant {
+                    replication_factor: r,
+                    ..first
+                })
+                .await)
+        }
+    });
+    let outcomes = join_all(racers).await;
+    let stored = ok(store.tenant(&first.id).await).expect("it exists");
+    assert_eq!(stored.version, 2);
+    exactly_one_made(&outcomes, &stored);
+}
+
+async fn tenants_come_in_pages(store: &impl MetadataStore) {
+    let mut ids: Vec<TenantId> = ok(store.tenants(None, 10).await)
+        .into_iter()
+        .map(|tenant| tenant.id)
+        .collect();
+    for n in 0..25 {
+        // Not in order, of several lengths and cases: the order is that of the names' bytes.
+        let name = format!("{}{}", ["t", "T", "tt", "é", "~"][n % 5], (n * 7) % 25);
+        ok(store.create_tenant(tenant(&name)).await);
+        ids.push(tenant(&name).id);
+    }
+    ids.sort();
+    let mut paged: Vec<TenantId> = Vec::new();
+    loop {
+        let page = ok(store.tenants(paged.last(), 7).await);
+        assert!(page.len() <= 7);
+        if page.is_empty() {
+            break;
+        }
+        paged.extend(page.into_iter().map(|tenant| tenant.id));
+    }
+    assert_eq!(paged, ids);
+    assert_eq!(ok(store.tenants(None, 0).await), []);
+    assert_eq!(ok(store.tenants(None, usize::MAX).await).len(), ids.len());
+    let between = tenant("t0!").id; // not there itself
+    let after = ok(store.tenants(Some(&between), 1).await);
+    assert_eq!(
+        after[0].id,
+        *ids.iter()
+            .find(|id| **id > between)
+            .expect("there are later ones")
+    );
+}
+
+async fn the_topology_starts_empty(store: &impl MetadataStore) {
+    let topology = ok(store.topology().await);
+    assert_eq!((topology.epoch, topology.nodes.len()), (Epoch(0), 0));
+    assert_eq!(topology.validate(), Ok(()));
+}
+
+async fn the_topology_changes_by_its_epoch(store: &impl MetadataStore) {
+    let first = topology(1, &["a", "b", "c"]);
+    assert_eq!(
+        ok(store.replace_topology(Epoch(0), first.clone()).await),
+        Change::Made(first.clone())
+    );
+    assert_eq!(ok(store.topology().await), first);
+
+    let second = topology(2, &["a", "c", "d"]);
+    for expected in [0, 2, 3].map(Epoch) {
+        let next = Topology {
+            epoch: Epoch(9),
+            ..second.clone()
+        };
+        assert_eq!(
+            ok(store.replace_topology(expected, next).await),
+            Change::Conflict(Some(first.clone()))
+        );
+    }
+    assert_eq!(ok(store.topology().await), first);
+    assert_eq!(
+        ok(store.replace_topology(Epoch(1), second.clone()).await),
+        Change::Made(second.clone())
+    );
+    assert_eq!(
+        ok(store.topology().await),
+        second,
+        "the nodes are exactly the new ones"
+    );
+
+    let leap = Topology {
+        epoch: Epoch(1 << 40),
+        ..topology(0, &[])
+    };
+    assert_eq!(
+        ok(store.replace_topology(Epoch(2), leap.clone()).await),
+        Change::Made(leap.clone())
+    );
+    assert_eq!(ok(store.topology().await), leap);
+}
+
+async fn epochs_grow(store: &impl MetadataStore) {
+    let stored = topology(5, &["a"]);
+    ok(store.replace_topology(Epoch(0), stored.clone()).await);
+    for epoch in [0, 4, 5] {
+        let change = ok(store
+            .replace_topology(Epoch(5), topology(epoch, &["b"]))
+            .await);
+        assert_eq!(
+            change,
+            Change::Conflict(Some(stored.clone())),
+            "epoch {epoch} after 5"
+        );
+    }
+    assert_eq!(ok(store.topology().await), stored);
+}
+
+async fn of_many_topologies_one_is_stored(store: &impl MetadataStore) {
+    for expected in 0..3 {
+        let racers = (0..10).map(|n| {
+            let (store, next) = (
+                store.clone(),
+                topology(expected + 1, &[&format!("node-{n}"), "common"]),
+            );
+            async move { ok(store.replace_topology(Epoch(expected), next).await) }
+        });
+        let outcomes = join_all(racers).await;
+        exactly_one_made(&outcomes, &ok(store.topology().await));
+    }
+}
+
+async fn changes_are_told(store: &impl MetadataStore, clock: &impl Clock) {
+    let (mut one, mut other) = (store.watch(), store.watch());
+    let watched = tenant("watched");
+    ok(store.create_tenant(watched.clone()).await);
+    for events in [&mut one, &mut other] {
+        told(events, MetadataEvent::Tenant(watched.id.clone()), clock).await;
+    }
+    let mut late = store.watch();
+    ok(store.replace_topology(Epoch(0), topology(3, &["a"])).await);
+    for events in [&mut one, &mut other, &mut late] {
+        told(events, MetadataEvent::Topology(Epoch(3)), clock).await;
+    }
+    drop(one);
+    ok(store.update_tenant(watched.clone()).await);
+    told(&mut other, MetadataEvent::Tenant(watched.id), clock).await;
+}
+
+async fn told(
+    events: &mut (impl futures::Stream<Item = MetadataEvent> + Unpin),
+    awaited: MetadataEvent,
+    clock: &impl Clock,
+) {
+    let search = async {
+        while let Some(event) = events.next().await {
+            if event == awaited {
+                return;
+            }
+        }
+        panic!("the watch ended before the store");
+    };
+    within(clock, &format!("to be told of {awaited:?}"), search).await;
+}
+
+fn exactly_one_made<T: PartialEq + Clone + Debug>(outcomes: &[Change<T>], stored: &T) {
+    let made = outcomes
+        .iter()
+        .filter(|outcome| **outcome == Change::Made(stored.clone()))
+        .count();
+    let refused = outcomes
+        .iter()
+        .filter(|outcome| **outcome == Change::Conflict(Some(stored.clone())))
+        .count();
+    assert_eq!((made, refused), (1, outcomes.len() - 1), "{outcomes:?}");
+}
+
+fn tenant(name: &str) -> Tenant {
+    let id = TenantId::new(name).expect("a tenant's name");
+    Tenant {
+        id,
+        ..Tenant::default_at(1_700_000_000)
+    }
+}
+
+fn topology(epoch: u64, nodes: &[&str]) -> Topology {
+    let node = |(n, name): (usize, &&str)| Node {
+        id: NodeId::new(*name).expect("a node's name"),
+        host: "127.0.0.1".to_owned(),
+        port: 1 + n as u16,
+        virtual_nodes: 100 + n as u32,
+        status: [
+            NodeStatus::Active,
+            NodeStatus::Joining,
+            NodeStatus::Draining,
+            NodeStatus::Inactive,
+        ][n % 4],
+    };
+    Topology::new(
+        Epoch(epoch),
+        64,
+        nodes.iter().enumerate().map(node).collect(),
+    )
+    .expect("a topology")
+}
+
+fn ok<T>(result: Result<T, StoreError>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("the store failed: {error}"),
+    }
+}
