@@ -1,0 +1,10 @@
+//! Adapters: the ports carried out with real things.
+//!
+//! One folder per thing: the tokio runtime, memory, SQLite, gRPC, the embedded engine. What an adapter must do is said
+//! by its port in [`ports`](crate::ports) and checked by that port's suite in
+//! [`ports::conformance`](crate::ports::conformance). Adapters are put together only at the composition root.
+//!
+//! What this is not: no adapter decides anything about replication, and none knows the coordinator.
+
+pub mod memory;
+pub mod tokio;
