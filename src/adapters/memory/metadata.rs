@@ -1,0 +1,171 @@
+//! Tenants and topology in memory.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::{Stream, StreamExt};
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+
+use crate::placement::{DEFAULT_PARTITIONS, Epoch, Topology};
+use crate::ports::{Change, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId};
+
+/// How many events a slow watcher may lag behind before it misses some.
+const EVENTS_MAX: usize = 256;
+
+/// A metadata store in memory. Copies share one store.
+#[derive(Clone, Debug)]
+pub struct MemoryMetadata {
+    state: Arc<Mutex<State>>,
+    events: broadcast::Sender<MetadataEvent>,
+}
+
+#[derive(Debug)]
+struct State {
+    tenants: BTreeMap<TenantId, Tenant>,
+    topology: Topology,
+}
+
+impl MemoryMetadata {
+    /// An empty store: no tenants, epoch 0, no nodes.
+    #[must_use]
+    pub fn new() -> Self {
+        let topology = Topology {
+            epoch: Epoch(0),
+            partitions: DEFAULT_PARTITIONS,
+            nodes: Vec::new(),
+        };
+        let state = State {
+            tenants: BTreeMap::new(),
+            topology,
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            events: broadcast::Sender::new(EVENTS_MAX),
+        }
+    }
+
+    /// A store with the tenant that every new installation has.
+    #[must_use]
+    pub fn with_default_tenant() -> Self {
+        let store = Self::new();
+        let tenant = Tenant::default_at(0);
+        store.state().tenants.insert(tenant.id.clone(), tenant);
+        store
+    }
+
+    fn put(&self, state: &mut State, tenant: Tenant) -> Change<Tenant> {
+        state.tenants.insert(tenant.id.clone(), tenant.clone());
+        self.tell(MetadataEvent::Tenant(tenant.id.clone()));
+        Change::Made(tenant)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, event: MetadataEvent) {
+        let _ = self.events.send(event); // fails only when nobody watches
+    }
+}
+
+impl Default for MemoryMetadata {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MetadataStore for MemoryMetadata {
+    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
+        Ok(self.state().tenants.get(id).cloned())
+    }
+
+    async fn tenants(
+        &self,
+        after: Option<&TenantId>,
+        limit: usize,
+    ) -> Result<Vec<Tenant>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let state = self.state();
+        Ok(state
+            .tenants
+            .range::<TenantId, _>((from, Bound::Unbounded))
+            .take(limit)
+            .map(|(_, t)| t.clone())
+            .collect())
+    }
+
+    async fn create_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
+        let mut state = self.state();
+        if let Some(stored) = state.tenants.get(&tenant.id) {
+            return Ok(Change::Conflict(Some(stored.clone())));
+        }
+        Ok(self.put(
+            &mut state,
+            Tenant {
+                version: 1,
+                ..tenant
+            },
+        ))
+    }
+
+    async fn update_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
+        let mut state = self.state();
+        match state.tenants.get(&tenant.id) {
+            Some(stored) if stored.version == tenant.version => {
+                let version = tenant.version + 1;
+                Ok(self.put(&mut state, Tenant { version, ..tenant }))
+            }
+            stored => Ok(Change::Conflict(stored.cloned())),
+        }
+    }
+
+    async fn topology(&self) -> Result<Topology, StoreError> {
+        Ok(self.state().topology.clone())
+    }
+
+    async fn replace_topology(
+        &self,
+        expected: Epoch,
+        next: Topology,
+    ) -> Result<Change<Topology>, StoreError> {
+        let mut state = self.state();
+        if state.topology.epoch != expected || next.epoch <= expected {
+            return Ok(Change::Conflict(Some(state.topology.clone())));
+        }
+        state.topology = next.clone();
+        self.tell(MetadataEvent::Topology(next.epoch));
+        Ok(Change::Made(next))
+    }
+
+    fn watch(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static {
+        BroadcastStream::new(self.events.subscribe())
+            .filter_map(|event| std::future::ready(event.ok()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::tokio::TokioClock;
+    use crate::ports::conformance;
+
+    #[tokio::test]
+    async fn conforms() {
+        conformance::metadata_store(async || MemoryMetadata::new(), &TokioClock::new()).await;
+    }
+
+    #[tokio::test]
+    async fn starts_with_the_default_tenant_when_asked_to() {
+        conformance::default_tenant(&MemoryMetadata::with_default_tenant()).await;
+    }
+
+    #[tokio::test]
+    async fn a_watch_ends_with_the_store() {
+        let store = MemoryMetadata::new();
+        let mut events = store.watch();
+        drop(store);
+        assert_eq!(events.next().await, None);
+    }
+}
