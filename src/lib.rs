@@ -1,6 +1,8 @@
 //! x
 
+pub mod adapters;
 pub mod placement;
+pub mod ports;
 pub mod proto;
 pub mod sabotage;
 pub mod version;
