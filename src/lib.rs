@@ -4,6 +4,6 @@ pub mod adapters;
 pub mod placement;
 pub mod ports;
 pub mod proto;
+pub mod quorum;
 pub mod sabotage;
 pub mod version;
-pub mod quorum;

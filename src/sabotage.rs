@@ -10,17 +10,28 @@ pub enum Sabotage {
     JoinIgnoresSeen,
     /// See [`Sabotage::what`].
     JoinDropsConcurrent,
+    /// See [`Sabotage::what`].
+    QuorumShort,
+    /// See [`Sabotage::what`].
+    ResolveOldest,
 }
 
 impl Sabotage {
     /// Every sabotage, in the order of the enum.
-    pub const ALL: &[Sabotage] = &[Sabotage::JoinIgnoresSeen, Sabotage::JoinDropsConcurrent];
+    pub const ALL: &[Sabotage] = &[
+        Sabotage::JoinIgnoresSeen,
+        Sabotage::JoinDropsConcurrent,
+        Sabotage::QuorumShort,
+        Sabotage::ResolveOldest,
+    ];
 
     /// The name on command lines and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Sabotage::JoinIgnoresSeen => "join-ignores-seen",
             Sabotage::JoinDropsConcurrent => "join-drops-concurrent",
+            Sabotage::QuorumShort => "quorum-short",
+            Sabotage::ResolveOldest => "resolve-oldest",
         }
     }
 
@@ -31,6 +42,8 @@ impl Sabotage {
                 "join keeps siblings that the other side has seen and overwritten"
             }
             Sabotage::JoinDropsConcurrent => "join keeps only the sibling with the greatest stamp",
+            Sabotage::QuorumShort => "one answer fewer than required is enough",
+            Sabotage::ResolveOldest => "last_write_wins shows the version with the least stamp",
         }
     }
 }

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sabotage::{self, Sabotage};
+
 /// How many of a key's owners have to answer.
 #[derive(
     Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
@@ -25,11 +27,13 @@ impl Consistency {
 
     /// How many answers this is for a replication factor of `r`.
     pub fn required(self, r: usize) -> usize {
-        match self {
+        let required = match self {
             Self::One => 1,
             Self::Quorum => r / 2 + 1,
             Self::All => r,
-        }
+        };
+        let short = usize::from(required > 1 && sabotage::on(Sabotage::QuorumShort));
+        required - short
     }
 
     /// The name as the wire has it.

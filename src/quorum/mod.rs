@@ -11,8 +11,10 @@
 
 mod conflict_policy;
 mod consistency;
+mod resolve;
 mod tally;
 
 pub use conflict_policy::{ConflictPolicy, UnknownConflictPolicy};
 pub use consistency::{Consistency, UnknownConsistency};
+pub use resolve::{Resolution, resolve};
 pub use tally::{MAX_POSITIONS, Tally, Verdict};

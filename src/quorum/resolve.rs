@@ -1,0 +1,52 @@
+//! What a client is shown of a record. Nothing is merged or dropped here: the record stays as it is.
+
+use std::cmp::Reverse;
+
+use super::ConflictPolicy;
+use crate::sabotage::{self, Sabotage};
+use crate::version::{Record, Version};
+
+/// The versions a read returns, no tombstone among them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Resolution<'a> {
+    /// The first of the siblings: the answer for who wants just one. None: there is no such key.
+    pub value: Option<&'a Version>,
+    /// All there is to show, the greatest (stamp, dot) first. At most one under `last_write_wins`.
+    pub siblings: Vec<&'a Version>,
+}
+
+/// Chooses what to show of `record`.
+pub fn resolve(record: &Record, policy: ConflictPolicy) -> Resolution<'_> {
+    let siblings = match policy {
+        ConflictPolicy::LastWriteWins => winner(record).into_iter().collect(),
+        ConflictPolicy::Siblings => maximal(record),
+    };
+    Resolution {
+        value: siblings.first().copied(),
+        siblings,
+    }
+}
+
+/// The latest version; nothing if that is a delete, whatever older values stand beside it.
+fn winner(record: &Record) -> Option<&Version> {
+    let latest = if sabotage::on(Sabotage::ResolveOldest) {
+        record.siblings().iter().min_by_key(|v| (v.stamp, v.dot))
+    } else {
+        record.latest()
+    };
+    latest.filter(|version| !version.is_tombstone())
+}
+
+/// Every value, one for each logical write: a write retried at a second replica has two dots, and the greater is shown.
+fn maximal(record: &Record) -> Vec<&Version> {
+    let siblings = record.siblings().iter();
+    let mut values: Vec<&Version> = siblings.filter(|version| !version.is_tombstone()).collect();
+    values.sort_unstable_by_key(|version| (version.write_id, Reverse(version.dot)));
+    values.dedup_by_key(|version| version.write_id);
+    values.sort_unstable_by_key(|version| Reverse((version.stamp, version.dot)));
+    values
+}
+
+#[cfg(test)]
+#[path = "resolve_test.rs"]
+mod tests;
