@@ -3,49 +3,47 @@
 //! Without the feature `mutants` [`on`] is the constant `false` and the compiler removes every switch. With it, at most
 //! one sabotage is active per thread. Production never turns the feature on.
 
-/// One known bug, named after what it does.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Sabotage {
-    /// See [`Sabotage::what`].
-    JoinIgnoresSeen,
-    /// See [`Sabotage::what`].
-    JoinDropsConcurrent,
-    /// See [`Sabotage::what`].
-    QuorumShort,
-    /// See [`Sabotage::what`].
-    ResolveOldest,
+macro_rules! sabotages {
+    ($($variant:ident $name:literal $what:literal)*) => {
+        /// One known bug, named after what it does.
+        #[derive(Copy, Clone, PartialEq, Eq, Debug)]
+        pub enum Sabotage {
+            $(#[doc = $what] $variant,)*
+        }
+
+        impl Sabotage {
+            /// Every sabotage, in the order of the enum.
+            pub const ALL: &[Sabotage] = &[$(Sabotage::$variant),*];
+
+            /// The name on command lines and in reports.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Sabotage::$variant => $name,)*
+                }
+            }
+
+            /// What goes wrong, in one line.
+            pub fn what(self) -> &'static str {
+                match self {
+                    $(Sabotage::$variant => $what,)*
+                }
+            }
+        }
+    };
 }
 
-impl Sabotage {
-    /// Every sabotage, in the order of the enum.
-    pub const ALL: &[Sabotage] = &[
-        Sabotage::JoinIgnoresSeen,
-        Sabotage::JoinDropsConcurrent,
-        Sabotage::QuorumShort,
-        Sabotage::ResolveOldest,
-    ];
-
-    /// The name on command lines and in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Sabotage::JoinIgnoresSeen => "join-ignores-seen",
-            Sabotage::JoinDropsConcurrent => "join-drops-concurrent",
-            Sabotage::QuorumShort => "quorum-short",
-            Sabotage::ResolveOldest => "resolve-oldest",
-        }
-    }
-
-    /// What goes wrong, in one line.
-    pub fn what(self) -> &'static str {
-        match self {
-            Sabotage::JoinIgnoresSeen => {
-                "join keeps siblings that the other side has seen and overwritten"
-            }
-            Sabotage::JoinDropsConcurrent => "join keeps only the sibling with the greatest stamp",
-            Sabotage::QuorumShort => "one answer fewer than required is enough",
-            Sabotage::ResolveOldest => "last_write_wins shows the version with the least stamp",
-        }
-    }
+sabotages! {
+    JoinIgnoresSeen "join-ignores-seen" "join keeps siblings that the other side has seen and overwritten"
+    JoinDropsConcurrent "join-drops-concurrent" "join keeps only the sibling with the greatest stamp"
+    QuorumShort "quorum-short" "one answer fewer than required is enough"
+    ResolveOldest "resolve-oldest" "last_write_wins shows the version with the least stamp"
+    NoRestamp "no-restamp" "a write is acknowledged although an owner holds a greater stamp"
+    FailoverForgetsWriteId "failover-forgets-write-id" "an attempt at the next owner carries a new write id"
+    ReadRepairSkipped "read-repair-skipped" "a quorum read answers before a quorum holds what it says"
+    RepairWritesOlder "repair-writes-older" "read repair writes back the first answer instead of the join"
+    NotFoundIsFailure "not-found-is-failure" "an owner that has no record counts as one that failed"
+    FloorIgnored "floor-ignored" "a read answers less than its context covers"
+    WriteContextTooWide "write-context-too-wide" "a write beside siblings gives out a context that covers them"
 }
 
 /// Whether this bug is put back on this thread. Always false in production.

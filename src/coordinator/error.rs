@@ -83,9 +83,24 @@ pub struct QuorumNotReached {
 
 impl std::fmt::Display for QuorumNotReached {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { consistency, required, answered, missing, timed_out, indeterminate } = self;
-        let when = if *timed_out { "before the deadline" } else { "and no more can" };
-        write!(f, "{answered} of {required} replicas needed for {} answered {when}; missing:", consistency.as_str())?;
+        let Self {
+            consistency,
+            required,
+            answered,
+            missing,
+            timed_out,
+            indeterminate,
+        } = self;
+        let when = if *timed_out {
+            "before the deadline"
+        } else {
+            "and no more can"
+        };
+        write!(
+            f,
+            "{answered} of {required} replicas needed for {} answered {when}; missing:",
+            consistency.as_str()
+        )?;
         for (index, (node, reason)) in missing.iter().enumerate() {
             write!(f, "{} {node} ({reason})", if index == 0 { "" } else { "," })?;
         }

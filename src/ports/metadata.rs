@@ -29,7 +29,10 @@ pub enum MetadataEvent {
 /// Tenants with optimistic locking, and the topology by compare-and-set on its epoch.
 pub trait MetadataStore: Clone + Send + Sync + 'static {
     /// The tenant, or `None` when there is none of this name.
-    fn tenant(&self, id: &TenantId) -> impl Future<Output = Result<Option<Tenant>, StoreError>> + Send;
+    fn tenant(
+        &self,
+        id: &TenantId,
+    ) -> impl Future<Output = Result<Option<Tenant>, StoreError>> + Send;
 
     /// Up to `limit` tenants in the order of their names, starting after `after`.
     fn tenants(
@@ -39,10 +42,16 @@ pub trait MetadataStore: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Tenant>, StoreError>> + Send;
 
     /// Adds a tenant that must not exist yet. `tenant.version` is stored as 1.
-    fn create_tenant(&self, tenant: Tenant) -> impl Future<Output = Result<Change<Tenant>, StoreError>> + Send;
+    fn create_tenant(
+        &self,
+        tenant: Tenant,
+    ) -> impl Future<Output = Result<Change<Tenant>, StoreError>> + Send;
 
     /// Replaces a tenant whose stored version is `tenant.version`; the stored version grows by one.
-    fn update_tenant(&self, tenant: Tenant) -> impl Future<Output = Result<Change<Tenant>, StoreError>> + Send;
+    fn update_tenant(
+        &self,
+        tenant: Tenant,
+    ) -> impl Future<Output = Result<Change<Tenant>, StoreError>> + Send;
 
     /// The current topology. A new store has epoch 0 and no nodes.
     fn topology(&self) -> impl Future<Output = Result<Topology, StoreError>> + Send;

@@ -21,12 +21,14 @@ mod tenant;
 
 pub use clock::{Clock, Instant};
 pub use error::StoreError;
-pub use idempotency::{Claim, ClaimOutcome, Completion, Fingerprint, IdempotencyScope, IdempotencyStore};
+pub use idempotency::{
+    Claim, ClaimOutcome, Completion, Fingerprint, IdempotencyScope, IdempotencyStore,
+};
 pub use metadata::{Change, MetadataEvent, MetadataStore};
 pub use random::Random;
 pub use replica::{
-    CallError, NodeReport, Operation, Overwrites, RecordKey, RecordKeyError, Refusal, ReplicaTransport, Reply,
-    Request, StampRequest,
+    CallError, NodeReport, Operation, Overwrites, RecordKey, RecordKeyError, Refusal,
+    ReplicaTransport, Reply, Request, StampRequest,
 };
 pub use spawn::Spawn;
 pub use storage::{Batch, Durability, Put, Space, StorageEngine, StorageError};

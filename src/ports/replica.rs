@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Instant, TenantId};
 use crate::placement::{Epoch, Node, NodeId, PartitionId};
-use crate::version::{Actor, Content, Dot, Stamp, VersionVector, WriteId};
+use crate::version::{Actor, Content, Context, Dot, Stamp, WriteId};
 
 /// The name of a record everywhere behind the coordinator's front: partition, tenant and key in one byte string, in
 /// an order that keeps a partition's records together.
@@ -45,8 +45,15 @@ impl RecordKey {
         let tenant_len = usize::from(*bytes.get(2).ok_or(malformed)?);
         let tenant = bytes.get(3..3 + tenant_len).ok_or(malformed)?;
         let key = bytes.get(3 + tenant_len..).ok_or(malformed)?;
-        let well_formed = tenant_len > 0 && !key.is_empty() && str::from_utf8(tenant).is_ok() && str::from_utf8(key).is_ok();
-        if well_formed { Ok(Self(bytes)) } else { Err(malformed) }
+        let well_formed = tenant_len > 0
+            && !key.is_empty()
+            && str::from_utf8(tenant).is_ok()
+            && str::from_utf8(key).is_ok();
+        if well_formed {
+            Ok(Self(bytes))
+        } else {
+            Err(malformed)
+        }
     }
 
     /// The encoded name.
@@ -79,9 +86,9 @@ impl RecordKey {
 pub enum Overwrites {
     /// Everything held, all of which must have a smaller stamp (last write wins). The context says what else the
     /// client has seen.
-    All(VersionVector),
+    All(Context),
     /// Exactly what the context covers (siblings). The owner raises the stamp above what it overwrites.
-    Covered(VersionVector),
+    Covered(Context),
 }
 
 /// A client's write, to be given a dot by one owner.
@@ -103,7 +110,8 @@ pub struct StampRequest {
 /// What a replica is asked to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Operation {
-    /// Give a write its dot, join it, make it durable. Answer: [`Reply::Stamped`] or [`Reply::Superseded`].
+    /// Give a write its dot, join it, make it durable. Answer: [`Reply::Stamped`], [`Reply::Superseded`] or
+    /// [`Reply::Behind`].
     Stamp(Box<StampRequest>),
     /// Join an encoded record, make it durable. Answer: [`Reply::Joined`].
     Join {
@@ -154,6 +162,9 @@ pub enum Reply {
         /// The encoded record as it stands.
         record: Bytes,
     },
+    /// Not applied: the owner has not seen the write that the context names as the client's own, so it can't tell what
+    /// to overwrite. Only for [`Overwrites::Covered`].
+    Behind,
     /// Joined and durable.
     Joined {
         /// The greatest stamp now held for the key.
@@ -241,7 +252,10 @@ impl CallError {
     /// Whether the operation may have taken effect all the same.
     #[must_use]
     pub const fn may_have_happened(&self) -> bool {
-        matches!(self, Self::NoAnswer(_) | Self::Refused(Refusal::StorageFailed(_)))
+        matches!(
+            self,
+            Self::NoAnswer(_) | Self::Refused(Refusal::StorageFailed(_))
+        )
     }
 }
 

@@ -84,5 +84,8 @@ pub trait StorageEngine: Clone + Send + Sync + 'static {
     fn sync(&self) -> impl Future<Output = Result<(), StorageError>> + Send;
 
     /// About how many keys `space` has; exact when it is zero.
-    fn approximate_count(&self, space: Space) -> impl Future<Output = Result<u64, StorageError>> + Send;
+    fn approximate_count(
+        &self,
+        space: Space,
+    ) -> impl Future<Output = Result<u64, StorageError>> + Send;
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::quorum::{Consistency, ConflictPolicy};
+use crate::quorum::{ConflictPolicy, Consistency};
 
 /// A tenant's name: 1 to 255 bytes of printable text without ':'.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

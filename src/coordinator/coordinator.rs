@@ -1,0 +1,520 @@
+//! The coordinator itself: what requests share, and the tasks that run beside them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::lock::Mutex as AsyncMutex;
+
+use super::admission::{Admission, Admitted};
+use super::cluster_clock::ClusterClock;
+use super::owners::Owners;
+use super::repair::RepairQueue;
+use super::routing::{CurrentRouting, Routing};
+use super::tenants::Tenants;
+use super::wait::before;
+use super::write::{ProposedStamp, Write, Written};
+use super::{
+    ClockEntry, CoordinatorError, CoordinatorSettings, WriteOutcome, WriteRequest, validate,
+};
+use crate::placement::{DEFAULT_PARTITIONS, Epoch, Token, Topology};
+use crate::ports::{
+    Change, Clock, CoordinatorWorld, Instant, MetadataEvent, MetadataStore, NodeReport, Operation,
+    Random, RecordKey, Reply, Spawn, StoreError, Tenant, TenantId,
+};
+use crate::quorum::Consistency;
+use crate::sabotage::{self, Sabotage};
+use crate::version::{Content, Context, Stamp, VersionVector, WriteId};
+
+/// A coordinator. Clones are handles to the same one.
+pub struct Coordinator<W: CoordinatorWorld>(Arc<Shared<W>>);
+
+struct Shared<W: CoordinatorWorld> {
+    world: W,
+    name: String,
+    settings: CoordinatorSettings,
+    routing: CurrentRouting,
+    /// One refresh at a time; those who wait find it done.
+    refreshing: AsyncMutex<()>,
+    tenants: Tenants<W::Clock, W::Metadata>,
+    stamps: ClusterClock,
+    admission: Admission,
+    repairs: RepairQueue,
+    blocking_repairs: AtomicU64,
+    metadata_answers: AtomicBool,
+    stopping: AtomicBool,
+}
+
+/// How a coordinator is, for readiness probes and people.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Readiness {
+    /// Whether it takes requests.
+    pub ready: bool,
+    /// Whether it has been told to stop.
+    pub stopping: bool,
+    /// Whether the metadata store answered when last asked.
+    pub metadata: bool,
+    /// The epoch in use.
+    pub epoch: Epoch,
+    /// How many storage nodes answer, of how many.
+    pub nodes_healthy: usize,
+    /// How many storage nodes there are.
+    pub nodes: usize,
+    /// Requests at work.
+    pub in_flight: usize,
+    /// Repairs waiting.
+    pub repairs_queued: usize,
+}
+
+/// A tenant's key, found on the ring.
+pub(super) struct Located {
+    pub(super) tenant: Arc<Tenant>,
+    pub(super) token: Token,
+    pub(super) key: RecordKey,
+}
+
+impl<W: CoordinatorWorld> Clone for Coordinator<W> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<W: CoordinatorWorld> Coordinator<W> {
+    /// A coordinator that knows no topology yet; see [`Coordinator::start`]. `name` is its own, for diagnostics.
+    #[must_use]
+    pub fn new(world: W, name: &str, settings: CoordinatorSettings) -> Self {
+        let tenants = Tenants::new(
+            world.clock().clone(),
+            world.metadata().clone(),
+            settings.tenant_ttl,
+            settings.tenant_entries_max,
+        );
+        Self(Arc::new(Shared {
+            name: name.to_owned(),
+            routing: CurrentRouting::new(Topology {
+                epoch: Epoch(0),
+                partitions: DEFAULT_PARTITIONS,
+                nodes: Vec::new(),
+            }),
+            refreshing: AsyncMutex::new(()),
+            tenants,
+            stamps: ClusterClock::new(settings.clock_ahead_max),
+            admission: Admission::new(settings.in_flight_max),
+            repairs: RepairQueue::new(settings.repair_queue_max),
+            blocking_repairs: AtomicU64::new(0),
+            metadata_answers: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            settings,
+            world,
+        }))
+    }
+
+    /// Loads the topology and starts the background tasks: watching the metadata store, probing the storage nodes,
+    /// repairing.
+    ///
+    /// # Errors
+    /// When the metadata store can't be read; nothing has been started then.
+    pub async fn start(&self) -> Result<(), StoreError> {
+        let deadline = self.clock().now() + self.settings().write_timeout;
+        let topology = self.fetch_topology(deadline).await?;
+        self.0.routing.advance(topology);
+        let spawner = self.0.world.spawner();
+        spawner.spawn("metadata watch", self.clone().watch_metadata());
+        spawner.spawn("topology refresh", self.clone().refresh_now_and_then());
+        spawner.spawn("probes", self.clone().probe_now_and_then());
+        spawner.spawn("repairs", self.clone().repair_until_stopped());
+        Ok(())
+    }
+
+    /// Takes no more requests and lets the background tasks end. Requests at work go on; see
+    /// [`Readiness::in_flight`].
+    pub fn stop(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
+        self.0.repairs.close();
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let routing = self.0.routing.get();
+        let stopping = self.is_stopping();
+        Readiness {
+            ready: !stopping && routing.epoch() > Epoch(0),
+            stopping,
+            metadata: self.0.metadata_answers.load(Ordering::Relaxed),
+            epoch: routing.epoch(),
+            nodes_healthy: routing
+                .nodes()
+                .filter(|(_, health)| health.is_healthy())
+                .count(),
+            nodes: routing.topology().nodes.len(),
+            in_flight: self.0.admission.in_flight(),
+            repairs_queued: self.0.repairs.len(),
+        }
+    }
+
+    /// Hits and misses of the tenant cache since the start.
+    #[must_use]
+    pub fn tenant_cache(&self) -> (u64, u64) {
+        self.0.tenants.hits_and_misses()
+    }
+
+    /// How many reads had to repair before they answered, since the start.
+    #[must_use]
+    pub fn blocking_repairs(&self) -> u64 {
+        self.0.blocking_repairs.load(Ordering::Relaxed)
+    }
+
+    /// Writes a key, or deletes it when the content is a tombstone.
+    ///
+    /// # Errors
+    /// What kept it from being acknowledged; [`CoordinatorError::QuorumNotReached`] says whether it may have taken effect.
+    pub async fn write(&self, request: WriteRequest) -> Result<WriteOutcome, CoordinatorError> {
+        let _place = self.admit()?;
+        let deadline = self.deadline(request.timeout, self.settings().write_timeout);
+        let located = self.locate(&request.tenant, &request.key, deadline).await?;
+        if let Content::Value(value) = &request.content {
+            validate::value(value.len(), self.settings().value_bytes_max)?;
+        }
+        let context = validate::context(&request.context, located.token.0)?;
+        let write = Write {
+            key: located.key,
+            write_id: WriteId(self.random().next_u128()),
+            stamp: ProposedStamp::Free(self.0.stamps.tick(self.clock().wall_ms())),
+            content: request.content,
+            context,
+            policy: located.tenant.conflict_policy,
+            replication_factor: located.tenant.replication_factor,
+            consistency: self.consistency(request.consistency, &located.tenant),
+            deadline,
+        };
+        match request.idempotency_key {
+            Some(key) => self.write_once(write, located.token, key).await,
+            None => {
+                let key = format!("{:032x}", write.write_id.0);
+                let (consistency, context) = (write.consistency, write.context.clone());
+                let written = self.replicate(write).await?;
+                Ok(self.answer_write(&written, consistency, context, located.token, key))
+            }
+        }
+    }
+
+    /// What the client is told of an acknowledged write.
+    pub(super) fn answer_write(
+        &self,
+        written: &Written,
+        consistency: Consistency,
+        context: Context,
+        token: Token,
+        idempotency_key: String,
+    ) -> WriteOutcome {
+        let seen = written.record.seen();
+        // Alone in its record, the write has overwritten all that was seen there. Beside siblings the client knows what it
+        // brought along and its own write, and a later write of it must not overwrite the others.
+        let context = match written.record.siblings() {
+            _ if sabotage::on(Sabotage::WriteContextTooWide) => Context {
+                shown: seen.clone(),
+                written: None,
+            },
+            [_] => Context {
+                shown: seen.clone(),
+                written: None,
+            },
+            _ => Context {
+                shown: context.shown,
+                written: written.dot,
+            },
+        };
+        WriteOutcome {
+            replicas: written.replicas,
+            consistency,
+            clock: self.readable_clock(seen),
+            context: context.encode(token.0),
+            idempotency_key,
+            is_duplicate: false,
+            without_idempotency: false,
+        }
+    }
+
+    // What requests share.
+
+    pub(super) fn clock(&self) -> &W::Clock {
+        self.0.world.clock()
+    }
+
+    pub(super) fn random(&self) -> &W::Random {
+        self.0.world.random()
+    }
+
+    pub(super) fn world(&self) -> &W {
+        &self.0.world
+    }
+
+    pub(super) fn settings(&self) -> &CoordinatorSettings {
+        &self.0.settings
+    }
+
+    pub(super) fn routing(&self) -> Arc<Routing> {
+        self.0.routing.get()
+    }
+
+    pub(super) fn repairs(&self) -> &RepairQueue {
+        &self.0.repairs
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn admit(&self) -> Result<Admitted, CoordinatorError> {
+        if self.is_stopping() {
+            return Err(CoordinatorError::Overloaded(
+                "the coordinator is stopping".into(),
+            ));
+        }
+        self.0.admission.enter()
+    }
+
+    pub(super) fn deadline(&self, asked: Option<Duration>, max: Duration) -> Instant {
+        self.clock().now() + asked.map_or(max, |asked| asked.min(max))
+    }
+
+    pub(super) async fn locate(
+        &self,
+        tenant: &str,
+        key: &str,
+        deadline: Instant,
+    ) -> Result<Located, CoordinatorError> {
+        let id = validate::tenant_id(tenant)?;
+        validate::key(key)?;
+        let tenant = self.0.tenants.get(&id, deadline).await?;
+        let token = Token::of_key(id.as_str(), key);
+        let partition = token.partition(self.routing().topology().partitions);
+        Ok(Located {
+            key: RecordKey::new(partition, &id, key),
+            tenant,
+            token,
+        })
+    }
+
+    pub(super) async fn cached_tenant(
+        &self,
+        id: &TenantId,
+        deadline: Instant,
+    ) -> Result<Arc<Tenant>, CoordinatorError> {
+        self.0.tenants.get(id, deadline).await
+    }
+
+    pub(super) fn consistency(&self, asked: Option<Consistency>, tenant: &Tenant) -> Consistency {
+        asked
+            .or(tenant.default_consistency)
+            .unwrap_or(self.settings().default_consistency)
+    }
+
+    pub(super) fn owners(&self, key: &RecordKey, replication_factor: u8) -> Owners<W> {
+        Owners::new(
+            self.0.world.clone(),
+            self.routing(),
+            key,
+            replication_factor,
+        )
+    }
+
+    /// A stamp above `greatest`; `None` at the end of time.
+    pub(super) fn stamp_above(&self, greatest: Stamp) -> Option<Stamp> {
+        self.0.stamps.tick_above(greatest, self.clock().wall_ms())
+    }
+
+    pub(super) fn observe_stamp(&self, seen: Stamp) {
+        self.0.stamps.observe(seen, self.clock().wall_ms());
+    }
+
+    pub(super) fn repaired_before_answer(&self) {
+        self.0.blocking_repairs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn readable_clock(&self, seen: &VersionVector) -> Vec<ClockEntry> {
+        let routing = self.routing();
+        seen.iter()
+            .map(|(actor, counter)| ClockEntry {
+                node: routing.actor_name(actor),
+                counter,
+            })
+            .collect()
+    }
+
+    // Topology.
+
+    /// Takes a topology into use that is at least as new as `newer`, which a replica told of.
+    pub(super) async fn refresh_topology(
+        &self,
+        newer: Epoch,
+        deadline: Instant,
+    ) -> Result<(), CoordinatorError> {
+        let refreshed = before(self.clock(), deadline, async {
+            let _one_at_a_time = self.0.refreshing.lock().await;
+            if self.routing().epoch() >= newer {
+                return Ok(());
+            }
+            let topology = self.fetch_topology(deadline).await?;
+            let stored = topology.epoch;
+            if stored < newer {
+                self.publish_adopted(topology, newer).await?;
+            } else {
+                self.0.routing.advance(topology);
+            }
+            Ok(())
+        });
+        refreshed.await.unwrap_or_else(|| {
+            Err(StoreError::Unavailable {
+                store: "metadata store",
+                cause: "no answer before the deadline".into(),
+            }
+            .into())
+        })
+    }
+
+    /// A change of topology was begun, some replica adopted its epoch, and whoever began it never published it: publishes
+    /// what is stored under that epoch, so that the replica serves again.
+    async fn publish_adopted(
+        &self,
+        stored: Topology,
+        adopted: Epoch,
+    ) -> Result<(), CoordinatorError> {
+        let expected = stored.epoch;
+        let next = Topology {
+            epoch: adopted,
+            ..stored
+        };
+        match self
+            .world()
+            .metadata()
+            .replace_topology(expected, next)
+            .await?
+        {
+            Change::Made(topology) | Change::Conflict(Some(topology)) => {
+                self.0.routing.advance(topology)
+            }
+            Change::Conflict(None) => false,
+        };
+        Ok(())
+    }
+
+    pub(super) fn advance_topology(&self, topology: Topology) {
+        if self.0.routing.advance(topology) {
+            let routing = self.routing();
+            self.0
+                .stamps
+                .keep(|id| routing.topology().node(id).is_some());
+            tracing::info!(
+                coordinator = self.0.name,
+                epoch = routing.epoch().0,
+                "new topology"
+            );
+        }
+    }
+
+    pub(super) async fn fetch_topology(&self, deadline: Instant) -> Result<Topology, StoreError> {
+        let fetched = before(self.clock(), deadline, self.world().metadata().topology())
+            .await
+            .unwrap_or_else(|| {
+                Err(StoreError::Unavailable {
+                    store: "metadata store",
+                    cause: "no answer before the deadline".into(),
+                })
+            });
+        self.0
+            .metadata_answers
+            .store(fetched.is_ok(), Ordering::Relaxed);
+        fetched
+    }
+
+    async fn watch_metadata(self) {
+        let mut events = self.world().metadata().watch();
+        while let Some(event) = events.next().await {
+            if self.is_stopping() {
+                return;
+            }
+            match event {
+                MetadataEvent::Tenant(id) => self.0.tenants.invalidate(&id),
+                MetadataEvent::Topology(epoch) if epoch > self.routing().epoch() => {
+                    self.refresh_once().await
+                }
+                MetadataEvent::Topology(_) => {}
+            }
+        }
+    }
+
+    /// The backstop behind the watch.
+    async fn refresh_now_and_then(self) {
+        while !self.is_stopping() {
+            self.clock().sleep(self.settings().topology_refresh).await;
+            self.refresh_once().await;
+        }
+    }
+
+    async fn refresh_once(&self) {
+        let deadline = self.clock().now() + self.settings().write_timeout;
+        match self.fetch_topology(deadline).await {
+            Ok(topology) => self.advance_topology(topology),
+            Err(error) => {
+                tracing::warn!(coordinator = self.0.name, %error, "can't refresh the topology")
+            }
+        }
+    }
+
+    // Probes.
+
+    async fn probe_now_and_then(self) {
+        let interval = self.settings().probe_interval;
+        while !self.is_stopping() {
+            let next = self.clock().now() + interval;
+            self.probe_nodes(next).await;
+            self.clock().sleep_until(next).await;
+        }
+    }
+
+    /// Asks every node how it is, until `deadline`, and keeps what they say.
+    pub(super) async fn probe_nodes(&self, deadline: Instant) {
+        let routing = self.routing();
+        let probes = (0..routing.topology().nodes.len() as u16).map(|index| {
+            let owners = Owners::of_node(self.0.world.clone(), Arc::clone(&routing), index);
+            async move {
+                let sent_ms = self.clock().wall_ms();
+                let answer = owners.call(0, Operation::Probe, deadline).await;
+                let received_ms = self.clock().wall_ms();
+                if let Ok(Reply::Report(report)) = answer.result {
+                    self.learn(&owners, report, sent_ms / 2 + received_ms / 2);
+                }
+            }
+        });
+        before(self.clock(), deadline, futures::future::join_all(probes)).await;
+    }
+
+    fn learn(&self, owners: &Owners<W>, report: NodeReport, own_wall_ms: u64) {
+        let offset_ms =
+            i64::try_from(i128::from(report.wall_ms) - i128::from(own_wall_ms)).unwrap_or(i64::MAX);
+        let ahead_ms = self.0.stamps.probed(&report.node, offset_ms);
+        let ahead_max_ms =
+            i64::try_from(self.settings().clock_ahead_max.as_millis()).unwrap_or(i64::MAX);
+        if ahead_ms > ahead_max_ms {
+            tracing::warn!(
+                coordinator = self.0.name,
+                ahead_ms,
+                "own wall clock is ahead of the storage nodes'"
+            );
+        } else if offset_ms.saturating_add(ahead_ms) > ahead_max_ms {
+            tracing::warn!(node = %report.node, ahead_ms = offset_ms.saturating_add(ahead_ms), "wall clock ahead");
+        }
+        let newer = report.epoch;
+        owners.health(0).reported(report);
+        if newer > self.routing().epoch() {
+            tracing::debug!(
+                coordinator = self.0.name,
+                epoch = newer.0,
+                "a node knows a newer epoch"
+            );
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What a coordinator knows of one storage node: how fast it answers, whether it answers, and who it is.
+//!
+//! Health only orders owners; it never forbids asking one, so a node that comes back is back in service by itself.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::ports::{Instant, NodeReport};
+
+/// This many failures in a row make a node unhealthy until it answers again.
+const FAILURES_MAX: u32 = 3;
+/// A node that was not asked for this long is due for a try: health must be able to improve.
+const STALE_AFTER: Duration = Duration::from_secs(1);
+
+/// One node's health, shared by all requests.
+#[derive(Debug, Default)]
+pub(super) struct NodeHealth {
+    in_flight: AtomicU32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Exponentially weighted mean of the answers' latency, in nanoseconds; zero until the first answer.
+    mean_ns: u64,
+    /// A running estimate of the 95th percentile, in nanoseconds (Ma, Muthukrishnan, Sandler, *Frugal Streaming*, 2013,
+    /// with steps in proportion to the estimate).
+    p95_ns: u64,
+    failures_in_row: u32,
+    last_failure: Instant,
+    report: Option<NodeReport>,
+}
+
+/// How good a choice a node is; smaller is better.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Preference {
+    unhealthy: bool,
+    expected_ns: u64,
+}
+
+impl NodeHealth {
+    pub(super) fn call_started(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The call is over, whatever became of it.
+    pub(super) fn call_ended(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn answered(&self, latency: Duration) {
+        let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let mut state = self.lock();
+        state.failures_in_row = 0;
+        if state.mean_ns == 0 {
+            state.mean_ns = ns;
+            state.p95_ns = ns.saturating_mul(2);
+        } else {
+            state.mean_ns = state.mean_ns - state.mean_ns / 8 + ns / 8;
+            // In balance when 19 of 20 answers are below: up by 19 parts in 20 of a step, down by one.
+            let step = state.p95_ns / 64 + 1;
+            if ns > state.p95_ns {
+                state.p95_ns = state.p95_ns.saturating_add(step);
+            } else {
+                state.p95_ns -= (step / 19).min(state.p95_ns - 1);
+            }
+        }
+    }
+
+    pub(super) fn failed(&self, now: Instant) {
+        let mut state = self.lock();
+        state.failures_in_row = state.failures_in_row.saturating_add(1);
+        state.last_failure = now;
+    }
+
+    pub(super) fn reported(&self, report: NodeReport) {
+        self.lock().report = Some(report);
+    }
+
+    /// The latest report, if the node ever gave one.
+    pub(super) fn report(&self) -> Option<NodeReport> {
+        self.lock().report.clone()
+    }
+
+    /// Runs `read` on the latest report without cloning it.
+    pub(super) fn with_report<T>(&self, read: impl FnOnce(Option<&NodeReport>) -> T) -> T {
+        read(self.lock().report.as_ref())
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.lock().failures_in_row < FAILURES_MAX
+    }
+
+    /// Expected time to an answer: the mean, once for each call that is already waiting and once for ours.
+    pub(super) fn preference(&self, now: Instant) -> Preference {
+        let state = self.lock();
+        let tired = state.failures_in_row >= FAILURES_MAX
+            && now.since(state.last_failure) < STALE_AFTER * 10;
+        let refuses = state
+            .report
+            .as_ref()
+            .is_some_and(|report| report.refuses_writes.is_some());
+        let waiting = u64::from(self.in_flight.load(Ordering::Relaxed));
+        Preference {
+            unhealthy: tired || refuses,
+            expected_ns: state.mean_ns.saturating_mul(waiting + 1),
+        }
+    }
+
+    /// About how long 19 of 20 answers take. Zero until the first answer.
+    pub(super) fn p95(&self) -> Duration {
+        Duration::from_nanos(self.lock().p95_ns)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_95th_percentile_settles_between_the_bulk_and_the_tail() {
+        let health = NodeHealth::default();
+        for i in 0..20_000 {
+            health.answered(if i % 10 == 0 { MS * 100 } else { MS });
+        }
+        assert!(health.p95() > MS * 50, "{:?}", health.p95());
+        for _ in 0..20_000 {
+            health.answered(MS);
+        }
+        assert!(health.p95() < MS * 4, "{:?}", health.p95());
+    }
+
+    #[test]
+    fn a_busy_or_slow_or_failing_node_is_the_worse_choice() {
+        let now = Instant(0);
+        let (fast, slow, down) = (
+            NodeHealth::default(),
+            NodeHealth::default(),
+            NodeHealth::default(),
+        );
+        fast.answered(MS);
+        slow.answered(MS * 10);
+        down.answered(MS / 10);
+        for _ in 0..FAILURES_MAX {
+            down.failed(now);
+        }
+        assert!(fast.preference(now) < slow.preference(now));
+        assert!(slow.preference(now) < down.preference(now));
+        for _ in 0..20 {
+            fast.call_started();
+        }
+        assert!(slow.preference(now) < fast.preference(now));
+        assert!(!down.is_healthy());
+        down.answered(MS);
+        assert!(down.is_healthy());
+    }
+}

@@ -1,0 +1,307 @@
+//! Writes with an idempotency key: one effect, one answer.
+//!
+//! The claim fixes the write's id and its stamp before the write has any effect, so a retry after a crash repeats the same
+//! write: an owner that has it does not apply it again, and under `last_write_wins` it can't win over anything that came
+//! after the claim. For the same reason the stamp must be above all that came before the claim; a read at the write's own
+//! consistency finds out what that is.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::coordinator::Coordinator;
+use super::validate;
+use super::wait::before;
+use super::write::{ProposedStamp, Write};
+use super::{ClockEntry, CoordinatorError, IdempotencyOutage, WriteOutcome};
+use crate::placement::Token;
+use crate::ports::{
+    Claim, ClaimOutcome, Clock, Completion, CoordinatorWorld, Fingerprint, IdempotencyScope,
+    IdempotencyStore, Instant, Random, StoreError,
+};
+use crate::quorum::{ConflictPolicy, Consistency};
+use crate::version::{Content, Context};
+
+/// First pause between looks at a claim somebody else holds; it doubles up to a quarter of a second.
+const POLL_PAUSE: Duration = Duration::from_millis(5);
+const POLL_PAUSE_MAX: Duration = Duration::from_millis(250);
+
+/// The answer as the store keeps it.
+#[derive(Serialize, Deserialize)]
+struct StoredAnswer {
+    replicas: usize,
+    consistency: Consistency,
+    clock: Vec<(String, u64)>,
+    context: String,
+}
+
+impl<W: CoordinatorWorld> Coordinator<W> {
+    /// Carries out `write` unless the key's answer is there already.
+    pub(super) async fn write_once(
+        &self,
+        mut write: Write,
+        token: Token,
+        idempotency_key: String,
+    ) -> Result<WriteOutcome, CoordinatorError> {
+        validate::idempotency_key(&idempotency_key)?;
+        if write.policy == ConflictPolicy::LastWriteWins {
+            write.stamp = self.stamp_above_all_before(&write).await?;
+        }
+        let scope = IdempotencyScope {
+            record: write.key.clone(),
+            idempotency_key,
+        };
+        let fingerprint = fingerprint(&write);
+        let claim = Claim {
+            fingerprint,
+            write_id: write.write_id,
+            stamp: write.stamp.get(),
+            holder: self.random().next_u64(),
+        };
+        let claim = match self.claim(&scope, claim, write.deadline).await {
+            Ok(Claimed::Holding(claim)) => claim,
+            Ok(Claimed::Answered(answer)) => return decode_answer(&answer, scope.idempotency_key),
+            Err(CoordinatorError::Store(error)) => {
+                return match self.settings().idempotency_outage {
+                    IdempotencyOutage::Refuse => Err(CoordinatorError::Store(error)),
+                    IdempotencyOutage::Degrade => {
+                        self.write_without_claim(write, token, scope.idempotency_key)
+                            .await
+                    }
+                };
+            }
+            Err(error) => return Err(error),
+        };
+        write.write_id = claim.write_id;
+        write.stamp = ProposedStamp::Fixed(claim.stamp);
+        let (consistency, context, deadline) =
+            (write.consistency, write.context.clone(), write.deadline);
+        match self.replicate(write).await {
+            Ok(written) => {
+                let outcome = self.answer_write(
+                    &written,
+                    consistency,
+                    context,
+                    token,
+                    scope.idempotency_key.clone(),
+                );
+                self.complete(&scope, claim, outcome, deadline).await
+            }
+            Err(error) => {
+                if had_no_effect(&error) {
+                    // Without the release a retry waits for the lease to run out; no more than that.
+                    let release = self.world().idempotency().release(&scope, claim);
+                    before(self.clock(), deadline, release).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A stamp above every write of the key that completed before now, at the write's consistency.
+    async fn stamp_above_all_before(
+        &self,
+        write: &Write,
+    ) -> Result<ProposedStamp, CoordinatorError> {
+        let Write {
+            key,
+            replication_factor,
+            consistency,
+            deadline,
+            ..
+        } = write;
+        let held = self
+            .read_record(
+                key,
+                *replication_factor,
+                *consistency,
+                &Context::default(),
+                *deadline,
+            )
+            .await?
+            .greatest_stamp();
+        self.stamp_above(held)
+            .map(ProposedStamp::Fixed)
+            .ok_or(CoordinatorError::Internal(
+                "no stamp is left above the key's",
+            ))
+    }
+
+    async fn claim(
+        &self,
+        scope: &IdempotencyScope,
+        claim: Claim,
+        deadline: Instant,
+    ) -> Result<Claimed, CoordinatorError> {
+        let settings = self.settings();
+        let mut pause = POLL_PAUSE;
+        loop {
+            let attempt = self.world().idempotency().claim(
+                scope,
+                claim,
+                settings.claim_lease,
+                settings.idempotency_retention,
+            );
+            let outcome = before(self.clock(), deadline, attempt)
+                .await
+                .unwrap_or_else(|| Err(late()))?;
+            let conflict = || CoordinatorError::IdempotencyKeyConflict {
+                key: scope.idempotency_key.clone(),
+                cause: "it was used for a different request; use a new idempotency key".into(),
+            };
+            match outcome {
+                ClaimOutcome::Claimed => return Ok(Claimed::Holding(claim)),
+                ClaimOutcome::TakenOver(first) => {
+                    return Ok(Claimed::Holding(Claim {
+                        holder: claim.holder,
+                        ..first
+                    }));
+                }
+                ClaimOutcome::Answered { fingerprint, .. } if fingerprint != claim.fingerprint => {
+                    return Err(conflict());
+                }
+                ClaimOutcome::Answered { answer, .. } => return Ok(Claimed::Answered(answer)),
+                ClaimOutcome::Pending(other) if other.fingerprint != claim.fingerprint => {
+                    return Err(conflict());
+                }
+                ClaimOutcome::Pending(_) => {
+                    let next = self.clock().now() + pause;
+                    if next >= deadline {
+                        return Err(CoordinatorError::Overloaded(
+                            "the first request with this idempotency key is still running".into(),
+                        ));
+                    }
+                    self.clock().sleep_until(next).await;
+                    pause = (pause * 2).min(POLL_PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    async fn complete(
+        &self,
+        scope: &IdempotencyScope,
+        claim: Claim,
+        outcome: WriteOutcome,
+        deadline: Instant,
+    ) -> Result<WriteOutcome, CoordinatorError> {
+        let answer = encode_answer(&outcome);
+        let retention = self.settings().idempotency_retention;
+        let store = self.world().idempotency();
+        match before(
+            self.clock(),
+            deadline,
+            store.complete(scope, claim, answer, retention),
+        )
+        .await
+        {
+            Some(Ok(Completion::Stored)) => Ok(outcome),
+            Some(Ok(Completion::Already(answer))) => {
+                decode_answer(&answer, outcome.idempotency_key)
+            }
+            // The write is acknowledged by its owners; a retry repeats it under the same id and stamp.
+            Some(Err(_)) | None => Ok(WriteOutcome {
+                without_idempotency: true,
+                ..outcome
+            }),
+        }
+    }
+
+    async fn write_without_claim(
+        &self,
+        write: Write,
+        token: Token,
+        idempotency_key: String,
+    ) -> Result<WriteOutcome, CoordinatorError> {
+        let (consistency, context) = (write.consistency, write.context.clone());
+        let write = Write {
+            stamp: ProposedStamp::Free(write.stamp.get()),
+            ..write
+        };
+        let written = self.replicate(write).await?;
+        let outcome = self.answer_write(&written, consistency, context, token, idempotency_key);
+        Ok(WriteOutcome {
+            without_idempotency: true,
+            ..outcome
+        })
+    }
+}
+
+enum Claimed {
+    Holding(Claim),
+    Answered(Bytes),
+}
+
+fn late() -> StoreError {
+    StoreError::Unavailable {
+        store: "idempotency store",
+        cause: "no answer before the deadline".into(),
+    }
+}
+
+fn had_no_effect(error: &CoordinatorError) -> bool {
+    match error {
+        CoordinatorError::QuorumNotReached(quorum) => !quorum.indeterminate,
+        CoordinatorError::InvalidRequest { .. } => true,
+        _ => false,
+    }
+}
+
+/// Everything that decides the effect, each part with its length so that no two requests agree by chance. The tenant and
+/// key are in the scope.
+fn fingerprint(write: &Write) -> Fingerprint {
+    let (kind, value): (&[u8], &[u8]) = match &write.content {
+        Content::Value(value) => (b"value", value),
+        Content::Tombstone => (b"tombstone", b""),
+    };
+    let context = write.context.encode(0);
+    let mut hash = Sha256::new();
+    for part in [kind, value, &context] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+fn encode_answer(outcome: &WriteOutcome) -> Bytes {
+    let stored = StoredAnswer {
+        replicas: outcome.replicas,
+        consistency: outcome.consistency,
+        clock: outcome
+            .clock
+            .iter()
+            .map(|entry| (entry.node.clone(), entry.counter))
+            .collect(),
+        context: BASE64.encode(&outcome.context),
+    };
+    serde_json::to_vec(&stored).unwrap_or_default().into()
+}
+
+fn decode_answer(answer: &[u8], idempotency_key: String) -> Result<WriteOutcome, CoordinatorError> {
+    let unreadable = |cause: String| StoreError::Unreadable {
+        store: "idempotency store",
+        cause,
+    };
+    let stored: StoredAnswer =
+        serde_json::from_slice(answer).map_err(|error| unreadable(error.to_string()))?;
+    let context = BASE64
+        .decode(stored.context)
+        .map_err(|error| unreadable(error.to_string()))?;
+    Ok(WriteOutcome {
+        replicas: stored.replicas,
+        consistency: stored.consistency,
+        clock: stored
+            .clock
+            .into_iter()
+            .map(|(node, counter)| ClockEntry { node, counter })
+            .collect(),
+        context: context.into(),
+        idempotency_key,
+        is_duplicate: true,
+        without_idempotency: false,
+    })
+}

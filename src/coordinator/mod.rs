@@ -1,0 +1,37 @@
+//! The coordinator: routes a client's request to the owners of its key, judges their answers by quorum, settles
+//! conflicts at the edge and repairs what it finds stale.
+//!
+//! What it is not: it keeps no data and gives out no dots. A replica stamps, everything else joins (dotted version
+//! vectors, Preguiça, Baquero, Almeida, Fonte, Gonçalves 2012), so any number of coordinators may run, crash and come
+//! back without coordination among them.
+//!
+//! Invariants:
+//! - a write is acknowledged only when the owners its consistency asks for have it durably;
+//! - every attempt of one write carries one write id, and one stamp until a greater one is met;
+//! - a quorum read answers only what a quorum holds;
+//! - nothing waits past its deadline, and nothing here grows without bound.
+
+mod admin;
+mod admission;
+mod cluster_clock;
+mod coordinator;
+mod error;
+mod health;
+mod idempotency;
+mod owners;
+mod read;
+mod repair;
+mod request;
+mod routing;
+mod setback;
+mod settings;
+mod tenants;
+mod validate;
+mod wait;
+mod write;
+
+pub use admin::NodeOverview;
+pub use coordinator::{Coordinator, Readiness};
+pub use error::{CoordinatorError, QuorumNotReached};
+pub use request::{ClockEntry, ReadOutcome, ReadRequest, ReadValue, WriteOutcome, WriteRequest};
+pub use settings::{CoordinatorSettings, IdempotencyOutage};

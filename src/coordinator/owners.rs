@@ -1,0 +1,229 @@
+//! One record's owners under one routing table, and calls to them.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+
+use super::health::NodeHealth;
+use super::routing::Routing;
+use crate::ports::{
+    CallError, Clock, CoordinatorWorld, Instant, Operation, RecordKey, Refusal, ReplicaTransport,
+    Reply, Request,
+};
+use crate::quorum::{Consistency, Tally};
+
+/// More owners than a record can have.
+const OWNERS_MAX: usize = 16;
+
+/// The owners of a record in preference order; a *position* is an index into them.
+#[derive(Clone)]
+pub(super) struct Owners<W> {
+    world: W,
+    routing: Arc<Routing>,
+    nodes: [u16; OWNERS_MAX],
+    len: usize,
+}
+
+/// Calls under way, in whatever order their answers come.
+pub(super) type Calls = FuturesUnordered<BoxFuture<'static, Answer>>;
+
+/// An owner's answer.
+pub(super) struct Answer {
+    /// Which owner.
+    pub(super) position: usize,
+    /// What it said.
+    pub(super) result: Result<Reply, CallError>,
+}
+
+impl<W: CoordinatorWorld> Owners<W> {
+    pub(super) fn new(
+        world: W,
+        routing: Arc<Routing>,
+        key: &RecordKey,
+        replication_factor: u8,
+    ) -> Self {
+        let mut nodes = [0; OWNERS_MAX];
+        let owners = routing.owners(key.partition(), replication_factor);
+        let len = owners.len().min(OWNERS_MAX);
+        nodes[..len].copy_from_slice(&owners[..len]);
+        Self {
+            world,
+            routing,
+            nodes,
+            len,
+        }
+    }
+
+    /// One node alone, at position 0.
+    pub(super) fn of_node(world: W, routing: Arc<Routing>, index: u16) -> Self {
+        let mut nodes = [0; OWNERS_MAX];
+        nodes[0] = index;
+        Self {
+            world,
+            routing,
+            nodes,
+            len: 1,
+        }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn name(&self, position: usize) -> String {
+        self.routing.node(self.nodes[position]).id.to_string()
+    }
+
+    pub(super) fn health(&self, position: usize) -> &Arc<NodeHealth> {
+        self.routing.health(self.nodes[position])
+    }
+
+    pub(super) fn required(&self, consistency: Consistency) -> usize {
+        consistency.required(self.len)
+    }
+
+    pub(super) fn tally(&self, consistency: Consistency) -> Tally {
+        Tally::new(self.required(consistency), self.len)
+    }
+
+    /// The positions, the most promising owner first. Among equals the preference list decides.
+    pub(super) fn by_preference(&self) -> OwnerOrder {
+        let now = self.world.clock().now();
+        let mut order = OwnerOrder::default();
+        for position in 0..self.len {
+            order.positions[position] = position as u8;
+        }
+        order.len = self.len;
+        let preference: [_; OWNERS_MAX] = std::array::from_fn(|position| {
+            (position < self.len).then(|| self.health(position).preference(now))
+        });
+        order.positions[..self.len].sort_by_key(|position| preference[usize::from(*position)]);
+        order
+    }
+
+    /// Asks one owner; its health learns from what becomes of it.
+    pub(super) fn call(
+        &self,
+        position: usize,
+        operation: Operation,
+        deadline: Instant,
+    ) -> BoxFuture<'static, Answer> {
+        let node = self.routing.node(self.nodes[position]);
+        let request = Request {
+            node: node.id.clone(),
+            epoch: self.routing.epoch(),
+            operation,
+        };
+        let call = self.world.transport().call(node, request, deadline);
+        let clock = self.world.clock().clone();
+        let health = Arc::clone(self.health(position));
+        async move {
+            let under_way = UnderWay::start(&clock, &health);
+            let result = call.await;
+            match &result {
+                Ok(_) => under_way.answered(),
+                Err(CallError::Refused(
+                    Refusal::StaleEpoch { .. } | Refusal::Damaged | Refusal::Malformed(_),
+                )) => {
+                    under_way.answered();
+                }
+                Err(_) => under_way.failed(),
+            }
+            Answer { position, result }
+        }
+        .boxed()
+    }
+}
+
+/// A call that is counted as in flight until it ends, however it ends.
+struct UnderWay<'a, C: Clock> {
+    clock: &'a C,
+    health: &'a NodeHealth,
+    since: Instant,
+}
+
+impl<'a, C: Clock> UnderWay<'a, C> {
+    fn start(clock: &'a C, health: &'a NodeHealth) -> Self {
+        health.call_started();
+        Self {
+            clock,
+            health,
+            since: clock.now(),
+        }
+    }
+
+    fn answered(self) {
+        self.health.answered(self.clock.now().since(self.since));
+    }
+
+    fn failed(self) {
+        self.health.failed(self.clock.now());
+    }
+}
+
+impl<C: Clock> Drop for UnderWay<'_, C> {
+    fn drop(&mut self) {
+        self.health.call_ended();
+    }
+}
+
+/// The owners' positions, best first, handed out one by one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OwnerOrder {
+    positions: [u8; OWNERS_MAX],
+    next: usize,
+    len: usize,
+}
+
+impl Iterator for OwnerOrder {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let position = *self.positions[..self.len].get(self.next)?;
+        self.next += 1;
+        Some(usize::from(position))
+    }
+}
+
+impl OwnerOrder {
+    /// Puts `position` at the front of those still to come, or back among them if it was handed out.
+    pub(super) fn again(&mut self, position: usize) {
+        if let Some(at) = self.positions[..self.len]
+            .iter()
+            .position(|p| usize::from(*p) == position)
+        {
+            if at < self.next {
+                self.positions[at..self.next].rotate_left(1);
+                self.next -= 1;
+            } else {
+                self.positions[self.next..=at].rotate_right(1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(positions: &[u8]) -> OwnerOrder {
+        let mut order = OwnerOrder {
+            len: positions.len(),
+            ..OwnerOrder::default()
+        };
+        order.positions[..positions.len()].copy_from_slice(positions);
+        order
+    }
+
+    #[test]
+    fn an_owner_can_be_asked_again_next() {
+        let mut order = order(&[2, 0, 1]);
+        assert_eq!((order.next(), order.next()), (Some(2), Some(0)));
+        order.again(2);
+        assert_eq!(order.clone().collect::<Vec<_>>(), [2, 1]);
+        order.again(1);
+        assert_eq!(order.collect::<Vec<_>>(), [1, 2]);
+    }
+}

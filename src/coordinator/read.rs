@@ -1,0 +1,391 @@
+//! A read's way: ask the owners that answer fastest, join what they return, and bring a quorum up to it before answering.
+//!
+//! - "Not there" is an answer and counts.
+//! - When enough answers differ, the joined record is written to as many owners as were asked for *before* the client
+//!   sees it (monotonic quorum reads). Other stale owners are repaired in the background.
+//! - A context is a floor: more owners are asked until the answer covers it, or the read fails.
+//! - An owner slower than its own 95th percentile is hedged by one more.
+
+use std::pin::pin;
+
+use bytes::Bytes;
+
+use super::coordinator::Coordinator;
+use super::owners::{Answer, Calls, Owners};
+use super::setback::{Missing, Setback};
+use super::wait::next_answer;
+use super::{CoordinatorError, ReadOutcome, ReadRequest, ReadValue};
+use crate::placement::Token;
+use crate::ports::{
+    CallError, Clock, CoordinatorWorld, Instant, Operation, RecordKey, Refusal, Reply,
+};
+use crate::quorum::{ConflictPolicy, Consistency, Verdict, resolve};
+use crate::sabotage::{self, Sabotage};
+use crate::version::{Context, Record};
+
+/// How often a read goes back to the start because the topology changed under it.
+const TOPOLOGY_RETRIES_MAX: usize = 4;
+
+/// What enough owners hold.
+pub(super) struct Gathered {
+    /// The join of all answers.
+    pub(super) record: Record,
+    /// Its encoding; `None` when no owner has anything.
+    encoded: Option<Bytes>,
+    /// Each answer, by position.
+    answers: Vec<(usize, Option<Bytes>)>,
+}
+
+impl<W: CoordinatorWorld> Coordinator<W> {
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// [`CoordinatorError::KeyNotFound`] when it has no value; otherwise what kept it from being read.
+    pub async fn read(&self, request: ReadRequest) -> Result<ReadOutcome, CoordinatorError> {
+        let _place = self.admit()?;
+        let deadline = self.deadline(request.timeout, self.settings().read_timeout);
+        let record_of = self.locate(&request.tenant, &request.key, deadline).await?;
+        let floor = super::validate::context(&request.context, record_of.token.0)?;
+        let consistency = self.consistency(request.consistency, &record_of.tenant);
+        let factor = record_of.tenant.replication_factor;
+        let record = self
+            .read_record(&record_of.key, factor, consistency, &floor, deadline)
+            .await?;
+        self.answer_read(
+            request.key,
+            &record,
+            record_of.token,
+            record_of.tenant.conflict_policy,
+        )
+    }
+
+    fn answer_read(
+        &self,
+        key: String,
+        record: &Record,
+        token: Token,
+        policy: ConflictPolicy,
+    ) -> Result<ReadOutcome, CoordinatorError> {
+        let context = Context {
+            shown: record.seen().clone(),
+            written: None,
+        }
+        .encode(token.0);
+        let clock = self.readable_clock(record.seen());
+        let shown = resolve(record, policy);
+        let values: Vec<ReadValue> = shown
+            .siblings
+            .iter()
+            .filter_map(|version| {
+                Some(ReadValue {
+                    value: version.value()?.clone(),
+                    stamp: version.stamp,
+                })
+            })
+            .collect();
+        if values.is_empty() {
+            Err(CoordinatorError::KeyNotFound {
+                key,
+                context,
+                clock,
+            })
+        } else {
+            Ok(ReadOutcome {
+                values,
+                clock,
+                context,
+            })
+        }
+    }
+
+    /// Reads a record at `consistency`.
+    pub(super) async fn read_record(
+        &self,
+        key: &RecordKey,
+        replication_factor: u8,
+        consistency: Consistency,
+        floor: &Context,
+        deadline: Instant,
+    ) -> Result<Record, CoordinatorError> {
+        for _ in 0..TOPOLOGY_RETRIES_MAX {
+            let owners = self.owners(key, replication_factor);
+            let pass = async {
+                let gathered = self
+                    .gather(&owners, key, consistency, floor, deadline)
+                    .await?;
+                self.settle(
+                    &owners,
+                    key,
+                    consistency,
+                    gathered,
+                    replication_factor,
+                    deadline,
+                )
+                .await
+            };
+            match pass.await {
+                Ok(record) => return Ok(record),
+                Err(Setback::Failed(error)) => return Err(error),
+                Err(Setback::StaleEpoch(newer)) => self.refresh_topology(newer, deadline).await?,
+            }
+        }
+        Err(CoordinatorError::Overloaded(
+            "the topology keeps changing under the read".into(),
+        ))
+    }
+
+    /// Asks owners until enough have answered and their join covers `floor`.
+    pub(super) async fn gather(
+        &self,
+        owners: &Owners<W>,
+        key: &RecordKey,
+        consistency: Consistency,
+        floor: &Context,
+        deadline: Instant,
+    ) -> Result<Gathered, Setback> {
+        let clock = self.clock();
+        let mut missing = Missing::default();
+        let mut tally = owners.tally(consistency);
+        let mut order = owners.by_preference();
+        let mut calls = Calls::new();
+        let mut gathered = Gathered {
+            record: Record::default(),
+            encoded: None,
+            answers: Vec::new(),
+        };
+        let mut hedge_after = self.settings().hedge_delay_min;
+        for position in order.by_ref().take(owners.required(consistency)) {
+            hedge_after = hedge_after.max(owners.health(position).p95());
+            calls.push(owners.call(position, Operation::Read { key: key.clone() }, deadline));
+        }
+        let mut timer = pin!(clock.sleep_until(deadline.min(clock.now() + hedge_after)));
+        loop {
+            let enough = match tally.verdict() {
+                Verdict::Reached => true,
+                Verdict::Pending => false,
+                Verdict::Impossible => {
+                    return Err(Setback::Failed(missing.error(
+                        owners,
+                        consistency,
+                        tally.answered(),
+                        false,
+                    )));
+                }
+            };
+            if enough
+                && (floor.is_covered_by(gathered.record.seen())
+                    || sabotage::on(Sabotage::FloorIgnored))
+            {
+                return Ok(gathered);
+            }
+            if calls.is_empty() {
+                match order.next() {
+                    Some(position) => {
+                        calls.push(owners.call(
+                            position,
+                            Operation::Read { key: key.clone() },
+                            deadline,
+                        ));
+                    }
+                    None => {
+                        missing.note(
+                            "the context".into(),
+                            "covers a write that no reachable owner has",
+                        );
+                        return Err(Setback::Failed(missing.error(
+                            owners,
+                            consistency,
+                            tally.answered(),
+                            false,
+                        )));
+                    }
+                }
+            }
+            let Some(Answer { position, result }) = next_answer(&mut calls, timer.as_mut()).await
+            else {
+                if clock.now() >= deadline {
+                    return Err(Setback::Failed(missing.error(
+                        owners,
+                        consistency,
+                        tally.answered(),
+                        true,
+                    )));
+                }
+                if let Some(position) = order.next() {
+                    calls.push(owners.call(
+                        position,
+                        Operation::Read { key: key.clone() },
+                        deadline,
+                    ));
+                }
+                timer.set(clock.sleep_until(deadline.min(clock.now() + hedge_after)));
+                continue;
+            };
+            match result {
+                Ok(Reply::Found { record: None }) if sabotage::on(Sabotage::NotFoundIsFailure) => {
+                    tally.failure(position);
+                }
+                Ok(Reply::Found { record }) => match gathered.take(position, record) {
+                    Ok(()) => tally.success(position),
+                    Err(error) => {
+                        missing.note(
+                            owners.name(position),
+                            format!("sent a malformed record: {error}"),
+                        );
+                        tally.failure(position);
+                    }
+                },
+                Err(CallError::Refused(Refusal::StaleEpoch { current })) => {
+                    return Err(Setback::StaleEpoch(current));
+                }
+                result => {
+                    let error = result
+                        .err()
+                        .unwrap_or(CallError::NoAnswer("answered something else".into()));
+                    missing.failed(owners.name(position), &error);
+                    tally.failure(position);
+                    if let Some(position) = order.next() {
+                        calls.push(owners.call(
+                            position,
+                            Operation::Read { key: key.clone() },
+                            deadline,
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes sure that as many owners hold the joined record as were asked for, then gives it out.
+    async fn settle(
+        &self,
+        owners: &Owners<W>,
+        key: &RecordKey,
+        consistency: Consistency,
+        gathered: Gathered,
+        replication_factor: u8,
+        deadline: Instant,
+    ) -> Result<Record, Setback> {
+        let Gathered {
+            record,
+            encoded,
+            answers,
+        } = gathered;
+        let Some(encoded) = encoded else {
+            return Ok(record);
+        };
+        let mut tally = owners.tally(consistency);
+        let mut stale = Vec::new();
+        for (position, answer) in &answers {
+            if answer.as_ref() == Some(&encoded) {
+                tally.success(*position)
+            } else {
+                stale.push(*position)
+            }
+        }
+        if stale.is_empty() {
+            return Ok(record);
+        }
+        if tally.verdict() == Verdict::Reached || sabotage::on(Sabotage::ReadRepairSkipped) {
+            self.queue_repair(key, replication_factor);
+            return Ok(record);
+        }
+        let mut missing = Missing::default();
+        let mut calls = Calls::new();
+        let older = answers.iter().find_map(|(_, answer)| answer.clone());
+        let repair = match older {
+            Some(older) if sabotage::on(Sabotage::RepairWritesOlder) => older,
+            _ => encoded,
+        };
+        let mut others = owners
+            .by_preference()
+            .filter(|p| answers.iter().all(|(answered, _)| answered != p));
+        for position in stale {
+            let join = Operation::Join {
+                key: key.clone(),
+                record: repair.clone(),
+            };
+            calls.push(owners.call(position, join, deadline));
+        }
+        let mut timer = pin!(self.clock().sleep_until(deadline));
+        loop {
+            match tally.verdict() {
+                Verdict::Reached => break,
+                Verdict::Impossible => {
+                    return Err(Setback::Failed(missing.error(
+                        owners,
+                        consistency,
+                        tally.answered(),
+                        false,
+                    )));
+                }
+                Verdict::Pending => {}
+            }
+            if calls.is_empty() {
+                return Err(Setback::Failed(missing.error(
+                    owners,
+                    consistency,
+                    tally.answered(),
+                    false,
+                )));
+            }
+            let Some(Answer { position, result }) = next_answer(&mut calls, timer.as_mut()).await
+            else {
+                return Err(Setback::Failed(missing.error(
+                    owners,
+                    consistency,
+                    tally.answered(),
+                    true,
+                )));
+            };
+            match result {
+                Ok(Reply::Joined { .. }) => tally.success(position),
+                Err(CallError::Refused(Refusal::StaleEpoch { current })) => {
+                    return Err(Setback::StaleEpoch(current));
+                }
+                result => {
+                    let error = result
+                        .err()
+                        .unwrap_or(CallError::NoAnswer("answered something else".into()));
+                    missing.failed(owners.name(position), &error);
+                    tally.failure(position);
+                    if let Some(position) = others.next() {
+                        let join = Operation::Join {
+                            key: key.clone(),
+                            record: repair.clone(),
+                        };
+                        calls.push(owners.call(position, join, deadline));
+                    }
+                }
+            }
+        }
+        self.finish_joins(calls, key.clone(), replication_factor, false);
+        self.repaired_before_answer();
+        Ok(record)
+    }
+}
+
+impl Gathered {
+    /// Adds an answer. Equal answers, by far the most, are recognised by their bytes: encodings are canonical.
+    fn take(
+        &mut self,
+        position: usize,
+        answer: Option<Bytes>,
+    ) -> Result<(), crate::version::DecodeError> {
+        if let Some(bytes) = &answer {
+            match &self.encoded {
+                None => {
+                    self.record = Record::decode(bytes.clone())?;
+                    self.encoded = Some(bytes.clone());
+                }
+                Some(encoded) if encoded == bytes => {}
+                Some(_) => {
+                    self.record = self.record.join(&Record::decode(bytes.clone())?);
+                    self.encoded = Some(self.record.encode());
+                }
+            }
+        }
+        self.answers.push((position, answer));
+        Ok(())
+    }
+}

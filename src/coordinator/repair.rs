@@ -1,0 +1,274 @@
+//! Background repair: bring all owners of a key to the join of what they hold.
+//!
+//! The queue holds keys, not records: a key that is found stale a thousand times waits once. It is bounded; what does
+//! not fit is counted and dropped, and found again by a later read. A key whose owners can't all be reached is tried
+//! again later, a bounded number of times.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::task::AtomicWaker;
+use std::future::poll_fn;
+use std::task::Poll;
+
+use super::coordinator::Coordinator;
+use super::owners::{Answer, Calls};
+use super::wait::before;
+use crate::ports::{Clock, CoordinatorWorld, Instant, Operation, RecordKey, Reply, Spawn};
+use crate::version::Record;
+
+/// Tries for one key, all in all.
+const ATTEMPTS_MAX: u32 = 8;
+/// Pause before the second try; it doubles from try to try.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Keys repaired at the same time.
+const WORKERS: usize = 4;
+
+/// Keys that wait for repair.
+#[derive(Debug)]
+pub(super) struct RepairQueue {
+    keys_max: usize,
+    waker: AtomicWaker,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: BTreeMap<RecordKey, Job>,
+    order: VecDeque<RecordKey>,
+    dropped: u64,
+    closed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    replication_factor: u8,
+    attempts: u32,
+}
+
+impl RepairQueue {
+    pub(super) fn new(keys_max: usize) -> Self {
+        Self {
+            keys_max,
+            waker: AtomicWaker::new(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Adds a key unless it waits already.
+    fn push(&self, key: &RecordKey, job: Job) {
+        let mut state = self.lock();
+        if state.closed || state.jobs.contains_key(key) {
+            return;
+        }
+        if state.jobs.len() >= self.keys_max {
+            state.dropped += 1;
+            return;
+        }
+        state.jobs.insert(key.clone(), job);
+        state.order.push_back(key.clone());
+        drop(state);
+        self.waker.wake();
+    }
+
+    /// The key that waits longest; `None` once the queue is closed. One task at a time may wait here.
+    async fn pop(&self) -> Option<(RecordKey, Job)> {
+        poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            let mut state = self.lock();
+            if state.closed {
+                return Poll::Ready(None);
+            }
+            match state.order.pop_front() {
+                Some(key) => match state.jobs.remove(&key) {
+                    Some(job) => Poll::Ready(Some((key, job))),
+                    None => Poll::Pending,
+                },
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.waker.wake();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().jobs.len()
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.lock().dropped
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W: CoordinatorWorld> Coordinator<W> {
+    /// Has a key's owners brought together in the background.
+    pub(super) fn queue_repair(&self, key: &RecordKey, replication_factor: u8) {
+        self.repairs().push(
+            key,
+            Job {
+                replication_factor,
+                attempts: 0,
+            },
+        );
+    }
+
+    /// How many repairs did not fit into the queue since the start.
+    #[must_use]
+    pub fn repairs_dropped(&self) -> u64 {
+        self.repairs().dropped()
+    }
+
+    /// Sees joins to their end after the client has been answered; an owner that misses one is repaired.
+    pub(super) fn finish_joins(
+        &self,
+        mut calls: Calls,
+        key: RecordKey,
+        replication_factor: u8,
+        missed: bool,
+    ) {
+        if calls.is_empty() {
+            if missed {
+                self.queue_repair(&key, replication_factor);
+            }
+            return;
+        }
+        let coordinator = self.clone();
+        self.world()
+            .spawner()
+            .spawn("joins after the answer", async move {
+                let mut missed = missed;
+                while let Some(answer) = calls.next().await {
+                    missed |= answer.result.is_err();
+                }
+                if missed {
+                    coordinator.queue_repair(&key, replication_factor);
+                }
+            });
+    }
+
+    /// Works through the queue, several keys at a time.
+    pub(super) async fn repair_until_stopped(self) {
+        let jobs = futures::stream::unfold(self.clone(), |coordinator| async move {
+            let job = coordinator.repairs().pop().await?;
+            Some((job, coordinator))
+        });
+        jobs.for_each_concurrent(WORKERS, |(key, job)| {
+            let coordinator = self.clone();
+            async move {
+                let deadline = coordinator.clock().now() + coordinator.settings().read_timeout;
+                if !coordinator
+                    .repair(&key, job.replication_factor, deadline)
+                    .await
+                {
+                    coordinator.retry_later(key, job);
+                }
+            }
+        })
+        .await;
+    }
+
+    fn retry_later(&self, key: RecordKey, job: Job) {
+        let attempts = job.attempts + 1;
+        if attempts >= ATTEMPTS_MAX {
+            return;
+        }
+        let coordinator = self.clone();
+        self.world().spawner().spawn("repair retry", async move {
+            coordinator
+                .clock()
+                .sleep(RETRY_PAUSE * (1 << job.attempts))
+                .await;
+            coordinator.repairs().push(&key, Job { attempts, ..job });
+        });
+    }
+
+    /// Reads all owners that answer and joins into each what it lacks. Returns whether all owners are equal now.
+    async fn repair(&self, key: &RecordKey, replication_factor: u8, deadline: Instant) -> bool {
+        let owners = self.owners(key, replication_factor);
+        let mut reads = Calls::new();
+        for position in 0..owners.len() {
+            reads.push(owners.call(position, Operation::Read { key: key.clone() }, deadline));
+        }
+        let mut record = Record::default();
+        let mut held: Vec<(usize, Option<Bytes>)> = Vec::new();
+        while let Some(Some(Answer { position, result })) =
+            before(self.clock(), deadline, reads.next()).await
+        {
+            let Ok(Reply::Found { record: found }) = result else {
+                continue;
+            };
+            if let Some(bytes) = &found {
+                let Ok(decoded) = Record::decode(bytes.clone()) else {
+                    continue;
+                };
+                record = record.join(&decoded);
+            }
+            held.push((position, found));
+        }
+        let all_read = held.len() == owners.len();
+        if record.is_empty() {
+            return all_read;
+        }
+        let joined = record.encode();
+        let mut joins = Calls::new();
+        for (position, _) in held
+            .iter()
+            .filter(|(_, bytes)| bytes.as_ref() != Some(&joined))
+        {
+            let join = Operation::Join {
+                key: key.clone(),
+                record: joined.clone(),
+            };
+            joins.push(owners.call(*position, join, deadline));
+        }
+        let mut all_joined = true;
+        while let Some(answer) = joins.next().await {
+            all_joined &= matches!(answer.result, Ok(Reply::Joined { .. }));
+        }
+        all_read && all_joined
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::placement::PartitionId;
+    use crate::ports::TenantId;
+    use futures::FutureExt;
+
+    const JOB: Job = Job {
+        replication_factor: 3,
+        attempts: 0,
+    };
+
+    fn key(name: &str) -> RecordKey {
+        RecordKey::new(PartitionId(1), &TenantId::new("t").unwrap(), name)
+    }
+
+    #[test]
+    fn a_key_waits_once_and_the_rest_is_counted() {
+        let queue = RepairQueue::new(2);
+        for name in ["a", "a", "b", "c", "a"] {
+            queue.push(&key(name), JOB);
+        }
+        assert_eq!((queue.len(), queue.dropped()), (2, 1));
+        assert_eq!(queue.pop().now_or_never().unwrap().unwrap().0, key("a"));
+        queue.push(&key("a"), JOB);
+        assert_eq!(queue.pop().now_or_never().unwrap().unwrap().0, key("b"));
+        assert_eq!(queue.pop().now_or_never().unwrap().unwrap().0, key("a"));
+        assert!(queue.pop().now_or_never().is_none());
+        queue.close();
+        assert!(queue.pop().now_or_never().unwrap().is_none());
+    }
+}

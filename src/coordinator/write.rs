@@ -1,0 +1,377 @@
+//! A write's way through the owners: stamped by one, joined by the others, acknowledged by a quorum.
+//!
+//! 1. One owner is asked to *stamp*: it gives the write its dot, joins it and makes it durable in one step. When it does
+//!    not answer in time, the next one is asked too, with the same write id and the same stamp.
+//! 2. The resulting record goes to the other owners, in parallel, to *join*.
+//! 3. Under `last_write_wins` an owner that joins tells the greatest stamp it holds. If that is above the write's own, a
+//!    write that completed before may hold it: the write is stamped once more, above it.
+//! 4. When enough owners have it durably the client is answered; the rest go on in the background, and an owner that
+//!    missed the write is repaired.
+//!
+//! Why the coordinator proposes the stamp instead of the owner drawing it: an attempt whose answer was lost may still
+//! take effect, at any time and at an owner the coordinator never hears of again. Were its stamp drawn there and then, by
+//! a clock that runs ahead, it would win over later, acknowledged writes. With the stamp fixed beforehand every attempt of
+//! a write has a stamp no greater than the acknowledged one, and a later write, whose quorum meets the acknowledged
+//! stamp, is above them all. An owner that holds a stamp that is not smaller answers so, without effect, and the
+//! coordinator proposes a greater one.
+
+use std::pin::pin;
+
+use bytes::Bytes;
+
+use super::CoordinatorError;
+use super::coordinator::Coordinator;
+use super::owners::{Answer, Calls, Owners};
+use super::setback::{Missing, Setback};
+use super::validate::invalid;
+use super::wait::next_answer;
+use crate::ports::{
+    CallError, Clock, CoordinatorWorld, Instant, Operation, Overwrites, Random, RecordKey, Refusal,
+    Reply, StampRequest,
+};
+use crate::quorum::{ConflictPolicy, Consistency, Verdict};
+use crate::sabotage::{self, Sabotage};
+use crate::version::{Content, Context, Dot, Record, Stamp, WriteId};
+
+/// How often a write goes back to the start because the topology changed under it.
+const TOPOLOGY_RETRIES_MAX: usize = 4;
+/// How often a greater stamp is proposed to owners that hold one above the last proposal.
+const RAISES_MAX: usize = 16;
+/// A stamping owner gets this many times its own 95th percentile before the next one is asked as well.
+const PATIENCE_P95S: u32 = 4;
+
+/// A write that passed all checks.
+#[derive(Clone, Debug)]
+pub(super) struct Write {
+    pub(super) key: RecordKey,
+    pub(super) write_id: WriteId,
+    pub(super) stamp: ProposedStamp,
+    pub(super) content: Content,
+    pub(super) context: Context,
+    pub(super) policy: ConflictPolicy,
+    pub(super) replication_factor: u8,
+    pub(super) consistency: Consistency,
+    pub(super) deadline: Instant,
+}
+
+/// The stamp to propose.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ProposedStamp {
+    /// May be raised as long as the write is not acknowledged.
+    Free(Stamp),
+    /// Fixed by an idempotency claim: if an owner holds one that is not smaller, the write is done and was overwritten by
+    /// a write that ran at the same time or later.
+    Fixed(Stamp),
+}
+
+impl ProposedStamp {
+    pub(super) const fn get(self) -> Stamp {
+        match self {
+            Self::Free(stamp) | Self::Fixed(stamp) => stamp,
+        }
+    }
+}
+
+/// A write that was acknowledged.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// How many owners have it durably.
+    pub(super) replicas: usize,
+    /// Its dot; `None` when it was overwritten before it could be applied.
+    pub(super) dot: Option<Dot>,
+    /// The record after the write, at the owner that stamped it.
+    pub(super) record: Record,
+}
+
+impl<W: CoordinatorWorld> Coordinator<W> {
+    /// Carries out `write`.
+    pub(super) async fn replicate(&self, mut write: Write) -> Result<Written, CoordinatorError> {
+        let mut missing = Missing::default();
+        for _ in 0..TOPOLOGY_RETRIES_MAX {
+            let owners = self.owners(&write.key, write.replication_factor);
+            let pass = Pass {
+                coordinator: self,
+                owners: &owners,
+                write: &mut write,
+                missing: &mut missing,
+            };
+            match pass.run().await {
+                Ok(written) => return Ok(written),
+                Err(Setback::Failed(error)) => return Err(error),
+                Err(Setback::StaleEpoch(newer)) => {
+                    self.refresh_topology(newer, write.deadline).await?
+                }
+            }
+        }
+        Err(CoordinatorError::Overloaded(
+            "the topology keeps changing under the write".into(),
+        ))
+    }
+}
+
+/// One pass over the owners of one topology.
+struct Pass<'a, W: CoordinatorWorld> {
+    coordinator: &'a Coordinator<W>,
+    owners: &'a Owners<W>,
+    write: &'a mut Write,
+    missing: &'a mut Missing,
+}
+
+/// What the stamping owner made of the write.
+struct Stamped {
+    position: usize,
+    dot: Option<Dot>,
+    record: Bytes,
+}
+
+impl<W: CoordinatorWorld> Pass<'_, W> {
+    async fn run(mut self) -> Result<Written, Setback> {
+        let mut stamped = self.stamp(None).await?;
+        let (mut replicas, greatest) = self.join(&stamped).await?;
+        if greatest > self.write.stamp.get() && self.is_raised_above(greatest) {
+            stamped = self.stamp(Some(stamped.position)).await?;
+            (replicas, _) = self.join(&stamped).await?;
+        }
+        let record = Record::decode(stamped.record).map_err(|_| {
+            Setback::Failed(CoordinatorError::Internal(
+                "a replica answered with a malformed record",
+            ))
+        })?;
+        Ok(Written {
+            replicas,
+            dot: stamped.dot,
+            record,
+        })
+    }
+
+    /// Proposes a stamp above `greatest`, which an owner was found to hold. Not where stamps decide nothing, and not
+    /// for a stamp that a claim has fixed.
+    fn is_raised_above(&mut self, greatest: Stamp) -> bool {
+        let free = matches!(self.write.stamp, ProposedStamp::Free(_));
+        if !free
+            || self.write.policy != ConflictPolicy::LastWriteWins
+            || sabotage::on(Sabotage::NoRestamp)
+        {
+            return false;
+        }
+        match self.coordinator.stamp_above(greatest) {
+            Some(stamp) => {
+                self.write.stamp = ProposedStamp::Free(stamp);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Has one owner stamp the write: the most promising one, `first` before it if given, and further ones as patience
+    /// runs out or they fail.
+    async fn stamp(&mut self, first: Option<usize>) -> Result<Stamped, Setback> {
+        let deadline = self.write.deadline;
+        let clock = self.coordinator.clock().clone();
+        let mut order = self.owners.by_preference();
+        if let Some(first) = first {
+            order.again(first);
+        }
+        let mut calls = Calls::new();
+        let mut raises = 0;
+        let mut ask_next = true;
+        let mut latest = None;
+        let mut timer = pin!(clock.sleep_until(deadline));
+        loop {
+            if ask_next {
+                if let Some(position) = order.next() {
+                    calls.push(self.owners.call(position, self.stamp_operation(), deadline));
+                    latest = Some(position);
+                    let p95 = self.owners.health(position).p95();
+                    let patience =
+                        (p95 * PATIENCE_P95S).max(self.coordinator.settings().stamp_patience_min);
+                    timer.set(clock.sleep_until(deadline.min(clock.now() + patience)));
+                } else if calls.is_empty() {
+                    return Err(self.failed(0, false));
+                } else {
+                    timer.set(clock.sleep_until(deadline));
+                }
+            }
+            ask_next = true;
+            let Some(Answer { position, result }) = next_answer(&mut calls, timer.as_mut()).await
+            else {
+                if clock.now() >= deadline {
+                    self.missing.may_have_happened |= !calls.is_empty();
+                    return Err(self.failed(0, true));
+                }
+                if let Some(position) = latest.take() {
+                    self.owners.health(position).failed(clock.now());
+                    self.missing
+                        .note(self.owners.name(position), "slow to stamp");
+                }
+                if sabotage::on(Sabotage::FailoverForgetsWriteId) {
+                    self.write.write_id = WriteId(self.coordinator.random().next_u128());
+                }
+                continue;
+            };
+            match result {
+                Ok(Reply::Stamped { dot, record }) => {
+                    self.missing.may_have_happened = true;
+                    return Ok(Stamped {
+                        position,
+                        dot: Some(dot),
+                        record,
+                    });
+                }
+                Ok(Reply::Superseded { greatest, record }) => {
+                    if let ProposedStamp::Fixed(_) = self.write.stamp {
+                        return Ok(Stamped {
+                            position,
+                            dot: None,
+                            record,
+                        });
+                    }
+                    raises += 1;
+                    // An answer to an earlier proposal may be outdated by now.
+                    let above = greatest < self.write.stamp.get() || self.is_raised_above(greatest);
+                    if raises > RAISES_MAX || !above {
+                        let cause = "other writes of the key keep coming first";
+                        return Err(Setback::Failed(CoordinatorError::Overloaded(cause.into())));
+                    }
+                    order.again(position);
+                }
+                Ok(Reply::Behind) => {
+                    self.bring_up(position).await?;
+                    order.again(position);
+                }
+                Ok(_) => self
+                    .missing
+                    .note(self.owners.name(position), "answered something else"),
+                Err(CallError::Refused(Refusal::StaleEpoch { current })) => {
+                    return Err(Setback::StaleEpoch(current));
+                }
+                Err(CallError::Refused(Refusal::Malformed(problem))) => {
+                    return Err(Setback::Failed(invalid("context", problem)));
+                }
+                Err(error) => self.missing.failed(self.owners.name(position), &error),
+            }
+        }
+    }
+
+    fn stamp_operation(&self) -> Operation {
+        let Write {
+            key,
+            write_id,
+            stamp,
+            content,
+            context,
+            policy,
+            ..
+        } = &*self.write;
+        let context = context.clone();
+        let overwrites = match policy {
+            ConflictPolicy::LastWriteWins => Overwrites::All(context),
+            ConflictPolicy::Siblings => Overwrites::Covered(context),
+        };
+        Operation::Stamp(Box::new(StampRequest {
+            key: key.clone(),
+            write_id: *write_id,
+            stamp: stamp.get(),
+            overwrites,
+            content: content.clone(),
+        }))
+    }
+
+    /// Joins into an owner what the write's context covers, which it has not seen yet.
+    async fn bring_up(&mut self, position: usize) -> Result<(), Setback> {
+        let Write {
+            key,
+            context,
+            deadline,
+            ..
+        } = &*self.write;
+        let gathered = self
+            .coordinator
+            .gather(self.owners, key, Consistency::One, context, *deadline)
+            .await?;
+        let record = gathered.record.encode();
+        let join = Operation::Join {
+            key: key.clone(),
+            record,
+        };
+        match self.owners.call(position, join, *deadline).await.result {
+            Ok(_) => Ok(()),
+            Err(CallError::Refused(Refusal::StaleEpoch { current })) => {
+                Err(Setback::StaleEpoch(current))
+            }
+            Err(error) => {
+                self.missing.failed(self.owners.name(position), &error);
+                Err(self.failed(0, false))
+            }
+        }
+    }
+
+    /// Sends the stamped record to the other owners and waits until enough have it. Returns how many have, and the
+    /// greatest stamp that any of them holds for the key.
+    async fn join(&mut self, stamped: &Stamped) -> Result<(usize, Stamp), Setback> {
+        let Write {
+            key,
+            consistency,
+            deadline,
+            replication_factor,
+            ..
+        } = &*self.write;
+        let (key, deadline, replication_factor) = (key.clone(), *deadline, *replication_factor);
+        let mut tally = self.owners.tally(*consistency);
+        tally.success(stamped.position);
+        let mut greatest = Stamp::ZERO;
+        let mut calls = Calls::new();
+        for position in (0..self.owners.len()).filter(|position| *position != stamped.position) {
+            let join = Operation::Join {
+                key: key.clone(),
+                record: stamped.record.clone(),
+            };
+            calls.push(self.owners.call(position, join, deadline));
+        }
+        let mut missed = false;
+        let mut timer = pin!(self.coordinator.clock().sleep_until(deadline));
+        loop {
+            match tally.verdict() {
+                Verdict::Reached => break,
+                Verdict::Impossible => return Err(self.failed(tally.answered(), false)),
+                Verdict::Pending => {}
+            }
+            let Some(Answer { position, result }) = next_answer(&mut calls, timer.as_mut()).await
+            else {
+                return Err(self.failed(tally.answered(), true));
+            };
+            match result {
+                Ok(Reply::Joined { greatest: held }) => {
+                    greatest = greatest.max(held);
+                    tally.success(position);
+                }
+                Err(CallError::Refused(Refusal::StaleEpoch { current })) => {
+                    return Err(Setback::StaleEpoch(current));
+                }
+                result => {
+                    let error = result
+                        .err()
+                        .unwrap_or(CallError::NoAnswer("answered something else".into()));
+                    self.missing.failed(self.owners.name(position), &error);
+                    tally.failure(position);
+                    missed = true;
+                }
+            }
+        }
+        self.coordinator
+            .finish_joins(calls, key, replication_factor, missed);
+        if greatest > Stamp::ZERO {
+            self.coordinator.observe_stamp(greatest);
+        }
+        Ok((tally.answered(), greatest))
+    }
+
+    fn failed(&self, answered: usize, timed_out: bool) -> Setback {
+        Setback::Failed(self.missing.error(
+            self.owners,
+            self.write.consistency,
+            answered,
+            timed_out,
+        ))
+    }
+}
