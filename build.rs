@@ -10,6 +10,7 @@ const FILES: [&str; 2] = ["pairdb/v1/coordinator.proto", "pairdb/v1/storage.prot
 #[allow(clippy::print_stdout)] // how a build script speaks to cargo
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
+    println!("cargo::rerun-if-changed=migrations"); // embedded by sqlx::migrate!
 
     let descriptors = protox::compile(FILES, ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);

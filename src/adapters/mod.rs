@@ -7,4 +7,5 @@
 //! What this is not: no adapter decides anything about replication, and none knows the coordinator.
 
 pub mod memory;
+pub mod sqlite;
 pub mod tokio;

@@ -1,0 +1,92 @@
+//! Metadata and idempotency in one SQLite file: what a machine on its own, or a few processes on it, need.
+//!
+//! Several processes may have the file open: every conditional change is decided by SQL inside one immediate
+//! transaction, never by what a process remembers. A change is durable when its call returns (write-ahead log,
+//! `synchronous=FULL`). Leases and retention run by the machine's wall clock as SQLite tells it (`unixepoch('subsec')`),
+//! which is the one clock all those processes have in common; a clock that jumps ends leases early or late, and an early
+//! end is harmless because whoever takes over repeats the same write.
+//!
+//! What this is not: a store for several machines. SQLite's locks don't hold on network file systems.
+
+mod database;
+mod idempotency;
+mod metadata;
+mod rows;
+mod watch;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use database::Database;
+pub use idempotency::SqliteIdempotency;
+pub use metadata::SqliteMetadata;
+
+use crate::ports::StoreError;
+
+/// How the file is used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SqliteSettings {
+    /// The longest a call may take, waiting for other writers included.
+    pub call_timeout: Duration,
+    /// How many reads run at once.
+    pub readers_max: u32,
+    /// How often to look for changes by other processes, while anybody watches.
+    pub watch_interval: Duration,
+}
+
+impl Default for SqliteSettings {
+    fn default() -> Self {
+        Self {
+            call_timeout: Duration::from_secs(2),
+            readers_max: 4,
+            watch_interval: Duration::from_millis(200),
+        }
+    }
+}
+
+/// Both stores on one file. Copies share its connections.
+#[derive(Clone, Debug)]
+pub struct SqliteStores {
+    /// Tenants and topology.
+    pub metadata: SqliteMetadata,
+    /// Claims and answers.
+    pub idempotency: SqliteIdempotency,
+    database: Arc<Database>,
+}
+
+impl SqliteStores {
+    /// Opens the file, makes it if there is none, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// When the file can't be used, or was written by a newer version of this program.
+    pub async fn open(path: &Path, settings: SqliteSettings) -> Result<Self, StoreError> {
+        Self::on(Database::open(path, settings).await?).await
+    }
+
+    /// A new file in a temporary directory, removed with the last copy.
+    ///
+    /// # Errors
+    /// When there is no place for it.
+    pub async fn ephemeral(settings: SqliteSettings) -> Result<Self, StoreError> {
+        Self::on(Database::ephemeral(settings).await?).await
+    }
+
+    async fn on(database: Database) -> Result<Self, StoreError> {
+        let database = Arc::new(database);
+        Ok(Self {
+            metadata: SqliteMetadata::new(Arc::clone(&database)).await?,
+            idempotency: SqliteIdempotency::new(Arc::clone(&database)),
+            database,
+        })
+    }
+
+    /// Ends all work on the file and closes it; every later call fails.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+}
+
+#[cfg(test)]
+#[path = "sqlite_test.rs"]
+mod tests;

@@ -1,0 +1,413 @@
+//! The suites on files, and what only files have: reopening, sharing, damage, other versions, locks.
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::join_all;
+use sqlx::{Connection, SqliteConnection};
+use tempfile::TempDir;
+
+use super::*;
+use crate::adapters::tokio::TokioClock;
+use crate::placement::{Epoch, Node, NodeId, NodeStatus, PartitionId, Topology};
+use crate::ports::{
+    Change, Claim, ClaimOutcome, Completion, IdempotencyScope, IdempotencyStore, MetadataEvent,
+    MetadataStore, RecordKey, Tenant, TenantId, conformance,
+};
+use crate::version::{Stamp, WriteId};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn metadata_conforms() {
+    let fresh = async || ephemeral().await.metadata;
+    conformance::metadata_store(fresh, &TokioClock::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idempotency_conforms() {
+    let fresh = async || ephemeral().await.idempotency;
+    conformance::idempotency_store(fresh, tokio::time::sleep).await;
+}
+
+#[tokio::test]
+async fn a_new_file_has_the_default_tenant() {
+    conformance::default_tenant(&ephemeral().await.metadata).await;
+}
+
+#[tokio::test]
+async fn what_is_stored_is_there_after_reopening() {
+    let directory = TempDir::new().unwrap();
+    let stores = open(&directory).await;
+    let kept = tenant("kept");
+    stores.metadata.create_tenant(kept.clone()).await.unwrap();
+    stores
+        .metadata
+        .replace_topology(Epoch(0), topology(4))
+        .await
+        .unwrap();
+    stores
+        .idempotency
+        .claim(&scope("pending"), claim(1), MINUTE, MINUTE)
+        .await
+        .unwrap();
+    stores
+        .idempotency
+        .complete(
+            &scope("done"),
+            claim(2),
+            Bytes::from_static(b"answer"),
+            MINUTE,
+        )
+        .await
+        .unwrap();
+    stores.close().await;
+
+    let stores = open(&directory).await;
+    assert_eq!(stores.metadata.tenant(&kept.id).await, Ok(Some(kept)));
+    assert_eq!(stores.metadata.topology().await, Ok(topology(4)));
+    let pending = stores
+        .idempotency
+        .claim(&scope("pending"), claim(9), MINUTE, MINUTE)
+        .await;
+    assert_eq!(pending, Ok(ClaimOutcome::Pending(claim(1))));
+    let done = stores
+        .idempotency
+        .complete(&scope("done"), claim(9), Bytes::new(), MINUTE)
+        .await;
+    assert_eq!(done, Ok(Completion::Already(Bytes::from_static(b"answer"))));
+}
+
+#[tokio::test]
+async fn many_open_a_new_file_at_once() {
+    let directory = TempDir::new().unwrap();
+    let all = join_all((0..8).map(|_| open(&directory))).await;
+    for stores in &all {
+        conformance::default_tenant(&stores.metadata).await;
+    }
+}
+
+#[tokio::test]
+async fn handles_of_one_file_see_and_tell_each_other() {
+    let directory = TempDir::new().unwrap();
+    let (one, other) = (
+        open(&directory).await.metadata,
+        open(&directory).await.metadata,
+    );
+    let mut events = other.watch();
+    one.create_tenant(tenant("told")).await.unwrap();
+    one.replace_topology(Epoch(0), topology(1)).await.unwrap();
+    let mut awaited = vec![
+        MetadataEvent::Tenant(tenant("told").id),
+        MetadataEvent::Topology(Epoch(1)),
+    ];
+    while !awaited.is_empty() {
+        let event = tokio::time::timeout(MINUTE, events.next())
+            .await
+            .unwrap()
+            .unwrap();
+        awaited.retain(|other| *other != event);
+    }
+    assert_eq!(
+        other.tenant(&tenant("told").id).await,
+        Ok(Some(tenant("told")))
+    );
+    assert_eq!(other.topology().await, Ok(topology(1)));
+}
+
+#[tokio::test]
+async fn a_watcher_catches_up_with_more_than_one_look_tells() {
+    let directory = TempDir::new().unwrap();
+    let (one, other) = (
+        open(&directory).await.metadata,
+        open(&directory).await.metadata,
+    );
+    let mut events = other.watch();
+    let ids: Vec<TenantId> = (0..200).map(|n| tenant(&format!("t{n}")).id).collect();
+    for id in &ids {
+        one.create_tenant(Tenant {
+            id: id.clone(),
+            ..tenant("t")
+        })
+        .await
+        .unwrap();
+    }
+    for id in ids {
+        let event = tokio::time::timeout(MINUTE, events.next()).await.unwrap();
+        assert_eq!(event, Some(MetadataEvent::Tenant(id)));
+    }
+}
+
+#[tokio::test]
+async fn handles_of_one_file_race_for_a_claim_and_an_epoch() {
+    let directory = TempDir::new().unwrap();
+    let handles = join_all((0..4).map(|_| open(&directory))).await;
+    let claims = (0..40).map(|n| {
+        let store = &handles[n % handles.len()].idempotency;
+        async move {
+            store
+                .claim(&scope("raced"), claim(n as u64), MINUTE, MINUTE)
+                .await
+                .unwrap()
+        }
+    });
+    let outcomes = join_all(claims).await;
+    assert_eq!(
+        outcomes
+            .iter()
+            .filter(|outcome| **outcome == ClaimOutcome::Claimed)
+            .count(),
+        1
+    );
+
+    let changes = handles
+        .iter()
+        .map(|stores| stores.metadata.replace_topology(Epoch(0), topology(1)));
+    let changes = join_all(changes).await;
+    assert_eq!(
+        changes
+            .iter()
+            .filter(|change| matches!(change, Ok(Change::Made(_))))
+            .count(),
+        1,
+        "{changes:?}"
+    );
+}
+
+#[tokio::test]
+async fn expired_rows_are_removed() {
+    let stores = ephemeral().await;
+    for n in 0..100 {
+        stores
+            .idempotency
+            .claim(
+                &scope(&format!("old {n}")),
+                claim(n),
+                MINUTE,
+                Duration::ZERO,
+            )
+            .await
+            .unwrap();
+    }
+    for n in 0..40 {
+        stores
+            .idempotency
+            .claim(&scope(&format!("new {n}")), claim(n), MINUTE, MINUTE)
+            .await
+            .unwrap();
+    }
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM idempotency")
+        .fetch_one(stores.database.readers())
+        .await
+        .unwrap();
+    assert_eq!(rows, 40);
+}
+
+#[tokio::test]
+async fn a_call_does_not_wait_for_ever_for_another_writer() {
+    let directory = TempDir::new().unwrap();
+    let settings = SqliteSettings {
+        call_timeout: Duration::from_millis(200),
+        ..SqliteSettings::default()
+    };
+    let stores = SqliteStores::open(&path(&directory), settings)
+        .await
+        .unwrap();
+    let mut intruder = raw(&directory).await;
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut intruder)
+        .await
+        .unwrap();
+
+    let start = std::time::Instant::now();
+    let refused = stores
+        .idempotency
+        .claim(&scope("blocked"), claim(1), MINUTE, MINUTE)
+        .await;
+    assert!(
+        matches!(
+            refused,
+            Err(StoreError::Unavailable {
+                store: "idempotency store",
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(
+        stores
+            .metadata
+            .tenant(&tenant("default").id)
+            .await
+            .unwrap()
+            .is_some(),
+        "reads go on"
+    );
+
+    sqlx::query("ROLLBACK")
+        .execute(&mut intruder)
+        .await
+        .unwrap();
+    let mut attempts = 0;
+    while stores
+        .idempotency
+        .claim(&scope("freed"), claim(1), MINUTE, MINUTE)
+        .await
+        .is_err()
+    {
+        attempts += 1;
+        assert!(attempts < 50, "the store did not recover");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_unreadable() {
+    let directory = TempDir::new().unwrap();
+    std::fs::write(path(&directory), [7; 8192]).unwrap();
+    let refused = SqliteStores::open(&path(&directory), SqliteSettings::default()).await;
+    assert!(
+        matches!(refused, Err(StoreError::Unreadable { .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_unavailable() {
+    let directory = TempDir::new().unwrap();
+    let refused = SqliteStores::open(
+        &directory.path().join("no/such/file"),
+        SqliteSettings::default(),
+    )
+    .await;
+    assert!(
+        matches!(refused, Err(StoreError::Unavailable { .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_version_is_unreadable() {
+    let directory = TempDir::new().unwrap();
+    open(&directory).await.close().await;
+    let newer =
+        "INSERT INTO _sqlx_migrations VALUES (9999, 'later', CURRENT_TIMESTAMP, TRUE, x'00', 0)";
+    sqlx::query(newer)
+        .execute(&mut raw(&directory).await)
+        .await
+        .unwrap();
+    let refused = SqliteStores::open(&path(&directory), SqliteSettings::default()).await;
+    assert!(
+        matches!(refused, Err(StoreError::Unreadable { .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn rows_that_make_no_sense_are_unreadable() {
+    let directory = TempDir::new().unwrap();
+    let stores = open(&directory).await;
+    let mut intruder = raw(&directory).await;
+    let sql =
+        "UPDATE tenants SET conflict_policy = 'newest'; UPDATE topology SET partitions = 1000000";
+    sqlx::raw_sql(sql).execute(&mut intruder).await.unwrap();
+    let tenant = stores.metadata.tenant(&tenant("default").id).await;
+    assert!(
+        matches!(tenant, Err(StoreError::Unreadable { .. })),
+        "{tenant:?}"
+    );
+    let topology = stores.metadata.topology().await;
+    assert!(
+        matches!(topology, Err(StoreError::Unreadable { .. })),
+        "{topology:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_topology_that_could_not_be_read_again_is_not_stored() {
+    let stores = ephemeral().await;
+    let twice = Topology {
+        nodes: [topology(1).nodes, topology(1).nodes].concat(),
+        ..topology(1)
+    };
+    assert!(
+        stores
+            .metadata
+            .replace_topology(Epoch(0), twice)
+            .await
+            .is_err()
+    );
+    assert_eq!(stores.metadata.topology().await.unwrap().epoch, Epoch(0));
+}
+
+#[tokio::test]
+async fn nothing_works_after_closing() {
+    let stores = ephemeral().await;
+    stores.close().await;
+    let refused = stores.metadata.topology().await;
+    assert!(
+        matches!(refused, Err(StoreError::Unavailable { .. })),
+        "{refused:?}"
+    );
+}
+
+async fn ephemeral() -> SqliteStores {
+    SqliteStores::ephemeral(patient()).await.unwrap()
+}
+
+async fn open(directory: &TempDir) -> SqliteStores {
+    SqliteStores::open(&path(directory), patient())
+        .await
+        .unwrap()
+}
+
+/// For machines that are busy with other tests.
+fn patient() -> SqliteSettings {
+    SqliteSettings {
+        call_timeout: MINUTE,
+        ..SqliteSettings::default()
+    }
+}
+
+async fn raw(directory: &TempDir) -> SqliteConnection {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path(directory));
+    SqliteConnection::connect_with(&options).await.unwrap()
+}
+
+fn path(directory: &TempDir) -> std::path::PathBuf {
+    directory.path().join("stores.sqlite")
+}
+
+fn tenant(name: &str) -> Tenant {
+    Tenant {
+        id: TenantId::new(name).unwrap(),
+        ..Tenant::default_at(1_700_000_000)
+    }
+}
+
+fn topology(epoch: u64) -> Topology {
+    let node = Node {
+        id: NodeId::new("node-1").unwrap(),
+        host: "::1".to_owned(),
+        port: 7000,
+        virtual_nodes: 150,
+        status: NodeStatus::Active,
+    };
+    Topology::new(Epoch(epoch), 4096, vec![node]).unwrap()
+}
+
+fn scope(idempotency_key: &str) -> IdempotencyScope {
+    let record = RecordKey::new(PartitionId(7), &tenant("t").id, "k");
+    IdempotencyScope {
+        record,
+        idempotency_key: idempotency_key.to_owned(),
+    }
+}
+
+fn claim(holder: u64) -> Claim {
+    Claim {
+        fingerprint: [1; 32],
+        write_id: WriteId(1),
+        stamp: Stamp(1),
+        holder,
+    }
+}
