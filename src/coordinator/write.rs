@@ -99,13 +99,21 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 Ok(written) => return Ok(written),
                 Err(Setback::Failed(error)) => return Err(error),
                 Err(Setback::StaleEpoch(newer)) => {
-                    self.refresh_topology(newer, write.deadline).await?
+                    let refreshed = self.refresh_topology(newer, write.deadline).await;
+                    match refreshed {
+                        Err(error) if !missing.may_have_happened => return Err(error),
+                        Err(error) => missing.note("the topology".into(), error.to_string()),
+                        Ok(()) => missing.note("the topology".into(), "keeps changing"),
+                    }
+                    if self.clock().now() >= write.deadline {
+                        break;
+                    }
                 }
             }
         }
-        Err(CoordinatorError::Overloaded(
-            "the topology keeps changing under the write".into(),
-        ))
+        let owners = self.owners(&write.key, write.replication_factor);
+        let timed_out = self.clock().now() >= write.deadline;
+        Err(missing.error(&owners, write.consistency, 0, timed_out))
     }
 }
 
@@ -128,7 +136,8 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
     async fn run(mut self) -> Result<Written, Setback> {
         let mut stamped = self.stamp(None).await?;
         let (mut replicas, greatest) = self.join(&stamped).await?;
-        if greatest > self.write.stamp.get() && self.is_raised_above(greatest) {
+        let outstripped = greatest > self.write.stamp.get() && !sabotage::on(Sabotage::NoRestamp);
+        if outstripped && self.is_raised_above(greatest) {
             stamped = self.stamp(Some(stamped.position)).await?;
             (replicas, _) = self.join(&stamped).await?;
         }
@@ -148,10 +157,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
     /// for a stamp that a claim has fixed.
     fn is_raised_above(&mut self, greatest: Stamp) -> bool {
         let free = matches!(self.write.stamp, ProposedStamp::Free(_));
-        if !free
-            || self.write.policy != ConflictPolicy::LastWriteWins
-            || sabotage::on(Sabotage::NoRestamp)
-        {
+        if !free || self.write.policy != ConflictPolicy::LastWriteWins {
             return false;
         }
         match self.coordinator.stamp_above(greatest) {
@@ -227,12 +233,15 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                         });
                     }
                     raises += 1;
-                    // An answer to an earlier proposal may be outdated by now.
-                    let above = greatest < self.write.stamp.get() || self.is_raised_above(greatest);
-                    if raises > RAISES_MAX || !above {
+                    self.missing.may_have_happened |= !calls.is_empty();
+                    if raises > RAISES_MAX || !self.is_raised_above(greatest) {
                         let cause = "other writes of the key keep coming first";
-                        return Err(Setback::Failed(CoordinatorError::Overloaded(cause.into())));
+                        self.missing.note(self.owners.name(position), cause);
+                        return Err(self.failed(0, false));
                     }
+                    // What is acknowledged must have the greatest stamp that was ever proposed: answers to smaller
+                    // ones no longer count.
+                    calls.clear();
                     order.again(position);
                 }
                 Ok(Reply::Behind) => {
@@ -243,6 +252,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     .missing
                     .note(self.owners.name(position), "answered something else"),
                 Err(CallError::Refused(Refusal::StaleEpoch { current })) => {
+                    self.missing.may_have_happened |= !calls.is_empty();
                     return Err(Setback::StaleEpoch(current));
                 }
                 Err(CallError::Refused(Refusal::Malformed(problem))) => {
