@@ -1,7 +1,7 @@
 //! Placement: which storage nodes own a key, as values computed from the topology alone.
 //!
-//! What it is: a consistent-hash ring cut into equal partitions (Karger et al. 1997; the partitioning is
-//! "strategy 3"'s fixed slices with the ring's walk for owners, DeCandia et al. 2007, section 6.2).
+//! What it is: a consistent-hash ring (Karger et al. 1997) whose keys are routed by equal partitions: random tokens
+//! for nodes, fixed slices for keys, "strategy 2" of Dynamo (DeCandia et al. 2007, section 6.2).
 //! What it is not: it holds no data, knows nothing of who is up, and decides no migration; it only says what a
 //! change of topology would move.
 //!
