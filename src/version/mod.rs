@@ -30,6 +30,19 @@ mod stamp;
 mod vector;
 mod write_id;
 
+#[cfg(test)]
+mod codec_test;
+#[cfg(test)]
+mod generate;
+#[cfg(test)]
+mod history_test;
+#[cfg(test)]
+mod hybrid_clock_test;
+#[cfg(test)]
+mod join_test;
+#[cfg(test)]
+mod vector_test;
+
 pub use actor::Actor;
 pub use context::{Context, ContextError};
 pub use dot::Dot;

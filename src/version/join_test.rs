@@ -1,0 +1,104 @@
+//! The laws of `join`, on arbitrary well-formed records.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::Record;
+use super::generate::record;
+
+/// Every well-formed record comes out of its parts, so this is what "well-formed" means.
+fn assert_well_formed(record: &Record) {
+    assert_eq!(
+        Record::new(record.seen().clone(), record.siblings().to_vec()).as_ref(),
+        Ok(record)
+    );
+}
+
+proptest! {
+    #[test]
+    fn laws_of_a_semilattice(a in record(), b in record(), c in record()) {
+        let ab = a.join(&b);
+        assert_well_formed(&ab);
+        prop_assert_eq!(&a.join(&a), &a, "idempotent");
+        prop_assert_eq!(&ab, &b.join(&a), "commutative");
+        prop_assert_eq!(ab.join(&c), a.join(&b.join(&c)), "associative");
+        prop_assert_eq!(ab.join(&a), ab, "absorbs what it has");
+        prop_assert_eq!(a.join(&Record::default()), a, "the empty record is neutral");
+    }
+
+    #[test]
+    fn laws_of_what_a_join_knows(a in record(), b in record()) {
+        let joined = a.join(&b);
+        let mut seen = a.seen().clone();
+        seen.merge(b.seen());
+        prop_assert_eq!(joined.seen(), &seen);
+        for version in joined.siblings() {
+            prop_assert!(a.siblings().contains(version) || b.siblings().contains(version), "from nowhere");
+        }
+        for (mine, other) in [(&a, &b), (&b, &a)] {
+            for version in mine.siblings() {
+                let held = other.siblings().iter().any(|theirs| theirs.dot == version.dot);
+                let kept = joined.siblings().iter().any(|kept| kept.dot == version.dot);
+                prop_assert_eq!(kept, held || !other.seen().covers(version.dot));
+            }
+        }
+    }
+
+    /// Replicas that got the same records, each of them at least once, are equal: whatever came first, was repeated, or
+    /// was joined on the way.
+    #[test]
+    fn laws_of_arrival(
+        records in vec(record(), 1..=5),
+        on_the_way in vec((any::<Index>(), any::<Index>()), 0..=8),
+        order in vec(any::<Index>(), 5),
+    ) {
+        let join_all = |records: &[Record]| records.iter().fold(Record::default(), |all, next| all.join(next));
+        let expected = join_all(&records);
+
+        let mut messages = records;
+        for (a, b) in on_the_way {
+            let joined = a.get(&messages).join(b.get(&messages));
+            messages.push(joined);
+        }
+        for (at, swap) in order.iter().enumerate() {
+            let with = swap.index(messages.len());
+            let len = messages.len();
+            messages.swap(at % len, with);
+        }
+        prop_assert_eq!(join_all(&messages), expected);
+    }
+}
+
+/// The same dot with different content can't come from honest replicas; should it come, all end with the same one.
+#[test]
+fn one_dot_with_two_contents_ends_with_the_greater() {
+    use super::{Actor, Content, Dot, Stamp, Version, WriteId};
+    let holds = |write_id, stamp, content| {
+        let version = Version {
+            dot: Dot {
+                actor: Actor(1),
+                counter: 1,
+            },
+            write_id: WriteId(write_id),
+            stamp: Stamp(stamp),
+            content,
+        };
+        Record::new([(Actor(1), 1)].into_iter().collect(), vec![version]).unwrap()
+    };
+    let value = |bytes: &'static str| Content::Value(bytes.into());
+    let ascending = [
+        holds(9, 1, value("z")),
+        holds(1, 2, value("z")),
+        holds(2, 2, value("a")),
+        holds(2, 2, value("b")),
+        holds(2, 2, Content::Tombstone),
+        Record::new([(Actor(1), 1)].into_iter().collect(), vec![]).unwrap(),
+    ];
+    for (at, less) in ascending.iter().enumerate() {
+        for more in &ascending[at..] {
+            assert_eq!(&less.join(more), more);
+            assert_eq!(&more.join(less), more);
+        }
+    }
+}
