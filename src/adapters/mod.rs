@@ -6,6 +6,12 @@
 //!
 //! What this is not: no adapter decides anything about replication, and none knows the coordinator.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "adapters are where the outside world is touched"
+)]
+
 pub mod memory;
 pub mod sqlite;
 pub mod tokio;
