@@ -1,1 +1,3 @@
+//! The `pairdb` program; all of it is in the library.
+
 fn main() {}

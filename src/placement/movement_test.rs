@@ -1,3 +1,5 @@
+//! A change of topology moves what it must and nothing else.
+
 use proptest::prelude::*;
 
 use super::*;

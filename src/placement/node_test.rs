@@ -1,3 +1,5 @@
+//! What a node's description may be, and how it is written.
+
 use super::*;
 use crate::placement::sample::node;
 

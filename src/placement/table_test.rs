@@ -1,3 +1,5 @@
+//! Owners: what the ring says they are, distinct, and evenly loaded.
+
 use std::collections::BTreeSet;
 
 use insta::assert_snapshot;

@@ -1,3 +1,5 @@
+//! Tokens and partitions: fixed for ever, because stored data depends on them.
+
 use insta::assert_snapshot;
 use proptest::prelude::*;
 

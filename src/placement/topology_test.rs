@@ -1,3 +1,5 @@
+//! A topology is checked however it comes about, and grows by one epoch.
+
 use super::*;
 use crate::placement::NodeStatus;
 use crate::placement::sample::{cluster, id, node};

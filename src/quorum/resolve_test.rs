@@ -1,3 +1,5 @@
+//! What a read returns, by policy.
+
 use bytes::Bytes;
 use proptest::prelude::*;
 

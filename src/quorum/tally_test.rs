@@ -1,3 +1,5 @@
+//! The tally against hand-counted cases, and against a model that keeps every answer.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
