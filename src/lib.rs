@@ -1,5 +1,15 @@
 //! PairDB: a multi-tenant Dynamo-style key-value store whose promises are checked by deterministic simulation.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_macros,
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        reason = "tests may use what the product may not"
+    )
+)]
+
 pub mod adapters;
 pub mod coordinator;
 pub mod placement;
