@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use super::coordinator::Coordinator;
 use super::owners::Owners;
+use super::service::Coordinator;
 use super::validate;
 use super::{CoordinatorError, validate::invalid};
 use crate::placement::{Node, NodeId, Topology};

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::coordinator::Coordinator;
+use super::service::Coordinator;
 use super::validate;
 use super::wait::before;
 use super::write::{ProposedStamp, Write};

@@ -14,7 +14,6 @@
 mod admin;
 mod admission;
 mod cluster_clock;
-mod coordinator;
 mod error;
 mod health;
 mod idempotency;
@@ -23,6 +22,7 @@ mod read;
 mod repair;
 mod request;
 mod routing;
+mod service;
 mod setback;
 mod settings;
 mod tenants;
@@ -30,8 +30,13 @@ mod validate;
 mod wait;
 mod write;
 
+#[cfg(test)]
+mod coordinator_test;
+#[cfg(test)]
+mod test_cluster;
+
 pub use admin::NodeOverview;
-pub use coordinator::{Coordinator, Readiness};
 pub use error::{CoordinatorError, QuorumNotReached};
 pub use request::{ClockEntry, ReadOutcome, ReadRequest, ReadValue, WriteOutcome, WriteRequest};
+pub use service::{Coordinator, Readiness};
 pub use settings::{CoordinatorSettings, IdempotencyOutage};

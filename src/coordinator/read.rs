@@ -10,8 +10,8 @@ use std::pin::pin;
 
 use bytes::Bytes;
 
-use super::coordinator::Coordinator;
 use super::owners::{Answer, Calls, Owners};
+use super::service::Coordinator;
 use super::setback::{Missing, Setback};
 use super::wait::next_answer;
 use super::{CoordinatorError, ReadOutcome, ReadRequest, ReadValue};

@@ -14,8 +14,8 @@ use futures::task::AtomicWaker;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use super::coordinator::Coordinator;
 use super::owners::{Answer, Calls};
+use super::service::Coordinator;
 use super::wait::before;
 use crate::ports::{Clock, CoordinatorWorld, Instant, Operation, RecordKey, Reply, Spawn};
 use crate::version::Record;

@@ -20,8 +20,8 @@ use std::pin::pin;
 use bytes::Bytes;
 
 use super::CoordinatorError;
-use super::coordinator::Coordinator;
 use super::owners::{Answer, Calls, Owners};
+use super::service::Coordinator;
 use super::setback::{Missing, Setback};
 use super::validate::invalid;
 use super::wait::next_answer;

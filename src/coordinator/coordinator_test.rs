@@ -1,0 +1,518 @@
+//! What a coordinator does for its clients, told as sentences.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::CoordinatorError;
+use super::test_cluster::{Mood, TestCluster, read, write};
+use crate::placement::Epoch;
+use crate::ports::Clock;
+use crate::ports::CoordinatorWorld;
+use crate::quorum::Consistency;
+use crate::version::{Content, Stamp};
+
+fn set(values: &[&str]) -> std::collections::BTreeSet<String> {
+    values.iter().map(|value| (*value).to_owned()).collect()
+}
+
+#[test]
+fn what_was_written_is_read_and_all_owners_get_it() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let outcome = cluster.write(&coordinator, write("lww", "k", "v")).unwrap();
+    assert!(outcome.replicas >= 2);
+    assert_eq!(outcome.clock.len(), 1);
+    assert_eq!(
+        cluster.read(&coordinator, read("lww", "k")),
+        Ok(set(&["v"]))
+    );
+    cluster.pass(Duration::from_millis(10));
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    assert!(
+        owners
+            .iter()
+            .all(|owner| cluster.record(owner) == cluster.record(&owners[0]))
+    );
+}
+
+#[test]
+fn the_clock_names_the_node_that_stamped() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    cluster.pass(Duration::from_millis(10));
+    let outcome = cluster.write(&coordinator, write("lww", "k", "v")).unwrap();
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    let (node, _) = outcome.clock[0].node.split_once('#').unwrap();
+    assert!(
+        owners.iter().any(|owner| owner.as_str() == node),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn a_key_that_is_not_there_is_not_found_and_an_empty_value_is_a_value() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    assert!(matches!(
+        cluster.read(&coordinator, read("lww", "k")),
+        Err(CoordinatorError::KeyNotFound { .. })
+    ));
+    cluster.write(&coordinator, write("lww", "k", "")).unwrap();
+    assert_eq!(cluster.read(&coordinator, read("lww", "k")), Ok(set(&[""])));
+}
+
+#[test]
+fn a_deleted_key_is_not_found() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    cluster.write(&coordinator, write("lww", "k", "v")).unwrap();
+    let delete = super::WriteRequest {
+        content: Content::Tombstone,
+        ..write("lww", "k", "")
+    };
+    cluster.write(&coordinator, delete).unwrap();
+    assert!(matches!(
+        cluster.read(&coordinator, read("lww", "k")),
+        Err(CoordinatorError::KeyNotFound { .. })
+    ));
+}
+
+#[test]
+fn with_one_owner_down_a_quorum_goes_on_and_the_owner_is_repaired_when_it_is_back() {
+    for mood in [Mood::Down, Mood::Silent] {
+        let cluster = TestCluster::new();
+        let coordinator = cluster.coordinator();
+        let owners = cluster.owners(&coordinator, "lww", "k");
+        for owner in &owners {
+            cluster.set_mood(owner, mood);
+            let value = format!("without {owner}");
+            let started = cluster.world.clock().now();
+            cluster
+                .write(&coordinator, write("lww", "k", &value))
+                .unwrap();
+            assert_eq!(
+                cluster.read(&coordinator, read("lww", "k")),
+                Ok(set(&[&value]))
+            );
+            let took = cluster.world.clock().now().since(started);
+            assert!(took < Duration::from_millis(300), "{mood:?} took {took:?}");
+            cluster.set_mood(owner, Mood::Fine);
+            cluster.pass(Duration::from_secs(20));
+            assert_eq!(
+                cluster.record(owner),
+                cluster.record(&owners[0]),
+                "{mood:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn without_a_quorum_the_error_says_who_is_missing_and_whether_it_may_have_happened() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    for owner in &owners {
+        cluster.set_mood(owner, Mood::Down);
+    }
+    let error = cluster
+        .write(&coordinator, write("lww", "k", "v"))
+        .unwrap_err();
+    let CoordinatorError::QuorumNotReached(quorum) = &error else {
+        panic!("{error:?}")
+    };
+    assert!(!quorum.indeterminate && !quorum.timed_out);
+    assert_eq!(
+        (quorum.answered, quorum.required, quorum.missing.len()),
+        (0, 2, 3)
+    );
+
+    cluster.set_mood(&owners[0], Mood::LosesAnswers);
+    let error = cluster
+        .write(&coordinator, write("lww", "k", "v"))
+        .unwrap_err();
+    let CoordinatorError::QuorumNotReached(quorum) = &error else {
+        panic!("{error:?}")
+    };
+    assert!(quorum.indeterminate, "{error}");
+
+    cluster.set_mood(&owners[0], Mood::Fine);
+    let error = cluster
+        .write(&coordinator, write("lww", "k", "v"))
+        .unwrap_err();
+    assert!(error.to_string().contains("1 of 2 replicas"), "{error}");
+    assert!(error.to_string().contains("indeterminate"), "{error}");
+    assert!(cluster.read(&coordinator, read("lww", "k")).is_err());
+}
+
+#[test]
+fn a_write_that_began_later_wins_whatever_the_clocks_say() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    let hour_ahead = Stamp::new(cluster.world.clock().wall_ms() + 3_600_000, 0);
+    // The only owner that will stamp does not hold it, so the quorum must find it when it joins.
+    cluster.plant(
+        &coordinator,
+        &owners[1],
+        "k",
+        hour_ahead,
+        "from a clock ahead",
+    );
+    cluster.plant(
+        &coordinator,
+        &owners[2],
+        "k",
+        hour_ahead,
+        "from a clock ahead",
+    );
+    cluster
+        .write(&coordinator, write("lww", "k", "later"))
+        .unwrap();
+    assert_eq!(
+        cluster.read(&coordinator, read("lww", "k")),
+        Ok(set(&["later"]))
+    );
+    let all = super::ReadRequest {
+        consistency: Some(Consistency::All),
+        ..read("lww", "k")
+    };
+    assert_eq!(cluster.read(&coordinator, all), Ok(set(&["later"])));
+}
+
+#[test]
+fn an_attempt_whose_answer_was_lost_never_beats_a_later_write() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    cluster.set_mood(&owners[0], Mood::LosesAnswers);
+    cluster
+        .write(&coordinator, write("lww", "k", "first"))
+        .unwrap();
+    cluster.set_mood(&owners[0], Mood::Down);
+    let slow = cluster.coordinator();
+    cluster.write(&slow, write("lww", "k", "second")).unwrap();
+    cluster.set_mood(&owners[0], Mood::Fine);
+    let all = super::ReadRequest {
+        consistency: Some(Consistency::All),
+        ..read("lww", "k")
+    };
+    assert_eq!(cluster.read(&coordinator, all), Ok(set(&["second"])));
+}
+
+#[test]
+fn blind_writes_become_siblings_and_a_context_overwrites_exactly_what_it_covers() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    cluster
+        .write(&coordinator, write("siblings", "k", "a"))
+        .unwrap();
+    cluster
+        .write(&coordinator, write("siblings", "k", "b"))
+        .unwrap();
+    let seen = cluster
+        .run(coordinator.read(read("siblings", "k")))
+        .unwrap();
+    assert_eq!(super::test_cluster::values(&seen), set(&["a", "b"]));
+    cluster
+        .write(&coordinator, write("siblings", "k", "c"))
+        .unwrap();
+    let merged = super::WriteRequest {
+        context: seen.context,
+        ..write("siblings", "k", "a+b")
+    };
+    cluster.write(&coordinator, merged).unwrap();
+    assert_eq!(
+        cluster.read(&coordinator, read("siblings", "k")),
+        Ok(set(&["a+b", "c"]))
+    );
+}
+
+#[test]
+fn the_context_of_a_write_covers_that_write_and_no_sibling_beside_it() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    cluster
+        .write(&coordinator, write("siblings", "k", "theirs"))
+        .unwrap();
+    let mut mine = cluster
+        .write(&coordinator, write("siblings", "k", "mine 0"))
+        .unwrap();
+    for round in 1..4 {
+        let next = super::WriteRequest {
+            context: mine.context,
+            ..write("siblings", "k", &format!("mine {round}"))
+        };
+        mine = cluster.write(&coordinator, next).unwrap();
+    }
+    assert_eq!(
+        cluster.read(&coordinator, read("siblings", "k")),
+        Ok(set(&["theirs", "mine 3"]))
+    );
+}
+
+#[test]
+fn an_owner_that_has_not_seen_the_clients_own_write_is_brought_up_before_it_stamps() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let owners = cluster.owners(&coordinator, "siblings", "k");
+    let one = |request: super::WriteRequest| super::WriteRequest {
+        consistency: Some(Consistency::One),
+        ..request
+    };
+    cluster
+        .write(&coordinator, write("siblings", "k", "theirs"))
+        .unwrap();
+    for owner in &owners[1..] {
+        cluster.set_mood(owner, Mood::Down);
+    }
+    let mine = cluster
+        .write(&coordinator, one(write("siblings", "k", "mine")))
+        .unwrap();
+    let next = super::WriteRequest {
+        context: mine.context,
+        ..write("siblings", "k", "mine again")
+    };
+    for owner in &owners[1..] {
+        cluster.set_mood(owner, Mood::Fine);
+    }
+    cluster.set_mood(&owners[0], Mood::Slow(150));
+    cluster.write(&coordinator, one(next)).unwrap();
+    cluster.pass(Duration::from_secs(5));
+    assert_eq!(
+        cluster.read(&coordinator, read("siblings", "k")),
+        Ok(set(&["theirs", "mine again"]))
+    );
+}
+
+#[test]
+fn a_quorum_read_repairs_before_it_answers() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    cluster.plant(
+        &coordinator,
+        &owners[0],
+        "k",
+        Stamp::new(5, 0),
+        "on one owner only",
+    );
+    cluster.set_mood(&owners[2], Mood::Down);
+    assert_eq!(
+        cluster.read(&coordinator, read("lww", "k")),
+        Ok(set(&["on one owner only"]))
+    );
+    assert_eq!(cluster.record(&owners[1]), cluster.record(&owners[0]));
+    assert_eq!(coordinator.blocking_repairs(), 1);
+    cluster.set_mood(&owners[0], Mood::Down);
+    cluster.set_mood(&owners[2], Mood::Fine);
+    assert_eq!(
+        cluster.read(&coordinator, read("lww", "k")),
+        Ok(set(&["on one owner only"]))
+    );
+}
+
+#[test]
+fn a_read_with_a_context_asks_on_until_it_is_covered_or_fails() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    for owner in &owners[1..] {
+        cluster.set_mood(owner, Mood::Down);
+    }
+    let one = Some(Consistency::One);
+    let mine = super::WriteRequest {
+        consistency: one,
+        ..write("lww", "k", "mine")
+    };
+    let written = cluster.write(&coordinator, mine).unwrap();
+    let with_floor = super::ReadRequest {
+        consistency: one,
+        context: written.context,
+        ..read("lww", "k")
+    };
+    cluster.set_mood(&owners[0], Mood::Slow(50));
+    for owner in &owners[1..] {
+        cluster.set_mood(owner, Mood::Fine);
+    }
+    assert_eq!(
+        cluster.read(&coordinator, with_floor.clone()),
+        Ok(set(&["mine"]))
+    );
+
+    let cluster_without_it = TestCluster::new();
+    let other = cluster_without_it.coordinator();
+    let error = cluster_without_it.read(&other, with_floor).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("covers a write that no reachable owner has"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_slow_owner_is_hedged() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    cluster.write(&coordinator, write("lww", "k", "v")).unwrap();
+    cluster.pass(Duration::from_millis(10));
+    for slow in &owners {
+        cluster.set_mood(slow, Mood::Slow(2_000));
+        let started = cluster.world.clock().now();
+        assert_eq!(
+            cluster.read(&coordinator, read("lww", "k")),
+            Ok(set(&["v"]))
+        );
+        let took = cluster.world.clock().now().since(started);
+        assert!(took < Duration::from_millis(100), "{took:?}");
+        cluster.set_mood(slow, Mood::Fine);
+        cluster.pass(Duration::from_secs(3));
+    }
+}
+
+#[test]
+fn a_replica_that_knows_a_newer_epoch_makes_the_coordinator_refresh_and_go_on() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    cluster.write(&coordinator, write("lww", "k", "v")).unwrap();
+    cluster.bump_epoch();
+    cluster.nodes_adopt(Epoch(2));
+    cluster.write(&coordinator, write("lww", "k", "w")).unwrap();
+    assert_eq!(
+        cluster.read(&coordinator, read("lww", "k")),
+        Ok(set(&["w"]))
+    );
+    assert_eq!(coordinator.readiness().epoch, Epoch(2));
+}
+
+#[test]
+fn an_epoch_that_was_adopted_but_never_published_does_not_stop_service() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    cluster.nodes_adopt(Epoch(2));
+    cluster.write(&coordinator, write("lww", "k", "v")).unwrap();
+    assert_eq!(coordinator.readiness().epoch, Epoch(2));
+}
+
+#[test]
+fn one_idempotency_key_has_one_effect_and_one_answer() {
+    let cluster = TestCluster::new();
+    let (first, second) = (cluster.coordinator(), cluster.coordinator());
+    let request = super::WriteRequest {
+        idempotency_key: Some("once".into()),
+        ..write("siblings", "k", "v")
+    };
+    let original = cluster.write(&first, request.clone()).unwrap();
+    let repeated = cluster.write(&second, request.clone()).unwrap();
+    assert!(!original.is_duplicate && repeated.is_duplicate);
+    assert_eq!(
+        (&original.clock, &original.context),
+        (&repeated.clock, &repeated.context)
+    );
+    assert_eq!(cluster.read(&first, read("siblings", "k")), Ok(set(&["v"])));
+    let other = super::WriteRequest {
+        content: Content::Value(Bytes::from_static(b"w")),
+        ..request
+    };
+    let error = cluster.write(&second, other).unwrap_err();
+    assert!(
+        matches!(error, CoordinatorError::IdempotencyKeyConflict { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_retry_after_the_first_coordinator_died_can_not_win_over_what_came_in_between() {
+    let cluster = TestCluster::new();
+    let (dying, second) = (cluster.coordinator(), cluster.coordinator());
+    let owners = cluster.owners(&dying, "lww", "k");
+    let request = super::WriteRequest {
+        idempotency_key: Some("once".into()),
+        ..write("lww", "k", "claimed")
+    };
+    for owner in &owners {
+        cluster.set_mood(owner, Mood::Slow(50));
+    }
+    // The read before the claim takes 50 ms; then the claim is made and the owners are at work on the stamp.
+    let clock = cluster.world.clock();
+    let dies = clock.now() + Duration::from_millis(75);
+    let first = cluster.run(super::wait::before(
+        clock,
+        dies,
+        dying.write(request.clone()),
+    ));
+    assert_eq!(first, None);
+    for owner in &owners {
+        cluster.set_mood(owner, Mood::Fine);
+    }
+    cluster.write(&second, write("lww", "k", "newer")).unwrap();
+    let error = cluster.write(
+        &second,
+        super::WriteRequest {
+            timeout: Some(Duration::from_secs(1)),
+            ..request.clone()
+        },
+    );
+    assert!(
+        matches!(error, Err(CoordinatorError::Overloaded(_))),
+        "the claim still shields: {error:?}"
+    );
+    cluster.pass(Duration::from_secs(11));
+    let retried = cluster.write(&second, request.clone()).unwrap();
+    assert!(!retried.is_duplicate);
+    assert_eq!(cluster.read(&second, read("lww", "k")), Ok(set(&["newer"])));
+    assert!(cluster.write(&second, request).unwrap().is_duplicate);
+}
+
+#[test]
+fn a_tenant_nobody_created_is_not_found() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    assert_eq!(
+        cluster.write(&coordinator, write("nobody", "k", "v")),
+        Err(CoordinatorError::TenantNotFound("nobody".into()))
+    );
+}
+
+#[test]
+fn nodes_change_while_all_are_empty_and_no_longer() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let leaving = cluster.owners(&coordinator, "lww", "k")[0].clone();
+    let topology = cluster.run(coordinator.remove_node(&leaving)).unwrap();
+    assert_eq!((topology.epoch, topology.nodes.len()), (Epoch(2), 4));
+    cluster.write(&coordinator, write("lww", "k", "v")).unwrap();
+    let staying = cluster.owners(&coordinator, "lww", "k")[0].clone();
+    let error = cluster.run(coordinator.remove_node(&staying)).unwrap_err();
+    assert!(
+        matches!(&error, CoordinatorError::NodeInUse(cause) if cause.contains("holds data")),
+        "{error}"
+    );
+    cluster
+        .write(&coordinator, write("lww", "k", "still served"))
+        .unwrap();
+}
+
+#[test]
+fn the_replication_factor_stays_until_data_can_move() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    assert_eq!(
+        cluster
+            .run(coordinator.update_replication_factor("lww", 3))
+            .unwrap()
+            .replication_factor,
+        3
+    );
+    assert!(matches!(
+        cluster.run(coordinator.update_replication_factor("lww", 5)),
+        Err(CoordinatorError::NodeInUse(_))
+    ));
+    assert!(matches!(
+        cluster.run(coordinator.update_replication_factor("lww", 11)),
+        Err(CoordinatorError::InvalidReplicationFactor(_))
+    ));
+}

@@ -1,0 +1,470 @@
+//! A cluster for the coordinator's tests: model nodes in memory, faults by hand, time by hand, no runtime.
+//!
+//! A node is the algebra and nothing else. What is under test is the coordinator; the real replica is tested on its own,
+//! and both together by the simulation.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::{
+    Coordinator, CoordinatorError, CoordinatorSettings, ReadOutcome, ReadRequest, WriteOutcome,
+    WriteRequest,
+};
+use crate::adapters::memory::{ManualClock, MemoryIdempotency, MemoryMetadata};
+use crate::placement::{DEFAULT_PARTITIONS, Epoch, Node, NodeId, NodeStatus, Topology};
+use crate::ports::{
+    CallError, Change, Clock, CoordinatorWorld, Instant, MetadataStore, NodeReport, Operation,
+    Overwrites, Random, RecordKey, Refusal, ReplicaTransport, Reply, Request, Spawn,
+};
+use crate::quorum::{ConflictPolicy, Consistency};
+use crate::version::{Actor, Content, Context, Dot, Record, Stamp, Version};
+
+/// What a node does to requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Mood {
+    #[default]
+    Fine,
+    /// Calls fail at once; nothing happens.
+    Down,
+    /// Nothing happens and no answer ever comes.
+    Silent,
+    /// Everything happens, and no answer ever comes.
+    LosesAnswers,
+    /// Answers after this many milliseconds.
+    Slow(u64),
+}
+
+#[derive(Default)]
+struct ModelNode {
+    mood: Mood,
+    epoch: Epoch,
+    counter: u64,
+    records: BTreeMap<RecordKey, Record>,
+}
+
+/// The world of the coordinators under test.
+#[derive(Clone)]
+pub(super) struct TestWorld {
+    clock: ManualClock,
+    random: TestRandom,
+    tasks: TestTasks,
+    nodes: TestNodes,
+    metadata: MemoryMetadata,
+    idempotency: MemoryIdempotency<ManualClock>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct TestRandom(Arc<AtomicU64>);
+
+#[derive(Clone, Default)]
+pub(super) struct TestTasks(Arc<Mutex<Vec<BoxFuture<'static, ()>>>>);
+
+#[derive(Clone)]
+pub(super) struct TestNodes {
+    clock: ManualClock,
+    nodes: Arc<Mutex<BTreeMap<NodeId, ModelNode>>>,
+}
+
+/// Five nodes, two tenants (`lww`, `siblings`, replication factor 3), and as many coordinators as wanted.
+pub(super) struct TestCluster {
+    pub(super) world: TestWorld,
+}
+
+impl Random for TestRandom {
+    fn next_u64(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Spawn for TestTasks {
+    fn spawn(&self, _name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        locked(&self.0).push(task.boxed());
+    }
+}
+
+impl CoordinatorWorld for TestWorld {
+    type Clock = ManualClock;
+    type Random = TestRandom;
+    type Spawn = TestTasks;
+    type Transport = TestNodes;
+    type Metadata = MemoryMetadata;
+    type Idempotency = MemoryIdempotency<ManualClock>;
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+    fn random(&self) -> &TestRandom {
+        &self.random
+    }
+    fn spawner(&self) -> &TestTasks {
+        &self.tasks
+    }
+    fn transport(&self) -> &TestNodes {
+        &self.nodes
+    }
+    fn metadata(&self) -> &MemoryMetadata {
+        &self.metadata
+    }
+    fn idempotency(&self) -> &MemoryIdempotency<ManualClock> {
+        &self.idempotency
+    }
+}
+
+impl ReplicaTransport for TestNodes {
+    fn call(
+        &self,
+        node: &Node,
+        request: Request,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Reply, CallError>> + Send + 'static {
+        let (this, id) = (self.clone(), node.id.clone());
+        async move {
+            let mood = this.node(&id, |node| node.mood);
+            let lost = || CallError::NoAnswer("deadline".into());
+            match mood {
+                Mood::Fine => {}
+                Mood::Down => return Err(CallError::NotSent("connection refused".into())),
+                Mood::Slow(ms) => this.clock.sleep(Duration::from_millis(ms)).await,
+                Mood::Silent => {
+                    this.clock.sleep_until(deadline).await;
+                    return Err(lost());
+                }
+                Mood::LosesAnswers => {
+                    this.node(&id, |node| node.handle(&id, request)).ok();
+                    this.clock.sleep_until(deadline).await;
+                    return Err(lost());
+                }
+            }
+            Ok(this.node(&id, |node| node.handle(&id, request))?)
+        }
+    }
+}
+
+impl TestNodes {
+    fn node<T>(&self, id: &NodeId, act: impl FnOnce(&mut ModelNode) -> T) -> T {
+        act(locked(&self.nodes).entry(id.clone()).or_default())
+    }
+}
+
+impl ModelNode {
+    fn actor(id: &NodeId) -> Actor {
+        Actor(
+            id.as_str()
+                .bytes()
+                .fold(0, |hash, byte| hash * 31 + u64::from(byte)),
+        )
+    }
+
+    fn handle(&mut self, id: &NodeId, request: Request) -> Result<Reply, Refusal> {
+        if request.epoch < self.epoch && request.operation != Operation::Probe {
+            return Err(Refusal::StaleEpoch {
+                current: self.epoch,
+            });
+        }
+        match request.operation {
+            Operation::Stamp(write) => {
+                let held = self.records.get(&write.key).cloned().unwrap_or_default();
+                if let Some(known) = held
+                    .find(write.write_id)
+                    .filter(|known| known.stamp >= write.stamp)
+                {
+                    return Ok(Reply::Stamped {
+                        dot: known.dot,
+                        record: held.encode(),
+                    });
+                }
+                let (context, all) = match &write.overwrites {
+                    Overwrites::All(context) => (context, true),
+                    Overwrites::Covered(context) => (context, false),
+                };
+                if all && held.greatest_stamp() >= write.stamp {
+                    return Ok(Reply::Superseded {
+                        greatest: held.greatest_stamp(),
+                        record: held.encode(),
+                    });
+                }
+                if !all && context.written.is_some_and(|dot| !held.seen().covers(dot)) {
+                    return Ok(Reply::Behind);
+                }
+                self.counter += 1;
+                let dot = Dot {
+                    actor: Self::actor(id),
+                    counter: self.counter,
+                };
+                let version = Version {
+                    dot,
+                    write_id: write.write_id,
+                    stamp: write.stamp,
+                    content: write.content.clone(),
+                };
+                let record = held.overwrite(version, &context.shown, |old| {
+                    all || context.covers(old.dot)
+                });
+                self.records.insert(write.key.clone(), record.clone());
+                Ok(Reply::Stamped {
+                    dot,
+                    record: record.encode(),
+                })
+            }
+            Operation::Join { key, record } => {
+                let record = Record::decode(record)
+                    .map_err(|error| Refusal::Malformed(error.to_string()))?;
+                let joined = self
+                    .records
+                    .get(&key)
+                    .cloned()
+                    .unwrap_or_default()
+                    .join(&record);
+                let greatest = joined.greatest_stamp();
+                self.records.insert(key, joined);
+                Ok(Reply::Joined { greatest })
+            }
+            Operation::Read { key } => Ok(Reply::Found {
+                record: self.records.get(&key).map(Record::encode),
+            }),
+            Operation::Probe => Ok(Reply::Report(NodeReport {
+                node: id.clone(),
+                incarnations: vec![Self::actor(id)],
+                epoch: self.epoch,
+                wall_ms: 1_000_000,
+                keys: self.records.len() as u64,
+                refuses_writes: None,
+            })),
+            Operation::AdoptEpochIfEmpty { epoch } => {
+                let adopted = self.records.is_empty();
+                if adopted {
+                    self.epoch = epoch;
+                }
+                Ok(Reply::Adopted { adopted })
+            }
+        }
+    }
+}
+
+impl TestCluster {
+    pub(super) fn new() -> Self {
+        let clock = ManualClock::at_wall_ms(1_000_000);
+        let nodes = TestNodes {
+            clock: clock.clone(),
+            nodes: Arc::default(),
+        };
+        for n in 1..=5 {
+            nodes.node(&node(n).id, |_| ());
+        }
+        let world = TestWorld {
+            random: TestRandom::default(),
+            tasks: TestTasks::default(),
+            nodes,
+            metadata: MemoryMetadata::new(),
+            idempotency: MemoryIdempotency::new(clock.clone()),
+            clock,
+        };
+        let cluster = Self { world };
+        let nodes = (1..=5).map(node).collect();
+        let topology = Topology::new(Epoch(1), DEFAULT_PARTITIONS, nodes).unwrap();
+        cluster
+            .run(cluster.world.metadata.replace_topology(Epoch(0), topology))
+            .unwrap();
+        let coordinator = cluster.coordinator();
+        for (name, policy) in [
+            ("lww", ConflictPolicy::LastWriteWins),
+            ("siblings", ConflictPolicy::Siblings),
+        ] {
+            cluster
+                .run(coordinator.create_tenant(name, 3, Some(policy)))
+                .unwrap();
+        }
+        coordinator.stop();
+        cluster
+    }
+
+    /// A started coordinator with default settings.
+    pub(super) fn coordinator(&self) -> Coordinator<TestWorld> {
+        let coordinator =
+            Coordinator::new(self.world.clone(), "test", CoordinatorSettings::default());
+        self.run(coordinator.start()).unwrap();
+        coordinator
+    }
+
+    /// Runs `future` to its end, time going on whenever nothing else can.
+    pub(super) fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        let mut context = TaskContext::from_waker(Waker::noop());
+        for _ in 0..100_000 {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+                return value;
+            }
+            self.run_tasks();
+            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+                return value;
+            }
+            self.world.clock.advance(Duration::from_millis(1));
+        }
+        panic!("nothing came of it in a hundred seconds");
+    }
+
+    /// Lets time and background tasks go on.
+    pub(super) fn pass(&self, duration: Duration) {
+        let sleep = self.world.clock.sleep(duration);
+        self.run(sleep);
+    }
+
+    fn run_tasks(&self) {
+        let mut context = TaskContext::from_waker(Waker::noop());
+        let mut tasks = std::mem::take(&mut *locked(&self.world.tasks.0));
+        tasks.retain_mut(|task| task.as_mut().poll(&mut context).is_pending());
+        locked(&self.world.tasks.0).append(&mut tasks);
+    }
+
+    /// The owners of a tenant's key, in preference order.
+    pub(super) fn owners(
+        &self,
+        coordinator: &Coordinator<TestWorld>,
+        tenant: &str,
+        key: &str,
+    ) -> Vec<NodeId> {
+        let located = self
+            .run(coordinator.locate(tenant, key, Instant::NEVER))
+            .unwrap_or_else(|e| panic!("{e}"));
+        let owners = coordinator.owners(&located.key, 3);
+        (0..owners.len())
+            .map(|position| NodeId::new(owners.name(position)).unwrap())
+            .collect()
+    }
+
+    pub(super) fn set_mood(&self, node: &NodeId, mood: Mood) {
+        self.world.nodes.node(node, |node| node.mood = mood);
+    }
+
+    /// What a node holds for the only key there is.
+    pub(super) fn record(&self, node: &NodeId) -> Record {
+        self.world.nodes.node(node, |node| {
+            node.records.values().next().cloned().unwrap_or_default()
+        })
+    }
+
+    /// Puts a version with the given stamp into a node, as if another coordinator had written it.
+    pub(super) fn plant(
+        &self,
+        coordinator: &Coordinator<TestWorld>,
+        node: &NodeId,
+        key: &str,
+        stamp: Stamp,
+        value: &str,
+    ) {
+        let located = self
+            .run(coordinator.locate("lww", key, Instant::NEVER))
+            .unwrap_or_else(|e| panic!("{e}"));
+        let actor = Actor(99);
+        let dot = Dot {
+            actor,
+            counter: stamp.0,
+        };
+        let content = Content::Value(Bytes::copy_from_slice(value.as_bytes()));
+        let version = Version {
+            dot,
+            write_id: crate::version::WriteId(7),
+            stamp,
+            content,
+        };
+        let record = Record::default().overwrite(version, &Context::default().shown, |_| true);
+        self.world.nodes.node(node, |node| {
+            node.records.insert(located.key, record);
+        });
+    }
+
+    /// Makes every node know a newer epoch than anybody published.
+    pub(super) fn nodes_adopt(&self, epoch: Epoch) {
+        for node in locked(&self.world.nodes.nodes).values_mut() {
+            node.epoch = epoch;
+        }
+    }
+
+    /// Publishes the stored topology under a newer epoch.
+    pub(super) fn bump_epoch(&self) {
+        let stored = self.run(self.world.metadata.topology()).unwrap();
+        let expected = stored.epoch;
+        let next = Topology {
+            epoch: Epoch(expected.0 + 1),
+            ..stored
+        };
+        let changed = self
+            .run(self.world.metadata.replace_topology(expected, next))
+            .unwrap();
+        assert!(matches!(changed, Change::Made(_)));
+    }
+}
+
+fn node(n: u16) -> Node {
+    Node {
+        id: NodeId::new(format!("node-{n}")).unwrap(),
+        host: "localhost".into(),
+        port: n,
+        virtual_nodes: 150,
+        status: NodeStatus::Active,
+    }
+}
+
+/// A write of `value`, to be refined.
+pub(super) fn write(tenant: &str, key: &str, value: &str) -> WriteRequest {
+    WriteRequest {
+        tenant: tenant.into(),
+        key: key.into(),
+        content: Content::Value(Bytes::copy_from_slice(value.as_bytes())),
+        consistency: Some(Consistency::Quorum),
+        context: Bytes::new(),
+        idempotency_key: None,
+        timeout: None,
+    }
+}
+
+/// A quorum read, to be refined.
+pub(super) fn read(tenant: &str, key: &str) -> ReadRequest {
+    ReadRequest {
+        tenant: tenant.into(),
+        key: key.into(),
+        consistency: Some(Consistency::Quorum),
+        context: Bytes::new(),
+        timeout: None,
+    }
+}
+
+/// The values of an answer, in no particular order.
+pub(super) fn values(outcome: &ReadOutcome) -> BTreeSet<String> {
+    outcome
+        .values
+        .iter()
+        .map(|value| String::from_utf8_lossy(&value.value).into_owned())
+        .collect()
+}
+
+impl TestCluster {
+    pub(super) fn write(
+        &self,
+        coordinator: &Coordinator<TestWorld>,
+        request: WriteRequest,
+    ) -> Result<WriteOutcome, CoordinatorError> {
+        self.run(coordinator.write(request))
+    }
+
+    pub(super) fn read(
+        &self,
+        coordinator: &Coordinator<TestWorld>,
+        request: ReadRequest,
+    ) -> Result<BTreeSet<String>, CoordinatorError> {
+        self.run(coordinator.read(request))
+            .map(|outcome| values(&outcome))
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
