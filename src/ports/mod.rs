@@ -11,6 +11,7 @@ pub mod conformance;
 
 mod clock;
 mod error;
+mod handler;
 mod idempotency;
 mod metadata;
 mod random;
@@ -21,6 +22,7 @@ mod tenant;
 
 pub use clock::{Clock, Instant};
 pub use error::StoreError;
+pub use handler::RequestHandler;
 pub use idempotency::{
     Claim, ClaimOutcome, Completion, Fingerprint, IdempotencyScope, IdempotencyStore,
 };

@@ -10,6 +10,7 @@ mod idempotency;
 mod metadata;
 mod random;
 mod spawn;
+mod transport;
 
 use std::future::Future;
 use std::pin::pin;
@@ -24,6 +25,7 @@ pub use idempotency::idempotency_store;
 pub use metadata::{default_tenant, metadata_store};
 pub use random::random;
 pub use spawn::spawn;
+pub use transport::{ScriptedNode, TransportBench, replica_transport};
 
 /// How long anything in a suite may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
