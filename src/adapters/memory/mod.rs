@@ -6,7 +6,9 @@
 mod clock;
 mod idempotency;
 mod metadata;
+mod transport;
 
 pub use clock::ManualClock;
 pub use idempotency::MemoryIdempotency;
 pub use metadata::MemoryMetadata;
+pub use transport::MemoryTransport;
