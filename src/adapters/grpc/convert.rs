@@ -1,0 +1,293 @@
+//! The port's requests and replies as protobuf, and back.
+//!
+//! What comes from outside may be anything: nothing here panics, and what makes no sense becomes an error that says so.
+
+use bytes::Bytes;
+
+use super::waiters::Answer;
+use crate::placement::{Epoch, NodeId};
+use crate::ports::{
+    CallError, NodeReport, Operation, Overwrites, RecordKey, Refusal, Reply, Request, StampRequest,
+};
+use crate::proto::v1;
+use crate::proto::v1::RefusalKind;
+use crate::proto::v1::replica_reply::Outcome;
+use crate::proto::v1::replica_request::Operation as Wire;
+use crate::version::{Actor, Content, Context, Dot, Stamp, WriteId};
+
+/// For a batch to `batch_node`, whose name need not be repeated.
+pub(super) fn request_to_proto(
+    id: u64,
+    batch_node: &NodeId,
+    request: Request,
+) -> v1::ReplicaRequest {
+    let node_id = if request.node == *batch_node {
+        String::new()
+    } else {
+        request.node.as_str().into()
+    };
+    let operation = match request.operation {
+        Operation::Stamp(stamp) => Wire::Stamp(stamp_to_proto(*stamp)),
+        Operation::Join { key, record } => Wire::Join(v1::Join {
+            key: key.as_bytes().clone(),
+            record,
+        }),
+        Operation::Read { key } => Wire::Read(v1::Read {
+            key: key.as_bytes().clone(),
+        }),
+        Operation::Probe => Wire::Probe(v1::Probe {}),
+        Operation::AdoptEpochIfEmpty { epoch } => {
+            Wire::AdoptEpochIfEmpty(v1::AdoptEpochIfEmpty { epoch: epoch.0 })
+        }
+    };
+    v1::ReplicaRequest {
+        id,
+        node_id,
+        epoch: request.epoch.0,
+        operation: Some(operation),
+    }
+}
+
+/// From a batch to `batch_node`; the refusal is what to answer instead.
+pub(super) fn request_from_proto(
+    batch_node: Option<&NodeId>,
+    request: v1::ReplicaRequest,
+) -> Result<Request, Refusal> {
+    let node = match batch_node {
+        Some(node) if request.node_id.is_empty() => node.clone(),
+        _ => NodeId::new(request.node_id).map_err(malformed)?,
+    };
+    let operation = match request.operation {
+        Some(Wire::Stamp(stamp)) => Operation::Stamp(Box::new(stamp_from_proto(stamp)?)),
+        Some(Wire::Join(join)) => Operation::Join {
+            key: key(join.key)?,
+            record: join.record,
+        },
+        Some(Wire::Read(read)) => Operation::Read {
+            key: key(read.key)?,
+        },
+        Some(Wire::Probe(v1::Probe {})) => Operation::Probe,
+        Some(Wire::AdoptEpochIfEmpty(adopt)) => Operation::AdoptEpochIfEmpty {
+            epoch: Epoch(adopt.epoch),
+        },
+        None => {
+            return Err(Refusal::Malformed(
+                "no operation, or one that this node does not know".into(),
+            ));
+        }
+    };
+    Ok(Request {
+        node,
+        epoch: Epoch(request.epoch),
+        operation,
+    })
+}
+
+/// What the replica said.
+pub(super) fn reply_to_proto(id: u64, outcome: Result<Reply, Refusal>) -> v1::ReplicaReply {
+    let outcome = match outcome {
+        Ok(Reply::Stamped { dot, record }) => {
+            let dot = Some(dot_to_proto(dot));
+            Outcome::Stamped(v1::Stamped { dot, record })
+        }
+        Ok(Reply::Superseded { greatest, record }) => Outcome::Superseded(v1::Superseded {
+            greatest: greatest.0,
+            record,
+        }),
+        Ok(Reply::Behind) => Outcome::Behind(v1::Behind {}),
+        Ok(Reply::Joined { greatest }) => Outcome::Joined(v1::Joined {
+            greatest: greatest.0,
+        }),
+        Ok(Reply::Found { record }) => Outcome::Found(v1::Found { record }),
+        Ok(Reply::Report(report)) => Outcome::Report(report_to_proto(report)),
+        Ok(Reply::Adopted { adopted }) => Outcome::Adopted(v1::Adopted { adopted }),
+        Err(refusal) => Outcome::Refusal(refusal_to_proto(refusal)),
+    };
+    v1::ReplicaReply {
+        id,
+        outcome: Some(outcome),
+    }
+}
+
+/// What the replica said. What makes no sense is no answer: the operation may have happened.
+pub(super) fn answer_from_proto(reply: v1::ReplicaReply) -> Answer {
+    let no_answer =
+        |what: &str| CallError::NoAnswer(format!("the node answered something unreadable: {what}"));
+    Ok(match reply.outcome {
+        Some(Outcome::Stamped(stamped)) => {
+            let dot = stamped
+                .dot
+                .ok_or_else(|| no_answer("a stamp without a dot"))?;
+            let dot = dot_from_proto(dot);
+            Reply::Stamped {
+                dot,
+                record: stamped.record,
+            }
+        }
+        Some(Outcome::Superseded(superseded)) => Reply::Superseded {
+            greatest: Stamp(superseded.greatest),
+            record: superseded.record,
+        },
+        Some(Outcome::Behind(v1::Behind {})) => Reply::Behind,
+        Some(Outcome::Joined(joined)) => Reply::Joined {
+            greatest: Stamp(joined.greatest),
+        },
+        Some(Outcome::Found(found)) => Reply::Found {
+            record: found.record,
+        },
+        Some(Outcome::Report(report)) => {
+            let node =
+                NodeId::new(report.node_id).map_err(|_| no_answer("a report without a name"))?;
+            Reply::Report(NodeReport {
+                node,
+                incarnations: report.incarnations.into_iter().map(Actor).collect(),
+                epoch: Epoch(report.epoch),
+                wall_ms: report.wall_ms,
+                keys: report.keys,
+                refuses_writes: report.refuses_writes,
+            })
+        }
+        Some(Outcome::Adopted(adopted)) => Reply::Adopted {
+            adopted: adopted.adopted,
+        },
+        Some(Outcome::Refusal(refusal)) => {
+            let refusal =
+                refusal_from_proto(refusal).ok_or_else(|| no_answer("an unknown refusal"))?;
+            return Err(CallError::Refused(refusal));
+        }
+        None => return Err(no_answer("an unknown reply")),
+    })
+}
+
+fn stamp_to_proto(stamp: StampRequest) -> v1::Stamp {
+    let (overwrites_all, context) = match stamp.overwrites {
+        Overwrites::All(context) => (true, context),
+        Overwrites::Covered(context) => (false, context),
+    };
+    let shown = context.shown.iter();
+    let (actors, counters) = shown.map(|(actor, counter)| (actor.0, counter)).unzip();
+    let written = context.written.map(dot_to_proto);
+    v1::Stamp {
+        key: stamp.key.as_bytes().clone(),
+        write_id_high: (stamp.write_id.0 >> 64) as u64,
+        write_id_low: stamp.write_id.0 as u64,
+        stamp: stamp.stamp.0,
+        overwrites_all,
+        context: Some(v1::Context {
+            actors,
+            counters,
+            written,
+        }),
+        value: match stamp.content {
+            Content::Value(value) => Some(value),
+            Content::Tombstone => None,
+        },
+    }
+}
+
+fn stamp_from_proto(stamp: v1::Stamp) -> Result<StampRequest, Refusal> {
+    let v1::Context {
+        actors,
+        counters,
+        written,
+    } = stamp.context.unwrap_or_default();
+    if actors.len() != counters.len() {
+        return Err(Refusal::Malformed(
+            "a context with more actors than counters, or fewer".into(),
+        ));
+    }
+    let context = Context {
+        shown: actors.into_iter().map(Actor).zip(counters).collect(),
+        written: written.map(dot_from_proto),
+    };
+    Ok(StampRequest {
+        key: key(stamp.key)?,
+        write_id: WriteId(u128::from(stamp.write_id_high) << 64 | u128::from(stamp.write_id_low)),
+        stamp: Stamp(stamp.stamp),
+        overwrites: if stamp.overwrites_all {
+            Overwrites::All(context)
+        } else {
+            Overwrites::Covered(context)
+        },
+        content: stamp.value.map_or(Content::Tombstone, Content::Value),
+    })
+}
+
+fn dot_to_proto(dot: Dot) -> v1::Dot {
+    v1::Dot {
+        actor: dot.actor.0,
+        counter: dot.counter,
+    }
+}
+
+fn dot_from_proto(dot: v1::Dot) -> Dot {
+    Dot {
+        actor: Actor(dot.actor),
+        counter: dot.counter,
+    }
+}
+
+fn report_to_proto(report: NodeReport) -> v1::NodeReport {
+    v1::NodeReport {
+        node_id: report.node.as_str().into(),
+        incarnations: report
+            .incarnations
+            .into_iter()
+            .map(|actor| actor.0)
+            .collect(),
+        epoch: report.epoch.0,
+        wall_ms: report.wall_ms,
+        keys: report.keys,
+        refuses_writes: report.refuses_writes,
+    }
+}
+
+fn refusal_to_proto(refusal: Refusal) -> v1::Refusal {
+    let plain = |kind: RefusalKind, text: String| v1::Refusal {
+        kind: kind.into(),
+        epoch: 0,
+        text,
+    };
+    match refusal {
+        Refusal::StaleEpoch { current } => v1::Refusal {
+            kind: RefusalKind::StaleEpoch.into(),
+            epoch: current.0,
+            text: String::new(),
+        },
+        Refusal::WrongNode { actual } => plain(RefusalKind::WrongNode, actual.as_str().into()),
+        Refusal::Unavailable(why) => plain(RefusalKind::Unavailable, why),
+        Refusal::Overloaded => plain(RefusalKind::Overloaded, String::new()),
+        Refusal::Damaged => plain(RefusalKind::Damaged, String::new()),
+        Refusal::StorageFailed(why) => plain(RefusalKind::StorageFailed, why),
+        Refusal::Malformed(why) => plain(RefusalKind::Malformed, why),
+    }
+}
+
+fn refusal_from_proto(refusal: v1::Refusal) -> Option<Refusal> {
+    Some(match refusal.kind() {
+        RefusalKind::Unspecified => return None,
+        RefusalKind::StaleEpoch => Refusal::StaleEpoch {
+            current: Epoch(refusal.epoch),
+        },
+        RefusalKind::WrongNode => Refusal::WrongNode {
+            actual: NodeId::new(refusal.text).ok()?,
+        },
+        RefusalKind::Unavailable => Refusal::Unavailable(refusal.text),
+        RefusalKind::Overloaded => Refusal::Overloaded,
+        RefusalKind::Damaged => Refusal::Damaged,
+        RefusalKind::StorageFailed => Refusal::StorageFailed(refusal.text),
+        RefusalKind::Malformed => Refusal::Malformed(refusal.text),
+    })
+}
+
+fn key(bytes: Bytes) -> Result<RecordKey, Refusal> {
+    RecordKey::from_bytes(bytes).map_err(malformed)
+}
+
+fn malformed(error: impl std::fmt::Display) -> Refusal {
+    Refusal::Malformed(error.to_string())
+}
+
+#[cfg(test)]
+#[path = "convert_test.rs"]
+mod tests;

@@ -1,0 +1,230 @@
+use prost::Message;
+
+use super::*;
+use crate::placement::PartitionId;
+use crate::ports::TenantId;
+
+fn node(name: &str) -> NodeId {
+    NodeId::new(name).unwrap()
+}
+
+fn record_key() -> RecordKey {
+    RecordKey::new(PartitionId(513), &TenantId::new("tenant").unwrap(), "ключ")
+}
+
+fn stamp(overwrites: Overwrites, content: Content) -> Operation {
+    Operation::Stamp(Box::new(StampRequest {
+        key: record_key(),
+        write_id: WriteId(u128::MAX - 1),
+        stamp: Stamp(u64::MAX - 2),
+        overwrites,
+        content,
+    }))
+}
+
+fn context() -> Context {
+    Context {
+        shown: [(Actor(u64::MAX), 1), (Actor(3), u64::MAX)]
+            .into_iter()
+            .collect(),
+        written: Some(Dot {
+            actor: Actor(2),
+            counter: 9,
+        }),
+    }
+}
+
+fn operations() -> Vec<Operation> {
+    vec![
+        stamp(Overwrites::All(context()), Content::Value("v".into())),
+        stamp(
+            Overwrites::All(Context::default()),
+            Content::Value(Bytes::new()),
+        ),
+        stamp(Overwrites::Covered(context()), Content::Tombstone),
+        Operation::Join {
+            key: record_key(),
+            record: "record".into(),
+        },
+        Operation::Join {
+            key: record_key(),
+            record: Bytes::new(),
+        },
+        Operation::Read { key: record_key() },
+        Operation::Probe,
+        Operation::AdoptEpochIfEmpty {
+            epoch: Epoch(u64::MAX),
+        },
+    ]
+}
+
+#[test]
+fn every_request_comes_back() {
+    for operation in operations() {
+        for asked in ["n1", "n2"] {
+            let request = Request {
+                node: node(asked),
+                epoch: Epoch(7),
+                operation: operation.clone(),
+            };
+            let wire = request_to_proto(u64::MAX, &node("n1"), request.clone());
+            let wire = v1::ReplicaRequest::decode(Bytes::from(wire.encode_to_vec())).unwrap();
+            assert_eq!(wire.id, u64::MAX);
+            assert_eq!(
+                wire.node_id.is_empty(),
+                asked == "n1",
+                "the batch's name is not repeated"
+            );
+            assert_eq!(request_from_proto(Some(&node("n1")), wire), Ok(request));
+        }
+    }
+}
+
+fn report(refuses_writes: Option<String>) -> Reply {
+    Reply::Report(NodeReport {
+        node: node("n1"),
+        incarnations: vec![Actor(0), Actor(u64::MAX)],
+        epoch: Epoch(9),
+        wall_ms: u64::MAX,
+        keys: 12,
+        refuses_writes,
+    })
+}
+
+fn outcomes() -> Vec<Result<Reply, Refusal>> {
+    vec![
+        Ok(Reply::Stamped {
+            dot: Dot {
+                actor: Actor(u64::MAX),
+                counter: 1,
+            },
+            record: "record".into(),
+        }),
+        Ok(Reply::Superseded {
+            greatest: Stamp(5),
+            record: "record".into(),
+        }),
+        Ok(Reply::Behind),
+        Ok(Reply::Joined {
+            greatest: Stamp::MAX,
+        }),
+        Ok(Reply::Found { record: None }),
+        Ok(Reply::Found {
+            record: Some(Bytes::new()),
+        }),
+        Ok(Reply::Found {
+            record: Some("record".into()),
+        }),
+        Ok(report(None)),
+        Ok(report(Some("the disk is full".into()))),
+        Ok(Reply::Adopted { adopted: true }),
+        Ok(Reply::Adopted { adopted: false }),
+        Err(Refusal::StaleEpoch {
+            current: Epoch(u64::MAX),
+        }),
+        Err(Refusal::WrongNode { actual: node("n7") }),
+        Err(Refusal::Unavailable("stopping".into())),
+        Err(Refusal::Overloaded),
+        Err(Refusal::Damaged),
+        Err(Refusal::StorageFailed("sync".into())),
+        Err(Refusal::Malformed("record".into())),
+    ]
+}
+
+#[test]
+fn every_reply_comes_back() {
+    for outcome in outcomes() {
+        let wire = reply_to_proto(3, outcome.clone());
+        let wire = v1::ReplicaReply::decode(Bytes::from(wire.encode_to_vec())).unwrap();
+        assert_eq!(wire.id, 3);
+        assert_eq!(answer_from_proto(wire), outcome.map_err(CallError::Refused));
+    }
+}
+
+#[test]
+fn a_request_that_makes_no_sense_is_refused() {
+    let request = |operation| v1::ReplicaRequest {
+        operation,
+        ..Default::default()
+    };
+    let stamp = |key: Bytes, actors| {
+        let context = Some(v1::Context {
+            actors,
+            counters: vec![1],
+            written: None,
+        });
+        Wire::Stamp(v1::Stamp {
+            key,
+            context,
+            ..Default::default()
+        })
+    };
+    let senseless = [
+        request(None),
+        request(Some(Wire::Read(v1::Read { key: Bytes::new() }))),
+        request(Some(Wire::Read(v1::Read {
+            key: Bytes::from_static(&[0, 0, 200, b't', b'k']),
+        }))),
+        request(Some(Wire::Join(v1::Join {
+            key: Bytes::from_static(&[0, 0, 1, 0xff, b'k']),
+            record: Bytes::new(),
+        }))),
+        request(Some(stamp(Bytes::new(), vec![1]))),
+        request(Some(stamp(record_key().as_bytes().clone(), vec![1, 2]))),
+        v1::ReplicaRequest {
+            node_id: "no name\n".into(),
+            ..request(Some(Wire::Probe(v1::Probe {})))
+        },
+    ];
+    for request in senseless {
+        let refusal = request_from_proto(Some(&node("n1")), request.clone());
+        assert!(
+            matches!(refusal, Err(Refusal::Malformed(_))),
+            "{request:?}: {refusal:?}"
+        );
+    }
+    let nameless = request(Some(Wire::Probe(v1::Probe {})));
+    assert!(matches!(
+        request_from_proto(None, nameless),
+        Err(Refusal::Malformed(_))
+    ));
+}
+
+#[test]
+fn a_reply_that_makes_no_sense_is_no_answer() {
+    let refusal = |kind, text: &str| {
+        let refusal = v1::Refusal {
+            kind,
+            epoch: 0,
+            text: text.into(),
+        };
+        v1::ReplicaReply {
+            id: 1,
+            outcome: Some(Outcome::Refusal(refusal)),
+        }
+    };
+    let senseless = [
+        v1::ReplicaReply {
+            id: 1,
+            outcome: None,
+        },
+        v1::ReplicaReply {
+            id: 1,
+            outcome: Some(Outcome::Stamped(v1::Stamped::default())),
+        },
+        v1::ReplicaReply {
+            id: 1,
+            outcome: Some(Outcome::Report(v1::NodeReport::default())),
+        },
+        refusal(0, ""),
+        refusal(99, ""),
+        refusal(RefusalKind::WrongNode.into(), ""),
+    ];
+    for reply in senseless {
+        let answer = answer_from_proto(reply.clone());
+        assert!(
+            matches!(answer, Err(CallError::NoAnswer(_))),
+            "{reply:?}: {answer:?}"
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! One storage node as the transport sees it: a connection that is kept up, and the session that runs over it.
+//!
+//! Calls made while the first attempt to connect is under way wait for it. After that, whatever is not connected says so
+//! at once: the coordinator has other owners to ask.
+
+use std::error::Error;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tonic::Streaming;
+use tonic::transport::Endpoint;
+
+use super::assembler::Assembler;
+use super::lock;
+use super::session::Session;
+use super::settings::{STREAM_MESSAGE_BYTES_MAX, TransportSettings, WINDOW_BYTES};
+use crate::placement::Node;
+use crate::ports::{CallError, Instant};
+use crate::proto::v1::ReplyBatch;
+use crate::proto::v1::storage_service_client::StorageServiceClient;
+
+/// A storage node at one address.
+pub(super) struct Peer {
+    node: Node,
+    settings: TransportSettings,
+    link: Mutex<Link>,
+}
+
+struct Link {
+    state: LinkState,
+    used_at: Instant,
+    task: Option<AbortHandle>,
+}
+
+enum LinkState {
+    /// Takes calls: connected, or connecting for the first time.
+    Up(Arc<Session>),
+    /// Not connected, for this reason.
+    Down(String),
+    /// Given up; a new peer has to be made.
+    Closed,
+}
+
+/// What is there for a call.
+pub(super) enum Access {
+    /// This session.
+    Session(Arc<Session>),
+    /// No connection.
+    Down(CallError),
+    /// The peer was closed; take another.
+    Closed,
+}
+
+impl Peer {
+    /// Starts to connect.
+    pub(super) fn start(
+        node: Node,
+        settings: TransportSettings,
+        now: Instant,
+        runtime: &Handle,
+    ) -> Arc<Self> {
+        let session = Arc::new(Session::new(node.id.clone(), &settings));
+        let state = LinkState::Up(Arc::clone(&session));
+        let link = Mutex::new(Link {
+            state,
+            used_at: now,
+            task: None,
+        });
+        let peer = Arc::new(Self {
+            node,
+            settings,
+            link,
+        });
+        let task = runtime.spawn(Arc::clone(&peer).keep_connected(session));
+        lock(&peer.link).task = Some(task.abort_handle());
+        peer
+    }
+
+    /// Who and where.
+    pub(super) const fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Whether it is this node at this address.
+    pub(super) fn is_at(&self, node: &Node) -> bool {
+        self.node.port == node.port && self.node.host == node.host && self.node.id == node.id
+    }
+
+    /// The session for a call that is made now.
+    pub(super) fn access(&self, now: Instant) -> Access {
+        let mut link = lock(&self.link);
+        link.used_at = link.used_at.max(now);
+        match &link.state {
+            LinkState::Up(session) => Access::Session(Arc::clone(session)),
+            LinkState::Down(why) => {
+                Access::Down(CallError::NotSent(format!("{}: {why}", self.node.id)))
+            }
+            LinkState::Closed => Access::Closed,
+        }
+    }
+
+    /// Ends what is overdue.
+    pub(super) fn expire(&self, now: Instant) {
+        let session = match &lock(&self.link).state {
+            LinkState::Up(session) => Arc::clone(session),
+            LinkState::Down(_) | LinkState::Closed => return,
+        };
+        session.expire(now);
+    }
+
+    /// Closes it if no call was made for so long; says whether it is closed.
+    pub(super) fn close_if_idle(&self, now: Instant, idle_max: Duration) -> bool {
+        let mut link = lock(&self.link);
+        let quiet = match &link.state {
+            LinkState::Up(session) => session.is_idle(),
+            LinkState::Down(_) => true,
+            LinkState::Closed => return true,
+        };
+        let idle = quiet && now.since(link.used_at) >= idle_max;
+        if idle {
+            link.close("the connection was not used");
+        }
+        idle
+    }
+
+    /// Closes it for good.
+    pub(super) fn close(&self, reason: &str) {
+        lock(&self.link).close(reason);
+    }
+
+    async fn keep_connected(self: Arc<Self>, first: Arc<Session>) {
+        let mut session = first;
+        let mut delay = self.settings.reconnect_delay_min;
+        loop {
+            let mut served = false;
+            let reason = self.connect_and_serve(&session, &mut served).await;
+            if served {
+                delay = self.settings.reconnect_delay_min;
+                tracing::warn!(node = %self.node.id, address = %self.node.address(), reason, "connection lost");
+            } else {
+                tracing::debug!(node = %self.node.id, address = %self.node.address(), reason, "not connected");
+            }
+            if !self.set(LinkState::Down(reason.clone())) {
+                return;
+            }
+            session.close(&reason);
+            tokio::time::sleep(delay.mul_f64(rand::random_range(0.5..1.5))).await;
+            delay = (delay * 2).min(self.settings.reconnect_delay_max);
+            session = Arc::new(Session::new(self.node.id.clone(), &self.settings));
+        }
+    }
+
+    /// Returns why it ended. `served` tells whether the node answered anything: only then the next pause is short again.
+    async fn connect_and_serve(&self, session: &Arc<Session>, served: &mut bool) -> String {
+        let connect = tokio::time::timeout(self.settings.connect_timeout, self.connect(session));
+        let mut replies = match connect.await {
+            Ok(Ok(replies)) => replies,
+            Ok(Err(error)) => return format!("not connected: {}", with_causes(error.as_ref())),
+            Err(_) => {
+                return format!(
+                    "not connected: no answer within {:?}",
+                    self.settings.connect_timeout
+                );
+            }
+        };
+        if !self.set(LinkState::Up(Arc::clone(session))) {
+            return "closed".into();
+        }
+        let mut assembler = Assembler::new(self.settings.message_bytes_max);
+        loop {
+            match replies.message().await {
+                Ok(Some(batch)) => {
+                    *served = true;
+                    if let Err(error) = session.receive(batch, &mut assembler) {
+                        return format!("connection given up: {error}");
+                    }
+                }
+                Ok(None) => return "the node ended the connection".into(),
+                Err(status) => return format!("connection lost: {}", with_causes(&status)),
+            }
+        }
+    }
+
+    async fn connect(
+        &self,
+        session: &Session,
+    ) -> Result<Streaming<ReplyBatch>, Box<dyn Error + Send + Sync>> {
+        let channel = Endpoint::from_shared(format!("http://{}", self.node.address()))?
+            .connect_timeout(self.settings.connect_timeout)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(self.settings.keepalive_interval)
+            .keep_alive_timeout(self.settings.keepalive_timeout)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .connect()
+            .await?;
+        let mut client =
+            StorageServiceClient::new(channel).max_decoding_message_size(STREAM_MESSAGE_BYTES_MAX);
+        Ok(client.exchange(session.departures()).await?.into_inner())
+    }
+
+    /// Changes the state unless the peer was closed.
+    fn set(&self, state: LinkState) -> bool {
+        let mut link = lock(&self.link);
+        let open = !matches!(link.state, LinkState::Closed);
+        if open {
+            link.state = state;
+        }
+        open
+    }
+}
+
+impl Link {
+    fn close(&mut self, reason: &str) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+        if let LinkState::Up(session) = std::mem::replace(&mut self.state, LinkState::Closed) {
+            session.close(reason);
+        }
+    }
+}
+
+/// An error and what is behind it, which tonic's own words leave out.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

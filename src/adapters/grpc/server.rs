@@ -1,0 +1,195 @@
+//! The `StorageService` in front of whatever answers requests.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{FutureExt, Stream, StreamExt};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Response, Status, Streaming};
+use tonic_health::ServingStatus;
+
+use super::convert::{reply_to_proto, request_from_proto};
+use super::exchange;
+use super::settings::{StorageFrontSettings, UNARY_MESSAGE_BYTES_MAX, WINDOW_BYTES};
+use crate::ports::RequestHandler;
+use crate::proto::v1::replica_request::Operation;
+use crate::proto::v1::storage_service_server::{StorageService, StorageServiceServer};
+use crate::proto::v1::{Probe, ReplicaReply, ReplicaRequest, ReplyBatch, RequestBatch};
+
+/// Serves `handler` on `listener` until `shutdown`, then finishes what is at work: streams end, requests that were not
+/// read yet get no answer, connections close.
+///
+/// grpc.health.v1 is served beside it, for probes.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve_storage<H: RequestHandler>(
+    handler: H,
+    listener: TcpListener,
+    settings: StorageFrontSettings,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), tonic::transport::Error> {
+    let (stop, stopping) = watch::channel(false);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health
+        .set_service_status(SERVICE_NAME, ServingStatus::Serving)
+        .await;
+    let front = StorageServiceServer::new(StorageFront {
+        handler,
+        settings,
+        stopping,
+    })
+    .max_decoding_message_size(UNARY_MESSAGE_BYTES_MAX);
+    let shutdown = shutdown.then(|()| async move {
+        health
+            .set_service_status(SERVICE_NAME, ServingStatus::NotServing)
+            .await;
+        health
+            .set_service_status("", ServingStatus::NotServing)
+            .await;
+        stop.send_replace(true);
+    });
+    Server::builder()
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(health_service)
+        .add_service(front)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            shutdown,
+        )
+        .await
+}
+
+const SERVICE_NAME: &str = "pairdb.v1.StorageService";
+
+/// Streams of one connection: a coordinator needs one, tools a few.
+const STREAMS_MAX: u32 = 64;
+
+/// A coordinator that is silent so long is pinged, and given up after as long again.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// The storage node's gRPC front.
+struct StorageFront<H> {
+    handler: H,
+    settings: StorageFrontSettings,
+    stopping: watch::Receiver<bool>,
+}
+
+type Replies = Pin<Box<dyn Stream<Item = Result<ReplyBatch, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl<H: RequestHandler> StorageService for StorageFront<H> {
+    type ExchangeStream = Replies;
+
+    async fn exchange(
+        &self,
+        request: tonic::Request<Streaming<RequestBatch>>,
+    ) -> Result<Response<Replies>, Status> {
+        let outbox = Arc::new(exchange::outbox(&self.settings));
+        let replies = outbox.departures().map(|departure| {
+            Ok(ReplyBatch {
+                replies: departure.whole,
+                fragment: departure.fragment,
+            })
+        });
+        tokio::spawn(exchange::serve(
+            self.handler.clone(),
+            self.settings.clone(),
+            request.into_inner(),
+            outbox,
+            self.stopping.clone(),
+        ));
+        Ok(Response::new(Box::pin(replies)))
+    }
+
+    async fn write(
+        &self,
+        request: tonic::Request<ReplicaRequest>,
+    ) -> Result<Response<ReplicaReply>, Status> {
+        let is_write =
+            |operation: &_| matches!(operation, Operation::Stamp(stamp) if stamp.value.is_some());
+        self.one(request, is_write, "a stamp with a value").await
+    }
+
+    async fn read(
+        &self,
+        request: tonic::Request<ReplicaRequest>,
+    ) -> Result<Response<ReplicaReply>, Status> {
+        self.one(
+            request,
+            |operation| matches!(operation, Operation::Read(_)),
+            "a read",
+        )
+        .await
+    }
+
+    async fn delete(
+        &self,
+        request: tonic::Request<ReplicaRequest>,
+    ) -> Result<Response<ReplicaReply>, Status> {
+        let is_delete =
+            |operation: &_| matches!(operation, Operation::Stamp(stamp) if stamp.value.is_none());
+        self.one(request, is_delete, "a stamp without a value")
+            .await
+    }
+
+    async fn repair(
+        &self,
+        request: tonic::Request<ReplicaRequest>,
+    ) -> Result<Response<ReplicaReply>, Status> {
+        self.one(
+            request,
+            |operation| matches!(operation, Operation::Join(_)),
+            "a join",
+        )
+        .await
+    }
+
+    async fn health_check(
+        &self,
+        mut request: tonic::Request<ReplicaRequest>,
+    ) -> Result<Response<ReplicaReply>, Status> {
+        request
+            .get_mut()
+            .operation
+            .get_or_insert(Operation::Probe(Probe {}));
+        self.one(
+            request,
+            |operation| matches!(operation, Operation::Probe(_)),
+            "a probe",
+        )
+        .await
+    }
+}
+
+impl<H: RequestHandler> StorageFront<H> {
+    /// One request outside a stream. Without a node's name it is meant for whoever is here.
+    async fn one(
+        &self,
+        request: tonic::Request<ReplicaRequest>,
+        fits: impl FnOnce(&Operation) -> bool,
+        wanted: &str,
+    ) -> Result<Response<ReplicaReply>, Status> {
+        let request = request.into_inner();
+        let id = request.id;
+        if !request.operation.as_ref().is_some_and(fits) {
+            return Err(Status::invalid_argument(format!(
+                "operation: this method takes {wanted}"
+            )));
+        }
+        let outcome = match request_from_proto(Some(self.handler.node()), request) {
+            Ok(request) => exchange::guarded(self.handler.clone(), request).await,
+            Err(refusal) => Err(refusal),
+        };
+        Ok(Response::new(reply_to_proto(id, outcome)))
+    }
+}

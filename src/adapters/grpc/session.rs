@@ -1,0 +1,125 @@
+//! One connection's calls: what waits to leave, and who waits for an answer.
+//!
+//! A session lives as long as its connection and is over with it; the next connection gets a new one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use prost::Message;
+
+use super::assembler::{Assembler, BadFragment};
+use super::convert::{answer_from_proto, request_to_proto};
+use super::outbox::{Bounds, NotQueued, Outbox};
+use super::settings::TransportSettings;
+use super::waiters::{Answer, NotRegistered, Ticket, Waiters};
+use crate::placement::NodeId;
+use crate::ports::{CallError, Instant, Request};
+use crate::proto::v1::{ReplicaReply, ReplicaRequest, ReplyBatch, RequestBatch};
+
+/// The calls of one connection.
+pub(super) struct Session {
+    node: NodeId,
+    outbox: Arc<Outbox<ReplicaRequest>>,
+    waiters: Arc<Waiters>,
+}
+
+impl Session {
+    /// For a connection to `node`.
+    pub(super) fn new(node: NodeId, settings: &TransportSettings) -> Self {
+        let bounds = Bounds {
+            entries: settings.in_flight_max,
+            bytes: settings.queued_bytes_max,
+            entry_bytes: settings.message_bytes_max,
+        };
+        let (outbox, waiters) = (Outbox::new(bounds), Waiters::new(settings.in_flight_max));
+        Self {
+            node,
+            outbox: Arc::new(outbox),
+            waiters: Arc::new(waiters),
+        }
+    }
+
+    /// Queues a request; the ticket resolves to its answer.
+    pub(super) fn call(&self, request: Request, deadline: Instant) -> Result<Ticket, CallError> {
+        let not_sent = |why: String| CallError::NotSent(format!("{}: {why}", self.node));
+        let ticket = self
+            .waiters
+            .register(deadline)
+            .map_err(|error| match error {
+                NotRegistered::Full => not_sent("too many calls are waiting".into()),
+                NotRegistered::Over(why) => not_sent(why),
+            })?;
+        let request = request_to_proto(ticket.id(), &self.node, request);
+        match self.outbox.push(request, deadline) {
+            Ok(()) => Ok(ticket),
+            Err(NotQueued::Closed) => Err(not_sent("the connection is closed".into())),
+            Err(NotQueued::TooLong) => Err(not_sent("the request is too long".into())),
+            Err(NotQueued::Full) => Err(not_sent("too much is waiting to leave".into())),
+        }
+    }
+
+    /// The messages to send.
+    pub(super) fn departures(&self) -> impl Stream<Item = RequestBatch> + Send + 'static {
+        let node_id = self.node.as_str().to_owned();
+        self.outbox.departures().map(move |departure| RequestBatch {
+            node_id: node_id.clone(),
+            requests: departure.whole,
+            fragment: departure.fragment,
+        })
+    }
+
+    /// Hands out the answers of one message.
+    pub(super) fn receive(
+        &self,
+        batch: ReplyBatch,
+        assembler: &mut Assembler,
+    ) -> Result<(), BadFragment> {
+        let long = match &batch.fragment {
+            Some(fragment) => assembler.add(fragment)?,
+            None => None,
+        };
+        let short = batch
+            .replies
+            .into_iter()
+            .map(|reply| (reply.id, answer_from_proto(reply)));
+        let long = long.map(|(id, bytes)| (id, long_answer(bytes)));
+        self.waiters.answer(short.chain(long).collect::<Vec<_>>()); // converted before the lock is taken
+        Ok(())
+    }
+
+    /// Ends what is overdue.
+    pub(super) fn expire(&self, now: Instant) {
+        self.end_unsent(
+            self.outbox.expire(now),
+            "the deadline passed before it could leave",
+        );
+        self.waiters.expire(now);
+    }
+
+    /// Ends every call: the connection is over.
+    pub(super) fn close(&self, reason: &str) {
+        self.end_unsent(self.outbox.close(), reason);
+        self.waiters.close(reason);
+    }
+
+    /// Whether nobody waits and nothing is on its way out.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiters.len() == 0 && self.outbox.len().0 == 0
+    }
+
+    fn end_unsent(&self, ids: Vec<u64>, reason: &str) {
+        let error = CallError::NotSent(format!("{}: {reason}", self.node));
+        self.waiters
+            .answer(ids.into_iter().map(|id| (id, Err(error.clone()))));
+    }
+}
+
+fn long_answer(bytes: Bytes) -> Answer {
+    match ReplicaReply::decode(bytes) {
+        Ok(reply) => answer_from_proto(reply),
+        Err(error) => Err(CallError::NoAnswer(format!(
+            "the node answered something unreadable: {error}"
+        ))),
+    }
+}
