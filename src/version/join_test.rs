@@ -4,8 +4,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::Record;
-use super::generate::record;
+use super::generate::{record, vector, version};
+use super::{Actor, Content, Dot, Record, Stamp, Version, WriteId};
 
 /// Every well-formed record comes out of its parts, so this is what "well-formed" means.
 fn assert_well_formed(record: &Record) {
@@ -45,6 +45,27 @@ proptest! {
         }
     }
 
+    /// A stamped write absorbs the record it was made from, whatever the context and whatever it overwrites.
+    #[test]
+    fn laws_of_overwriting(
+        a in record(),
+        context in vector(),
+        version in version(),
+        overwritten in vec(any::<bool>(), 4),
+    ) {
+        let Some(counter) = a.seen().get(version.dot.actor).checked_add(1) else { return Ok(()) };
+        let dot = Dot { counter, ..version.dot };
+        let version = Version { dot, ..version };
+        let overwritten = |old: &Version| overwritten[(old.dot.counter % 4) as usize];
+        let after = a.overwrite(version.clone(), &context, overwritten);
+        assert_well_formed(&after);
+        prop_assert_eq!(&a.join(&after), &after, "absorbs what it was made from");
+        prop_assert!(after.seen().descends(&context));
+        let stays = a.siblings().iter().filter(|old| !overwritten(old)).cloned();
+        let expected = Record::new(after.seen().clone(), stays.chain([version]).collect());
+        prop_assert_eq!(Ok(after), expected);
+    }
+
     /// Replicas that got the same records, each of them at least once, are equal: whatever came first, was repeated, or
     /// was joined on the way.
     #[test]
@@ -73,7 +94,6 @@ proptest! {
 /// The same dot with different content can't come from honest replicas; should it come, all end with the same one.
 #[test]
 fn one_dot_with_two_contents_ends_with_the_greater() {
-    use super::{Actor, Content, Dot, Stamp, Version, WriteId};
     let holds = |write_id, stamp, content| {
         let version = Version {
             dot: Dot {
