@@ -1,8 +1,8 @@
 //! Background repair: bring all owners of a key to the join of what they hold.
 //!
-//! The queue holds keys, not records: a key that is found stale a thousand times waits once. It is bounded; what does
-//! not fit is counted and dropped, and found again by a later read. A key whose owners can't all be reached is tried
-//! again later, a bounded number of times.
+//! The queue holds keys, not records: a key that is found stale a thousand times waits once. It is bounded, those that
+//! wait for another try included; what does not fit is counted and dropped, and found again by a later read. A key is not
+//! touched while one of its owners does not answer anyway, and tried a bounded number of times.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,7 +37,9 @@ pub(super) struct RepairQueue {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Every key that is queued, worked on, or waits for another try.
     jobs: BTreeMap<RecordKey, Job>,
+    /// Those that are queued, the oldest first.
     order: VecDeque<RecordKey>,
     dropped: u64,
     closed: bool,
@@ -47,6 +49,17 @@ struct State {
 struct Job {
     replication_factor: u8,
     attempts: u32,
+    /// Found stale again after work on it began.
+    again: bool,
+}
+
+/// What becomes of a job after a try.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    /// It is over, or queued again.
+    Nothing,
+    /// To be queued again after this pause.
+    RetryAfter(Duration),
 }
 
 impl RepairQueue {
@@ -58,39 +71,80 @@ impl RepairQueue {
         }
     }
 
-    /// Adds a key unless it waits already.
-    fn push(&self, key: &RecordKey, job: Job) {
+    /// Adds a key unless it is here already.
+    fn push(&self, key: &RecordKey, replication_factor: u8) {
         let mut state = self.lock();
-        if state.closed || state.jobs.contains_key(key) {
+        if state.closed {
+            return;
+        }
+        if let Some(job) = state.jobs.get_mut(key) {
+            job.again = true;
             return;
         }
         if state.jobs.len() >= self.keys_max {
             state.dropped += 1;
             return;
         }
+        let job = Job {
+            replication_factor,
+            attempts: 0,
+            again: false,
+        };
         state.jobs.insert(key.clone(), job);
         state.order.push_back(key.clone());
         drop(state);
         self.waker.wake();
     }
 
-    /// The key that waits longest; `None` once the queue is closed. One task at a time may wait here.
-    async fn pop(&self) -> Option<(RecordKey, Job)> {
+    /// The key that waits longest, and its replication factor; `None` once the queue is closed. One task at a time may
+    /// wait here.
+    async fn pop(&self) -> Option<(RecordKey, u8)> {
         poll_fn(|cx| {
             self.waker.register(cx.waker());
             let mut state = self.lock();
             if state.closed {
                 return Poll::Ready(None);
             }
-            match state.order.pop_front() {
-                Some(key) => match state.jobs.remove(&key) {
-                    Some(job) => Poll::Ready(Some((key, job))),
-                    None => Poll::Pending,
-                },
-                None => Poll::Pending,
-            }
+            let Some(key) = state.order.pop_front() else {
+                return Poll::Pending;
+            };
+            let Some(job) = state.jobs.get_mut(&key) else {
+                return Poll::Pending;
+            };
+            job.again = false;
+            let factor = job.replication_factor;
+            Poll::Ready(Some((key, factor)))
         })
         .await
+    }
+
+    /// A try is over.
+    fn tried(&self, key: &RecordKey, repaired: bool) -> Next {
+        let mut state = self.lock();
+        let Some(job) = state.jobs.get_mut(key) else {
+            return Next::Nothing;
+        };
+        if repaired && job.again {
+            job.attempts = 0;
+            state.order.push_back(key.clone());
+            drop(state);
+            self.waker.wake();
+            return Next::Nothing;
+        }
+        job.attempts += 1;
+        let attempts = job.attempts;
+        if repaired || attempts >= ATTEMPTS_MAX {
+            state.jobs.remove(key);
+            state.dropped += u64::from(!repaired);
+            return Next::Nothing;
+        }
+        Next::RetryAfter(RETRY_PAUSE * (1 << (attempts - 1)))
+    }
+
+    /// The pause of a key is over.
+    fn retry(&self, key: RecordKey) {
+        self.lock().order.push_back(key);
+        self.waker.wake();
     }
 
     pub(super) fn close(&self) {
@@ -114,16 +168,10 @@ impl RepairQueue {
 impl<W: CoordinatorWorld> Coordinator<W> {
     /// Has a key's owners brought together in the background.
     pub(super) fn queue_repair(&self, key: &RecordKey, replication_factor: u8) {
-        self.repairs().push(
-            key,
-            Job {
-                replication_factor,
-                attempts: 0,
-            },
-        );
+        self.repairs().push(key, replication_factor);
     }
 
-    /// How many repairs did not fit into the queue since the start.
+    /// How many repairs did not fit into the queue or were given up, since the start.
     #[must_use]
     pub fn repairs_dropped(&self) -> u64 {
         self.repairs().dropped()
@@ -163,39 +211,30 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             let job = coordinator.repairs().pop().await?;
             Some((job, coordinator))
         });
-        jobs.for_each_concurrent(WORKERS, |(key, job)| {
+        jobs.for_each_concurrent(WORKERS, |(key, replication_factor)| {
             let coordinator = self.clone();
             async move {
                 let deadline = coordinator.clock().now() + coordinator.settings().read_timeout;
-                if !coordinator
-                    .repair(&key, job.replication_factor, deadline)
-                    .await
-                {
-                    coordinator.retry_later(key, job);
+                let repaired = coordinator.repair(&key, replication_factor, deadline).await;
+                if let Next::RetryAfter(pause) = coordinator.repairs().tried(&key, repaired) {
+                    let retrying = coordinator.clone();
+                    let spawner = coordinator.world().spawner();
+                    spawner.spawn("repair retry", async move {
+                        retrying.clock().sleep(pause).await;
+                        retrying.repairs().retry(key);
+                    });
                 }
             }
         })
         .await;
     }
 
-    fn retry_later(&self, key: RecordKey, job: Job) {
-        let attempts = job.attempts + 1;
-        if attempts >= ATTEMPTS_MAX {
-            return;
-        }
-        let coordinator = self.clone();
-        self.world().spawner().spawn("repair retry", async move {
-            coordinator
-                .clock()
-                .sleep(RETRY_PAUSE * (1 << job.attempts))
-                .await;
-            coordinator.repairs().push(&key, Job { attempts, ..job });
-        });
-    }
-
     /// Reads all owners that answer and joins into each what it lacks. Returns whether all owners are equal now.
     async fn repair(&self, key: &RecordKey, replication_factor: u8, deadline: Instant) -> bool {
         let owners = self.owners(key, replication_factor);
+        if !(0..owners.len()).all(|position| owners.health(position).is_healthy()) {
+            return false;
+        }
         let mut reads = Calls::new();
         for position in 0..owners.len() {
             reads.push(owners.call(position, Operation::Read { key: key.clone() }, deadline));
@@ -247,11 +286,6 @@ mod tests {
     use crate::ports::TenantId;
     use futures::FutureExt;
 
-    const JOB: Job = Job {
-        replication_factor: 3,
-        attempts: 0,
-    };
-
     fn key(name: &str) -> RecordKey {
         RecordKey::new(PartitionId(1), &TenantId::new("t").unwrap(), name)
     }
@@ -260,15 +294,45 @@ mod tests {
     fn a_key_waits_once_and_the_rest_is_counted() {
         let queue = RepairQueue::new(2);
         for name in ["a", "a", "b", "c", "a"] {
-            queue.push(&key(name), JOB);
+            queue.push(&key(name), 3);
         }
         assert_eq!((queue.len(), queue.dropped()), (2, 1));
-        assert_eq!(queue.pop().now_or_never().unwrap().unwrap().0, key("a"));
-        queue.push(&key("a"), JOB);
-        assert_eq!(queue.pop().now_or_never().unwrap().unwrap().0, key("b"));
-        assert_eq!(queue.pop().now_or_never().unwrap().unwrap().0, key("a"));
-        assert!(queue.pop().now_or_never().is_none());
+        assert_eq!(queue.pop().now_or_never(), Some(Some((key("a"), 3))));
+        assert_eq!(queue.pop().now_or_never(), Some(Some((key("b"), 3))));
+        assert_eq!(queue.pop().now_or_never(), None);
         queue.close();
-        assert!(queue.pop().now_or_never().unwrap().is_none());
+        assert_eq!(queue.pop().now_or_never(), Some(None));
+    }
+
+    #[test]
+    fn a_key_found_stale_while_it_is_repaired_is_repaired_again() {
+        let queue = RepairQueue::new(2);
+        queue.push(&key("a"), 3);
+        queue.pop().now_or_never().unwrap();
+        queue.push(&key("a"), 3);
+        assert_eq!(queue.tried(&key("a"), true), Next::Nothing);
+        assert_eq!(queue.pop().now_or_never(), Some(Some((key("a"), 3))));
+        assert_eq!(queue.tried(&key("a"), true), Next::Nothing);
+        assert_eq!((queue.len(), queue.dropped()), (0, 0));
+    }
+
+    #[test]
+    fn a_key_that_can_not_be_repaired_keeps_its_place_and_is_given_up_in_the_end() {
+        let queue = RepairQueue::new(1);
+        queue.push(&key("a"), 3);
+        let mut pauses = Vec::new();
+        loop {
+            queue.pop().now_or_never().unwrap();
+            queue.push(&key("b"), 3);
+            match queue.tried(&key("a"), false) {
+                Next::RetryAfter(pause) => pauses.push(pause),
+                Next::Nothing => break,
+            }
+            queue.retry(key("a"));
+        }
+        assert_eq!(pauses.len() as u32, ATTEMPTS_MAX - 1);
+        assert!(pauses.is_sorted() && pauses[0] == RETRY_PAUSE);
+        assert_eq!(queue.len(), 0);
+        assert_eq!(queue.dropped(), u64::from(ATTEMPTS_MAX) + 1);
     }
 }
