@@ -7,8 +7,10 @@ mod clock;
 mod idempotency;
 mod metadata;
 mod transport;
+mod storage;
 
 pub use clock::ManualClock;
 pub use idempotency::MemoryIdempotency;
 pub use metadata::MemoryMetadata;
 pub use transport::MemoryTransport;
+pub use storage::MemoryStorage;

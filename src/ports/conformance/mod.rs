@@ -11,6 +11,7 @@ mod metadata;
 mod random;
 mod spawn;
 mod transport;
+mod storage;
 
 use std::future::Future;
 use std::pin::pin;
@@ -26,6 +27,7 @@ pub use metadata::{default_tenant, metadata_store};
 pub use random::random;
 pub use spawn::spawn;
 pub use transport::{ScriptedNode, TransportBench, replica_transport};
+pub use storage::{storage_engine, storage_engine_reopened};
 
 /// How long anything in a suite may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
