@@ -13,6 +13,7 @@
 )]
 
 pub mod grpc;
+pub mod fjall;
 pub mod memory;
 pub mod sqlite;
 pub mod tokio;

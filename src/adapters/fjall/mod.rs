@@ -1,0 +1,259 @@
+//! The storage engine on disk: [fjall](https://docs.rs/fjall), a log-structured merge tree with a journal.
+//!
+//! The engine is synchronous and sleeps when it must, so no async worker ever calls it:
+//!
+//! ```text
+//! commit, sync ─► bounded queue ─► one committer thread: all that waits becomes one journal entry, one fsync
+//! read, scan   ─► bounded queue ─► a few reader threads, each answer from one snapshot
+//! ```
+//!
+//! - The committer syncs the journal before the engine shows the entry to anybody, so under [`Durability::Always`] no
+//!   reader sees what power loss could take back.
+//! - A commit is part of exactly one journal entry, which recovery takes whole or not at all.
+//! - Commits are refused while less than the reserve is free on the disk: an engine that meets the end of the disk stops
+//!   for good, and what became of its last entry is unknown.
+//! - The first failed write or sync ends writing until the process starts again (Rebello et al.: *Can Applications Recover
+//!   from fsync Failures?*, 2020).
+//! - One process at a time has the directory.
+//!
+//! What this is not: it knows nothing of records, and keeps no cache of its own beside the engine's.
+
+mod committer;
+mod directory;
+mod disk_space;
+mod error;
+mod jobs;
+mod reader;
+mod settings;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use fjall::{Database, Keyspace};
+use futures::channel::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::ports::{Batch, Durability, Space, StorageEngine, StorageError};
+
+use committer::{Committer, Write, WriteJob};
+use directory::DirectoryLock;
+use jobs::Jobs;
+use reader::{Query, Reader};
+
+pub use error::FjallOpenError;
+pub use settings::{FjallDurability, FjallSettings};
+
+/// How many commits, and how many reads, may wait or run at once; more wait without a place in the queue.
+const WAITING_MAX: usize = 1024;
+
+/// The engine in one directory. Copies share it; the last one closes it.
+#[derive(Clone)]
+pub struct FjallStorage {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    durability: Durability,
+    writes: Arc<Jobs<WriteJob>>,
+    queries: Arc<Jobs<Query>>,
+    write_places: Arc<Semaphore>,
+    query_places: Arc<Semaphore>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// The directory is others' only after the threads, and with them the engine, are gone.
+    lock: Mutex<Option<DirectoryLock>>,
+}
+
+/// The engine's handles, as its threads use them.
+#[derive(Clone)]
+struct Engine {
+    database: Database,
+    records: Keyspace,
+    meta: Keyspace,
+}
+
+impl Engine {
+    const fn keyspace(&self, space: Space) -> &Keyspace {
+        match space {
+            Space::Records => &self.records,
+            Space::Meta => &self.meta,
+        }
+    }
+}
+
+impl FjallStorage {
+    /// Opens the engine in `directory`, which is made if need be. Blocks, for a second or so after a crash.
+    ///
+    /// # Errors
+    /// When another process has the directory, or it can't be read, or there is no room in it.
+    pub fn open(directory: &Path, settings: &FjallSettings) -> Result<Self, FjallOpenError> {
+        let (lock, engine) = directory::open(directory, settings)?;
+        let inner = Inner {
+            durability: settings.durability.into(),
+            writes: Arc::default(),
+            queries: Arc::default(),
+            write_places: Arc::new(Semaphore::new(WAITING_MAX)),
+            query_places: Arc::new(Semaphore::new(WAITING_MAX)),
+            threads: Mutex::default(),
+            lock: Mutex::new(Some(lock)),
+        };
+        inner
+            .start(&engine, directory, settings)
+            .map_err(|cause| FjallOpenError::failed(directory, &cause))?;
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Finishes what is queued, syncs, ends the threads and gives the directory back. Blocks until then; whoever asks for
+    /// something later is told that the engine is closed.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+}
+
+impl Inner {
+    fn start(
+        &self,
+        engine: &Engine,
+        directory: &Path,
+        settings: &FjallSettings,
+    ) -> std::io::Result<()> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let committer = Committer::new(engine.clone(), directory, settings);
+        let writes = Arc::clone(&self.writes);
+        threads.push(spawn("pairdb-commit", move || committer.run(&writes))?);
+        for _ in 0..settings.reader_threads.max(1) {
+            let reader = Reader::new(engine.clone());
+            let queries = Arc::clone(&self.queries);
+            threads.push(spawn("pairdb-read", move || reader.run(&queries))?);
+        }
+        Ok(())
+    }
+
+    fn close(&self) {
+        self.writes.close();
+        self.queries.close();
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the storage engine panicked");
+            }
+        }
+        self.lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
+    async fn write(&self, write: Write) -> Result<(), StorageError> {
+        let place = place(&self.write_places).await?;
+        let (answer, answered) = oneshot::channel();
+        self.writes
+            .push(WriteJob {
+                write,
+                answer,
+                _place: place,
+            })
+            .map_err(|_| closed())?;
+        answered.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    async fn query<T>(
+        &self,
+        query: impl FnOnce(oneshot::Sender<Result<T, StorageError>>, OwnedSemaphorePermit) -> Query,
+    ) -> Result<T, StorageError> {
+        let place = place(&self.query_places).await?;
+        let (answer, answered) = oneshot::channel();
+        self.queries
+            .push(query(answer, place))
+            .map_err(|_| closed())?;
+        answered.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl StorageEngine for FjallStorage {
+    fn durability(&self) -> Durability {
+        self.inner.durability
+    }
+
+    async fn read(
+        &self,
+        space: Space,
+        keys: Vec<Bytes>,
+    ) -> Result<Vec<Option<Bytes>>, StorageError> {
+        self.inner
+            .query(|answer, place| Query::Read {
+                space,
+                keys,
+                answer,
+                _place: place,
+            })
+            .await
+    }
+
+    async fn scan(
+        &self,
+        space: Space,
+        from: Bytes,
+        to: Option<Bytes>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, StorageError> {
+        self.inner
+            .query(|answer, place| Query::Scan {
+                space,
+                from,
+                to,
+                limit,
+                answer,
+                _place: place,
+            })
+            .await
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<(), StorageError> {
+        committer::check(&batch)?;
+        self.inner.write(Write::Commit(batch)).await
+    }
+
+    async fn sync(&self) -> Result<(), StorageError> {
+        self.inner.write(Write::Sync).await
+    }
+
+    async fn approximate_count(&self, space: Space) -> Result<u64, StorageError> {
+        self.inner
+            .query(|answer, place| Query::Count {
+                space,
+                answer,
+                _place: place,
+            })
+            .await
+    }
+}
+
+async fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, StorageError> {
+    Arc::clone(places)
+        .acquire_owned()
+        .await
+        .map_err(|_| closed())
+}
+
+fn closed() -> StorageError {
+    StorageError::Failed("it is closed".into())
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(run)
+}
+
+#[cfg(test)]
+#[path = "fjall_test.rs"]
+mod tests;

@@ -1,0 +1,144 @@
+//! A thread that reads.
+
+use bytes::Bytes;
+use fjall::{Readable, Slice};
+use futures::channel::oneshot;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::jobs::{AbandonOnPanic, Jobs};
+use super::{Engine, error};
+use crate::ports::{Space, StorageError};
+
+/// Values of at least this length are handed out as they lie in the engine's memory; smaller ones are copied, so that
+/// they don't keep the block they lie in.
+const SHARE_LEN_MIN: usize = 16 * 1024;
+
+type Answer<T> = oneshot::Sender<Result<T, StorageError>>;
+type Pairs = Vec<(Bytes, Bytes)>;
+
+pub(super) enum Query {
+    Read {
+        space: Space,
+        keys: Vec<Bytes>,
+        answer: Answer<Vec<Option<Bytes>>>,
+        _place: OwnedSemaphorePermit,
+    },
+    Scan {
+        space: Space,
+        from: Bytes,
+        to: Option<Bytes>,
+        limit: usize,
+        answer: Answer<Pairs>,
+        _place: OwnedSemaphorePermit,
+    },
+    Count {
+        space: Space,
+        answer: Answer<u64>,
+        _place: OwnedSemaphorePermit,
+    },
+}
+
+pub(super) struct Reader {
+    engine: Engine,
+}
+
+impl Reader {
+    pub(super) const fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+
+    /// Works until the queue is closed and empty.
+    pub(super) fn run(self, queries: &Jobs<Query>) {
+        let _guard = AbandonOnPanic(queries);
+        while let Some(query) = queries.take_one() {
+            self.answer(query);
+        }
+    }
+
+    /// Nobody waits for an answer that can't be sent.
+    fn answer(&self, query: Query) {
+        match query {
+            Query::Read {
+                space,
+                keys,
+                answer,
+                ..
+            } => drop(answer.send(self.read(space, &keys).map_err(failed))),
+            Query::Scan {
+                space,
+                from,
+                to,
+                limit,
+                answer,
+                ..
+            } => {
+                drop(answer.send(self.scan(space, from, to, limit).map_err(failed)));
+            }
+            Query::Count { space, answer, .. } => {
+                drop(answer.send(self.count(space).map_err(failed)))
+            }
+        }
+    }
+
+    /// From one snapshot, so that a commit is seen whole or not at all.
+    fn read(&self, space: Space, keys: &[Bytes]) -> fjall::Result<Vec<Option<Bytes>>> {
+        let keyspace = self.engine.keyspace(space);
+        let snapshot = self.engine.database.snapshot();
+        keys.iter()
+            .map(|key| {
+                if key.is_empty() {
+                    Ok(None)
+                } else {
+                    Ok(snapshot.get(keyspace, key)?.map(bytes))
+                }
+            })
+            .collect()
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        from: Bytes,
+        to: Option<Bytes>,
+        limit: usize,
+    ) -> fjall::Result<Pairs> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        if to.as_ref().is_some_and(|to| *to <= from) {
+            return Ok(Vec::new());
+        }
+        let range = (Included(from), to.map_or(Unbounded, Excluded));
+        let pairs = self
+            .engine
+            .database
+            .snapshot()
+            .range(self.engine.keyspace(space), range)
+            .take(limit);
+        pairs
+            .map(|pair| {
+                let (key, value) = pair.into_inner()?;
+                Ok((bytes(key), bytes(value)))
+            })
+            .collect()
+    }
+
+    fn count(&self, space: Space) -> fjall::Result<u64> {
+        let keyspace = self.engine.keyspace(space);
+        if keyspace.is_empty()? {
+            Ok(0)
+        } else {
+            Ok((keyspace.approximate_len() as u64).max(1))
+        }
+    }
+}
+
+fn bytes(slice: Slice) -> Bytes {
+    if slice.len() < SHARE_LEN_MIN {
+        Bytes::copy_from_slice(&slice)
+    } else {
+        Bytes::from_owner(slice)
+    }
+}
+
+fn failed(error: fjall::Error) -> StorageError {
+    error::failed(&error)
+}
