@@ -1,0 +1,321 @@
+//! Who the node is, durably: name, incarnations, reserved counters, epoch, and how it last stopped.
+//!
+//! A node takes a new incarnation when it can't prove that it still holds every dot it gave out:
+//! - there is no identity: an empty or replaced data directory;
+//! - the last run answered before its commits were durable and did not stop cleanly;
+//! - it meets a record that has seen more of its incarnation than it gave out: its disk went back in time. (That is found
+//!   while it runs, see [`ledger`](super::ledger).)
+//!
+//! Stored as one value, so that it changes as a whole:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | format, 1 |
+//! | 1 | bit 0: stopped cleanly · bit 1: commits are answered before they are durable |
+//! | 8 | epoch, big endian |
+//! | 8 | counters up to this one may have been given out, big endian |
+//! | 1, … | length of the name, the name |
+//! | 1, 8 each | number of incarnations, these, the current one last |
+//! | 4 | crc32c of all before, little endian |
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::OpenError;
+use crate::placement::{Epoch, NodeId};
+use crate::ports::{Batch, Durability, Put, Random, Space, StorageEngine};
+use crate::sabotage::{self, Sabotage};
+use crate::version::Actor;
+
+const KEY: Bytes = Bytes::from_static(b"identity");
+const FORMAT: u8 = 1;
+const CLEAN: u8 = 1;
+const INTERVAL: u8 = 2;
+/// Of older incarnations the oldest are forgotten; they are for people to look at.
+const INCARNATIONS_MAX: usize = 64;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Identity {
+    pub(super) node: NodeId,
+    /// Every incarnation, the current one last; at least one.
+    pub(super) incarnations: Vec<Actor>,
+    /// No greater counter was given out by the current incarnation.
+    pub(super) ceiling: u64,
+    pub(super) epoch: Epoch,
+    pub(super) clean: bool,
+    pub(super) durability: Durability,
+}
+
+/// Reads the identity, takes a new incarnation if need be, and makes both durable.
+pub(super) async fn open(
+    storage: &impl StorageEngine,
+    random: &impl Random,
+    node: &NodeId,
+) -> Result<Identity, OpenError> {
+    let stored = storage.read(Space::Meta, vec![KEY]).await?.pop().flatten();
+    let stored = stored
+        .map(|bytes| Identity::decode(&bytes))
+        .transpose()
+        .map_err(OpenError::DamagedIdentity)?;
+    let identity = resume(stored, node, storage.durability(), random)?;
+    storage.commit(Batch::from([identity.put()])).await?;
+    storage.sync().await?;
+    Ok(identity)
+}
+
+/// The identity of a node that starts.
+fn resume(
+    stored: Option<Identity>,
+    node: &NodeId,
+    durability: Durability,
+    random: &impl Random,
+) -> Result<Identity, OpenError> {
+    let Some(mut identity) = stored else {
+        let mut identity = Identity {
+            node: node.clone(),
+            incarnations: Vec::new(),
+            ceiling: 0,
+            epoch: Epoch::default(),
+            clean: false,
+            durability,
+        };
+        identity.renew(random, "there is no data of it");
+        if sabotage::on(Sabotage::IncarnationKeptAfterLoss) {
+            identity.incarnations =
+                vec![Actor(u64::from(crc32c::crc32c(node.as_str().as_bytes())))];
+        }
+        return Ok(identity);
+    };
+    if identity.node != *node {
+        return Err(OpenError::OtherNode {
+            found: identity.node,
+            asked: node.clone(),
+        });
+    }
+    let lost_writes = identity.durability == Durability::Interval && !identity.clean;
+    if lost_writes && !sabotage::on(Sabotage::IncarnationKeptAfterLoss) {
+        identity.renew(
+            random,
+            "it stopped uncleanly while commits were answered before they were durable",
+        );
+    }
+    identity.clean = false;
+    identity.durability = durability;
+    Ok(identity)
+}
+
+impl Identity {
+    /// The current incarnation.
+    pub(super) fn incarnation(&self) -> Actor {
+        *self.incarnations.last().expect("a node has an incarnation")
+    }
+
+    /// Takes a new incarnation.
+    pub(super) fn renew(&mut self, random: &impl Random, why: &str) {
+        let mut actor = Actor(random.next_u64());
+        while self.incarnations.contains(&actor) {
+            actor = Actor(random.next_u64());
+        }
+        self.incarnations.push(actor);
+        if self.incarnations.len() > INCARNATIONS_MAX {
+            self.incarnations.remove(0);
+        }
+        self.ceiling = 0;
+        tracing::warn!(node = %self.node, incarnation = %actor, why, "the node takes a new incarnation");
+    }
+
+    /// What makes this identity the stored one.
+    pub(super) fn put(&self) -> Put {
+        Put {
+            space: Space::Meta,
+            key: KEY,
+            value: Some(self.encode()),
+        }
+    }
+
+    fn encode(&self) -> Bytes {
+        let name = self.node.as_str().as_bytes();
+        let mut out = BytesMut::with_capacity(24 + name.len() + 8 * self.incarnations.len());
+        out.put_u8(FORMAT);
+        let clean = if self.clean { CLEAN } else { 0 };
+        out.put_u8(
+            clean
+                | if self.durability == Durability::Interval {
+                    INTERVAL
+                } else {
+                    0
+                },
+        );
+        out.put_u64(self.epoch.0);
+        out.put_u64(self.ceiling);
+        out.put_u8(name.len() as u8); // a NodeId has at most 255 bytes
+        out.put_slice(name);
+        out.put_u8(self.incarnations.len() as u8); // at most 64
+        for actor in &self.incarnations {
+            out.put_u64(actor.0);
+        }
+        let checksum = crc32c::crc32c(&out);
+        out.put_u32_le(checksum);
+        out.freeze()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+        const SHORT: &str = "it ends too early";
+        let (mut body, checksum) = bytes.split_last_chunk().ok_or(SHORT)?;
+        if crc32c::crc32c(body) != u32::from_le_bytes(*checksum) {
+            return Err("its checksum is wrong");
+        }
+        if body.try_get_u8().map_err(|_| SHORT)? != FORMAT {
+            return Err("its format is unknown");
+        }
+        let flags = body.try_get_u8().map_err(|_| SHORT)?;
+        let epoch = Epoch(body.try_get_u64().map_err(|_| SHORT)?);
+        let ceiling = body.try_get_u64().map_err(|_| SHORT)?;
+        let name_len = usize::from(body.try_get_u8().map_err(|_| SHORT)?);
+        let (name, mut body) = body.split_at_checked(name_len).ok_or(SHORT)?;
+        let name = str::from_utf8(name).map_err(|_| "its name is not text")?;
+        let node = NodeId::new(name).map_err(|_| "its name is no node's")?;
+        let count = body.try_get_u8().map_err(|_| SHORT)?;
+        let mut incarnations = Vec::with_capacity(usize::from(count));
+        for _ in 0..count {
+            incarnations.push(Actor(body.try_get_u64().map_err(|_| SHORT)?));
+        }
+        if incarnations.is_empty() || !body.is_empty() {
+            return Err("its incarnations are malformed");
+        }
+        let durability = if flags & INTERVAL == 0 {
+            Durability::Always
+        } else {
+            Durability::Interval
+        };
+        Ok(Self {
+            node,
+            incarnations,
+            ceiling,
+            epoch,
+            clean: flags & CLEAN != 0,
+            durability,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Counting(Arc<AtomicU64>);
+
+    impl Random for Counting {
+        fn next_u64(&self) -> u64 {
+            self.0.fetch_add(1, Ordering::Relaxed) / 2 // every number twice
+        }
+    }
+
+    fn node(name: &str) -> NodeId {
+        NodeId::new(name).unwrap()
+    }
+
+    fn identity() -> Identity {
+        Identity {
+            node: node("node-1"),
+            incarnations: vec![Actor(0), Actor(u64::MAX)],
+            ceiling: 77,
+            epoch: Epoch(5),
+            clean: false,
+            durability: Durability::Always,
+        }
+    }
+
+    #[test]
+    fn comes_back_as_it_was_stored() {
+        for clean in [false, true] {
+            for durability in [Durability::Always, Durability::Interval] {
+                let identity = Identity {
+                    clean,
+                    durability,
+                    ..identity()
+                };
+                assert_eq!(Identity::decode(&identity.encode()), Ok(identity));
+            }
+        }
+    }
+
+    #[test]
+    fn any_change_is_noticed() {
+        let whole = identity().encode();
+        for (at, bit) in (0..whole.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut changed = whole.to_vec();
+            changed[at] ^= 1 << bit;
+            assert!(Identity::decode(&changed).is_err(), "byte {at} bit {bit}");
+        }
+        for len in 0..whole.len() {
+            assert!(Identity::decode(&whole[..len]).is_err(), "cut to {len}");
+        }
+    }
+
+    #[test]
+    fn the_incarnation_stays_unless_dots_could_be_lost() {
+        let resumed = |clean, before, now| {
+            let stored = Identity {
+                clean,
+                durability: before,
+                ..identity()
+            };
+            resume(Some(stored), &node("node-1"), now, &Counting::default()).unwrap()
+        };
+        use Durability::{Always, Interval};
+        for now in [Always, Interval] {
+            for (clean, before) in [(false, Always), (true, Always), (true, Interval)] {
+                let resumed = resumed(clean, before, now);
+                assert_eq!(
+                    resumed,
+                    Identity {
+                        durability: now,
+                        ..identity()
+                    },
+                    "{clean} {before:?}"
+                );
+            }
+            let renewed = resumed(false, Interval, now);
+            assert_eq!(
+                renewed.incarnations,
+                [Actor(0), Actor(u64::MAX), Actor(1)],
+                "not one it had before"
+            );
+            assert_eq!(
+                (renewed.ceiling, renewed.epoch),
+                (0, Epoch(5)),
+                "epochs are kept"
+            );
+        }
+    }
+
+    #[test]
+    fn another_nodes_data_is_refused() {
+        let error = resume(
+            Some(identity()),
+            &node("node-2"),
+            Durability::Always,
+            &Counting::default(),
+        )
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the data directory belongs to the node node-1, and this is node-2"
+        );
+    }
+
+    #[test]
+    fn the_list_of_incarnations_is_bounded() {
+        let mut identity = identity();
+        let random = Counting::default();
+        for _ in 0..200 {
+            identity.renew(&random, "test");
+        }
+        assert_eq!(identity.incarnations.len(), INCARNATIONS_MAX);
+        assert_eq!(Identity::decode(&identity.encode()), Ok(identity));
+    }
+}

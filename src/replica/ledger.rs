@@ -1,0 +1,222 @@
+//! Which dots were given out, and the epoch: a node's identity while it runs.
+//!
+//! A batch works on a copy, which becomes the node's own when the batch is durable. Counters are reserved many at a time:
+//! most batches don't touch the stored identity.
+
+use super::identity::Identity;
+use crate::placement::Epoch;
+use crate::ports::{Put, Random, Refusal};
+use crate::sabotage::{self, Sabotage};
+use crate::version::{Dot, VersionVector};
+
+#[derive(Clone, Debug)]
+pub(super) struct Ledger {
+    pub(super) identity: Identity,
+    last_given: u64,
+    reservation: u64,
+    changed: bool,
+}
+
+impl Ledger {
+    /// After a start every reserved counter counts as given out.
+    pub(super) fn new(identity: Identity, reservation: u64) -> Self {
+        let reused = sabotage::on(Sabotage::CounterReusedAfterRestart);
+        let last_given = if reused { 0 } else { identity.ceiling };
+        Self {
+            identity,
+            last_given,
+            reservation: reservation.max(1),
+            changed: false,
+        }
+    }
+
+    /// A new dot, greater than all before it.
+    pub(super) fn give(&mut self) -> Result<Dot, Refusal> {
+        let spent = || Refusal::Unavailable("the incarnation's counters are spent".into());
+        let counter = self.last_given.checked_add(1).ok_or_else(spent)?;
+        if counter > self.identity.ceiling {
+            self.identity.ceiling = self.last_given.saturating_add(self.reservation);
+            self.changed = true;
+        }
+        self.last_given = counter;
+        Ok(Dot {
+            actor: self.identity.incarnation(),
+            counter,
+        })
+    }
+
+    /// Whether `seen` has dots of this incarnation that were never given out.
+    pub(super) fn never_gave(&self, seen: &VersionVector) -> bool {
+        seen.get(self.identity.incarnation()) > self.last_given
+    }
+
+    /// Ends the incarnation when a record that is held, or came from another node, has seen dots it never gave out.
+    pub(super) fn notice(&mut self, seen: &VersionVector, random: &impl Random) {
+        if self.never_gave(seen) {
+            self.identity.renew(
+                random,
+                "a record has seen dots that it does not know of: its disk went back in time",
+            );
+            self.last_given = 0;
+            self.changed = true;
+        }
+    }
+
+    /// Refuses older epochs, takes on newer ones.
+    pub(super) fn admit(&mut self, epoch: Epoch) -> Result<(), Refusal> {
+        let current = self.identity.epoch;
+        if epoch < current && !sabotage::on(Sabotage::EpochNotChecked) {
+            return Err(Refusal::StaleEpoch { current });
+        }
+        self.adopt(epoch);
+        Ok(())
+    }
+
+    pub(super) fn adopt(&mut self, epoch: Epoch) {
+        if epoch > self.identity.epoch {
+            self.identity.epoch = epoch;
+            self.changed = true;
+        }
+    }
+
+    /// The mark of a clean stop; counters that were reserved and not used are given back.
+    pub(super) fn stop(&mut self) {
+        self.identity.ceiling = self.last_given;
+        self.identity.clean = true;
+        self.changed = true;
+    }
+
+    /// What has to be stored with the batch, if anything.
+    pub(super) fn put(&self) -> Option<Put> {
+        self.changed.then(|| self.identity.put())
+    }
+
+    /// Whether the change must be durable at once, even where commits are not.
+    pub(super) fn must_sync(&self, before: &Self) -> bool {
+        self.identity.epoch != before.identity.epoch
+            || self.identity.incarnations != before.identity.incarnations
+    }
+
+    /// The batch that worked on `after` is durable.
+    pub(super) fn commit(&mut self, after: Self) {
+        *self = Self {
+            changed: false,
+            ..after
+        };
+    }
+
+    /// The batch that worked on `after` had no effect. Its counters are skipped all the same.
+    pub(super) fn abort(&mut self, after: &Self) {
+        if after.identity.incarnation() == self.identity.incarnation() {
+            self.last_given = after.last_given;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::placement::NodeId;
+    use crate::ports::Durability;
+    use crate::version::Actor;
+
+    #[derive(Clone)]
+    struct Fixed;
+
+    impl Random for Fixed {
+        fn next_u64(&self) -> u64 {
+            9
+        }
+    }
+
+    fn ledger(ceiling: u64) -> Ledger {
+        let identity = Identity {
+            node: NodeId::new("n").unwrap(),
+            incarnations: vec![Actor(1)],
+            ceiling,
+            epoch: Epoch(3),
+            clean: false,
+            durability: Durability::Always,
+        };
+        Ledger::new(identity, 10)
+    }
+
+    fn seen(actor: u64, counter: u64) -> VersionVector {
+        [(Actor(actor), counter)].into_iter().collect()
+    }
+
+    #[test]
+    fn counters_are_reserved_before_they_are_given() {
+        let mut ledger = ledger(20);
+        let mut stored = 20;
+        for expected in 21..=60 {
+            let mut after = ledger.clone();
+            assert_eq!(
+                after.give().unwrap(),
+                Dot {
+                    actor: Actor(1),
+                    counter: expected
+                }
+            );
+            assert_eq!(after.put().is_some(), expected % 10 == 1, "{expected}");
+            stored = if after.put().is_some() {
+                after.identity.ceiling
+            } else {
+                stored
+            };
+            assert!(stored >= expected);
+            ledger.commit(after);
+        }
+    }
+
+    #[test]
+    fn an_aborted_batch_skips_its_counters_and_reserves_again() {
+        let mut ledger = ledger(20);
+        let mut after = ledger.clone();
+        after.give().unwrap();
+        ledger.abort(&after);
+        assert_eq!(ledger.give().unwrap().counter, 22);
+        assert!(ledger.put().is_some() && ledger.identity.ceiling >= 22);
+    }
+
+    #[test]
+    fn dots_from_nowhere_end_the_incarnation() {
+        let mut ledger = ledger(20);
+        for known in [seen(1, 20), seen(2, 99)] {
+            ledger.notice(&known, &Fixed);
+            assert_eq!(ledger.identity.incarnation(), Actor(1));
+        }
+        ledger.notice(&seen(1, 21), &Fixed);
+        assert_eq!(ledger.identity.incarnations, [Actor(1), Actor(9)]);
+        assert_eq!(
+            ledger.give().unwrap(),
+            Dot {
+                actor: Actor(9),
+                counter: 1
+            }
+        );
+    }
+
+    #[test]
+    fn spent_counters_are_an_error() {
+        let mut ledger = ledger(u64::MAX);
+        assert!(matches!(ledger.give(), Err(Refusal::Unavailable(_))));
+    }
+
+    #[test]
+    fn epochs_only_grow() {
+        let mut ledger = ledger(0);
+        assert_eq!(
+            ledger.admit(Epoch(2)),
+            Err(Refusal::StaleEpoch { current: Epoch(3) })
+        );
+        assert_eq!(ledger.admit(Epoch(3)), Ok(()));
+        assert!(ledger.put().is_none());
+        assert_eq!(ledger.admit(Epoch(5)), Ok(()));
+        assert!(ledger.put().is_some());
+        assert_eq!(
+            ledger.admit(Epoch(4)),
+            Err(Refusal::StaleEpoch { current: Epoch(5) })
+        );
+    }
+}

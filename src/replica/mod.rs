@@ -1,0 +1,287 @@
+//! The storage node: stamps writes, joins records, reads them.
+//!
+//! ```text
+//! stamp, join, adopt ─► bounded queue ─► mutation loop: read the keys, apply in order, commit once, answer all
+//! read               ─► bounded queue ─► read loop: one engine read for all that wait
+//! ```
+//!
+//! One loop makes all changes, so *read the record, stamp or join, make it durable* is one step for each key, and all
+//! that waited while a commit was under way shares the next one. Nothing is answered before it is durable.
+//!
+//! Invariants:
+//! - a dot is given once: counters are reserved durably before they are used, and an incarnation ends when the node
+//!   can't prove that it holds all it gave out (see [`identity`]);
+//! - an owner applies a write once, however often it is asked (see [`stamp`]);
+//! - once an epoch was answered to, older ones are refused for ever;
+//! - a stored record that fails its checksum is neither served nor written over;
+//! - after a failed commit no write is accepted until the process starts again.
+//!
+//! What this is not: it knows no other node, no quorum and no policy. It is told what to overwrite.
+//!
+//! Papers: Preguiça, Baquero, Almeida, Fonte, Gonçalves: *Dotted Version Vectors* (2012). Gawlick, Kinkade: *Varieties of
+//! Concurrency Control in IMS/VS Fast Path* (1985), for group commit.
+
+mod batch;
+mod error;
+mod identity;
+mod ledger;
+mod mutations;
+mod queue;
+mod reads;
+mod recent;
+mod settings;
+mod shared;
+mod slot;
+mod stamp;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::channel::oneshot;
+
+use crate::placement::{Epoch, NodeId};
+use crate::ports::{
+    Clock, NodeReport, Operation, Refusal, ReplicaWorld, Reply, Request, Space, Spawn,
+    StorageEngine, StorageError,
+};
+use crate::version::Actor;
+
+use ledger::Ledger;
+use mutations::{Change, Mutation};
+use queue::Rejected;
+use reads::Read;
+use shared::Shared;
+
+pub use error::OpenError;
+pub use settings::ReplicaSettings;
+
+/// The engine takes no longer keys; the front takes far shorter ones.
+const KEY_LEN_MAX: usize = u16::MAX as usize;
+
+/// A storage node. Copies are one node; its loops end with the last copy, or when it is stopped.
+pub struct Replica<W: ReplicaWorld> {
+    handle: Arc<Handle<W>>,
+}
+
+struct Handle<W: ReplicaWorld> {
+    shared: Arc<Shared<W>>,
+}
+
+impl<W: ReplicaWorld> Clone for Replica<W> {
+    fn clone(&self) -> Self {
+        Self {
+            handle: Arc::clone(&self.handle),
+        }
+    }
+}
+
+impl<W: ReplicaWorld> Drop for Handle<W> {
+    fn drop(&mut self) {
+        self.shared.mutations.close(None);
+        self.shared.reads.close(None);
+    }
+}
+
+impl<W: ReplicaWorld> Replica<W> {
+    /// Opens the node `node` on the world's storage engine and starts its loops. Its identity is durable when this returns.
+    ///
+    /// # Errors
+    /// When the engine fails, or holds another node's data, or an identity that can't be read.
+    pub async fn open(
+        world: W,
+        node: NodeId,
+        settings: ReplicaSettings,
+    ) -> Result<Self, OpenError> {
+        let identity = identity::open(world.storage(), world.random(), &node).await?;
+        let (finished, when_finished) = oneshot::channel();
+        let shared = Arc::new(Shared::new(
+            world.clone(),
+            &settings,
+            &identity,
+            when_finished,
+        ));
+        let ledger = Ledger::new(identity, settings.counter_reservation);
+        world.spawner().spawn(
+            "replica mutations",
+            mutations::run(Arc::clone(&shared), settings, ledger),
+        );
+        world.spawner().spawn(
+            "replica reads",
+            reads::run(Arc::clone(&shared), settings, finished),
+        );
+        Ok(Self {
+            handle: Arc::new(Handle { shared }),
+        })
+    }
+
+    /// Does what `request` asks for. The request is taken on when the future is first polled; from then on it is done
+    /// whether or not anybody waits.
+    pub fn handle(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static + use<W> {
+        let shared = Arc::clone(&self.handle.shared);
+        async move { shared.answer(request).await }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        &self.handle.shared.node
+    }
+
+    /// Its current incarnation, which may end while it runs.
+    #[must_use]
+    pub fn incarnation(&self) -> Actor {
+        self.handle.shared.status().incarnation()
+    }
+
+    /// Refuses epochs below `epoch` from now on. Does nothing when it knows a newer one, or can't write.
+    pub async fn learn_epoch(&self, epoch: Epoch) {
+        let shared = &self.handle.shared;
+        if epoch <= shared.epoch() {
+            return;
+        }
+        let (answer, answered) = oneshot::channel();
+        shared.mutations.push_anyway(Mutation {
+            epoch,
+            change: Change::Learn { answer },
+        }); // if not, nobody answers
+        if let Err(refusal) = learned(answered.await) {
+            tracing::warn!(%refusal, epoch = epoch.0, "the node could not take on a new epoch");
+        }
+    }
+
+    /// Refuses new work, finishes what is queued, and marks the stop as clean: the next start keeps the incarnation.
+    ///
+    /// # Errors
+    /// When the engine fails, or the node was stopped before and that did not succeed or has not ended yet.
+    pub async fn stop(&self) -> Result<(), StorageError> {
+        let shared = &self.handle.shared;
+        let (answer, answered) = oneshot::channel();
+        let accepted = shared.mutations.close(Some(Mutation {
+            epoch: Epoch::default(),
+            change: Change::Stop { answer },
+        }));
+        shared.reads.close(None);
+        if !accepted {
+            let stopped = shared.status().stopped.clone();
+            return stopped
+                .unwrap_or_else(|| Err(StorageError::Failed("the node is stopping".into())));
+        }
+        let stopped = answered.await;
+        shared.reads_finished().await;
+        stopped.unwrap_or_else(|_| Err(StorageError::Failed("the node's loop has ended".into())))
+    }
+}
+
+impl<W: ReplicaWorld> Shared<W> {
+    async fn answer(&self, request: Request) -> Result<Reply, Refusal> {
+        if request.node != self.node {
+            return Err(Refusal::WrongNode {
+                actual: self.node.clone(),
+            });
+        }
+        let epoch = request.epoch;
+        let change = match request.operation {
+            Operation::Probe => return self.report().await,
+            Operation::Read { key } => {
+                check_key(key.as_bytes())?;
+                self.admit(epoch)?;
+                if epoch > self.epoch() {
+                    self.learn(epoch).await?;
+                }
+                let (answer, answered) = oneshot::channel();
+                let cost = key.as_bytes().len();
+                self.reads
+                    .push(Read { epoch, key, answer }, cost)
+                    .map_err(rejected)?;
+                return answered
+                    .await
+                    .unwrap_or_else(|_| Err(Refusal::Unavailable("the node stopped".into())));
+            }
+            Operation::Stamp(request) => {
+                check_key(request.key.as_bytes())?;
+                let (answer, answered) = oneshot::channel();
+                (Change::Stamp { request, answer }, answered)
+            }
+            Operation::Join { key, record } => {
+                check_key(key.as_bytes())?;
+                let (answer, answered) = oneshot::channel();
+                (
+                    Change::Join {
+                        key,
+                        record,
+                        answer,
+                    },
+                    answered,
+                )
+            }
+            Operation::AdoptEpochIfEmpty { epoch } => {
+                let (answer, answered) = oneshot::channel();
+                (Change::AdoptIfEmpty { epoch, answer }, answered)
+            }
+        };
+        self.admit(epoch)?;
+        let (change, answered) = change;
+        let cost = change.cost();
+        self.mutations
+            .push(Mutation { epoch, change }, cost)
+            .map_err(rejected)?;
+        answered
+            .await
+            .unwrap_or_else(|_| Err(Refusal::StorageFailed("the node's loop has ended".into())))
+    }
+
+    /// Makes `epoch` the least that is answered to, durably.
+    async fn learn(&self, epoch: Epoch) -> Result<(), Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let learn = Mutation {
+            epoch,
+            change: Change::Learn { answer },
+        };
+        self.mutations.push(learn, 0).map_err(rejected)?;
+        learned(answered.await)
+    }
+
+    async fn report(&self) -> Result<Reply, Refusal> {
+        let keys = self.world.storage().approximate_count(Space::Records).await;
+        let keys = keys.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        let status = self.status();
+        Ok(Reply::Report(NodeReport {
+            node: self.node.clone(),
+            incarnations: status.incarnations.clone(),
+            epoch: self.epoch(),
+            wall_ms: self.world.clock().wall_ms(),
+            keys,
+            refuses_writes: status.refuses_writes.clone(),
+        }))
+    }
+}
+
+fn learned(answer: Result<Result<Reply, Refusal>, oneshot::Canceled>) -> Result<(), Refusal> {
+    answer
+        .unwrap_or_else(|_| Err(Refusal::Unavailable("the node is stopping".into())))
+        .map(drop)
+}
+
+fn check_key(key: &[u8]) -> Result<(), Refusal> {
+    if key.len() > KEY_LEN_MAX {
+        return Err(Refusal::Malformed(format!(
+            "a record key of {} bytes; at most {KEY_LEN_MAX} are stored",
+            key.len()
+        )));
+    }
+    Ok(())
+}
+
+fn rejected(rejected: Rejected) -> Refusal {
+    match rejected {
+        Rejected::Full => Refusal::Overloaded,
+        Rejected::Closed => Refusal::Unavailable("the node is stopping".into()),
+    }
+}
+
+#[cfg(test)]
+#[path = "replica_test.rs"]
+mod tests;

@@ -1,0 +1,319 @@
+//! The mutation loop: everything that changes the node, one batch after the other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::channel::oneshot;
+
+use super::ReplicaSettings;
+use super::batch::{Applied, Batch};
+use super::ledger::Ledger;
+use super::recent::RecentWrites;
+use super::shared::Shared;
+use super::slot::Slot;
+use crate::placement::Epoch;
+use crate::ports::{
+    Durability, Put, RecordKey, Refusal, ReplicaWorld, Reply, Space, StampRequest, StorageEngine,
+    StorageError,
+};
+use crate::sabotage::{self, Sabotage};
+
+pub(super) type Answer = oneshot::Sender<Result<Reply, Refusal>>;
+
+pub(super) struct Mutation {
+    pub(super) epoch: Epoch,
+    pub(super) change: Change,
+}
+
+pub(super) enum Change {
+    Stamp {
+        request: Box<StampRequest>,
+        answer: Answer,
+    },
+    Join {
+        key: RecordKey,
+        record: Bytes,
+        answer: Answer,
+    },
+    AdoptIfEmpty {
+        epoch: Epoch,
+        answer: Answer,
+    },
+    /// Take on the mutation's epoch and do nothing else.
+    Learn {
+        answer: Answer,
+    },
+    /// The last one.
+    Stop {
+        answer: oneshot::Sender<Result<(), StorageError>>,
+    },
+}
+
+impl Change {
+    /// What it takes of the queue's room.
+    pub(super) fn cost(&self) -> usize {
+        match self {
+            Self::Stamp { request, .. } => {
+                let value = match &request.content {
+                    crate::version::Content::Value(value) => value.len(),
+                    crate::version::Content::Tombstone => 0,
+                };
+                request.key.as_bytes().len() + value
+            }
+            Self::Join { key, record, .. } => key.as_bytes().len() + record.len(),
+            Self::AdoptIfEmpty { .. } | Self::Learn { .. } | Self::Stop { .. } => 0,
+        }
+    }
+
+    const fn key(&self) -> Option<&RecordKey> {
+        match self {
+            Self::Stamp { request, .. } => Some(&request.key),
+            Self::Join { key, .. } => Some(key),
+            Self::AdoptIfEmpty { .. } | Self::Learn { .. } | Self::Stop { .. } => None,
+        }
+    }
+}
+
+struct Loop<W> {
+    shared: Arc<Shared<W>>,
+    settings: ReplicaSettings,
+    ledger: Ledger,
+    recent: RecentWrites,
+    /// Why nothing is written any more.
+    failed: Option<StorageError>,
+}
+
+/// Runs until the queue is closed and empty.
+pub(super) async fn run<W: ReplicaWorld>(
+    shared: Arc<Shared<W>>,
+    settings: ReplicaSettings,
+    ledger: Ledger,
+) {
+    let recent = RecentWrites::new(settings.recent_writes_max);
+    let mut mutations = Loop {
+        shared: Arc::clone(&shared),
+        settings,
+        ledger,
+        recent,
+        failed: None,
+    };
+    let mut waiting = Vec::new();
+    while shared
+        .mutations
+        .take(&mut waiting, settings.batch_max, settings.batch_bytes_max)
+        .await
+    {
+        mutations.work(&mut waiting).await;
+    }
+}
+
+impl<W: ReplicaWorld> Loop<W> {
+    /// Applies `waiting`, makes it durable, answers.
+    async fn work(&mut self, waiting: &mut Vec<Mutation>) {
+        let (slots, stored) = match self.load(waiting).await {
+            Ok(loaded) => loaded,
+            Err(error) => return self.refuse(waiting, &error).await,
+        };
+        let shared = Arc::clone(&self.shared);
+        let mut answers = Vec::with_capacity(waiting.len());
+        let mut stop = None;
+        let mut batch = Batch::new(
+            self.ledger.clone(),
+            slots,
+            &self.recent,
+            shared.world.random(),
+            &self.settings,
+        );
+        for Mutation { epoch, change } in waiting.drain(..) {
+            match change {
+                Change::Stamp { request, answer } => {
+                    let reply = batch
+                        .ledger
+                        .admit(epoch)
+                        .and_then(|()| batch.stamp(*request));
+                    answers.push((answer, reply));
+                }
+                Change::Join {
+                    key,
+                    record,
+                    answer,
+                } => {
+                    let reply = batch
+                        .ledger
+                        .admit(epoch)
+                        .and_then(|()| batch.join(&key, record));
+                    answers.push((answer, reply));
+                }
+                Change::AdoptIfEmpty {
+                    epoch: next,
+                    answer,
+                } => {
+                    // Its own epoch is not taken on: with records held, nothing may change.
+                    answers.push((answer, batch.adopt_if_empty(epoch.max(next), stored)));
+                }
+                Change::Learn { answer } => {
+                    batch.ledger.adopt(epoch);
+                    answers.push((answer, Ok(Reply::Adopted { adopted: true })));
+                }
+                Change::Stop { answer } => stop = Some(answer),
+            }
+        }
+        let applied = batch.finish();
+
+        if sabotage::on(Sabotage::AckBeforeSync) {
+            answer_all(std::mem::take(&mut answers), None);
+        }
+        let refusal = self
+            .commit(applied)
+            .await
+            .err()
+            .map(|error| refusal(&error));
+        answer_all(answers, refusal.as_ref());
+        if let Some(answer) = stop {
+            self.stop(answer).await;
+        }
+    }
+
+    /// The records of all keys in `waiting`, and how many there are in all, should somebody want to know.
+    async fn load(
+        &self,
+        waiting: &[Mutation],
+    ) -> Result<(BTreeMap<RecordKey, Slot>, u64), StorageError> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let storage = self.shared.world.storage();
+        let mut keys: Vec<RecordKey> = waiting
+            .iter()
+            .filter_map(|mutation| mutation.change.key().cloned())
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let mut slots = BTreeMap::new();
+        if !keys.is_empty() {
+            let stored = storage
+                .read(
+                    Space::Records,
+                    keys.iter().map(|key| key.as_bytes().clone()).collect(),
+                )
+                .await?;
+            slots.extend(keys.into_iter().zip(stored).map(|(key, bytes)| {
+                let slot = Slot::load(&key, bytes);
+                (key, slot)
+            }));
+        }
+        let adopts = waiting
+            .iter()
+            .any(|mutation| matches!(mutation.change, Change::AdoptIfEmpty { .. }));
+        let stored = if adopts {
+            storage.approximate_count(Space::Records).await?
+        } else {
+            0
+        };
+        Ok((slots, stored))
+    }
+
+    /// Makes a batch durable, and only then part of what the node knows.
+    async fn commit(
+        &mut self,
+        Applied {
+            ledger,
+            stamped,
+            puts,
+        }: Applied,
+    ) -> Result<(), StorageError> {
+        match self.store(puts, ledger.must_sync(&self.ledger)).await {
+            Ok(()) => {
+                if ledger.put().is_some() {
+                    self.shared.publish(&ledger.identity);
+                }
+                self.ledger.commit(ledger);
+                for (name, known) in stamped {
+                    self.recent.insert(name, known);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.ledger.abort(&ledger);
+                Err(error)
+            }
+        }
+    }
+
+    async fn store(&mut self, puts: Vec<Put>, must_sync: bool) -> Result<(), StorageError> {
+        if puts.is_empty() {
+            return Ok(());
+        }
+        let storage = self.shared.world.storage();
+        let mut stored = storage.commit(puts).await;
+        if stored.is_ok() && must_sync && storage.durability() == Durability::Interval {
+            stored = storage
+                .sync()
+                .await
+                .map_err(|error| StorageError::Failed(error.to_string()));
+        }
+        if let Err(failed @ StorageError::Failed(_)) = &stored {
+            tracing::error!(%failed, "a commit failed; the node takes no writes until it is started again");
+            self.failed = Some(failed.clone());
+        }
+        self.shared.status().refuses_writes = stored.as_ref().err().map(ToString::to_string);
+        stored
+    }
+
+    /// Nothing of `waiting` was tried.
+    async fn refuse(&mut self, waiting: &mut Vec<Mutation>, error: &StorageError) {
+        for Mutation { change, .. } in waiting.drain(..) {
+            match change {
+                Change::Stamp { answer, .. }
+                | Change::Join { answer, .. }
+                | Change::AdoptIfEmpty { answer, .. }
+                | Change::Learn { answer } => {
+                    drop(answer.send(Err(Refusal::Unavailable(error.to_string()))))
+                }
+                Change::Stop { answer } => self.stop(answer).await,
+            }
+        }
+    }
+
+    /// First everything is made durable, then the mark that says so.
+    async fn stop(&mut self, answer: oneshot::Sender<Result<(), StorageError>>) {
+        let stopped = match &self.failed {
+            Some(failed) => Err(failed.clone()),
+            None => self.mark_clean().await,
+        };
+        let mut status = self.shared.status();
+        status.refuses_writes = Some("the node is stopped".into());
+        status.stopped = Some(stopped.clone());
+        drop(status);
+        let _ = answer.send(stopped); // nobody there: the caller gave up
+    }
+
+    async fn mark_clean(&mut self) -> Result<(), StorageError> {
+        let storage = self.shared.world.storage();
+        storage.sync().await?;
+        self.ledger.stop();
+        storage
+            .commit(self.ledger.put().into_iter().collect())
+            .await?;
+        storage.sync().await
+    }
+}
+
+/// Tells everybody what became of their operation; `failed` is told to all whose effect the batch should have had.
+fn answer_all(answers: Vec<(Answer, Result<Reply, Refusal>)>, failed: Option<&Refusal>) {
+    for (answer, reply) in answers {
+        let reply = match failed {
+            Some(refusal) => reply.and(Err(refusal.clone())),
+            None => reply,
+        };
+        let _ = answer.send(reply); // nobody there: the caller gave up
+    }
+}
+
+fn refusal(error: &StorageError) -> Refusal {
+    match error {
+        StorageError::Full(_) => Refusal::Unavailable(error.to_string()),
+        StorageError::Failed(_) => Refusal::StorageFailed(error.to_string()),
+    }
+}

@@ -1,0 +1,69 @@
+//! The read loop: one engine read for all reads that wait.
+//!
+//! It goes on when writes can't. Every record is checked before it is served.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::channel::oneshot;
+
+use super::ReplicaSettings;
+use super::shared::Shared;
+use super::slot::damaged;
+use crate::placement::Epoch;
+use crate::ports::{RecordKey, Refusal, ReplicaWorld, Reply, Space, StorageEngine};
+use crate::version::Record;
+
+pub(super) struct Read {
+    pub(super) epoch: Epoch,
+    pub(super) key: RecordKey,
+    pub(super) answer: oneshot::Sender<Result<Reply, Refusal>>,
+}
+
+/// Runs until the queue is closed and empty. `finished` is dropped then.
+pub(super) async fn run<W: ReplicaWorld>(
+    shared: Arc<Shared<W>>,
+    settings: ReplicaSettings,
+    finished: oneshot::Sender<()>,
+) {
+    let mut waiting = Vec::new();
+    while shared
+        .reads
+        .take(&mut waiting, settings.batch_max, usize::MAX)
+        .await
+    {
+        let keys = waiting
+            .iter()
+            .map(|read| read.key.as_bytes().clone())
+            .collect();
+        match shared.world.storage().read(Space::Records, keys).await {
+            Ok(found) => {
+                for (read, record) in waiting.drain(..).zip(found) {
+                    // An epoch adopted meanwhile counts: once it was answered to, older ones are not.
+                    let reply = shared
+                        .admit(read.epoch)
+                        .and_then(|()| check(&read.key, record));
+                    let _ = read.answer.send(reply); // nobody there: the caller gave up
+                }
+            }
+            Err(error) => {
+                for read in waiting.drain(..) {
+                    let _ = read
+                        .answer
+                        .send(Err(Refusal::Unavailable(error.to_string())));
+                }
+            }
+        }
+    }
+    drop(finished);
+}
+
+fn check(key: &RecordKey, record: Option<Bytes>) -> Result<Reply, Refusal> {
+    if let Some(record) = &record
+        && let Err(error) = Record::decode(record.clone())
+    {
+        damaged(key, &error);
+        return Err(Refusal::Damaged);
+    }
+    Ok(Reply::Found { record })
+}

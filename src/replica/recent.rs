@@ -1,0 +1,86 @@
+//! The writes a node stamped lately, by name.
+//!
+//! A repetition usually finds its write among the siblings still held. When that was overwritten meanwhile, this memory
+//! finds it, so that it is not applied anew. It is bounded and lost with the process: under last-write-wins a repetition
+//! beyond it carries an old stamp and loses; with siblings it can come back as a false sibling, never as a lost write.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::version::{Dot, Stamp, WriteId};
+
+/// What became of a write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Known {
+    /// The dot it was given.
+    pub(super) dot: Dot,
+    /// The stamp it has.
+    pub(super) stamp: Stamp,
+}
+
+/// A write's name, and a checksum of the key it was for: a name that is used for two keys stands for two writes.
+pub(super) type Name = (WriteId, u32);
+
+pub(super) fn name(write_id: WriteId, key: &[u8]) -> Name {
+    (write_id, crc32c::crc32c(key))
+}
+
+/// First in, first out.
+#[derive(Debug)]
+pub(super) struct RecentWrites {
+    known: BTreeMap<Name, Known>,
+    order: VecDeque<Name>,
+    len_max: usize,
+}
+
+impl RecentWrites {
+    pub(super) fn new(len_max: usize) -> Self {
+        Self {
+            known: BTreeMap::new(),
+            order: VecDeque::new(),
+            len_max,
+        }
+    }
+
+    pub(super) fn get(&self, name: Name) -> Option<Known> {
+        self.known.get(&name).copied()
+    }
+
+    pub(super) fn insert(&mut self, name: Name, known: Known) {
+        if self.known.insert(name, known).is_none() {
+            self.order.push_back(name);
+        }
+        while self.order.len() > self.len_max
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::version::Actor;
+
+    #[test]
+    fn forgets_the_oldest() {
+        let mut recent = RecentWrites::new(2);
+        let known = |counter| Known {
+            dot: Dot {
+                actor: Actor(1),
+                counter,
+            },
+            stamp: Stamp(counter),
+        };
+        let name = |n| name(WriteId(n), b"key");
+        recent.insert(name(1), known(1));
+        recent.insert(name(2), known(2));
+        recent.insert(name(1), known(3));
+        assert_eq!(recent.get(name(1)), Some(known(3)), "stamped again");
+        recent.insert(name(3), known(4));
+        assert_eq!(recent.get(name(1)), None);
+        assert_eq!(recent.get(name(2)), Some(known(2)));
+        assert_eq!(recent.get(super::name(WriteId(2), b"other key")), None);
+        assert_eq!(recent.known.len(), recent.order.len());
+    }
+}

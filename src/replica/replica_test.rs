@@ -1,0 +1,817 @@
+//! The storage node on an engine in memory.
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::join_all;
+
+use super::*;
+use crate::adapters::memory::MemoryStorage;
+use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
+use crate::placement::PartitionId;
+use crate::ports::{Durability, Overwrites, Put, RecordKey, StampRequest, TenantId};
+use crate::version::{Content, Dot, Record, Stamp, Version, VersionVector, WriteId};
+
+#[derive(Clone)]
+struct World {
+    clock: TokioClock,
+    random: ThreadRandom,
+    spawner: TokioSpawn,
+    storage: MemoryStorage,
+}
+
+impl ReplicaWorld for World {
+    type Clock = TokioClock;
+    type Random = ThreadRandom;
+    type Spawn = TokioSpawn;
+    type Storage = MemoryStorage;
+
+    fn clock(&self) -> &TokioClock {
+        &self.clock
+    }
+    fn random(&self) -> &ThreadRandom {
+        &self.random
+    }
+    fn spawner(&self) -> &TokioSpawn {
+        &self.spawner
+    }
+    fn storage(&self) -> &MemoryStorage {
+        &self.storage
+    }
+}
+
+fn world(storage: &MemoryStorage) -> World {
+    World {
+        clock: TokioClock::new(),
+        random: ThreadRandom,
+        spawner: TokioSpawn::new(),
+        storage: storage.clone(),
+    }
+}
+
+/// One node, its engine, and the sentences that tests are made of.
+struct Node {
+    replica: Replica<World>,
+    storage: MemoryStorage,
+    world: World,
+}
+
+fn node_id() -> NodeId {
+    NodeId::new("node-1").unwrap()
+}
+
+fn settings() -> ReplicaSettings {
+    ReplicaSettings {
+        counter_reservation: 10,
+        ..ReplicaSettings::default()
+    }
+}
+
+impl Node {
+    async fn new() -> Self {
+        Self::on(MemoryStorage::new(Durability::Always)).await
+    }
+
+    async fn on(storage: MemoryStorage) -> Self {
+        Self::with(storage, settings()).await
+    }
+
+    async fn with(storage: MemoryStorage, settings: ReplicaSettings) -> Self {
+        let world = world(&storage);
+        let replica = Replica::open(world.clone(), node_id(), settings)
+            .await
+            .unwrap();
+        Self {
+            replica,
+            storage,
+            world,
+        }
+    }
+
+    /// Loses power and starts again.
+    async fn crash(self) -> Self {
+        Self::on(self.storage.after_crash()).await
+    }
+
+    async fn restart(self) -> Self {
+        self.replica.stop().await.unwrap();
+        Self::on(self.storage.after_crash()).await
+    }
+
+    fn call(
+        &self,
+        epoch: u64,
+        operation: Operation,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + use<> {
+        self.replica.handle(Request {
+            node: node_id(),
+            epoch: Epoch(epoch),
+            operation,
+        })
+    }
+
+    async fn stamp(&self, request: StampRequest) -> Result<Reply, Refusal> {
+        self.call(0, Operation::Stamp(Box::new(request))).await
+    }
+
+    async fn stamped(&self, request: StampRequest) -> (Dot, Record) {
+        match self.stamp(request).await {
+            Ok(Reply::Stamped { dot, record }) => (dot, Record::decode(record).unwrap()),
+            other => panic!("not stamped: {other:?}"),
+        }
+    }
+
+    async fn join(&self, name: &str, record: &Record) -> Result<Reply, Refusal> {
+        self.call(
+            0,
+            Operation::Join {
+                key: key(name),
+                record: record.encode(),
+            },
+        )
+        .await
+    }
+
+    async fn report(&self) -> NodeReport {
+        match self.call(0, Operation::Probe).await {
+            Ok(Reply::Report(report)) => report,
+            other => panic!("no report: {other:?}"),
+        }
+    }
+
+    async fn read(&self, name: &str) -> Option<Record> {
+        match self.call(0, Operation::Read { key: key(name) }).await {
+            Ok(Reply::Found { record }) => record.map(|record| Record::decode(record).unwrap()),
+            other => panic!("not read: {other:?}"),
+        }
+    }
+}
+
+fn key(name: &str) -> RecordKey {
+    RecordKey::new(PartitionId(7), &TenantId::new("tenant").unwrap(), name)
+}
+
+fn seen<const N: usize>(entries: [(Actor, u64); N]) -> VersionVector {
+    entries.into_iter().collect()
+}
+
+/// A last-write-wins write. Its stamp is its write id.
+fn write(name: &str, id: u64) -> StampRequest {
+    StampRequest {
+        key: key(name),
+        write_id: WriteId(id.into()),
+        stamp: Stamp(id),
+        overwrites: Overwrites::All(VersionVector::default()),
+        content: Content::Value(Bytes::from(format!("value {id}"))),
+    }
+}
+
+fn sibling(name: &str, id: u64, context: VersionVector) -> StampRequest {
+    StampRequest {
+        overwrites: Overwrites::Covered(context),
+        ..write(name, id)
+    }
+}
+
+/// Another node's record with one write.
+fn others(actor: u64, counter: u64, stamp: u64) -> Record {
+    let dot = Dot {
+        actor: Actor(actor),
+        counter,
+    };
+    let version = Version {
+        dot,
+        write_id: WriteId(stamp.into()),
+        stamp: Stamp(stamp),
+        content: Content::Tombstone,
+    };
+    Record::new(seen([(dot.actor, counter)]), vec![version]).unwrap()
+}
+
+fn ids(record: &Record) -> Vec<u128> {
+    let mut ids: Vec<_> = record
+        .siblings()
+        .iter()
+        .map(|sibling| sibling.write_id.0)
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[tokio::test]
+async fn stamps_and_reads() {
+    let node = Node::new().await;
+    assert_eq!(node.read("a").await, None);
+    let (dot, record) = node.stamped(write("a", 1)).await;
+    assert_eq!(
+        dot,
+        Dot {
+            actor: node.replica.incarnation(),
+            counter: 1
+        }
+    );
+    assert_eq!(node.read("a").await, Some(record));
+    let (dot, record) = node.stamped(write("b", 2)).await;
+    assert_eq!(dot.counter, 2, "counters are the node's, not the key's");
+    assert_eq!(ids(&record), [2]);
+}
+
+#[tokio::test]
+async fn a_repetition_is_answered_as_before() {
+    let node = Node::new().await;
+    let (first, _) = node.stamped(write("a", 1)).await;
+    assert_eq!(node.stamped(write("a", 1)).await.0, first);
+    node.stamped(write("a", 2)).await;
+    let (again, record) = node.stamped(write("a", 1)).await;
+    assert_eq!(
+        (again, ids(&record)),
+        (first, vec![2]),
+        "overwritten since, and still known"
+    );
+    let (elsewhere, _) = node.stamped(write("b", 1)).await;
+    assert_ne!(elsewhere, first, "a name is of one key");
+
+    let (of_sibling, _) = node.stamped(sibling("s", 3, seen([]))).await;
+    node.stamped(sibling(
+        "s",
+        4,
+        seen([(of_sibling.actor, of_sibling.counter)]),
+    ))
+    .await;
+    let (again, record) = node.stamped(sibling("s", 3, seen([]))).await;
+    assert_eq!(
+        (again, ids(&record)),
+        (of_sibling, vec![4]),
+        "not a sibling again"
+    );
+}
+
+#[tokio::test]
+async fn a_write_stamped_elsewhere_is_known_by_its_record() {
+    let node = Node::new().await;
+    node.join("a", &others(9, 5, 100)).await.unwrap();
+    let (dot, _) = node.stamped(write("a", 100)).await;
+    assert_eq!(
+        dot,
+        Dot {
+            actor: Actor(9),
+            counter: 5
+        }
+    );
+}
+
+#[tokio::test]
+async fn an_older_write_is_superseded_and_stamped_again_above() {
+    let node = Node::new().await;
+    let (first, _) = node.stamped(write("a", 10)).await;
+    node.join("a", &others(9, 1, 20)).await.unwrap();
+    let Ok(Reply::Superseded { greatest, record }) = node.stamp(write("a", 15)).await else {
+        panic!("not superseded")
+    };
+    assert_eq!(
+        (greatest, ids(&Record::decode(record).unwrap())),
+        (Stamp(20), vec![10, 20])
+    );
+    let (again, record) = node
+        .stamped(StampRequest {
+            stamp: Stamp(21),
+            ..write("a", 10)
+        })
+        .await;
+    assert!(again.counter > first.counter);
+    assert_eq!(ids(&record), [10]);
+    assert_eq!(record.greatest_stamp(), Stamp(21));
+}
+
+#[tokio::test]
+async fn joins() {
+    let node = Node::new().await;
+    let commits = node.storage.commits();
+    let (ours, theirs) = (others(8, 1, 30), others(9, 1, 20));
+    assert_eq!(
+        node.join("a", &ours).await,
+        Ok(Reply::Joined {
+            greatest: Stamp(30)
+        })
+    );
+    assert_eq!(
+        node.join("a", &theirs).await,
+        Ok(Reply::Joined {
+            greatest: Stamp(30)
+        })
+    );
+    assert_eq!(node.read("a").await, Some(ours.join(&theirs)));
+    assert_eq!(node.storage.commits(), commits + 2);
+    for record in [
+        ours.clone(),
+        theirs.clone(),
+        ours.join(&theirs),
+        Record::default(),
+    ] {
+        assert_eq!(
+            node.join("a", &record).await,
+            Ok(Reply::Joined {
+                greatest: Stamp(30)
+            })
+        );
+    }
+    assert_eq!(
+        node.storage.commits(),
+        commits + 2,
+        "what is known already is not written again"
+    );
+    node.join("nothing", &Record::default()).await.unwrap();
+    assert_eq!(node.read("nothing").await, None);
+    let junk = Operation::Join {
+        key: key("a"),
+        record: Bytes::from_static(b"junk"),
+    };
+    assert!(matches!(
+        node.call(0, junk).await,
+        Err(Refusal::Malformed(_))
+    ));
+}
+
+#[tokio::test]
+async fn one_batch_is_one_commit_and_its_operations_follow_each_other() {
+    let node = Node::new().await;
+    node.stamped(write("warm up", 1)).await;
+    node.storage.hold_commits();
+    let mut first = Box::pin(node.stamp(write("first", 1)));
+    assert!(first.as_mut().now_or_never().is_none());
+    tokio::task::yield_now().await;
+    let before = node.storage.commits();
+
+    let on_one_key =
+        (1..=5).map(|id| node.call(0, Operation::Stamp(Box::new(sibling("a", id, seen([]))))));
+    let joined = node.call(
+        0,
+        Operation::Join {
+            key: key("a"),
+            record: others(9, 1, 99).encode(),
+        },
+    );
+    let repeated = node.call(0, Operation::Stamp(Box::new(sibling("a", 3, seen([])))));
+    let all = tokio::spawn(join_all(
+        on_one_key
+            .chain([])
+            .map(FutureExt::boxed)
+            .chain([joined.boxed(), repeated.boxed()]),
+    ));
+    tokio::task::yield_now().await;
+    assert!(
+        !all.is_finished(),
+        "nothing is answered before it is durable"
+    );
+    node.storage.release_commits();
+    let replies = all.await.unwrap();
+    first.await.unwrap();
+
+    assert_eq!(
+        node.storage.commits(),
+        before + 2,
+        "all that waited shared one commit"
+    );
+    let stamped = replies.iter().filter_map(|reply| match reply {
+        Ok(Reply::Stamped { dot, .. }) => Some(dot.counter),
+        _ => None,
+    });
+    let dots: Vec<_> = stamped.collect();
+    assert_eq!(dots, [3, 4, 5, 6, 7, 5]);
+    assert_eq!(ids(&node.read("a").await.unwrap()), [1, 2, 3, 4, 5, 99]);
+}
+
+#[tokio::test]
+async fn nothing_undurable_is_read() {
+    let node = Node::new().await;
+    node.storage.hold_commits();
+    let stamp = tokio::spawn(node.call(0, Operation::Stamp(Box::new(write("a", 1)))));
+    tokio::task::yield_now().await;
+    assert_eq!(node.read("a").await, None);
+    node.storage.release_commits();
+    stamp.await.unwrap().unwrap();
+    assert!(node.read("a").await.is_some());
+}
+
+#[tokio::test]
+async fn an_operation_is_done_whether_or_not_anybody_waits() {
+    let node = Node::new().await;
+    assert!(node.stamp(write("a", 1)).now_or_never().is_none());
+    node.stamped(write("b", 2)).await;
+    assert!(node.read("a").await.is_some());
+}
+
+#[tokio::test]
+async fn counters_are_never_reused() {
+    let mut node = Node::new().await;
+    let incarnation = node.replica.incarnation();
+    let mut last = 0;
+    for round in 0..8 {
+        for id in 0..7 {
+            let (dot, _) = node.stamped(write(&format!("{round} {id}"), id)).await;
+            assert!(dot.counter > last && dot.actor == incarnation);
+            last = dot.counter;
+        }
+        node = if round % 2 == 0 {
+            node.crash().await
+        } else {
+            node.restart().await
+        };
+    }
+    let (dot, _) = node.stamped(write("end", 1)).await;
+    assert!(
+        dot.counter <= 100,
+        "a clean stop gives back what was not used, a crash skips one reservation at most"
+    );
+}
+
+#[tokio::test]
+async fn incarnations_end_when_acknowledged_writes_can_be_lost() {
+    let node = Node::on(MemoryStorage::new(Durability::Interval)).await;
+    let first = node.replica.incarnation();
+    node.stamped(write("a", 1)).await;
+    let node = node.restart().await;
+    assert_eq!(node.replica.incarnation(), first, "a clean stop keeps it");
+    assert!(node.read("a").await.is_some());
+
+    let (lost, _) = node.stamped(write("b", 2)).await;
+    let node = node.crash().await;
+    assert_eq!(node.read("b").await, None, "the crash lost it");
+    assert_ne!(node.replica.incarnation(), first);
+    assert_ne!(node.stamped(write("c", 3)).await.0, lost);
+    let report = node.report().await;
+    assert_eq!(report.incarnations, [first, node.replica.incarnation()]);
+
+    let storage = node.storage.after_crash().reopened(Durability::Always);
+    let node = Node::on(storage).await;
+    assert_eq!(
+        node.report().await.incarnations.len(),
+        3,
+        "the last run decides, not this one"
+    );
+    let third = node.replica.incarnation();
+    let node = node.crash().await;
+    assert_eq!(
+        node.replica.incarnation(),
+        third,
+        "nothing can be lost any more"
+    );
+    let empty = Node::new().await;
+    assert_ne!(
+        empty.replica.incarnation(),
+        third,
+        "another disk is another incarnation"
+    );
+}
+
+#[tokio::test]
+async fn a_disk_that_went_back_in_time_is_noticed() {
+    let node = Node::new().await;
+    node.stamped(write("a", 1)).await;
+    let backup = node.storage.after_crash();
+    for id in 0..30 {
+        node.stamped(write(&format!("later {id}"), id)).await;
+    }
+    let lost = node.read("later 29").await.unwrap();
+    let old = node.replica.incarnation();
+
+    let node = Node::on(backup).await;
+    assert_eq!(node.replica.incarnation(), old, "nothing tells yet");
+    node.join("later 29", &lost).await.unwrap();
+    assert_ne!(node.replica.incarnation(), old);
+    let (dot, _) = node.stamped(write("b", 2)).await;
+    assert_eq!(
+        dot,
+        Dot {
+            actor: node.replica.incarnation(),
+            counter: 1
+        }
+    );
+    let incarnations = node.report().await.incarnations;
+    assert_eq!(
+        node.crash().await.report().await.incarnations,
+        incarnations,
+        "durable"
+    );
+}
+
+#[tokio::test]
+async fn a_context_that_nobody_gave_out_is_refused() {
+    let node = Node::new().await;
+    let (dot, _) = node.stamped(write("a", 1)).await;
+    let forged = seen([(dot.actor, dot.counter + 1)]);
+    assert!(matches!(
+        node.stamp(sibling("a", 2, forged.clone())).await,
+        Err(Refusal::Malformed(_))
+    ));
+    let all = StampRequest {
+        overwrites: Overwrites::All(forged),
+        ..write("a", 3)
+    };
+    assert!(matches!(node.stamp(all).await, Err(Refusal::Malformed(_))));
+    assert_eq!(ids(&node.read("a").await.unwrap()), [1]);
+    node.stamped(sibling(
+        "a",
+        2,
+        seen([(dot.actor, dot.counter), (Actor(77), 1000)]),
+    ))
+    .await;
+}
+
+#[tokio::test]
+async fn older_epochs_are_refused_for_ever() {
+    let node = Node::new().await;
+    let read = || Operation::Read { key: key("a") };
+    let stale = |current| {
+        Err(Refusal::StaleEpoch {
+            current: Epoch(current),
+        })
+    };
+    node.call(5, Operation::Stamp(Box::new(write("a", 1))))
+        .await
+        .unwrap();
+    assert_eq!(
+        node.call(4, Operation::Stamp(Box::new(write("a", 2))))
+            .await,
+        stale(5)
+    );
+    assert_eq!(node.call(4, read()).await, stale(5));
+    node.call(6, read()).await.unwrap();
+    assert_eq!(
+        node.call(
+            5,
+            Operation::Join {
+                key: key("a"),
+                record: others(9, 1, 1).encode()
+            }
+        )
+        .await,
+        stale(6)
+    );
+    node.replica.learn_epoch(Epoch(8)).await;
+    node.replica.learn_epoch(Epoch(7)).await;
+    assert_eq!(
+        node.report().await.epoch,
+        Epoch(8),
+        "a probe is never refused"
+    );
+    let node = node.crash().await;
+    assert_eq!(node.call(7, read()).await, stale(8), "and after a crash");
+}
+
+#[tokio::test]
+async fn an_epoch_is_durable_even_where_writes_are_not() {
+    let node = Node::on(MemoryStorage::new(Durability::Interval)).await;
+    node.call(5, Operation::Stamp(Box::new(write("a", 1))))
+        .await
+        .unwrap();
+    node.call(6, Operation::Read { key: key("a") })
+        .await
+        .unwrap();
+    assert_eq!(node.crash().await.report().await.epoch, Epoch(6));
+}
+
+#[tokio::test]
+async fn an_epoch_is_adopted_only_where_nothing_is_held() {
+    let node = Node::new().await;
+    let adopt = |epoch| Operation::AdoptEpochIfEmpty {
+        epoch: Epoch(epoch),
+    };
+    assert_eq!(
+        node.call(2, adopt(3)).await,
+        Ok(Reply::Adopted { adopted: true })
+    );
+    assert_eq!(node.report().await.epoch, Epoch(3));
+    assert_eq!(
+        node.call(2, adopt(4)).await,
+        Err(Refusal::StaleEpoch { current: Epoch(3) })
+    );
+    node.call(3, Operation::Stamp(Box::new(write("a", 1))))
+        .await
+        .unwrap();
+    assert_eq!(
+        node.call(9, adopt(9)).await,
+        Ok(Reply::Adopted { adopted: false })
+    );
+    assert_eq!(node.report().await.epoch, Epoch(3), "nothing was changed");
+}
+
+#[tokio::test]
+async fn an_epoch_is_not_adopted_in_a_batch_with_a_first_record() {
+    let node = Node::new().await;
+    let stamp = node.call(0, Operation::Stamp(Box::new(write("a", 1))));
+    let adopt = node.call(0, Operation::AdoptEpochIfEmpty { epoch: Epoch(3) });
+    let (stamped, adopted) = futures::join!(stamp, adopt);
+    stamped.unwrap();
+    assert_eq!(adopted, Ok(Reply::Adopted { adopted: false }));
+}
+
+#[tokio::test]
+async fn requests_for_others_are_refused() {
+    let node = Node::new().await;
+    let other = Request {
+        node: NodeId::new("node-2").unwrap(),
+        epoch: Epoch(0),
+        operation: Operation::Probe,
+    };
+    assert_eq!(
+        node.replica.handle(other).await,
+        Err(Refusal::WrongNode { actual: node_id() })
+    );
+    let opened = Replica::open(
+        world(&node.storage),
+        NodeId::new("node-2").unwrap(),
+        settings(),
+    )
+    .await;
+    assert!(matches!(opened.err(), Some(OpenError::OtherNode { .. })));
+    let long = Operation::Read {
+        key: key(&"k".repeat(70_000)),
+    };
+    assert!(matches!(
+        node.call(0, long).await,
+        Err(Refusal::Malformed(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_neither_served_nor_written_over() {
+    let storage = MemoryStorage::new(Durability::Always);
+    let node = Node::on(storage.clone()).await;
+    let (_, record) = node.stamped(write("a", 1)).await;
+    let mut damaged = record.encode().to_vec();
+    damaged[9] ^= 1;
+    let damaged = Bytes::from(damaged);
+    let put = Put {
+        space: Space::Records,
+        key: key("a").as_bytes().clone(),
+        value: Some(damaged.clone()),
+    };
+    storage.commit(vec![put]).await.unwrap();
+
+    assert_eq!(
+        node.call(0, Operation::Read { key: key("a") }).await,
+        Err(Refusal::Damaged)
+    );
+    assert_eq!(node.stamp(write("a", 2)).await, Err(Refusal::Damaged));
+    assert_eq!(node.join("a", &record).await, Err(Refusal::Damaged));
+    node.stamped(write("b", 3)).await;
+    let stored = storage
+        .read(Space::Records, vec![key("a").as_bytes().clone()])
+        .await
+        .unwrap();
+    assert_eq!(stored, [Some(damaged)]);
+}
+
+#[tokio::test]
+async fn a_damaged_identity_does_not_open() {
+    let storage = MemoryStorage::new(Durability::Always);
+    let put = Put {
+        space: Space::Meta,
+        key: "identity".into(),
+        value: Some("junk".into()),
+    };
+    storage.commit(vec![put]).await.unwrap();
+    let opened = Replica::open(world(&storage), node_id(), settings()).await;
+    assert!(matches!(opened.err(), Some(OpenError::DamagedIdentity(_))));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_until_there_is_room() {
+    let node = Node::new().await;
+    node.stamped(write("a", 1)).await;
+    node.storage
+        .refuse_commits(Some(StorageError::Full("on purpose".into())));
+    for id in 0..25 {
+        let Err(Refusal::Unavailable(why)) = node.stamp(write("b", id)).await else {
+            panic!("not refused")
+        };
+        assert_eq!(why, "the disk is full: on purpose");
+    }
+    assert!(node.report().await.refuses_writes.is_some());
+    assert!(node.read("a").await.is_some() && node.read("b").await.is_none());
+    assert!(matches!(
+        node.call(5, Operation::Read { key: key("a") }).await,
+        Err(Refusal::Unavailable(_))
+    ));
+    assert_eq!(
+        node.report().await.epoch,
+        Epoch(0),
+        "an epoch that is not durable was not learned"
+    );
+
+    node.storage.refuse_commits(None);
+    node.stamped(write("b", 3)).await;
+    assert_eq!(node.report().await.refuses_writes, None);
+    let (last, _) = node.stamped(write("c", 4)).await;
+    let node = node.crash().await;
+    assert!(node.stamped(write("d", 5)).await.0.counter > last.counter);
+}
+
+#[tokio::test]
+async fn a_failed_commit_ends_writing() {
+    let node = Node::new().await;
+    node.stamped(write("a", 1)).await;
+    node.storage
+        .refuse_commits(Some(StorageError::Failed("on purpose".into())));
+    assert!(matches!(
+        node.stamp(write("a", 2)).await,
+        Err(Refusal::StorageFailed(_))
+    ));
+    node.storage.refuse_commits(None);
+    assert!(
+        matches!(
+            node.stamp(write("a", 2)).await,
+            Err(Refusal::Unavailable(_))
+        ),
+        "not even when it works again"
+    );
+    assert!(matches!(
+        node.join("a", &others(9, 1, 9)).await,
+        Err(Refusal::Unavailable(_))
+    ));
+    assert_eq!(ids(&node.read("a").await.unwrap()), [1]);
+    assert!(node.report().await.refuses_writes.is_some());
+    assert!(node.replica.stop().await.is_err(), "this is no clean stop");
+}
+
+#[tokio::test]
+async fn more_than_the_queue_holds_is_refused() {
+    let small = ReplicaSettings {
+        queue_max: 4,
+        ..settings()
+    };
+    let node = Node::with(MemoryStorage::new(Durability::Always), small).await;
+    node.storage.hold_commits();
+    let first = tokio::spawn(node.call(0, Operation::Stamp(Box::new(write("first", 1)))));
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    let more = (0..6).map(|id| node.call(0, Operation::Stamp(Box::new(write("a", 10 + id)))));
+    let more = tokio::spawn(join_all(more));
+    tokio::task::yield_now().await;
+    node.storage.release_commits();
+    first.await.unwrap().unwrap();
+    let replies = more.await.unwrap();
+    assert_eq!(
+        replies
+            .iter()
+            .filter(|reply| **reply == Err(Refusal::Overloaded))
+            .count(),
+        2
+    );
+    assert_eq!(replies.iter().filter(|reply| reply.is_ok()).count(), 4);
+}
+
+#[tokio::test]
+async fn stopping_finishes_what_is_queued_and_refuses_the_rest() {
+    let node = Node::new().await;
+    node.storage.hold_commits();
+    let queued =
+        (0..5).map(|id| node.call(0, Operation::Stamp(Box::new(write(&id.to_string(), id)))));
+    let queued = tokio::spawn(join_all(queued));
+    tokio::task::yield_now().await;
+    let stop = tokio::spawn({
+        let replica = node.replica.clone();
+        async move { replica.stop().await }
+    });
+    tokio::task::yield_now().await;
+    assert!(matches!(
+        node.stamp(write("late", 1)).await,
+        Err(Refusal::Unavailable(_))
+    ));
+    assert!(matches!(
+        node.call(0, Operation::Read { key: key("0") }).await,
+        Err(Refusal::Unavailable(_))
+    ));
+    node.storage.release_commits();
+    assert!(queued.await.unwrap().iter().all(Result::is_ok));
+    stop.await.unwrap().unwrap();
+    node.replica.stop().await.unwrap();
+    node.world.spawner.idle().await;
+    assert!(node.report().await.refuses_writes.is_some());
+    assert_eq!(node.report().await.keys, 5);
+}
+
+#[tokio::test]
+async fn the_loops_end_with_the_last_handle() {
+    let node = Node::new().await;
+    let copy = node.replica.clone();
+    let Node { replica, world, .. } = node;
+    drop(replica);
+    tokio::task::yield_now().await;
+    assert_eq!(world.spawner.running(), 2);
+    drop(copy);
+    world.spawner.idle().await;
+}
+
+#[tokio::test]
+async fn a_probe_tells_how_the_node_is() {
+    let node = Node::new().await;
+    let before = node.report().await;
+    assert_eq!((before.keys, before.refuses_writes), (0, None));
+    assert_eq!(
+        (before.node, before.incarnations),
+        (node_id(), vec![node.replica.incarnation()])
+    );
+    node.stamped(write("a", 1)).await;
+    assert_eq!(node.report().await.keys, 1);
+}

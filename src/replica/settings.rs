@@ -1,0 +1,39 @@
+//! A storage node's settings.
+
+use serde::{Deserialize, Serialize};
+
+const MIB: usize = 1024 * 1024;
+
+/// Settings of a [`Replica`](super::Replica).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReplicaSettings {
+    /// How many changes, and how many reads, may wait. More are refused.
+    pub queue_max: usize,
+    /// How many bytes the waiting changes may have.
+    pub queue_bytes_max: usize,
+    /// How many operations share one commit, or one read of the engine.
+    pub batch_max: usize,
+    /// How many bytes of operations share one commit.
+    pub batch_bytes_max: usize,
+    /// How many counters are reserved durably at a time. An unclean stop skips those not used.
+    pub counter_reservation: u64,
+    /// How many recently stamped writes are remembered beyond those still held, to recognise late repetitions.
+    pub recent_writes_max: usize,
+    /// How many unresolved siblings of one key a write may leave. Joins are never refused for it.
+    pub siblings_max: usize,
+}
+
+impl Default for ReplicaSettings {
+    fn default() -> Self {
+        Self {
+            queue_max: 8192,
+            queue_bytes_max: 64 * MIB,
+            batch_max: 1024,
+            batch_bytes_max: 8 * MIB,
+            counter_reservation: 16_384,
+            recent_writes_max: 65_536,
+            siblings_max: 256,
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! What a stamping owner does with one write.
+//!
+//! A write that was applied here is not applied again: an answer that was lost on its way, or a second attempt, gets the
+//! same dot. The exception is a last-write-wins write that comes back with a greater stamp, because its coordinator
+//! learned of a version it has to win over: it overwrites its older self.
+
+use super::recent::Known;
+use crate::ports::{Overwrites, Refusal, StampRequest};
+use crate::sabotage::{self, Sabotage};
+use crate::version::{Dot, Record, Stamp, Version, VersionVector};
+
+/// Stamps beyond this (in the year 6429) are refused: a key that held the greatest stamp could never be written again.
+pub(super) const STAMP_MAX: Stamp = Stamp(u64::MAX >> 1);
+
+/// What became of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It was applied before, as this dot.
+    Known(Dot),
+    /// What is held has a stamp that is not smaller: this one.
+    Superseded(Stamp),
+    /// It is applied: as this dot, with this stamp, resulting in this record.
+    Applied(Known, Record),
+}
+
+/// Decides, and applies the write to `held`. `recent` is what is remembered of it, if anything; `give` a new dot. A write
+/// may leave no more than `siblings_max` others beside it; one that resolves them is always welcome.
+pub(super) fn stamp(
+    held: &Record,
+    recent: Option<Known>,
+    request: StampRequest,
+    siblings_max: usize,
+    give: impl FnOnce() -> Result<Dot, Refusal>,
+) -> Result<Outcome, Refusal> {
+    if request.stamp > STAMP_MAX {
+        return Err(Refusal::Malformed(format!(
+            "the stamp {} is too far in the future",
+            request.stamp
+        )));
+    }
+    let among_held = held
+        .siblings()
+        .iter()
+        .filter(|sibling| sibling.write_id == request.write_id);
+    let among_held = among_held.map(|sibling| Known {
+        dot: sibling.dot,
+        stamp: sibling.stamp,
+    });
+    let known = among_held
+        .chain(recent)
+        .max_by_key(|known| (known.stamp, known.dot));
+    let stamped_higher = matches!(request.overwrites, Overwrites::All(_)).then_some(request.stamp);
+    if let Some(known) = known
+        && stamped_higher.is_none_or(|stamp| stamp <= known.stamp)
+        && !sabotage::on(Sabotage::WriteIdForgotten)
+    {
+        return Ok(Outcome::Known(known.dot));
+    }
+
+    let overwritten = |sibling: &Version| match &request.overwrites {
+        Overwrites::All(_) => true,
+        Overwrites::Covered(context) => context.covers(sibling.dot),
+    };
+    let left = held
+        .siblings()
+        .iter()
+        .filter(|sibling| !overwritten(sibling))
+        .count();
+    if left >= siblings_max {
+        return Err(Refusal::Malformed(format!(
+            "the key has {left} unresolved siblings, and {siblings_max} are allowed; read it and write with its context"
+        )));
+    }
+    let greatest = held
+        .siblings()
+        .iter()
+        .filter(|sibling| overwritten(sibling))
+        .map(|sibling| sibling.stamp)
+        .max();
+    let stamp = match (&request.overwrites, greatest) {
+        _ if sabotage::on(Sabotage::StampNotAboveOverwritten) => request.stamp,
+        (_, None) => request.stamp,
+        (Overwrites::All(_), Some(greatest)) if greatest >= request.stamp => {
+            return Ok(Outcome::Superseded(greatest));
+        }
+        (Overwrites::All(_), Some(_)) => request.stamp,
+        (Overwrites::Covered(_), Some(greatest)) => {
+            let above = greatest
+                .next()
+                .ok_or_else(|| Refusal::Malformed("no stamp is greater".into()))?;
+            request.stamp.max(above)
+        }
+    };
+    let dot = give()?;
+    let version = Version {
+        dot,
+        write_id: request.write_id,
+        stamp,
+        content: request.content,
+    };
+    let record = held.overwrite(version, context(&request.overwrites), overwritten);
+    Ok(Outcome::Applied(Known { dot, stamp }, record))
+}
+
+/// What the client had seen.
+pub(super) const fn context(overwrites: &Overwrites) -> &VersionVector {
+    match overwrites {
+        Overwrites::All(context) | Overwrites::Covered(context) => context,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::placement::PartitionId;
+    use crate::ports::{RecordKey, TenantId};
+    use crate::version::{Actor, Content, WriteId};
+
+    const NEW: Dot = Dot {
+        actor: Actor(1),
+        counter: 50,
+    };
+
+    fn seen<const N: usize>(entries: [(u64, u64); N]) -> VersionVector {
+        entries
+            .into_iter()
+            .map(|(actor, counter)| (Actor(actor), counter))
+            .collect()
+    }
+
+    fn version(actor: u64, write_id: u128, stamp: u64) -> Version {
+        let dot = Dot {
+            actor: Actor(actor),
+            counter: 1,
+        };
+        Version {
+            dot,
+            write_id: WriteId(write_id),
+            stamp: Stamp(stamp),
+            content: Content::Tombstone,
+        }
+    }
+
+    /// Siblings of the actors 2 and 3, the writes 20 and 30, with the stamps 200 and 300.
+    fn held() -> Record {
+        Record::new(
+            seen([(2, 1), (3, 1)]),
+            vec![version(2, 20, 200), version(3, 30, 300)],
+        )
+        .unwrap()
+    }
+
+    fn request(write_id: u128, stamp: u64, overwrites: Overwrites) -> StampRequest {
+        StampRequest {
+            key: RecordKey::new(PartitionId(0), &TenantId::new("t").unwrap(), "k"),
+            write_id: WriteId(write_id),
+            stamp: Stamp(stamp),
+            overwrites,
+            content: Content::Value(Bytes::from_static(b"new")),
+        }
+    }
+
+    fn all(write_id: u128, stamp: u64) -> StampRequest {
+        request(write_id, stamp, Overwrites::All(VersionVector::default()))
+    }
+
+    fn covered<const N: usize>(
+        write_id: u128,
+        stamp: u64,
+        context: [(u64, u64); N],
+    ) -> StampRequest {
+        request(write_id, stamp, Overwrites::Covered(seen(context)))
+    }
+
+    fn outcome(request: StampRequest, recent: Option<Known>) -> Result<Outcome, Refusal> {
+        stamp(&held(), recent, request, 2, || Ok(NEW))
+    }
+
+    /// The siblings left, by write, and the stamp of the new one.
+    fn applied(outcome: Result<Outcome, Refusal>) -> (Vec<u128>, u64) {
+        let Ok(Outcome::Applied(known, record)) = outcome else {
+            panic!("not applied: {outcome:?}")
+        };
+        assert_eq!(
+            record
+                .siblings()
+                .iter()
+                .find(|sibling| sibling.dot == NEW)
+                .unwrap()
+                .stamp,
+            known.stamp
+        );
+        assert!(record.seen().descends(held().seen()));
+        let mut writes: Vec<_> = record
+            .siblings()
+            .iter()
+            .map(|sibling| sibling.write_id.0)
+            .collect();
+        writes.sort_unstable();
+        (writes, known.stamp.0)
+    }
+
+    #[test]
+    fn last_write_wins_overwrites_all_that_is_older() {
+        assert_eq!(applied(outcome(all(1, 301), None)), (vec![1], 301));
+        for stamp in [0, 200, 299, 300] {
+            assert_eq!(
+                outcome(all(1, stamp), None),
+                Ok(Outcome::Superseded(Stamp(300)))
+            );
+        }
+        let empty = stamp(&Record::default(), None, all(1, 0), 2, || Ok(NEW));
+        assert!(
+            matches!(empty, Ok(Outcome::Applied(..))),
+            "nothing is there that could supersede it"
+        );
+    }
+
+    #[test]
+    fn a_context_is_seen_from_then_on() {
+        let Ok(Outcome::Applied(_, record)) =
+            outcome(request(1, 999, Overwrites::All(seen([(7, 5)]))), None)
+        else {
+            panic!("not applied");
+        };
+        assert_eq!(record.seen(), &seen([(1, 50), (2, 1), (3, 1), (7, 5)]));
+    }
+
+    #[test]
+    fn with_siblings_exactly_what_is_covered_is_overwritten() {
+        assert_eq!(
+            applied(outcome(covered(1, 9, [(2, 1)]), None)),
+            (vec![1, 30], 201),
+            "stamped above it"
+        );
+        assert_eq!(
+            applied(outcome(covered(1, 900, [(2, 1)]), None)),
+            (vec![1, 30], 900)
+        );
+        assert_eq!(
+            applied(outcome(covered(1, 9, [(2, 1), (3, 8)]), None)),
+            (vec![1], 301)
+        );
+    }
+
+    #[test]
+    fn siblings_are_bounded() {
+        assert!(matches!(
+            outcome(covered(1, 9, []), None),
+            Err(Refusal::Malformed(_))
+        ));
+        assert_eq!(
+            outcome(covered(20, 9, []), None),
+            Ok(Outcome::Known(version(2, 20, 200).dot))
+        );
+    }
+
+    #[test]
+    fn a_write_that_is_held_or_remembered_is_not_applied_again() {
+        let of_2 = Ok(Outcome::Known(version(2, 20, 200).dot));
+        assert_eq!(outcome(covered(20, 9, [(2, 1)]), None), of_2);
+        assert_eq!(outcome(covered(20, 999, [(2, 1)]), None), of_2);
+        assert_eq!(outcome(all(20, 200), None), of_2);
+        let recent = Known {
+            dot: Dot {
+                actor: Actor(1),
+                counter: 3,
+            },
+            stamp: Stamp(100),
+        };
+        assert_eq!(
+            outcome(all(1, 100), Some(recent)),
+            Ok(Outcome::Known(recent.dot)),
+            "overwritten since"
+        );
+        assert_eq!(
+            outcome(covered(1, 500, []), Some(recent)),
+            Ok(Outcome::Known(recent.dot))
+        );
+    }
+
+    #[test]
+    fn a_greater_stamp_stamps_again() {
+        let older_self = Some(Known {
+            dot: Dot {
+                actor: Actor(1),
+                counter: 3,
+            },
+            stamp: Stamp(100),
+        });
+        assert_eq!(applied(outcome(all(1, 301), older_self)), (vec![1], 301));
+        assert_eq!(
+            applied(outcome(all(30, 301), None)),
+            (vec![30], 301),
+            "in place of itself"
+        );
+        assert_eq!(
+            outcome(all(1, 250), older_self),
+            Ok(Outcome::Superseded(Stamp(300)))
+        );
+    }
+
+    #[test]
+    fn stamps_without_a_successor_are_refused() {
+        assert!(matches!(
+            outcome(all(1, u64::MAX), None),
+            Err(Refusal::Malformed(_))
+        ));
+        let hostile = Record::new(seen([(2, 1)]), vec![version(2, 20, u64::MAX)]).unwrap();
+        let refused = stamp(&hostile, None, covered(1, 9, [(2, 1)]), 2, || Ok(NEW));
+        assert!(matches!(refused, Err(Refusal::Malformed(_))));
+    }
+}
