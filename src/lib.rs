@@ -15,7 +15,7 @@ pub mod coordinator;
 pub mod placement;
 pub mod ports;
 pub mod proto;
-pub mod replica;
 pub mod quorum;
+pub mod replica;
 pub mod sabotage;
 pub mod version;

@@ -56,7 +56,10 @@ impl<'a, R: Random> Batch<'a, R> {
         let slot = slot(&mut self.slots, &request.key)?;
         let held = slot.record()?;
         self.ledger.notice(held.seen(), self.random);
-        if self.ledger.never_gave(stamp::context(&request.overwrites)) {
+        if self
+            .ledger
+            .never_gave_of(stamp::context(&request.overwrites))
+        {
             return Err(Refusal::Malformed(
                 "the context covers writes that this node never stamped".into(),
             ));
@@ -74,6 +77,7 @@ impl<'a, R: Random> Batch<'a, R> {
                 dot,
                 record: slot.bytes(),
             }),
+            Outcome::Behind => Ok(Reply::Behind),
             Outcome::Superseded(greatest) => Ok(Reply::Superseded {
                 greatest,
                 record: slot.bytes(),

@@ -7,7 +7,7 @@ use super::identity::Identity;
 use crate::placement::Epoch;
 use crate::ports::{Put, Random, Refusal};
 use crate::sabotage::{self, Sabotage};
-use crate::version::{Dot, VersionVector};
+use crate::version::{Context, Dot, VersionVector};
 
 #[derive(Clone, Debug)]
 pub(super) struct Ledger {
@@ -48,6 +48,13 @@ impl Ledger {
     /// Whether `seen` has dots of this incarnation that were never given out.
     pub(super) fn never_gave(&self, seen: &VersionVector) -> bool {
         seen.get(self.identity.incarnation()) > self.last_given
+    }
+
+    /// Whether `context` has such dots.
+    pub(super) fn never_gave_of(&self, context: &Context) -> bool {
+        let own =
+            |dot: Dot| dot.actor == self.identity.incarnation() && dot.counter > self.last_given;
+        self.never_gave(&context.shown) || context.written.is_some_and(own)
     }
 
     /// Ends the incarnation when a record that is held, or came from another node, has seen dots it never gave out.

@@ -9,7 +9,7 @@ use crate::adapters::memory::MemoryStorage;
 use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
 use crate::placement::PartitionId;
 use crate::ports::{Durability, Overwrites, Put, RecordKey, StampRequest, TenantId};
-use crate::version::{Content, Dot, Record, Stamp, Version, VersionVector, WriteId};
+use crate::version::{Content, Context, Dot, Record, Stamp, Version, VersionVector, WriteId};
 
 #[derive(Clone)]
 struct World {
@@ -160,12 +160,16 @@ fn write(name: &str, id: u64) -> StampRequest {
         key: key(name),
         write_id: WriteId(id.into()),
         stamp: Stamp(id),
-        overwrites: Overwrites::All(VersionVector::default()),
+        overwrites: Overwrites::All(Context::default()),
         content: Content::Value(Bytes::from(format!("value {id}"))),
     }
 }
 
-fn sibling(name: &str, id: u64, context: VersionVector) -> StampRequest {
+fn sibling(name: &str, id: u64, shown: VersionVector) -> StampRequest {
+    let context = Context {
+        shown,
+        written: None,
+    };
     StampRequest {
         overwrites: Overwrites::Covered(context),
         ..write(name, id)
@@ -504,10 +508,39 @@ async fn a_context_that_nobody_gave_out_is_refused() {
         Err(Refusal::Malformed(_))
     ));
     let all = StampRequest {
-        overwrites: Overwrites::All(forged),
+        overwrites: Overwrites::All(Context {
+            shown: forged,
+            written: None,
+        }),
         ..write("a", 3)
     };
     assert!(matches!(node.stamp(all).await, Err(Refusal::Malformed(_))));
+    let written = Some(Dot {
+        counter: dot.counter + 1,
+        ..dot
+    });
+    let own = Overwrites::Covered(Context {
+        written,
+        ..Context::default()
+    });
+    let own = StampRequest {
+        overwrites: own,
+        ..write("a", 4)
+    };
+    assert!(matches!(node.stamp(own).await, Err(Refusal::Malformed(_))));
+    let elsewhere = Some(Dot {
+        actor: Actor(77),
+        counter: 1,
+    });
+    let behind = Overwrites::Covered(Context {
+        written: elsewhere,
+        ..Context::default()
+    });
+    let behind = StampRequest {
+        overwrites: behind,
+        ..write("a", 5)
+    };
+    assert_eq!(node.stamp(behind).await, Ok(Reply::Behind));
     assert_eq!(ids(&node.read("a").await.unwrap()), [1]);
     node.stamped(sibling(
         "a",

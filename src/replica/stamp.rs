@@ -7,7 +7,7 @@
 use super::recent::Known;
 use crate::ports::{Overwrites, Refusal, StampRequest};
 use crate::sabotage::{self, Sabotage};
-use crate::version::{Dot, Record, Stamp, Version, VersionVector};
+use crate::version::{Context, Dot, Record, Stamp, Version};
 
 /// Stamps beyond this (in the year 6429) are refused: a key that held the greatest stamp could never be written again.
 pub(super) const STAMP_MAX: Stamp = Stamp(u64::MAX >> 1);
@@ -19,6 +19,8 @@ pub(super) enum Outcome {
     Known(Dot),
     /// What is held has a stamp that is not smaller: this one.
     Superseded(Stamp),
+    /// The client's own last write was not seen here, so what it overwrote can't be told.
+    Behind,
     /// It is applied: as this dot, with this stamp, resulting in this record.
     Applied(Known, Record),
 }
@@ -57,6 +59,14 @@ pub(super) fn stamp(
         return Ok(Outcome::Known(known.dot));
     }
 
+    if let Overwrites::Covered(Context {
+        written: Some(written),
+        ..
+    }) = &request.overwrites
+        && !held.seen().covers(*written)
+    {
+        return Ok(Outcome::Behind);
+    }
     let overwritten = |sibling: &Version| match &request.overwrites {
         Overwrites::All(_) => true,
         Overwrites::Covered(context) => context.covers(sibling.dot),
@@ -98,12 +108,12 @@ pub(super) fn stamp(
         stamp,
         content: request.content,
     };
-    let record = held.overwrite(version, context(&request.overwrites), overwritten);
+    let record = held.overwrite(version, &context(&request.overwrites).shown, overwritten);
     Ok(Outcome::Applied(Known { dot, stamp }, record))
 }
 
 /// What the client had seen.
-pub(super) const fn context(overwrites: &Overwrites) -> &VersionVector {
+pub(super) const fn context(overwrites: &Overwrites) -> &Context {
     match overwrites {
         Overwrites::All(context) | Overwrites::Covered(context) => context,
     }
@@ -116,7 +126,7 @@ mod tests {
     use super::*;
     use crate::placement::PartitionId;
     use crate::ports::{RecordKey, TenantId};
-    use crate::version::{Actor, Content, WriteId};
+    use crate::version::{Actor, Content, VersionVector, WriteId};
 
     const NEW: Dot = Dot {
         actor: Actor(1),
@@ -128,6 +138,13 @@ mod tests {
             .into_iter()
             .map(|(actor, counter)| (Actor(actor), counter))
             .collect()
+    }
+
+    fn shown<const N: usize>(entries: [(u64, u64); N]) -> Context {
+        Context {
+            shown: seen(entries),
+            written: None,
+        }
     }
 
     fn version(actor: u64, write_id: u128, stamp: u64) -> Version {
@@ -163,7 +180,7 @@ mod tests {
     }
 
     fn all(write_id: u128, stamp: u64) -> StampRequest {
-        request(write_id, stamp, Overwrites::All(VersionVector::default()))
+        request(write_id, stamp, Overwrites::All(Context::default()))
     }
 
     fn covered<const N: usize>(
@@ -171,7 +188,7 @@ mod tests {
         stamp: u64,
         context: [(u64, u64); N],
     ) -> StampRequest {
-        request(write_id, stamp, Overwrites::Covered(seen(context)))
+        request(write_id, stamp, Overwrites::Covered(shown(context)))
     }
 
     fn outcome(request: StampRequest, recent: Option<Known>) -> Result<Outcome, Refusal> {
@@ -221,7 +238,7 @@ mod tests {
     #[test]
     fn a_context_is_seen_from_then_on() {
         let Ok(Outcome::Applied(_, record)) =
-            outcome(request(1, 999, Overwrites::All(seen([(7, 5)]))), None)
+            outcome(request(1, 999, Overwrites::All(shown([(7, 5)]))), None)
         else {
             panic!("not applied");
         };
@@ -242,6 +259,31 @@ mod tests {
         assert_eq!(
             applied(outcome(covered(1, 9, [(2, 1), (3, 8)]), None)),
             (vec![1], 301)
+        );
+    }
+
+    #[test]
+    fn the_clients_own_write_is_overwritten_alone_and_must_have_been_seen() {
+        let own = |actor, counter, write_id| {
+            let written = Some(Dot {
+                actor: Actor(actor),
+                counter,
+            });
+            request(
+                write_id,
+                900,
+                Overwrites::Covered(Context {
+                    written,
+                    ..Context::default()
+                }),
+            )
+        };
+        assert_eq!(applied(outcome(own(3, 1, 1), None)), (vec![1, 20], 900));
+        assert_eq!(outcome(own(3, 2, 1), None), Ok(Outcome::Behind));
+        assert_eq!(
+            outcome(own(3, 2, 20), None),
+            Ok(Outcome::Known(version(2, 20, 200).dot)),
+            "known is known"
         );
     }
 
