@@ -12,8 +12,8 @@
     reason = "adapters are where the outside world is touched"
 )]
 
-pub mod grpc;
 pub mod fjall;
+pub mod grpc;
 pub mod memory;
 pub mod sqlite;
 pub mod tokio;

@@ -6,11 +6,11 @@
 mod clock;
 mod idempotency;
 mod metadata;
-mod transport;
 mod storage;
+mod transport;
 
 pub use clock::ManualClock;
 pub use idempotency::MemoryIdempotency;
 pub use metadata::MemoryMetadata;
-pub use transport::MemoryTransport;
 pub use storage::MemoryStorage;
+pub use transport::MemoryTransport;

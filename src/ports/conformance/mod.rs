@@ -10,8 +10,8 @@ mod idempotency;
 mod metadata;
 mod random;
 mod spawn;
-mod transport;
 mod storage;
+mod transport;
 
 use std::future::Future;
 use std::pin::pin;
@@ -26,8 +26,8 @@ pub use idempotency::idempotency_store;
 pub use metadata::{default_tenant, metadata_store};
 pub use random::random;
 pub use spawn::spawn;
-pub use transport::{ScriptedNode, TransportBench, replica_transport};
 pub use storage::{storage_engine, storage_engine_reopened};
+pub use transport::{ScriptedNode, TransportBench, replica_transport};
 
 /// How long anything in a suite may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
