@@ -36,6 +36,7 @@ mod stamp;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::channel::oneshot;
 
@@ -134,6 +135,12 @@ impl<W: ReplicaWorld> Replica<W> {
     #[must_use]
     pub fn incarnation(&self) -> Actor {
         self.handle.shared.status().incarnation()
+    }
+
+    /// How often it met a damaged record since it started.
+    #[must_use]
+    pub fn damaged_records(&self) -> u64 {
+        self.handle.shared.damaged.load(Ordering::Relaxed)
     }
 
     /// Refuses epochs below `epoch` from now on. Does nothing when it knows a newer one, or can't write.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -200,6 +201,9 @@ impl<W: ReplicaWorld> Loop<W> {
                 .await?;
             slots.extend(keys.into_iter().zip(stored).map(|(key, bytes)| {
                 let slot = Slot::load(&key, bytes);
+                if slot.is_damaged() {
+                    self.shared.damaged.fetch_add(1, Ordering::Relaxed);
+                }
                 (key, slot)
             }));
         }

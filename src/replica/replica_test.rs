@@ -688,6 +688,7 @@ async fn a_damaged_record_is_neither_served_nor_written_over() {
     assert_eq!(node.stamp(write("a", 2)).await, Err(Refusal::Damaged));
     assert_eq!(node.join("a", &record).await, Err(Refusal::Damaged));
     node.stamped(write("b", 3)).await;
+    assert_eq!(node.replica.damaged_records(), 3);
     let stored = storage
         .read(Space::Records, vec![key("a").as_bytes().clone()])
         .await

@@ -22,6 +22,8 @@ pub(super) struct Shared<W> {
     pub(super) reads: Queue<Read>,
     /// The durable epoch. Only the mutation loop sets it.
     epoch: AtomicU64,
+    /// How often a damaged record was met.
+    pub(super) damaged: AtomicU64,
     status: Mutex<Status>,
     reads_finished: Mutex<Option<oneshot::Receiver<()>>>,
 }
@@ -59,6 +61,7 @@ impl<W: ReplicaWorld> Shared<W> {
             mutations: Queue::new(settings.queue_max, settings.queue_bytes_max),
             reads: Queue::new(settings.queue_max, settings.queue_bytes_max),
             epoch: AtomicU64::new(identity.epoch.0),
+            damaged: AtomicU64::new(0),
             status: Mutex::new(status),
             reads_finished: Mutex::new(Some(reads_finished)),
         }

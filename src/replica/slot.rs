@@ -67,6 +67,10 @@ impl Slot {
         if self.dirty { self.bytes } else { None }
     }
 
+    pub(super) const fn is_damaged(&self) -> bool {
+        self.record.is_none()
+    }
+
     pub(super) const fn is_dirty(&self) -> bool {
         self.dirty
     }
@@ -74,6 +78,5 @@ impl Slot {
 
 /// Says that a stored record fails its checksum. Keys are clients' data and stay out of the log.
 pub(super) fn damaged(key: &RecordKey, error: &dyn std::fmt::Display) {
-    metrics::counter!("storage_damaged_records_total").increment(1);
     tracing::error!(partition = key.partition().0, tenant = key.tenant(), %error, "a stored record is damaged");
 }
