@@ -1,3 +1,5 @@
-//! The `pairdb` program; all of it is in the library.
+//! The `pairdb` program; all of it is in the library's `cli`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    pairdb::cli::main()
+}

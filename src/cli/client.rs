@@ -1,0 +1,351 @@
+//! How the client commands reach a server, and what its refusals mean.
+//!
+//! A connection that can't be made has written nothing; one that breaks or times out under a write leaves the write
+//! indeterminate, and the command says so rather than guess.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+
+use super::exit::{Exit, Failure};
+use super::output;
+use crate::proto::v1::ErrorCode;
+use crate::proto::v1::coordinator_service_client::CoordinatorServiceClient;
+
+/// Longest time to get a connection.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
+/// The largest answer: 64 siblings of a mebibyte.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Where the server is and how to talk about it; the same for every client command.
+#[derive(Args, Clone, Debug)]
+pub struct ClientArgs {
+    /// The coordinator's gRPC address
+    #[arg(
+        long,
+        env = "PAIRDB_SERVER",
+        default_value = "http://127.0.0.1:50051",
+        value_name = "URL"
+    )]
+    pub server: String,
+
+    /// How long to wait for the answer, such as 500ms or 10s
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub timeout: Duration,
+
+    /// One JSON object on standard output instead of text; failures as one on standard error
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A connection to a coordinator.
+pub type Client = CoordinatorServiceClient<Channel>;
+
+/// Whether a request changes something, which decides what a lost answer means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// It only looks.
+    Reads,
+    /// It changes something.
+    Writes,
+}
+
+impl ClientArgs {
+    /// Connects.
+    pub async fn connect(&self) -> Result<Client, Failure> {
+        Ok(client(self.channel().await?))
+    }
+
+    /// A connection for any service of the server.
+    pub async fn channel(&self) -> Result<Channel, Failure> {
+        connect(&self.server, self.timeout).await
+    }
+
+    /// A request that the server gives up when nobody waits for it any more.
+    pub fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout);
+        request
+    }
+
+    /// Prints the result in the form that was asked for.
+    pub fn print(
+        &self,
+        json: impl FnOnce() -> Value,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if self.json {
+            output::json(&json())
+        } else {
+            output::line(&text())
+        }
+    }
+}
+
+/// A client on a channel, ready for the largest answer.
+pub fn client(channel: Channel) -> Client {
+    CoordinatorServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+/// Connects to `server`, given as a URL or as host and port.
+pub async fn connect(server: &str, timeout: Duration) -> Result<Channel, Failure> {
+    let endpoint = endpoint(server)?.connect_timeout(timeout.min(CONNECT_TIMEOUT_MAX));
+    endpoint.connect().await.map_err(|error| {
+        let cause = innermost(&error);
+        Failure::new(
+            Exit::Unavailable,
+            "UNREACHABLE",
+            format!("no server answers at {server}: {cause}"),
+        )
+        .hint("start one with `pairdb dev`, or name another with --server or PAIRDB_SERVER")
+    })
+}
+
+fn endpoint(server: &str) -> Result<Endpoint, Failure> {
+    let url = match server.split_once("://") {
+        None => format!("http://{server}"),
+        Some(("http", _)) => server.to_owned(),
+        Some((scheme, _)) => {
+            return Err(
+                Failure::usage(format!("--server {server}: {scheme} is not supported"))
+                    .hint("write http://HOST:PORT"),
+            );
+        }
+    };
+    let wrong = |cause: String| {
+        Failure::usage(format!("--server {server} is no address: {cause}"))
+            .hint("write http://HOST:PORT, such as http://127.0.0.1:50051")
+    };
+    let endpoint = Endpoint::from_shared(url).map_err(|error| wrong(innermost(&error)))?;
+    if endpoint.uri().port().is_none() {
+        return Err(wrong("the port is missing".into()));
+    }
+    Ok(endpoint.tcp_nodelay(true))
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// What a status means to whoever ran the command.
+pub fn failure(status: &Status, effect: Effect) -> Failure {
+    let Some(info) = status.get_error_details().error_info().cloned() else {
+        return unexplained(status, effect);
+    };
+    let code = ErrorCode::from_str_name(&info.reason).unwrap_or(ErrorCode::Unknown);
+    let indeterminate = info
+        .metadata
+        .get("indeterminate")
+        .is_some_and(|value| value == "true");
+    let exit = match code {
+        _ if indeterminate => Exit::Indeterminate,
+        ErrorCode::InvalidRequest | ErrorCode::InvalidReplicationFactor => Exit::Usage,
+        ErrorCode::TenantNotFound | ErrorCode::KeyNotFound | ErrorCode::MigrationNotFound => {
+            Exit::NotFound
+        }
+        ErrorCode::TenantExists | ErrorCode::IdempotencyKeyConflict => Exit::Conflict,
+        ErrorCode::QuorumNotReached => Exit::Unavailable,
+        ErrorCode::NodeInUse
+        | ErrorCode::Unauthorized
+        | ErrorCode::Forbidden
+        | ErrorCode::RateLimitExceeded => Exit::Refused,
+        // The coordinator says when a write is indeterminate; here it did not.
+        ErrorCode::InternalError | ErrorCode::Unknown => exit_of(status.code(), Effect::Reads),
+    };
+    Failure {
+        exit,
+        code: info.reason,
+        message: status.message().to_owned(),
+        hint: hint(code, indeterminate).map(str::to_owned),
+        details: info.metadata.into_iter().collect(),
+    }
+}
+
+/// A status without details: it was made on the way, not by the coordinator.
+fn unexplained(status: &Status, effect: Effect) -> Failure {
+    let exit = exit_of(status.code(), effect);
+    let code = status.code();
+    let message = match status.message() {
+        "" => code.description().to_owned(),
+        message => message.to_owned(),
+    };
+    Failure::new(exit, grpc_name(code), message).with_hint(match exit {
+        Exit::Indeterminate => hint(ErrorCode::Unknown, true),
+        Exit::Unavailable => Some("retry, or give it longer with --timeout"),
+        _ => None,
+    })
+}
+
+fn exit_of(code: Code, effect: Effect) -> Exit {
+    match code {
+        Code::InvalidArgument | Code::OutOfRange => Exit::Usage,
+        Code::NotFound => Exit::NotFound,
+        Code::AlreadyExists | Code::Aborted => Exit::Conflict,
+        Code::FailedPrecondition
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::ResourceExhausted => Exit::Refused,
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
+            match effect {
+                Effect::Reads => Exit::Unavailable,
+                Effect::Writes => Exit::Indeterminate,
+            }
+        }
+        _ => Exit::Failure,
+    }
+}
+
+fn hint(code: ErrorCode, indeterminate: bool) -> Option<&'static str> {
+    if indeterminate {
+        return Some(
+            "read the key to see; to repeat the write safely, give every attempt the same --idempotency-key",
+        );
+    }
+    match code {
+        ErrorCode::TenantNotFound => Some("create it with `pairdb tenant create TENANT`"),
+        ErrorCode::TenantExists => Some("`pairdb tenant get TENANT` shows it"),
+        ErrorCode::QuorumNotReached => Some(
+            "`pairdb status` shows the storage nodes; --consistency one needs only one of them",
+        ),
+        ErrorCode::IdempotencyKeyConflict => Some("use a new idempotency key for a new request"),
+        ErrorCode::RateLimitExceeded => Some("retry after a moment"),
+        ErrorCode::Unauthorized | ErrorCode::Forbidden => {
+            Some("check the token and the tenant it belongs to")
+        }
+        _ => None,
+    }
+}
+
+const fn grpc_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    fn status(code: Code, reason: &str, metadata: &[(&str, &str)]) -> Status {
+        let metadata: HashMap<String, String> = metadata
+            .iter()
+            .map(|(key, value)| ((*key).into(), (*value).into()))
+            .collect();
+        Status::with_error_details(
+            code,
+            "why",
+            ErrorDetails::with_error_info(reason, "pairdb", metadata),
+        )
+    }
+
+    #[test]
+    fn every_error_code_has_its_exit_code() {
+        for (grpc, reason, exit) in [
+            (Code::InvalidArgument, "INVALID_REQUEST", Exit::Usage),
+            (Code::NotFound, "TENANT_NOT_FOUND", Exit::NotFound),
+            (Code::AlreadyExists, "TENANT_EXISTS", Exit::Conflict),
+            (Code::NotFound, "KEY_NOT_FOUND", Exit::NotFound),
+            (Code::Unavailable, "QUORUM_NOT_REACHED", Exit::Unavailable),
+            (
+                Code::AlreadyExists,
+                "IDEMPOTENCY_KEY_CONFLICT",
+                Exit::Conflict,
+            ),
+            (
+                Code::InvalidArgument,
+                "INVALID_REPLICATION_FACTOR",
+                Exit::Usage,
+            ),
+            (Code::FailedPrecondition, "NODE_IN_USE", Exit::Refused),
+            (Code::NotFound, "MIGRATION_NOT_FOUND", Exit::NotFound),
+            (Code::Unauthenticated, "UNAUTHORIZED", Exit::Refused),
+            (Code::PermissionDenied, "FORBIDDEN", Exit::Refused),
+            (
+                Code::ResourceExhausted,
+                "RATE_LIMIT_EXCEEDED",
+                Exit::Refused,
+            ),
+            (Code::Internal, "INTERNAL_ERROR", Exit::Failure),
+        ] {
+            let failure = failure(&status(grpc, reason, &[]), Effect::Writes);
+            assert_eq!((failure.exit, failure.code.as_str()), (exit, reason));
+            assert_eq!(failure.message, "why");
+        }
+    }
+
+    #[test]
+    fn an_indeterminate_write_has_a_code_of_its_own() {
+        let details = [("indeterminate", "true"), ("required", "2")];
+        let failure = failure(
+            &status(Code::DeadlineExceeded, "QUORUM_NOT_REACHED", &details),
+            Effect::Writes,
+        );
+        assert_eq!(failure.exit, Exit::Indeterminate);
+        assert_eq!(failure.details["required"], "2");
+        assert!(
+            failure
+                .hint
+                .is_some_and(|hint| hint.contains("--idempotency-key"))
+        );
+    }
+
+    #[test]
+    fn a_lost_answer_is_unavailable_for_a_read_and_indeterminate_for_a_write() {
+        for code in [
+            Code::Unavailable,
+            Code::DeadlineExceeded,
+            Code::Cancelled,
+            Code::Unknown,
+        ] {
+            let status = Status::new(code, "transport error");
+            assert_eq!(failure(&status, Effect::Reads).exit, Exit::Unavailable);
+            assert_eq!(failure(&status, Effect::Writes).exit, Exit::Indeterminate);
+        }
+    }
+
+    #[test]
+    fn addresses_are_urls_or_host_and_port() {
+        assert_eq!(endpoint("127.0.0.1:1").unwrap().uri(), "http://127.0.0.1:1");
+        assert_eq!(
+            endpoint("http://db:50051").unwrap().uri(),
+            "http://db:50051"
+        );
+        for wrong in ["https://db:1", "db", "http://", "", "a b:1"] {
+            let failure = endpoint(wrong).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(
+                failure.message.starts_with(&format!("--server {wrong}")),
+                "{failure}"
+            );
+            assert!(failure.hint.is_some());
+        }
+    }
+}

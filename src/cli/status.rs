@@ -1,0 +1,76 @@
+//! `pairdb status`: is the cluster well?
+
+use clap::Args;
+use serde_json::json;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::client::{ClientArgs, Effect, client, failure};
+use super::exit::{Exit, Failure};
+use super::node;
+use super::output::{self, BAD, GOOD, styled};
+
+/// What `status --help` ends with.
+pub const EXAMPLES: &str = "\
+Examples:
+  pairdb status
+  pairdb status --json --server http://db.example:50051
+
+Exits with 5 when the coordinator is not reachable or not ready. A storage node that is down is
+shown, but as long as the coordinator serves, the exit code is 0.";
+
+/// The arguments of `status`.
+#[derive(Args, Debug)]
+pub struct Status {
+    /// Where and how
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+impl Status {
+    /// Asks and prints.
+    pub async fn run(self) -> Result<(), Failure> {
+        let channel = self.client.channel().await?;
+        let health = HealthClient::new(channel.clone())
+            .check(self.client.request(HealthCheckRequest {
+                service: String::new(),
+            }))
+            .await
+            .map_err(|status| failure(&status, Effect::Reads))?
+            .into_inner();
+        let serving = health.status() == ServingStatus::Serving;
+        let nodes = node::nodes(&self.client, &mut client(channel)).await?;
+        let epoch = nodes.iter().map(|node| node.epoch).max().unwrap_or(0);
+        let reachable = nodes.iter().filter(|node| node.reachable).count();
+
+        if self.client.json {
+            output::json(&json!({
+                "serving": serving,
+                "epoch": epoch,
+                "nodes_reachable": reachable,
+                "nodes": nodes.iter().map(node::to_json).collect::<Vec<_>>(),
+            }))?;
+        } else {
+            let server = &self.client.server;
+            let state = if serving {
+                styled(GOOD, "ready")
+            } else {
+                styled(BAD, "not ready")
+            };
+            output::line(&format!(
+                "coordinator {server}: {state}, epoch {epoch}, {reachable} of {} storage nodes reachable",
+                nodes.len()
+            ))?;
+            node::table(&nodes)?;
+        }
+        if serving {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Exit::Unavailable,
+            "NOT_READY",
+            "the coordinator is not ready",
+        ))
+    }
+}

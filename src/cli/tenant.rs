@@ -1,0 +1,211 @@
+//! `pairdb tenant`: create, show, and change how many replicas a tenant's keys have.
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::client::{ClientArgs, Effect, failure};
+use super::exit::Failure;
+use super::put::replicas;
+use crate::proto::v1::{CreateTenantRequest, GetTenantRequest, UpdateReplicationFactorRequest};
+
+/// What `tenant --help` ends with.
+pub const EXAMPLES: &str = "\
+Examples:
+  pairdb tenant create shop
+  pairdb tenant create carts --replication-factor 5 --conflict-policy siblings
+  pairdb tenant get shop --json
+  pairdb tenant set-replication shop 5";
+
+/// What to do with a tenant.
+#[derive(Subcommand, Debug)]
+pub enum TenantCommand {
+    /// Create a tenant
+    #[command(
+        after_help = "Example:\n  pairdb tenant create carts --replication-factor 5 --conflict-policy siblings"
+    )]
+    Create(Create),
+    /// Show a tenant's settings
+    #[command(after_help = "Example:\n  pairdb tenant get shop --json")]
+    Get(Get),
+    /// Change how many replicas a tenant's keys have
+    #[command(after_help = "Example:\n  pairdb tenant set-replication shop 5")]
+    SetReplication(SetReplication),
+}
+
+/// The arguments of `tenant create`.
+#[derive(Args, Debug)]
+pub struct Create {
+    /// The tenant's name: 1 to 255 bytes of printable text without ':'
+    tenant: String,
+    /// How many replicas its keys have, 1 to 10
+    #[arg(long, short, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=10), value_name = "N")]
+    replication_factor: i32,
+    /// What becomes of concurrent writes: the last one wins, or all are kept and shown
+    #[arg(long, default_value = "last_write_wins", value_name = "POLICY",
+          value_parser = PossibleValuesParser::new(["last_write_wins", "siblings"]))]
+    conflict_policy: String,
+    /// Where and how
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// The arguments of `tenant get`.
+#[derive(Args, Debug)]
+pub struct Get {
+    /// The tenant's name
+    tenant: String,
+    /// Where and how
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// The arguments of `tenant set-replication`.
+#[derive(Args, Debug)]
+pub struct SetReplication {
+    /// The tenant's name
+    tenant: String,
+    /// How many replicas its keys shall have, 1 to 10
+    #[arg(value_parser = clap::value_parser!(i32).range(1..=10))]
+    replication_factor: i32,
+    /// Where and how
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+impl TenantCommand {
+    /// Where and how.
+    pub const fn client(&self) -> &ClientArgs {
+        match self {
+            Self::Create(create) => &create.client,
+            Self::Get(get) => &get.client,
+            Self::SetReplication(set) => &set.client,
+        }
+    }
+
+    /// Does it.
+    pub async fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Create(create) => create.run().await,
+            Self::Get(get) => get.run().await,
+            Self::SetReplication(set) => set.run().await,
+        }
+    }
+}
+
+impl Create {
+    async fn run(self) -> Result<(), Failure> {
+        let mut client = self.client.connect().await?;
+        let created = client
+            .create_tenant(self.client.request(CreateTenantRequest {
+                tenant_id: self.tenant,
+                replication_factor: self.replication_factor,
+                conflict_policy: self.conflict_policy,
+            }))
+            .await
+            .map_err(|status| failure(&status, Effect::Writes))?
+            .into_inner();
+        self.client.print(
+            || {
+                json!({
+                    "tenant": created.tenant_id,
+                    "replication_factor": created.replication_factor,
+                    "conflict_policy": created.conflict_policy,
+                    "created_at": created.created_at,
+                })
+            },
+            || {
+                describe(
+                    "created",
+                    &created.tenant_id,
+                    created.replication_factor,
+                    &created.conflict_policy,
+                )
+            },
+        )
+    }
+}
+
+impl Get {
+    async fn run(self) -> Result<(), Failure> {
+        let mut client = self.client.connect().await?;
+        let tenant = client
+            .get_tenant(self.client.request(GetTenantRequest {
+                tenant_id: self.tenant,
+            }))
+            .await
+            .map_err(|status| failure(&status, Effect::Reads))?
+            .into_inner();
+        self.client.print(
+            || {
+                json!({
+                    "tenant": tenant.tenant_id,
+                    "replication_factor": tenant.replication_factor,
+                    "conflict_policy": tenant.conflict_policy,
+                    "created_at": tenant.created_at,
+                    "updated_at": tenant.updated_at,
+                })
+            },
+            || {
+                describe(
+                    "tenant",
+                    &tenant.tenant_id,
+                    tenant.replication_factor,
+                    &tenant.conflict_policy,
+                )
+            },
+        )
+    }
+}
+
+impl SetReplication {
+    async fn run(self) -> Result<(), Failure> {
+        let mut client = self.client.connect().await?;
+        let changed = client
+            .update_replication_factor(self.client.request(UpdateReplicationFactorRequest {
+                tenant_id: self.tenant,
+                new_replication_factor: self.replication_factor,
+            }))
+            .await
+            .map_err(|status| failure(&status, Effect::Writes))?
+            .into_inner();
+        self.client.print(
+            || {
+                json!({
+                    "tenant": changed.tenant_id,
+                    "old_replication_factor": changed.old_replication_factor,
+                    "new_replication_factor": changed.new_replication_factor,
+                    "migration_id": migration(&changed.migration_id),
+                    "updated_at": changed.updated_at,
+                })
+            },
+            || {
+                let (old, new) = (
+                    changed.old_replication_factor,
+                    changed.new_replication_factor,
+                );
+                format!(
+                    "changed: {} from {old} to {}",
+                    changed.tenant_id,
+                    replicas(new)
+                )
+            },
+        )
+    }
+}
+
+/// A migration's id as JSON: null when there is none.
+pub fn migration(id: &str) -> Value {
+    if id.is_empty() {
+        Value::Null
+    } else {
+        id.into()
+    }
+}
+
+fn describe(what: &str, tenant: &str, replication_factor: i32, conflict_policy: &str) -> String {
+    format!(
+        "{what}: {tenant}, {}, {conflict_policy}",
+        replicas(replication_factor)
+    )
+}
