@@ -236,6 +236,7 @@ impl ModelNode {
                 epoch: self.epoch,
                 wall_ms: 1_000_000,
                 keys: self.records.len() as u64,
+                disk_used_percent: None,
                 refuses_writes: None,
             })),
             Operation::AdoptEpochIfEmpty { epoch } => {

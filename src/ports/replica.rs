@@ -197,6 +197,8 @@ pub struct NodeReport {
     pub wall_ms: u64,
     /// About how many records it holds; exact when zero.
     pub keys: u64,
+    /// How full its disk is, 0 to 100; `None` when it can't tell.
+    pub disk_used_percent: Option<u8>,
     /// Whether it takes writes; `Some` says why not.
     pub refuses_writes: Option<String>,
 }

@@ -83,6 +83,11 @@ pub trait StorageEngine: Clone + Send + Sync + 'static {
     /// Makes every completed commit durable, whatever the durability setting.
     fn sync(&self) -> impl Future<Output = Result<(), StorageError>> + Send;
 
+    /// How full the engine's disk is, 0 to 100; `None` where there is no disk or it can't be told.
+    fn disk_used_percent(&self) -> Option<u8> {
+        None
+    }
+
     /// About how many keys `space` has; exact when it is zero.
     fn approximate_count(
         &self,

@@ -261,6 +261,7 @@ impl<W: ReplicaWorld> Shared<W> {
             epoch: self.epoch(),
             wall_ms: self.world.clock().wall_ms(),
             keys,
+            disk_used_percent: self.world.storage().disk_used_percent(),
             refuses_writes: status.refuses_writes.clone(),
         }))
     }

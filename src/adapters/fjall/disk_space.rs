@@ -9,6 +9,14 @@ use crate::ports::StorageError;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LOOK_EVERY_BYTES: u64 = 8 * 1024 * 1024;
 
+/// How full the disk of `directory` is, as its users see it.
+pub(super) fn used_percent(directory: &Path) -> Option<u8> {
+    let disk = rustix::fs::statvfs(directory).ok()?;
+    let used = disk.f_blocks.saturating_sub(disk.f_bfree);
+    let reachable = used.saturating_add(disk.f_bavail);
+    u8::try_from(used.saturating_mul(100).div_ceil(reachable.max(1))).ok()
+}
+
 /// Free space of the disk that has the data directory.
 pub(super) struct DiskSpace {
     directory: PathBuf,
@@ -64,6 +72,13 @@ impl DiskSpace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tells_how_full_the_disk_is() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(used_percent(directory.path()).is_some_and(|percent| percent <= 100));
+        assert_eq!(used_percent(Path::new("/no/such/directory")), None);
+    }
 
     #[test]
     fn refuses_what_would_eat_into_the_reserve() {

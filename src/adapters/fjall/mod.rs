@@ -26,7 +26,7 @@ mod jobs;
 mod reader;
 mod settings;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -55,6 +55,7 @@ pub struct FjallStorage {
 }
 
 struct Inner {
+    directory: PathBuf,
     durability: Durability,
     writes: Arc<Jobs<WriteJob>>,
     queries: Arc<Jobs<Query>>,
@@ -90,6 +91,7 @@ impl FjallStorage {
     pub fn open(directory: &Path, settings: &FjallSettings) -> Result<Self, FjallOpenError> {
         let (lock, engine) = directory::open(directory, settings)?;
         let inner = Inner {
+            directory: directory.into(),
             durability: settings.durability.into(),
             writes: Arc::default(),
             queries: Arc::default(),
@@ -226,6 +228,10 @@ impl StorageEngine for FjallStorage {
 
     async fn sync(&self) -> Result<(), StorageError> {
         self.inner.write(Write::Sync).await
+    }
+
+    fn disk_used_percent(&self) -> Option<u8> {
+        disk_space::used_percent(&self.inner.directory)
     }
 
     async fn approximate_count(&self, space: Space) -> Result<u64, StorageError> {

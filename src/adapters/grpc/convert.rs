@@ -144,6 +144,9 @@ pub(super) fn answer_from_proto(reply: v1::ReplicaReply) -> Answer {
                 epoch: Epoch(report.epoch),
                 wall_ms: report.wall_ms,
                 keys: report.keys,
+                disk_used_percent: report
+                    .disk_used_percent
+                    .map(|percent| u8::try_from(percent.min(100)).unwrap_or(100)),
                 refuses_writes: report.refuses_writes,
             })
         }
@@ -238,6 +241,7 @@ fn report_to_proto(report: NodeReport) -> v1::NodeReport {
         epoch: report.epoch.0,
         wall_ms: report.wall_ms,
         keys: report.keys,
+        disk_used_percent: report.disk_used_percent.map(u32::from),
         refuses_writes: report.refuses_writes,
     }
 }

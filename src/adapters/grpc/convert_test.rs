@@ -82,6 +82,7 @@ fn every_request_comes_back() {
 
 fn report(refuses_writes: Option<String>) -> Reply {
     Reply::Report(NodeReport {
+        disk_used_percent: Some(42),
         node: node("n1"),
         incarnations: vec![Actor(0), Actor(u64::MAX)],
         epoch: Epoch(9),

@@ -174,6 +174,7 @@ async fn every_answer_arrives_as_it_left<T: ReplicaTransport>(
             epoch: Epoch(9),
             wall_ms: u64::MAX,
             keys: 12,
+            disk_used_percent: Some(100),
             refuses_writes,
         })
     };
