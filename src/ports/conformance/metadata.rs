@@ -220,6 +220,7 @@ async fn tenants_come_in_pages(store: &impl MetadataStore) {
             break;
         }
         paged.extend(page.into_iter().map(|tenant| tenant.id));
+        assert!(paged.len() <= ids.len(), "pages overlap: {paged:?}");
     }
     assert_eq!(paged, ids);
     assert_eq!(ok(store.tenants(None, 0).await), []);
