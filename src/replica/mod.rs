@@ -23,6 +23,7 @@
 
 mod batch;
 mod error;
+mod handler;
 mod identity;
 mod ledger;
 mod mutations;
