@@ -11,6 +11,7 @@
 )]
 
 pub mod adapters;
+pub mod api;
 pub mod cli;
 pub mod coordinator;
 pub mod placement;

@@ -152,7 +152,7 @@ pub fn failure(status: &Status, effect: Effect) -> Failure {
             Exit::NotFound
         }
         ErrorCode::TenantExists | ErrorCode::IdempotencyKeyConflict => Exit::Conflict,
-        ErrorCode::QuorumNotReached => Exit::Unavailable,
+        ErrorCode::QuorumNotReached | ErrorCode::StoreUnavailable => Exit::Unavailable,
         ErrorCode::NodeInUse
         | ErrorCode::Unauthorized
         | ErrorCode::Forbidden

@@ -1,5 +1,3 @@
-//! Every request and reply comes back from the wire as it was, and nonsense is refused.
-
 use prost::Message;
 
 use super::*;

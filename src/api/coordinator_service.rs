@@ -1,0 +1,215 @@
+//! `pairdb.v1.CoordinatorService` over a [`Coordinator`].
+
+use tonic::{Code, Request, Response, Status};
+
+use super::convert;
+use super::deadline::patience;
+use super::errors::{status, to_status};
+use crate::coordinator::{Coordinator, CoordinatorError, WriteOutcome, WriteRequest};
+use crate::ports::CoordinatorWorld;
+use crate::proto::v1;
+use crate::proto::v1::ErrorCode;
+use crate::proto::v1::coordinator_service_server::CoordinatorService;
+
+/// The service.
+pub(super) struct CoordinatorFront<W: CoordinatorWorld> {
+    coordinator: Coordinator<W>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl<W: CoordinatorWorld> CoordinatorFront<W> {
+    pub(super) const fn new(coordinator: Coordinator<W>) -> Self {
+        Self { coordinator }
+    }
+
+    /// Carries a write through whether or not the client stays to hear of it.
+    async fn write(&self, request: WriteRequest) -> Result<WriteOutcome, Status> {
+        let tenant = request.tenant.clone();
+        let coordinator = self.coordinator.clone();
+        let write = tokio::spawn(async move { coordinator.write(request).await });
+        match write.await {
+            Ok(outcome) => outcome.map_err(|error| to_status(&error, &tenant)),
+            Err(error) => {
+                tracing::error!(%error, "a write panicked");
+                Err(status(
+                    Code::Internal,
+                    ErrorCode::InternalError,
+                    "internal error",
+                ))
+            }
+        }
+    }
+}
+
+/// The status of an error that belongs to no tenant, or names it itself.
+fn failed(error: CoordinatorError) -> Status {
+    to_status(&error, "")
+}
+
+#[tonic::async_trait]
+impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
+    async fn write_key_value(
+        &self,
+        request: Request<v1::WriteKeyValueRequest>,
+    ) -> Answer<v1::WriteKeyValueResponse> {
+        let timeout = patience(request.metadata());
+        let request = convert::write_request(request.into_inner(), timeout).map_err(failed)?;
+        let key = request.key.clone();
+        let outcome = self.write(request).await?;
+        Ok(Response::new(convert::write_response(key, outcome)))
+    }
+
+    async fn read_key_value(
+        &self,
+        request: Request<v1::ReadKeyValueRequest>,
+    ) -> Answer<v1::ReadKeyValueResponse> {
+        let timeout = patience(request.metadata());
+        let request = convert::read_request(request.into_inner(), timeout).map_err(failed)?;
+        let (tenant, key) = (request.tenant.clone(), request.key.clone());
+        let outcome = self
+            .coordinator
+            .read(request)
+            .await
+            .map_err(|error| to_status(&error, &tenant))?;
+        Ok(Response::new(convert::read_response(key, outcome)))
+    }
+
+    async fn delete_key_value(
+        &self,
+        request: Request<v1::DeleteKeyValueRequest>,
+    ) -> Answer<v1::DeleteKeyValueResponse> {
+        let timeout = patience(request.metadata());
+        let request = convert::delete_request(request.into_inner(), timeout).map_err(failed)?;
+        let key = request.key.clone();
+        let outcome = self.write(request).await?;
+        Ok(Response::new(convert::delete_response(key, outcome)))
+    }
+
+    async fn create_tenant(
+        &self,
+        request: Request<v1::CreateTenantRequest>,
+    ) -> Answer<v1::CreateTenantResponse> {
+        let request = request.into_inner();
+        let factor = convert::replication_factor(request.replication_factor).map_err(failed)?;
+        let policy = convert::conflict_policy(&request.conflict_policy).map_err(failed)?;
+        let tenant = self
+            .coordinator
+            .create_tenant(&request.tenant_id, factor, policy)
+            .await
+            .map_err(failed)?;
+        Ok(Response::new(v1::CreateTenantResponse {
+            success: true,
+            tenant_id: tenant.id.as_str().into(),
+            replication_factor: tenant.replication_factor.into(),
+            created_at: tenant.created_at,
+            error_message: String::new(),
+            conflict_policy: tenant.conflict_policy.as_str().into(),
+        }))
+    }
+
+    async fn update_replication_factor(
+        &self,
+        request: Request<v1::UpdateReplicationFactorRequest>,
+    ) -> Answer<v1::UpdateReplicationFactorResponse> {
+        let request = request.into_inner();
+        let factor = convert::replication_factor(request.new_replication_factor).map_err(failed)?;
+        let before = self
+            .coordinator
+            .tenant(&request.tenant_id)
+            .await
+            .map_err(failed)?;
+        let after = self
+            .coordinator
+            .update_replication_factor(&request.tenant_id, factor)
+            .await
+            .map_err(failed)?;
+        Ok(Response::new(v1::UpdateReplicationFactorResponse {
+            success: true,
+            tenant_id: after.id.as_str().into(),
+            old_replication_factor: before.replication_factor.into(),
+            new_replication_factor: after.replication_factor.into(),
+            migration_id: String::new(),
+            updated_at: after.updated_at,
+            error_message: String::new(),
+        }))
+    }
+
+    async fn get_tenant(
+        &self,
+        request: Request<v1::GetTenantRequest>,
+    ) -> Answer<v1::GetTenantResponse> {
+        let tenant = self
+            .coordinator
+            .tenant(&request.into_inner().tenant_id)
+            .await
+            .map_err(failed)?;
+        Ok(Response::new(convert::tenant_response(&tenant)))
+    }
+
+    async fn add_storage_node(
+        &self,
+        request: Request<v1::AddStorageNodeRequest>,
+    ) -> Answer<v1::AddStorageNodeResponse> {
+        let node = convert::node(request.into_inner()).map_err(failed)?;
+        let node_id = node.id.as_str().to_owned();
+        let topology = self.coordinator.add_node(node).await.map_err(failed)?;
+        Ok(Response::new(v1::AddStorageNodeResponse {
+            success: true,
+            message: format!(
+                "node '{node_id}' is active since epoch {}; no data has to move",
+                topology.epoch.0
+            ),
+            node_id,
+            ..Default::default()
+        }))
+    }
+
+    async fn remove_storage_node(
+        &self,
+        request: Request<v1::RemoveStorageNodeRequest>,
+    ) -> Answer<v1::RemoveStorageNodeResponse> {
+        let node_id = convert::node_id(request.into_inner().node_id).map_err(failed)?;
+        let topology = self
+            .coordinator
+            .remove_node(&node_id)
+            .await
+            .map_err(failed)?;
+        Ok(Response::new(v1::RemoveStorageNodeResponse {
+            success: true,
+            message: format!(
+                "node '{node_id}' is gone since epoch {}; no data has to move",
+                topology.epoch.0
+            ),
+            node_id: node_id.as_str().into(),
+            ..Default::default()
+        }))
+    }
+
+    async fn get_migration_status(
+        &self,
+        request: Request<v1::GetMigrationStatusRequest>,
+    ) -> Answer<v1::GetMigrationStatusResponse> {
+        // No change moves data yet, so there is none.
+        Err(failed(CoordinatorError::MigrationNotFound(
+            request.into_inner().migration_id,
+        )))
+    }
+
+    async fn list_storage_nodes(
+        &self,
+        _request: Request<v1::ListStorageNodesRequest>,
+    ) -> Answer<v1::ListStorageNodesResponse> {
+        let nodes = self
+            .coordinator
+            .nodes()
+            .into_iter()
+            .map(convert::node_info)
+            .collect();
+        Ok(Response::new(v1::ListStorageNodesResponse {
+            success: true,
+            nodes,
+            error_message: String::new(),
+        }))
+    }
+}

@@ -1,0 +1,36 @@
+//! The front: the wire contract of `proto/pairdb/v1/coordinator.proto` over a coordinator.
+//!
+//! What it is: decoding, encoding, the mapping of errors, deadlines, and the listeners with their bounds.
+//! What it is not: it decides nothing about replication and checks nothing that the coordinator checks.
+//!
+//! Invariants:
+//! - a failure is a status with an error code in its details, never `success = false`;
+//! - no message to a client holds internals, whatever failed;
+//! - a panic fails its own request and nothing else;
+//! - a write that has been begun goes on when its client hangs up: half a write is worse than a whole one.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the front lives on the runtime, like the adapters"
+)]
+
+mod connections;
+mod convert;
+mod coordinator_service;
+mod deadline;
+mod errors;
+mod guard;
+mod health;
+mod http;
+mod legacy_path;
+mod server;
+
+pub use errors::{error_code, to_status};
+pub use http::serve_http;
+pub use server::{FrontSettings, serve_grpc};
+
+#[cfg(test)]
+mod api_test;
+#[cfg(test)]
+mod test_cluster;

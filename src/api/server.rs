@@ -1,0 +1,95 @@
+//! The gRPC listener of a coordinator: the service, health, reflection, and the bounds around them.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::future::{Either, select};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+
+use super::connections::connections;
+use super::coordinator_service::CoordinatorFront;
+use super::guard::PanicGuard;
+use super::health;
+use super::legacy_path::LegacyPath;
+use crate::coordinator::Coordinator;
+use crate::ports::CoordinatorWorld;
+use crate::proto;
+use crate::proto::v1::coordinator_service_server::CoordinatorServiceServer;
+
+/// Beside the value a message has a key, a context and little else; and a value that is somewhat too long should be
+/// told so by name.
+const MESSAGE_SLACK_BYTES: usize = 64 * 1024;
+
+/// Settings of the gRPC listener.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FrontSettings {
+    /// How many connections there may be; further ones wait.
+    pub connections_max: usize,
+    /// How many requests one connection may have at work; further ones wait at the client.
+    pub requests_per_connection_max: u32,
+    /// The longest request, headers not counted.
+    pub message_bytes_max: usize,
+    /// How long a client may be silent before it is pinged, and then before it is given up.
+    pub keepalive: Duration,
+}
+
+impl Default for FrontSettings {
+    fn default() -> Self {
+        Self {
+            connections_max: 1000,
+            requests_per_connection_max: 256,
+            message_bytes_max: 4 * 1024 * 1024 + MESSAGE_SLACK_BYTES,
+            keepalive: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Serves `coordinator` on `listener` until `shutdown`; then health says NOT_SERVING, no more requests are taken, and
+/// those at work are finished. Bound the wait for that outside.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve_grpc<W: CoordinatorWorld>(
+    coordinator: Coordinator<W>,
+    listener: TcpListener,
+    settings: FrontSettings,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), tonic::transport::Error> {
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    health::set(&reporter, coordinator.readiness().ready).await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("pairdb.v1.CoordinatorService")
+            .with_service_name("grpc.health.v1.Health")
+    };
+    // The descriptors were compiled with this program; should they be unreadable all the same, serve without.
+    let reflection_v1 = reflection().build_v1().ok();
+    let reflection_v1alpha = reflection().build_v1alpha().ok();
+    let service = CoordinatorServiceServer::new(CoordinatorFront::new(coordinator.clone()))
+        .max_decoding_message_size(settings.message_bytes_max);
+
+    let reporting = health::report(reporter.clone(), coordinator);
+    let stopping = async {
+        // Ends with the shutdown; until then readiness is reported.
+        if let Either::Left(((), _)) = select(pin!(shutdown), pin!(reporting)).await {
+            health::set(&reporter, false).await;
+        }
+    };
+    Server::builder()
+        .max_concurrent_streams(settings.requests_per_connection_max)
+        .http2_keepalive_interval(Some(settings.keepalive))
+        .http2_keepalive_timeout(Some(settings.keepalive))
+        .layer(PanicGuard)
+        .layer(LegacyPath)
+        .add_service(service)
+        .add_service(health_service)
+        .add_optional_service(reflection_v1)
+        .add_optional_service(reflection_v1alpha)
+        .serve_with_incoming_shutdown(connections(listener, settings.connections_max), stopping)
+        .await
+}

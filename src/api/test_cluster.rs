@@ -1,0 +1,287 @@
+//! A coordinator behind its real front, over model nodes in memory.
+//!
+//! A node is the algebra and nothing else; the real one is tested elsewhere. Here the wire is under test.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
+
+use super::{FrontSettings, serve_grpc, serve_http};
+use crate::adapters::memory::{MemoryIdempotency, MemoryMetadata, MemoryTransport};
+use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
+use crate::coordinator::{Coordinator, CoordinatorSettings};
+use crate::placement::{Epoch, Node, NodeId, NodeStatus};
+use crate::ports::{
+    CoordinatorWorld, NodeReport, Operation, Overwrites, RecordKey, Refusal, Reply, Request,
+    RequestHandler,
+};
+use crate::version::{Actor, Dot, Record, Version};
+
+/// A storage node in a few lines.
+#[derive(Clone)]
+pub(super) struct ModelNode {
+    id: NodeId,
+    delay_ms: Arc<AtomicU64>,
+    state: Arc<Mutex<ModelState>>,
+}
+
+#[derive(Default)]
+struct ModelState {
+    epoch: Epoch,
+    counter: u64,
+    records: BTreeMap<RecordKey, Record>,
+}
+
+impl RequestHandler for ModelNode {
+    fn node(&self) -> &NodeId {
+        &self.id
+    }
+
+    fn handle(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
+        let this = self.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(this.delay_ms.load(Ordering::SeqCst))).await;
+            this.answer(request)
+        }
+    }
+}
+
+impl ModelNode {
+    fn new(id: NodeId) -> Self {
+        Self {
+            id,
+            delay_ms: Arc::default(),
+            state: Arc::default(),
+        }
+    }
+
+    fn answer(&self, request: Request) -> Result<Reply, Refusal> {
+        let actor = Actor(self.id.as_str().bytes().fold(7, |hash: u64, byte| {
+            hash.wrapping_mul(0x100_0000_01b3) ^ u64::from(byte)
+        }));
+        let mut state = self.state.lock().unwrap();
+        match request.operation {
+            Operation::Stamp(write) => {
+                let held = state.records.get(&write.key).cloned().unwrap_or_default();
+                if let Some(known) = held.find(write.write_id) {
+                    return Ok(Reply::Stamped {
+                        dot: known.dot,
+                        record: held.encode(),
+                    });
+                }
+                let (context, all) = match &write.overwrites {
+                    Overwrites::All(context) => (context, true),
+                    Overwrites::Covered(context) => (context, false),
+                };
+                if all && held.greatest_stamp() >= write.stamp {
+                    return Ok(Reply::Superseded {
+                        greatest: held.greatest_stamp(),
+                        record: held.encode(),
+                    });
+                }
+                state.counter += 1;
+                let dot = Dot {
+                    actor,
+                    counter: state.counter,
+                };
+                let version = Version {
+                    dot,
+                    write_id: write.write_id,
+                    stamp: write.stamp,
+                    content: write.content,
+                };
+                let record = held.overwrite(version, &context.shown, |old| {
+                    all || context.covers(old.dot)
+                });
+                state.records.insert(write.key, record.clone());
+                Ok(Reply::Stamped {
+                    dot,
+                    record: record.encode(),
+                })
+            }
+            Operation::Join { key, record } => {
+                let record = Record::decode(record)
+                    .map_err(|error| Refusal::Malformed(error.to_string()))?;
+                let joined = state
+                    .records
+                    .get(&key)
+                    .cloned()
+                    .unwrap_or_default()
+                    .join(&record);
+                let greatest = joined.greatest_stamp();
+                state.records.insert(key, joined);
+                Ok(Reply::Joined { greatest })
+            }
+            Operation::Read { key } => Ok(Reply::Found {
+                record: state.records.get(&key).map(Record::encode),
+            }),
+            Operation::Probe => Ok(Reply::Report(NodeReport {
+                node: self.id.clone(),
+                incarnations: vec![actor],
+                epoch: state.epoch,
+                wall_ms: crate::ports::Clock::wall_ms(&TokioClock::new()),
+                keys: state.records.len() as u64,
+                disk_used_percent: None,
+                refuses_writes: None,
+            })),
+            Operation::AdoptEpochIfEmpty { epoch } => {
+                let adopted = state.records.is_empty();
+                if adopted {
+                    state.epoch = epoch;
+                }
+                Ok(Reply::Adopted { adopted })
+            }
+        }
+    }
+}
+
+/// The world of the coordinator under test.
+#[derive(Clone)]
+pub(super) struct TestWorld {
+    clock: TokioClock,
+    spawner: TokioSpawn,
+    transport: MemoryTransport<TokioClock, TokioSpawn, ModelNode>,
+    metadata: MemoryMetadata,
+    idempotency: MemoryIdempotency<TokioClock>,
+}
+
+impl CoordinatorWorld for TestWorld {
+    type Clock = TokioClock;
+    type Random = ThreadRandom;
+    type Spawn = TokioSpawn;
+    type Transport = MemoryTransport<TokioClock, TokioSpawn, ModelNode>;
+    type Metadata = MemoryMetadata;
+    type Idempotency = MemoryIdempotency<TokioClock>;
+
+    fn clock(&self) -> &TokioClock {
+        &self.clock
+    }
+    fn random(&self) -> &ThreadRandom {
+        &ThreadRandom
+    }
+    fn spawner(&self) -> &TokioSpawn {
+        &self.spawner
+    }
+    fn transport(&self) -> &Self::Transport {
+        &self.transport
+    }
+    fn metadata(&self) -> &MemoryMetadata {
+        &self.metadata
+    }
+    fn idempotency(&self) -> &Self::Idempotency {
+        &self.idempotency
+    }
+}
+
+/// Three model nodes that no topology has yet, and one served coordinator.
+pub(super) struct TestCluster {
+    pub(super) coordinator: Coordinator<TestWorld>,
+    pub(super) grpc: SocketAddr,
+    pub(super) http: SocketAddr,
+    world: TestWorld,
+    nodes: Vec<ModelNode>,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<Result<(), String>>,
+}
+
+impl TestCluster {
+    pub(super) async fn start() -> Self {
+        let (clock, spawner) = (TokioClock::new(), TokioSpawn::new());
+        let transport = MemoryTransport::new(clock, spawner.clone());
+        let nodes: Vec<_> = (1..=3)
+            .map(|n| ModelNode::new(NodeId::new(format!("n{n}")).unwrap()))
+            .collect();
+        for (n, node) in nodes.iter().enumerate() {
+            transport.add(Self::node(n), node.clone());
+        }
+        let (metadata, idempotency) = (MemoryMetadata::new(), MemoryIdempotency::new(clock));
+        let world = TestWorld {
+            clock,
+            spawner,
+            transport,
+            metadata,
+            idempotency,
+        };
+        let coordinator = Coordinator::new(world.clone(), "test", CoordinatorSettings::default());
+        coordinator.start().await.unwrap();
+
+        let (stop, stopped) = watch::channel(false);
+        let listen = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (grpc_listener, http_listener) = (listen().await, listen().await);
+        let (grpc, http) = (
+            grpc_listener.local_addr().unwrap(),
+            http_listener.local_addr().unwrap(),
+        );
+        let until_stop = |mut stopped: watch::Receiver<bool>| async move {
+            let _stopped = stopped.wait_for(|stopped| *stopped).await;
+        };
+        tokio::spawn(serve_http(
+            coordinator.clone(),
+            http_listener,
+            until_stop(stopped.clone()),
+        ));
+        let serve = serve_grpc(
+            coordinator.clone(),
+            grpc_listener,
+            FrontSettings::default(),
+            until_stop(stopped),
+        );
+        let serving = tokio::spawn(async move { serve.await.map_err(|error| error.to_string()) });
+        Self {
+            coordinator,
+            grpc,
+            http,
+            world,
+            nodes,
+            stop,
+            serving,
+        }
+    }
+
+    pub(super) fn node(n: usize) -> Node {
+        Node {
+            id: NodeId::new(format!("n{}", n + 1)).unwrap(),
+            host: "localhost".into(),
+            port: 7001 + n as u16,
+            virtual_nodes: 150,
+            status: NodeStatus::Active,
+        }
+    }
+
+    pub(super) async fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.grpc))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap()
+    }
+
+    /// Every node takes so long for each answer.
+    pub(super) fn slow_down(&self, delay: Duration) {
+        for node in &self.nodes {
+            node.delay_ms
+                .store(delay.as_millis() as u64, Ordering::SeqCst);
+        }
+    }
+
+    /// Cuts a node off.
+    pub(super) fn cut_off(&self, n: usize) {
+        self.world.transport.remove(&Self::node(n).id);
+    }
+
+    /// Stops serving; returns once every connection has ended.
+    pub(super) async fn stop(self) -> Result<(), String> {
+        self.stop.send_replace(true);
+        self.serving.await.unwrap()
+    }
+}
