@@ -52,6 +52,7 @@ fn files(package: &Path, directory: &str) -> Vec<(String, String, bool)> {
         .map(|(path, text)| {
             let name = relative(&path);
             let is_test = name.ends_with("_test.rs")
+                || name.ends_with("_bench.rs")
                 || name.contains("_test/")
                 || path
                     .ancestors()

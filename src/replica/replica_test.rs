@@ -6,46 +6,15 @@ use futures::future::join_all;
 
 use super::*;
 use crate::adapters::memory::MemoryStorage;
-use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
+use crate::adapters::tokio::NodeWorld;
 use crate::placement::PartitionId;
 use crate::ports::{Durability, Overwrites, Put, RecordKey, StampRequest, TenantId};
 use crate::version::{Content, Context, Dot, Record, Stamp, Version, VersionVector, WriteId};
 
-#[derive(Clone)]
-struct World {
-    clock: TokioClock,
-    random: ThreadRandom,
-    spawner: TokioSpawn,
-    storage: MemoryStorage,
-}
-
-impl ReplicaWorld for World {
-    type Clock = TokioClock;
-    type Random = ThreadRandom;
-    type Spawn = TokioSpawn;
-    type Storage = MemoryStorage;
-
-    fn clock(&self) -> &TokioClock {
-        &self.clock
-    }
-    fn random(&self) -> &ThreadRandom {
-        &self.random
-    }
-    fn spawner(&self) -> &TokioSpawn {
-        &self.spawner
-    }
-    fn storage(&self) -> &MemoryStorage {
-        &self.storage
-    }
-}
+type World = NodeWorld<MemoryStorage>;
 
 fn world(storage: &MemoryStorage) -> World {
-    World {
-        clock: TokioClock::new(),
-        random: ThreadRandom,
-        spawner: TokioSpawn::new(),
-        storage: storage.clone(),
-    }
+    NodeWorld::new(storage.clone())
 }
 
 /// One node, its engine, and the sentences that tests are made of.
@@ -820,7 +789,7 @@ async fn stopping_finishes_what_is_queued_and_refuses_the_rest() {
     assert!(queued.await.unwrap().iter().all(Result::is_ok));
     stop.await.unwrap().unwrap();
     node.replica.stop().await.unwrap();
-    node.world.spawner.idle().await;
+    node.world.spawner().idle().await;
     assert!(node.report().await.refuses_writes.is_some());
     assert_eq!(node.report().await.keys, 5);
 }
@@ -832,9 +801,9 @@ async fn the_loops_end_with_the_last_handle() {
     let Node { replica, world, .. } = node;
     drop(replica);
     tokio::task::yield_now().await;
-    assert_eq!(world.spawner.running(), 2);
+    assert_eq!(world.spawner().running(), 2);
     drop(copy);
-    world.spawner.idle().await;
+    world.spawner().idle().await;
 }
 
 #[tokio::test]

@@ -1,3 +1,5 @@
+//! Every request and reply comes back from the wire as it was, and nonsense is refused.
+
 use prost::Message;
 
 use super::*;

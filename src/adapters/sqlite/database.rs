@@ -1,14 +1,17 @@
-//! The file's connections: one that writes, a few that read, and a deadline on everything.
+//! The file's connections: one that writes, a few that read, and a timeout on everything.
 
 use std::path::Path;
 use std::time::Duration;
 
+use futures::TryFutureExt;
+use futures::future::BoxFuture;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{Connection, SqliteConnection, SqlitePool};
 use tempfile::TempDir;
 
 use super::SqliteSettings;
+use super::committer::Committer;
 use crate::ports::StoreError;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -21,6 +24,7 @@ const OPEN_RETRY: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Database {
     writer: SqlitePool,
+    committer: Committer,
     readers: SqlitePool,
     options: SqliteConnectOptions,
     pub(super) settings: SqliteSettings,
@@ -34,7 +38,7 @@ impl Database {
 
     pub(super) async fn ephemeral(settings: SqliteSettings) -> Result<Self, StoreError> {
         let directory = tempfile::Builder::new().prefix("pairdb-").tempdir();
-        let directory = directory.map_err(|error| failed(STORE, sqlx::Error::Io(error)))?;
+        let directory = directory.map_err(|error| failed(STORE, &sqlx::Error::Io(error)))?;
         Self::open_in(
             &directory.path().join("stores.sqlite"),
             settings,
@@ -62,11 +66,13 @@ impl Database {
             .idle_timeout(None)
             .max_lifetime(None);
         let reading = options.clone().pragma("query_only", "ON");
+        let writer = pool
+            .clone()
+            .max_connections(1)
+            .connect_lazy_with(options.clone());
         Ok(Self {
-            writer: pool
-                .clone()
-                .max_connections(1)
-                .connect_lazy_with(options.clone()),
+            committer: Committer::start(writer.clone(), settings.clone()),
+            writer,
             readers: pool
                 .max_connections(settings.readers_max)
                 .connect_lazy_with(reading),
@@ -76,33 +82,47 @@ impl Database {
         })
     }
 
-    /// Whatever reads.
-    pub(super) const fn readers(&self) -> &SqlitePool {
-        &self.readers
-    }
-
-    /// A transaction that no other writer's, of any process, overlaps. Dropped without a commit it has no effect.
-    pub(super) async fn write(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await
-    }
-
     /// A connection apart from all others, to watch them by.
     pub(super) async fn watcher(&self) -> sqlx::Result<SqliteConnection> {
         SqliteConnection::connect_with(&self.options.clone().pragma("query_only", "ON")).await
     }
 
-    /// Runs `work` for at most the time a call may take. When time is up it is not known whether it had its effect.
-    pub(super) async fn call<T>(
+    /// The connections that can't write. What is done with them goes through [`Database::read`].
+    pub(super) const fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    pub(super) async fn read<T>(
         &self,
         store: &'static str,
         work: impl Future<Output = sqlx::Result<T>>,
     ) -> Result<T, StoreError> {
+        self.within_timeout(store, work.map_err(|error| failed(store, &error)))
+            .await
+    }
+
+    /// Runs `work` in a transaction that no other writer's, of any process, overlaps; durable when this returns. Failing
+    /// work has no effect.
+    pub(super) async fn write<T, W>(&self, store: &'static str, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: for<'a> FnOnce(&'a mut SqliteConnection) -> BoxFuture<'a, sqlx::Result<T>>
+            + Send
+            + 'static,
+    {
+        self.within_timeout(store, self.committer.write(store, work))
+            .await
+    }
+
+    /// When time is up it is not known whether the work had its effect.
+    async fn within_timeout<T>(
+        &self,
+        store: &'static str,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         match tokio::time::timeout(self.settings.call_timeout, work).await {
-            Ok(result) => result.map_err(|error| failed(store, error)),
-            Err(_) => {
-                let cause = format!("no answer within {:?}", self.settings.call_timeout);
-                Err(StoreError::Unavailable { store, cause })
-            }
+            Ok(result) => result,
+            Err(_) => Err(failed(store, &timed_out(&self.settings))),
         }
     }
 
@@ -121,7 +141,7 @@ async fn prepare(options: &SqliteConnectOptions) -> Result<(), StoreError> {
             Err(error) if is_busy(&error) && tokio::time::Instant::now() < give_up => {
                 tokio::time::sleep(OPEN_RETRY).await;
             }
-            result => return result.map_err(|error| failed(STORE, error)),
+            result => return result.map_err(|error| failed(STORE, &error)),
         }
     }
 }
@@ -159,11 +179,11 @@ fn is_busy(error: &sqlx::Error) -> bool {
 }
 
 /// Tells what can't be read from what can't be reached.
-fn failed(store: &'static str, error: sqlx::Error) -> StoreError {
+pub(super) fn failed(store: &'static str, error: &sqlx::Error) -> StoreError {
     const CORRUPT: i32 = 11;
     const NOT_A_DATABASE: i32 = 26;
     let cause = error.to_string();
-    let unreadable = match &error {
+    let unreadable = match error {
         sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::Decode(_)
         | sqlx::Error::ColumnNotFound(_)
@@ -177,9 +197,14 @@ fn failed(store: &'static str, error: sqlx::Error) -> StoreError {
         ),
         _ => false,
     };
-    if unreadable || matches!(result_code(&error), Some(CORRUPT | NOT_A_DATABASE)) {
+    if unreadable || matches!(result_code(error), Some(CORRUPT | NOT_A_DATABASE)) {
         StoreError::Unreadable { store, cause }
     } else {
         StoreError::Unavailable { store, cause }
     }
+}
+
+pub(super) fn timed_out(settings: &SqliteSettings) -> sqlx::Error {
+    let cause = format!("no answer within {:?}", settings.call_timeout);
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, cause))
 }

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use futures::Stream;
+use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Sqlite, Transaction};
 
 use super::database::Database;
 use super::rows;
@@ -16,119 +16,10 @@ use crate::ports::{Change, MetadataEvent, MetadataStore, StoreError, Tenant, Ten
 
 const STORE: &str = "metadata store";
 
+/// One statement, so that what it reads is of one moment.
 const TOPOLOGY: &str = "SELECT * FROM topology LEFT JOIN storage_nodes ON TRUE";
 
-/// The metadata store in a SQLite file. Copies share its connections.
-#[derive(Clone, Debug)]
-pub struct SqliteMetadata {
-    database: Arc<Database>,
-    watch: Arc<Watch>,
-}
-
-impl SqliteMetadata {
-    pub(super) async fn new(database: Arc<Database>) -> Result<Self, StoreError> {
-        let watch = database.call(STORE, Watch::start(&database)).await?;
-        Ok(Self {
-            database,
-            watch: Arc::new(watch),
-        })
-    }
-
-    async fn make<T>(
-        &self,
-        change: impl Future<Output = sqlx::Result<Change<T>>>,
-        event: impl FnOnce(&T) -> MetadataEvent,
-    ) -> Result<Change<T>, StoreError> {
-        let change = self.database.call(STORE, change).await?;
-        if let Change::Made(made) = &change {
-            self.watch.tell(event(made));
-        }
-        Ok(change)
-    }
-}
-
-impl MetadataStore for SqliteMetadata {
-    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
-        let query = sqlx::query("SELECT * FROM tenants WHERE id = ?").bind(id.as_str());
-        let work = async { tenant(query.fetch_optional(self.database.readers()).await?) };
-        self.database.call(STORE, work).await
-    }
-
-    async fn tenants(
-        &self,
-        after: Option<&TenantId>,
-        limit: usize,
-    ) -> Result<Vec<Tenant>, StoreError> {
-        let query = sqlx::query("SELECT * FROM tenants WHERE id > ? ORDER BY id LIMIT ?")
-            .bind(after.map_or("", TenantId::as_str)) // no name is empty
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        let work = async {
-            query
-                .fetch_all(self.database.readers())
-                .await?
-                .iter()
-                .map(rows::tenant)
-                .collect()
-        };
-        self.database.call(STORE, work).await
-    }
-
-    async fn create_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
-        let change = self.change_tenant(
-            Tenant {
-                version: 1,
-                ..tenant
-            },
-            CREATE,
-        );
-        self.make(change, |made| MetadataEvent::Tenant(made.id.clone()))
-            .await
-    }
-
-    async fn update_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
-        let change = self.change_tenant(tenant, UPDATE);
-        self.make(change, |made| MetadataEvent::Tenant(made.id.clone()))
-            .await
-    }
-
-    async fn topology(&self) -> Result<Topology, StoreError> {
-        let query = sqlx::query(TOPOLOGY); // one statement, so one snapshot
-        let work = async { rows::topology(&query.fetch_all(self.database.readers()).await?) };
-        self.database.call(STORE, work).await
-    }
-
-    async fn replace_topology(
-        &self,
-        expected: Epoch,
-        next: Topology,
-    ) -> Result<Change<Topology>, StoreError> {
-        // What could not be read again is not written.
-        if let Err(error) = next.validate() {
-            return Err(StoreError::Unreadable {
-                store: STORE,
-                cause: format!("refused a topology: {error}"),
-            });
-        }
-        let change = async {
-            let mut transaction = self.database.write().await?;
-            if !replace_epoch(&mut transaction, expected, &next).await? {
-                let stored = sqlx::query(TOPOLOGY).fetch_all(&mut *transaction).await?;
-                return Ok(Change::Conflict(Some(rows::topology(&stored)?)));
-            }
-            replace_nodes(&mut transaction, &next).await?;
-            transaction.commit().await?;
-            Ok(Change::Made(next))
-        };
-        self.make(change, |made| MetadataEvent::Topology(made.epoch))
-            .await
-    }
-
-    fn watch(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static {
-        self.watch.subscribe()
-    }
-}
-
-/// Both take the tenant's fields in their order and return the row, if they wrote one.
+/// Both take a tenant's fields in their order and return the row, if they wrote one.
 const CREATE: &str = "
     INSERT INTO tenants
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, (SELECT coalesce(max(changed), 0) + 1 FROM tenants))
@@ -141,64 +32,171 @@ const UPDATE: &str = "
     WHERE id = ?1 AND version = ?7
     RETURNING *";
 
+/// The metadata store in a SQLite file. Copies share its connections.
+#[derive(Clone, Debug)]
+pub struct SqliteMetadata {
+    database: Arc<Database>,
+    watch: Arc<Watch>,
+}
+
 impl SqliteMetadata {
+    pub(super) async fn new(database: Arc<Database>) -> Result<Self, StoreError> {
+        let watch = Arc::new(Watch::start(&database).await?);
+        Ok(Self { database, watch })
+    }
+
     async fn change_tenant(
         &self,
-        change: Tenant,
         statement: &'static str,
-    ) -> sqlx::Result<Change<Tenant>> {
-        let mut transaction = self.database.write().await?;
-        let written = sqlx::query(statement)
-            .bind(change.id.as_str())
-            .bind(change.replication_factor)
-            .bind(change.conflict_policy.as_str())
-            .bind(change.default_consistency.map(|level| level.as_str()))
-            .bind(change.created_at)
-            .bind(change.updated_at)
-            .bind(i64::try_from(change.version).unwrap_or(0)) // which no stored version is
-            .fetch_optional(&mut *transaction)
+        tenant: Tenant,
+    ) -> Result<Change<Tenant>, StoreError> {
+        let change = self
+            .database
+            .write(STORE, move |connection| {
+                Box::pin(change_tenant(connection, statement, tenant))
+            })
             .await?;
-        if let Some(made) = tenant(written)? {
-            transaction.commit().await?;
-            return Ok(Change::Made(made));
+        if let Change::Made(made) = &change {
+            self.watch.tell(MetadataEvent::Tenant(made.id.clone()));
         }
-        let query = sqlx::query("SELECT * FROM tenants WHERE id = ?").bind(change.id.as_str());
-        Ok(Change::Conflict(tenant(
-            query.fetch_optional(&mut *transaction).await?,
-        )?))
+        Ok(change)
     }
+}
+
+impl MetadataStore for SqliteMetadata {
+    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
+        let query = sqlx::query("SELECT * FROM tenants WHERE id = ?").bind(id.as_str());
+        let work = async { tenant(query.fetch_optional(self.database.readers()).await?) };
+        self.database.read(STORE, work).await
+    }
+
+    async fn tenants(
+        &self,
+        after: Option<&TenantId>,
+        limit: usize,
+    ) -> Result<Vec<Tenant>, StoreError> {
+        let query = sqlx::query("SELECT * FROM tenants WHERE id > ? ORDER BY id LIMIT ?")
+            .bind(after.map_or("", TenantId::as_str)) // no name is empty
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        let work = async {
+            let rows = query.fetch_all(self.database.readers()).await?;
+            rows.iter().map(rows::tenant).collect()
+        };
+        self.database.read(STORE, work).await
+    }
+
+    async fn create_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
+        self.change_tenant(
+            CREATE,
+            Tenant {
+                version: 1,
+                ..tenant
+            },
+        )
+        .await
+    }
+
+    async fn update_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
+        self.change_tenant(UPDATE, tenant).await
+    }
+
+    async fn topology(&self) -> Result<Topology, StoreError> {
+        let query = sqlx::query(TOPOLOGY);
+        let work = async { rows::topology(&query.fetch_all(self.database.readers()).await?) };
+        self.database.read(STORE, work).await
+    }
+
+    async fn replace_topology(
+        &self,
+        expected: Epoch,
+        next: Topology,
+    ) -> Result<Change<Topology>, StoreError> {
+        // What could not be read again is not written.
+        if let Err(error) = next.validate() {
+            let cause = format!("refused a topology: {error}");
+            return Err(StoreError::Unreadable {
+                store: STORE,
+                cause,
+            });
+        }
+        let change = self
+            .database
+            .write(STORE, move |connection| {
+                Box::pin(replace_topology(connection, expected, next))
+            })
+            .await?;
+        if let Change::Made(made) = &change {
+            self.watch.tell(MetadataEvent::Topology(made.epoch));
+        }
+        Ok(change)
+    }
+
+    fn watch(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static {
+        self.watch.subscribe()
+    }
+}
+
+async fn change_tenant(
+    connection: &mut SqliteConnection,
+    statement: &'static str,
+    change: Tenant,
+) -> sqlx::Result<Change<Tenant>> {
+    let written = sqlx::query(statement)
+        .bind(change.id.as_str())
+        .bind(change.replication_factor)
+        .bind(change.conflict_policy.as_str())
+        .bind(change.default_consistency.map(|level| level.as_str()))
+        .bind(change.created_at)
+        .bind(change.updated_at)
+        .bind(i64::try_from(change.version).unwrap_or(0)) // which no stored version is
+        .fetch_optional(&mut *connection)
+        .await?;
+    if let Some(made) = tenant(written)? {
+        return Ok(Change::Made(made));
+    }
+    let stored = sqlx::query("SELECT * FROM tenants WHERE id = ?").bind(change.id.as_str());
+    Ok(Change::Conflict(tenant(
+        stored.fetch_optional(connection).await?,
+    )?))
 }
 
 fn tenant(row: Option<SqliteRow>) -> sqlx::Result<Option<Tenant>> {
     row.as_ref().map(rows::tenant).transpose()
 }
 
+async fn replace_topology(
+    connection: &mut SqliteConnection,
+    expected: Epoch,
+    next: Topology,
+) -> sqlx::Result<Change<Topology>> {
+    if !replace_epoch(connection, expected, &next).await? {
+        let stored = sqlx::query(TOPOLOGY).fetch_all(connection).await?;
+        return Ok(Change::Conflict(Some(rows::topology(&stored)?)));
+    }
+    replace_nodes(connection, &next).await?;
+    Ok(Change::Made(next))
+}
+
 /// Whether `expected` was stored and `next` is greater.
 async fn replace_epoch(
-    transaction: &mut Transaction<'static, Sqlite>,
+    connection: &mut SqliteConnection,
     expected: Epoch,
     next: &Topology,
 ) -> sqlx::Result<bool> {
     let (Ok(expected), Ok(epoch)) = (i64::try_from(expected.0), i64::try_from(next.epoch.0)) else {
         return Ok(false); // nothing of the kind is stored, or can be
     };
-    let updated = sqlx::query(
-        "UPDATE topology SET epoch = ?1, partitions = ?2 WHERE epoch = ?3 AND epoch < ?1",
-    )
-    .bind(epoch)
-    .bind(next.partitions)
-    .bind(expected)
-    .execute(&mut **transaction)
-    .await?;
-    Ok(updated.rows_affected() == 1)
+    let sql = "UPDATE topology SET epoch = ?1, partitions = ?2 WHERE epoch = ?3 AND epoch < ?1";
+    let update = sqlx::query(sql)
+        .bind(epoch)
+        .bind(next.partitions)
+        .bind(expected);
+    Ok(update.execute(connection).await?.rows_affected() == 1)
 }
 
-async fn replace_nodes(
-    transaction: &mut Transaction<'static, Sqlite>,
-    next: &Topology,
-) -> sqlx::Result<()> {
+async fn replace_nodes(connection: &mut SqliteConnection, next: &Topology) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM storage_nodes")
-        .execute(&mut **transaction)
+        .execute(&mut *connection)
         .await?;
     for node in &next.nodes {
         sqlx::query("INSERT INTO storage_nodes VALUES (?, ?, ?, ?, ?)")
@@ -207,7 +205,7 @@ async fn replace_nodes(
             .bind(node.port)
             .bind(node.virtual_nodes)
             .bind(node.status.as_str())
-            .execute(&mut **transaction)
+            .execute(&mut *connection)
             .await?;
     }
     Ok(())

@@ -8,7 +8,9 @@
 //!
 //! What this is not: a store for several machines. SQLite's locks don't hold on network file systems.
 
+mod committer;
 mod database;
+mod entries;
 mod idempotency;
 mod metadata;
 mod rows;

@@ -261,6 +261,57 @@ async fn a_call_does_not_wait_for_ever_for_another_writer() {
 }
 
 #[tokio::test]
+async fn a_damaged_row_fails_alone() {
+    let stores = ephemeral().await;
+    let store = &stores.idempotency;
+    for n in 0..10 {
+        store
+            .claim(&scope(&n.to_string()), claim(n), MINUTE, MINUTE)
+            .await
+            .unwrap();
+    }
+    let sql = "PRAGMA ignore_check_constraints = ON;
+               UPDATE idempotency SET write_id = x'00' WHERE idempotency_key = '7'";
+    let mut intruder = SqliteConnection::connect_with(&stores.database.readers().connect_options())
+        .await
+        .unwrap();
+    sqlx::query("PRAGMA query_only = OFF")
+        .execute(&mut intruder)
+        .await
+        .unwrap();
+    sqlx::raw_sql(sql).execute(&mut intruder).await.unwrap();
+
+    let all = join_all((0..10).map(async |n| {
+        let scope = scope(&n.to_string());
+        store.claim(&scope, claim(99), MINUTE, MINUTE).await
+    }));
+    for (n, outcome) in (0..).zip(all.await) {
+        match n {
+            7 => assert!(
+                matches!(outcome, Err(StoreError::Unreadable { .. })),
+                "{outcome:?}"
+            ),
+            _ => assert_eq!(outcome, Ok(ClaimOutcome::Pending(claim(n)))),
+        }
+    }
+}
+
+#[tokio::test]
+async fn more_may_write_at_once_than_share_a_commit() {
+    let stores = ephemeral().await;
+    let all = join_all((0..500).map(async |n| {
+        let scope = scope(&n.to_string());
+        stores
+            .idempotency
+            .claim(&scope, claim(n), MINUTE, MINUTE)
+            .await
+    }));
+    for outcome in all.await {
+        assert_eq!(outcome, Ok(ClaimOutcome::Claimed));
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_database_is_unreadable() {
     let directory = TempDir::new().unwrap();
     std::fs::write(path(&directory), [7; 8192]).unwrap();

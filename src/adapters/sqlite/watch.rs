@@ -9,10 +9,10 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::BroadcastStream;
 
-use super::database::Database;
+use super::database::{Database, failed};
 use super::rows;
 use crate::placement::Epoch;
-use crate::ports::{MetadataEvent, TenantId};
+use crate::ports::{MetadataEvent, StoreError, TenantId};
 
 /// How many events a slow watcher may lag behind before it misses some.
 const EVENTS_MAX: usize = 256;
@@ -28,8 +28,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) async fn start(database: &Database) -> sqlx::Result<Self> {
-        let mut eye = Eye::open(database.watcher().await?).await?;
+    pub(super) async fn start(database: &Database) -> Result<Self, StoreError> {
+        let opened = async { Eye::open(database.watcher().await?).await };
+        let mut eye = opened
+            .await
+            .map_err(|error| failed("metadata store", &error))?;
         let events = broadcast::Sender::new(EVENTS_MAX);
         let (interval, sender) = (database.settings.watch_interval, events.clone());
         let look = tokio::spawn(async move {

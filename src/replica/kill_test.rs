@@ -1,0 +1,359 @@
+//! A storage node on a real disk, killed again and again: `cargo test --test kill`.
+//!
+//! The parent starts this very program as a child that writes as fast as it can and says of each write that it was
+//! acknowledged. It kills the child at a random moment, opens what is left, and checks that
+//! - every acknowledged write of every round is there,
+//! - no dot was given out twice, to acknowledged writes or to others,
+//! - the incarnation is still the first one.
+//!
+//! `PAIRDB_KILL_ROUNDS` makes it go on for longer. What this is not: a power cut. The operating system lives on and keeps
+//! what it was given; that the journal is synced is checked by other means.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test that starts processes and kills them"
+)]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pairdb::adapters::fjall::{FjallSettings, FjallStorage};
+use pairdb::adapters::tokio::{NodeWorld, ThreadRandom};
+use pairdb::placement::{Epoch, NodeId, PartitionId};
+use pairdb::ports::{
+    Operation, Overwrites, Random, RecordKey, Reply, Request, Space, StampRequest, StorageEngine,
+    TenantId,
+};
+use pairdb::replica::{Replica, ReplicaSettings};
+use pairdb::version::{Actor, Content, Context, Dot, Record, Stamp, Version, WriteId};
+
+const DIRECTORY: &str = "PAIRDB_KILL_DIRECTORY";
+const ROUNDS: &str = "PAIRDB_KILL_ROUNDS";
+const WRITERS: u64 = 48;
+const HOT_KEYS: u64 = 50;
+
+type Node = Replica<NodeWorld<FjallStorage>>;
+
+fn node_id() -> NodeId {
+    NodeId::new("killed").unwrap()
+}
+
+/// Small, so that reservations, memtables and journals turn over within one round.
+async fn open(directory: &Path) -> (Node, FjallStorage) {
+    let engine = FjallSettings {
+        memtable_bytes: 512 * 1024,
+        disk_reserve_bytes: 0,
+        ..FjallSettings::default()
+    };
+    let storage = FjallStorage::open(directory, &engine).expect("the engine opens after a crash");
+    let settings = ReplicaSettings {
+        counter_reservation: 100,
+        ..ReplicaSettings::default()
+    };
+    let node = Replica::open(NodeWorld::new(storage.clone()), node_id(), settings).await;
+    (node.expect("the node opens after a crash"), storage)
+}
+
+fn key(name: &str) -> RecordKey {
+    RecordKey::new(PartitionId(1), &TenantId::new("t").unwrap(), name)
+}
+
+async fn call(node: &Node, operation: Operation) -> Reply {
+    let request = Request {
+        node: node_id(),
+        epoch: Epoch(1),
+        operation,
+    };
+    node.handle(request).await.expect("not refused")
+}
+
+/// An acknowledged write, as the child says it and the parent keeps it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Acknowledged {
+    name: String,
+    dot: Dot,
+    /// Nobody else writes this key: the very value must be there.
+    alone: bool,
+    /// The node under test stamped it.
+    stamped: bool,
+}
+
+impl Acknowledged {
+    fn line(&self) -> String {
+        let Self {
+            name,
+            dot,
+            alone,
+            stamped,
+        } = self;
+        format!(
+            "ack {name} {} {} {alone} {stamped}\n",
+            dot.actor.0, dot.counter
+        )
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.strip_prefix("ack ")?.split(' ');
+        Some(Self {
+            name: words.next()?.into(),
+            dot: Dot {
+                actor: Actor(words.next()?.parse().ok()?),
+                counter: words.next()?.parse().ok()?,
+            },
+            alone: words.next()?.parse().ok()?,
+            stamped: words.next()?.parse().ok()?,
+        })
+    }
+
+    fn value(name: &str) -> Content {
+        Content::Value(Bytes::from(format!("value of {name} {}", "x".repeat(100))))
+    }
+}
+
+/// Not a test of its own: what the parent starts.
+#[test]
+fn child() {
+    let Ok(directory) = std::env::var(DIRECTORY) else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (node, _storage) = open(Path::new(&directory)).await;
+        let number = std::sync::Arc::new(AtomicU64::new(ThreadRandom.next_u64() >> 16));
+        let writers = (0..WRITERS).map(|writer| {
+            let (node, number) = (node.clone(), number.clone());
+            tokio::spawn(async move {
+                // An actor of its own for what it pretends that other nodes stamped.
+                let actor = Actor(ThreadRandom.next_u64());
+                for counter in 1.. {
+                    let number = number.fetch_add(1, Ordering::Relaxed);
+                    let done = match (writer + counter) % 4 {
+                        0 => {
+                            stamp(
+                                &node,
+                                &format!("hot-{}", ThreadRandom.below(HOT_KEYS)),
+                                number,
+                                false,
+                            )
+                            .await
+                        }
+                        1 => join(&node, Dot { actor, counter }, number).await,
+                        _ => stamp(&node, &format!("alone-{number}"), number, true).await,
+                    };
+                    if let Some(acknowledged) = done {
+                        let mut out = std::io::stdout().lock();
+                        out.write_all(acknowledged.line().as_bytes())
+                            .and_then(|()| out.flush())
+                            .unwrap();
+                    }
+                }
+            })
+        });
+        futures::future::join_all(writers).await;
+    });
+}
+
+async fn stamp(node: &Node, name: &str, number: u64, alone: bool) -> Option<Acknowledged> {
+    let request = StampRequest {
+        key: key(name),
+        write_id: WriteId(number.into()),
+        stamp: Stamp(number),
+        overwrites: Overwrites::All(Context::default()),
+        content: Acknowledged::value(name),
+    };
+    match call(node, Operation::Stamp(Box::new(request))).await {
+        Reply::Stamped { dot, .. } => Some(Acknowledged {
+            name: name.into(),
+            dot,
+            alone,
+            stamped: true,
+        }),
+        Reply::Superseded { .. } => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn join(node: &Node, dot: Dot, number: u64) -> Option<Acknowledged> {
+    let name = format!("hot-{}", ThreadRandom.below(HOT_KEYS));
+    let content = Acknowledged::value(&name);
+    let version = Version {
+        dot,
+        write_id: WriteId(number.into()),
+        stamp: Stamp(number),
+        content,
+    };
+    let record = Record::new(
+        [(dot.actor, dot.counter)].into_iter().collect(),
+        vec![version],
+    )
+    .unwrap();
+    let reply = call(
+        node,
+        Operation::Join {
+            key: key(&name),
+            record: record.encode(),
+        },
+    )
+    .await;
+    assert!(matches!(reply, Reply::Joined { .. }), "{reply:?}");
+    Some(Acknowledged {
+        name,
+        dot,
+        alone: false,
+        stamped: false,
+    })
+}
+
+#[test]
+fn acknowledged_writes_survive_being_killed() {
+    let rounds = std::env::var(ROUNDS)
+        .ok()
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(15);
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut all: Vec<Acknowledged> = Vec::new();
+    let mut incarnation = None;
+    for round in 0..rounds {
+        let patience = Duration::from_millis(ThreadRandom.below(400));
+        all.extend(run_and_kill(directory.path(), patience));
+        runtime.block_on(async {
+            let (node, storage) = open(directory.path()).await;
+            let first = *incarnation.get_or_insert(node.incarnation());
+            assert_eq!(
+                node.incarnation(),
+                first,
+                "round {round}: nothing can be lost, so the incarnation stays"
+            );
+            check_acknowledged(&node, &all).await;
+            check_dots(&storage, first, &all).await;
+            drop(node);
+            storage.close();
+        });
+    }
+    assert!(
+        all.len() > 1000,
+        "only {} writes were acknowledged",
+        all.len()
+    );
+}
+
+/// What the child said before it was killed. Half-said does not count.
+fn run_and_kill(directory: &Path, patience: Duration) -> Vec<Acknowledged> {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["child", "--exact", "--nocapture", "--test-threads=1"])
+        .env(DIRECTORY, directory)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut child = KillOnDrop(child);
+    let mut said = BufReader::new(child.0.stdout.take().unwrap());
+    let reader = std::thread::spawn(move || {
+        let mut acknowledged = Vec::new();
+        let mut line = String::new();
+        while said.read_line(&mut line).is_ok_and(|len| len > 0) {
+            acknowledged.extend(line.strip_suffix('\n').and_then(Acknowledged::parse));
+            line.clear();
+        }
+        acknowledged
+    });
+    let started = Instant::now();
+    while started.elapsed() < patience {
+        assert!(
+            child.0.try_wait().unwrap().is_none(),
+            "the child ended by itself"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.0.kill().unwrap();
+    child.0.wait().unwrap();
+    reader.join().unwrap()
+}
+
+struct KillOnDrop(Child);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // it may be dead already
+        let _ = self.0.wait();
+    }
+}
+
+async fn check_acknowledged(node: &Node, all: &[Acknowledged]) {
+    for some in all.chunks(1000) {
+        let reads = some.iter().map(|one| {
+            call(
+                node,
+                Operation::Read {
+                    key: key(&one.name),
+                },
+            )
+        });
+        for (one, reply) in some.iter().zip(futures::future::join_all(reads).await) {
+            let Reply::Found {
+                record: Some(record),
+            } = reply
+            else {
+                panic!("lost: {one:?}")
+            };
+            let record = Record::decode(record).unwrap();
+            assert!(record.seen().covers(one.dot), "lost: {one:?} in {record:?}");
+            if one.alone {
+                let held = record
+                    .siblings()
+                    .iter()
+                    .find(|sibling| sibling.dot == one.dot);
+                assert_eq!(
+                    held.map(|held| &held.content),
+                    Some(&Acknowledged::value(&one.name)),
+                    "{one:?}"
+                );
+            }
+        }
+    }
+}
+
+/// No dot stands for two writes, neither among what was acknowledged nor among what is stored.
+async fn check_dots(storage: &FjallStorage, incarnation: Actor, all: &[Acknowledged]) {
+    let mut given: BTreeMap<u64, String> = BTreeMap::new();
+    for one in all.iter().filter(|one| one.stamped) {
+        assert_eq!(one.dot.actor, incarnation);
+        let before = given.insert(one.dot.counter, one.name.clone());
+        assert_eq!(before, None, "given out twice: {one:?}");
+    }
+    let mut from = Bytes::new();
+    loop {
+        let pairs = storage
+            .scan(Space::Records, from, None, 1000)
+            .await
+            .unwrap();
+        let Some((last, _)) = pairs.last() else { break };
+        from = [last, &b"\0"[..]].concat().into();
+        for (stored, record) in pairs {
+            let name = RecordKey::from_bytes(stored).unwrap().key().to_owned();
+            for sibling in Record::decode(record).unwrap().siblings() {
+                if sibling.dot.actor == incarnation {
+                    let before = given.insert(sibling.dot.counter, name.clone());
+                    assert!(
+                        before.is_none_or(|before| before == name),
+                        "{} stands for two writes",
+                        sibling.dot
+                    );
+                }
+            }
+        }
+    }
+}
