@@ -24,7 +24,7 @@ use crate::ports::{
     IdempotencyStore, Instant, Random, StoreError,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
-use crate::version::{Content, Context};
+use crate::version::{Content, Context, WriteId};
 
 /// First pause between looks at a claim somebody else holds; it doubles up to a quarter of a second.
 const POLL_PAUSE: Duration = Duration::from_millis(5);
@@ -33,6 +33,8 @@ const POLL_PAUSE_MAX: Duration = Duration::from_millis(250);
 /// The answer as the store keeps it.
 #[derive(Serialize, Deserialize)]
 struct StoredAnswer {
+    /// Names the write that is answered.
+    write_id: String,
     replicas: usize,
     consistency: Consistency,
     clock: Vec<(String, u64)>,
@@ -62,9 +64,12 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             stamp: write.stamp.get(),
             holder: self.random().next_u64(),
         };
-        let claim = match self.claim(&scope, claim, write.deadline).await {
-            Ok(Claimed::Holding(claim)) => claim,
-            Ok(Claimed::Answered(answer)) => return decode_answer(&answer, scope.idempotency_key),
+        let (claim, is_first) = match self.claim(&scope, claim, write.deadline).await {
+            Ok(Claimed::First(claim)) => (claim, true),
+            Ok(Claimed::TakenOver(claim)) => (claim, false),
+            Ok(Claimed::Answered(answer)) => {
+                return Ok(decode_answer(&answer, scope.idempotency_key)?.1);
+            }
             Err(CoordinatorError::Store(error)) => {
                 return match self.settings().idempotency_outage {
                     IdempotencyOutage::Refuse => Err(CoordinatorError::Store(error)),
@@ -92,7 +97,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 self.complete(&scope, claim, outcome, deadline).await
             }
             Err(error) => {
-                if had_no_effect(&error) {
+                // Whoever held a claim before us may have had its effect: only a claim of our own is given back.
+                if is_first && had_no_effect(&error) {
                     // Without the release a retry waits for the lease to run out; no more than that.
                     let release = self.world().idempotency().release(&scope, claim);
                     before(self.clock(), deadline, release).await;
@@ -154,9 +160,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 cause: "it was used for a different request; use a new idempotency key".into(),
             };
             match outcome {
-                ClaimOutcome::Claimed => return Ok(Claimed::Holding(claim)),
+                ClaimOutcome::Claimed => return Ok(Claimed::First(claim)),
                 ClaimOutcome::TakenOver(first) => {
-                    return Ok(Claimed::Holding(Claim {
+                    return Ok(Claimed::TakenOver(Claim {
                         holder: claim.holder,
                         ..first
                     }));
@@ -189,7 +195,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         outcome: WriteOutcome,
         deadline: Instant,
     ) -> Result<WriteOutcome, CoordinatorError> {
-        let answer = encode_answer(&outcome);
+        let answer = encode_answer(claim.write_id, &outcome);
         let retention = self.settings().idempotency_retention;
         let store = self.world().idempotency();
         match before(
@@ -201,7 +207,15 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         {
             Some(Ok(Completion::Stored)) => Ok(outcome),
             Some(Ok(Completion::Already(answer))) => {
-                decode_answer(&answer, outcome.idempotency_key)
+                let (answered, first) = decode_answer(&answer, outcome.idempotency_key.clone())?;
+                if answered == claim.write_id.to_string() {
+                    return Ok(first);
+                }
+                // The entry was lost meanwhile and the key used for another request.
+                Ok(WriteOutcome {
+                    without_idempotency: true,
+                    ..outcome
+                })
             }
             // The write is acknowledged by its owners; a retry repeats it under the same id and stamp.
             Some(Err(_)) | None => Ok(WriteOutcome {
@@ -232,7 +246,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 }
 
 enum Claimed {
-    Holding(Claim),
+    First(Claim),
+    TakenOver(Claim),
     Answered(Bytes),
 }
 
@@ -267,8 +282,9 @@ fn fingerprint(write: &Write) -> Fingerprint {
     hash.finalize().into()
 }
 
-fn encode_answer(outcome: &WriteOutcome) -> Bytes {
+fn encode_answer(write_id: WriteId, outcome: &WriteOutcome) -> Bytes {
     let stored = StoredAnswer {
+        write_id: write_id.to_string(),
         replicas: outcome.replicas,
         consistency: outcome.consistency,
         clock: outcome
@@ -281,7 +297,11 @@ fn encode_answer(outcome: &WriteOutcome) -> Bytes {
     serde_json::to_vec(&stored).unwrap_or_default().into()
 }
 
-fn decode_answer(answer: &[u8], idempotency_key: String) -> Result<WriteOutcome, CoordinatorError> {
+/// The name of the write that was answered, and the answer.
+fn decode_answer(
+    answer: &[u8],
+    idempotency_key: String,
+) -> Result<(String, WriteOutcome), CoordinatorError> {
     let unreadable = |cause: String| StoreError::Unreadable {
         store: "idempotency store",
         cause,
@@ -291,7 +311,7 @@ fn decode_answer(answer: &[u8], idempotency_key: String) -> Result<WriteOutcome,
     let context = BASE64
         .decode(stored.context)
         .map_err(|error| unreadable(error.to_string()))?;
-    Ok(WriteOutcome {
+    let outcome = WriteOutcome {
         replicas: stored.replicas,
         consistency: stored.consistency,
         clock: stored
@@ -303,5 +323,6 @@ fn decode_answer(answer: &[u8], idempotency_key: String) -> Result<WriteOutcome,
         idempotency_key,
         is_duplicate: true,
         without_idempotency: false,
-    })
+    };
+    Ok((stored.write_id, outcome))
 }
