@@ -25,6 +25,7 @@ mod routing;
 mod service;
 mod setback;
 mod settings;
+mod stop;
 mod tenants;
 mod validate;
 mod wait;

@@ -220,8 +220,10 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     let retrying = coordinator.clone();
                     let spawner = coordinator.world().spawner();
                     spawner.spawn("repair retry", async move {
-                        retrying.clock().sleep(pause).await;
-                        retrying.repairs().retry(key);
+                        let pause = retrying.clock().sleep(pause);
+                        if retrying.unless_stopped(pause).await.is_some() {
+                            retrying.repairs().retry(key);
+                        }
                     });
                 }
             }

@@ -12,6 +12,7 @@ use super::cluster_clock::ClusterClock;
 use super::owners::Owners;
 use super::repair::RepairQueue;
 use super::routing::{CurrentRouting, Routing};
+use super::stop::Stop;
 use super::tenants::Tenants;
 use super::wait::before;
 use super::write::{ProposedStamp, Write, Written};
@@ -44,6 +45,7 @@ struct Shared<W: CoordinatorWorld> {
     blocking_repairs: AtomicU64,
     metadata_answers: AtomicBool,
     stopping: AtomicBool,
+    stop: Stop,
 }
 
 /// How a coordinator is, for readiness probes and people.
@@ -105,6 +107,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             blocking_repairs: AtomicU64::new(0),
             metadata_answers: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            stop: Stop::new(),
             settings,
             world,
         }))
@@ -131,6 +134,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     /// [`Readiness::in_flight`].
     pub fn stop(&self) {
         self.0.stopping.store(true, Ordering::Relaxed);
+        self.0.stop.now();
         self.0.repairs.close();
     }
 
@@ -265,6 +269,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     pub(super) fn is_stopping(&self) -> bool {
         self.0.stopping.load(Ordering::Relaxed)
+    }
+
+    /// What `future` gives, or `None` as soon as the coordinator is told to stop.
+    pub(super) async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        self.0.stop.or(future).await
     }
 
     pub(super) fn admit(&self) -> Result<Admitted, CoordinatorError> {
@@ -432,10 +441,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     async fn watch_metadata(self) {
         let mut events = self.world().metadata().watch();
-        while let Some(event) = events.next().await {
-            if self.is_stopping() {
-                return;
-            }
+        while let Some(Some(event)) = self.unless_stopped(events.next()).await {
             match event {
                 MetadataEvent::Tenant(id) => self.0.tenants.invalidate(&id),
                 MetadataEvent::Topology(epoch) if epoch > self.routing().epoch() => {
@@ -448,8 +454,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     /// The backstop behind the watch.
     async fn refresh_now_and_then(self) {
-        while !self.is_stopping() {
-            self.clock().sleep(self.settings().topology_refresh).await;
+        let pause = || self.clock().sleep(self.settings().topology_refresh);
+        while self.unless_stopped(pause()).await.is_some() {
             self.refresh_once().await;
         }
     }
@@ -468,10 +474,15 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     async fn probe_now_and_then(self) {
         let interval = self.settings().probe_interval;
-        while !self.is_stopping() {
+        loop {
             let next = self.clock().now() + interval;
-            self.probe_nodes(next).await;
-            self.clock().sleep_until(next).await;
+            let probe = async {
+                self.probe_nodes(next).await;
+                self.clock().sleep_until(next).await;
+            };
+            if self.unless_stopped(probe).await.is_none() {
+                return;
+            }
         }
     }
 
