@@ -13,6 +13,7 @@
 pub mod adapters;
 pub mod api;
 pub mod cli;
+pub mod config;
 pub mod coordinator;
 pub mod placement;
 pub mod ports;

@@ -1,0 +1,227 @@
+//! Sources over sources, and what is said of wrong ones.
+
+use std::time::Duration;
+
+use super::*;
+use crate::config::{LogFormat, SyncMode};
+
+fn file(name: &str, text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    (dir, path)
+}
+
+fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+        .collect()
+}
+
+#[test]
+fn defaults_are_valid_and_survive_the_round_trip() {
+    let config = Layers::new().build().unwrap();
+    assert_eq!(config, Config::default());
+    fn leaves(value: &Value, key: &str) {
+        match value {
+            Value::Object(members) => members
+                .iter()
+                .for_each(|(name, value)| leaves(value, &format!("{key}.{name}"))),
+            value => assert!(!value.is_null(), "{key} has no default to read texts by"),
+        }
+    }
+    leaves(&Layers::new().defaults, "");
+}
+
+#[test]
+fn flag_over_environment_over_file_over_default() {
+    let (_dir, path) = file(
+        "a.toml",
+        "[server]\nport = 1\nhttp_port = 2\n[metrics]\nport = 3\n",
+    );
+    let config = Layers::new()
+        .file(&path)
+        .unwrap()
+        .environment(env(&[
+            ("PAIRDB_SERVER__HTTP_PORT", "20"),
+            ("PAIRDB_METRICS__PORT", "30"),
+        ]))
+        .unwrap()
+        .flag("--metrics-port", "metrics.port", Some(300))
+        .unwrap()
+        .build()
+        .unwrap();
+    assert_eq!(
+        (
+            config.server.port,
+            config.server.http_port,
+            config.metrics.port
+        ),
+        (1, 20, 300)
+    );
+    assert_eq!(config.server.host, "0.0.0.0");
+}
+
+#[test]
+fn yaml_says_the_same_as_toml() {
+    let (_toml, toml) = file(
+        "a.toml",
+        "[logging]\nformat = \"json\"\n[storage]\nsync = \"interval:100ms\"\n",
+    );
+    let (_yaml, yaml) = file(
+        "a.yaml",
+        "logging:\n  format: json\nstorage:\n  sync: interval:100ms\n",
+    );
+    let from = |path| Layers::new().file(path).unwrap().build().unwrap();
+    assert_eq!(from(&toml), from(&yaml));
+    assert_eq!(from(&yaml).logging.format, LogFormat::Json);
+    assert_eq!(
+        from(&yaml).storage.sync,
+        SyncMode::Interval(Duration::from_millis(100))
+    );
+}
+
+#[test]
+fn text_is_read_as_what_the_default_is() {
+    let config = Layers::new()
+        .environment(env(&[
+            ("PAIRDB_SERVER__NODE_ID", "17"),
+            ("PAIRDB_METRICS__ENABLED", "false"),
+            ("PAIRDB_SERVER__SHUTDOWN_TIMEOUT", "1m 5s"),
+            ("PAIRDB_COORDINATOR__WRITE_TIMEOUT", "750ms"),
+        ]))
+        .unwrap()
+        .build()
+        .unwrap();
+    assert_eq!(config.server.node_id, "17");
+    assert!(!config.metrics.enabled);
+    assert_eq!(config.server.shutdown_timeout, Duration::from_secs(65));
+    assert_eq!(config.coordinator.write_timeout, Duration::from_millis(750));
+}
+
+#[test]
+fn variables_without_a_section_are_not_settings() {
+    let config = Layers::new()
+        .environment(env(&[("PAIRDB_SERVER", "http://x"), ("OTHER__KEY", "1")]))
+        .unwrap();
+    assert_eq!(config.build().unwrap(), Config::default());
+}
+
+#[test]
+fn unknown_keys_are_errors_that_name_them_and_their_neighbours() {
+    let (_dir, path) = file("a.toml", "[server]\nprot = 1\n");
+    let error = Layers::new().file(&path).unwrap_err().to_string();
+    assert!(
+        error.starts_with(&format!(
+            "{}: server.prot: no such key; there are: ",
+            path.display()
+        )),
+        "{error}"
+    );
+    assert!(error.contains(" port"), "{error}");
+
+    let error = Layers::new()
+        .environment(env(&[("PAIRDB_SERVERS__PORT", "1")]))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("PAIRDB_SERVERS__PORT: servers.port: no such key"),
+        "{error}"
+    );
+    assert!(error.contains("server"), "{error}");
+}
+
+#[test]
+fn bad_values_are_errors_that_name_key_and_source() {
+    for (name, text, expected) in [
+        (
+            "PAIRDB_SERVER__PORT",
+            "x",
+            "PAIRDB_SERVER__PORT: server.port: 'x' is not a number",
+        ),
+        (
+            "PAIRDB_SERVER__PORT",
+            "70000",
+            "PAIRDB_SERVER__PORT: server.port: ",
+        ),
+        (
+            "PAIRDB_SERVER__HOST",
+            "example",
+            "PAIRDB_SERVER__HOST: server.host: 'example' is not an IP address",
+        ),
+        (
+            "PAIRDB_STORAGE__SYNC",
+            "sometimes",
+            "PAIRDB_STORAGE__SYNC: storage.sync: 'sometimes' is neither",
+        ),
+        (
+            "PAIRDB_STORAGE__SYNC",
+            "interval:0s",
+            "PAIRDB_STORAGE__SYNC: storage.sync: the interval must",
+        ),
+        (
+            "PAIRDB_STORAGE__ADVERTISE",
+            "host",
+            "PAIRDB_STORAGE__ADVERTISE: storage.advertise: 'host' is not HOST:PORT",
+        ),
+        (
+            "PAIRDB_METADATA__URL",
+            "postgres://h/d",
+            "PAIRDB_METADATA__URL: metadata.url: only sqlite:PATH",
+        ),
+        (
+            "PAIRDB_LOGGING__FORMAT",
+            "xml",
+            "PAIRDB_LOGGING__FORMAT: logging.format: ",
+        ),
+        (
+            "PAIRDB_COORDINATOR__READ_TIMEOUT",
+            "3",
+            "PAIRDB_COORDINATOR__READ_TIMEOUT: coordinator.read_timeout: ",
+        ),
+    ] {
+        let error = Layers::new()
+            .environment(env(&[(name, text)]))
+            .and_then(|layers| layers.build())
+            .unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+    let (_dir, path) = file("a.toml", "server = 3\n");
+    let error = Layers::new().file(&path).unwrap_err().to_string();
+    assert!(
+        error.ends_with("server: is a section, not a key"),
+        "{error}"
+    );
+}
+
+#[test]
+fn files_that_can_not_be_read_are_named() {
+    let error = Layers::new()
+        .file(Path::new("/nowhere/a.toml"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.starts_with("/nowhere/a.toml: "), "{error}");
+    let (_dir, path) = file("a.ini", "");
+    let error = Layers::new().file(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("must end in .toml, .yaml or .yml"),
+        "{error}"
+    );
+    let (_dir, path) = file("a.yaml", "");
+    assert_eq!(
+        Layers::new().file(&path).unwrap().build().unwrap(),
+        Config::default()
+    );
+}
+
+#[test]
+fn secrets_are_masked() {
+    let mut config = Config::default();
+    config.metadata.url = "postgres://user:secret@host:5432/db".into();
+    assert_eq!(
+        config.masked().metadata.url,
+        "postgres://user:***@host:5432/db"
+    );
+    assert_eq!(Config::default().masked(), Config::default());
+}

@@ -1,0 +1,19 @@
+//! The configuration: one file, environment variables over it, flags over both, and defaults under all.
+//!
+//! What it is not: no handles, no connections, only settings. Every key has a default that is not null, and that
+//! default's type is what text from the environment is read as. A key that is not there, or a value that does not fit,
+//! is an error that names the key and where it was given.
+
+mod durations;
+mod error;
+mod layers;
+mod sections;
+mod source;
+
+pub use error::ConfigError;
+pub use layers::{Layers, tree};
+pub(crate) use sections::host_and_port;
+pub use sections::{
+    Config, LogFormat, LoggingSettings, MetadataSettings, MetricsSettings, RuntimeKind,
+    ServerSettings, StorageSettings, SyncMode,
+};

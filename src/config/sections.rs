@@ -1,0 +1,320 @@
+//! The sections and their defaults.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::adapters::grpc::TransportSettings;
+use crate::api::FrontSettings;
+use crate::coordinator::CoordinatorSettings;
+use crate::placement::NodeId;
+use crate::replica::ReplicaSettings;
+
+/// Everything that can be configured.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The coordinator's process.
+    pub server: ServerSettings,
+    /// The gRPC listener of a coordinator.
+    pub grpc: FrontSettings,
+    /// The coordinator's connections to storage nodes.
+    pub transport: TransportSettings,
+    /// The storage node's process.
+    pub storage: StorageSettings,
+    /// Where tenants and topology are.
+    pub metadata: MetadataSettings,
+    /// How the coordinator works.
+    pub coordinator: CoordinatorSettings,
+    /// How the storage node works.
+    pub replica: ReplicaSettings,
+    /// What is logged, and how.
+    pub logging: LoggingSettings,
+    /// Prometheus.
+    pub metrics: MetricsSettings,
+}
+
+/// The process of a coordinator.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerSettings {
+    /// The coordinator's own name.
+    pub node_id: String,
+    /// The address to listen on.
+    pub host: String,
+    /// The gRPC port; 0 takes a free one.
+    pub port: u16,
+    /// The HTTP port (health); 0 takes a free one.
+    pub http_port: u16,
+    /// The longest time to drain and stop, for coordinators and storage nodes.
+    pub shutdown_timeout: Duration,
+    /// Which tokio runtime runs the process, for coordinators and storage nodes.
+    pub runtime: RuntimeKind,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            node_id: "coordinator-1".into(),
+            host: "0.0.0.0".into(),
+            port: 50051,
+            http_port: 8080,
+            shutdown_timeout: Duration::from_secs(30),
+            runtime: RuntimeKind::MultiThread,
+        }
+    }
+}
+
+/// A kind of tokio runtime.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuntimeKind {
+    /// A worker for each core.
+    MultiThread,
+    /// Everything on one thread: less work for each request, one core at most.
+    CurrentThread,
+}
+
+/// The process of a storage node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StorageSettings {
+    /// The node's name, unique for ever in its cluster.
+    pub node_id: String,
+    /// The directory of its engine.
+    pub data_dir: String,
+    /// The address to listen on.
+    pub host: String,
+    /// The gRPC port; 0 takes a free one.
+    pub port: u16,
+    /// Where coordinators reach it, HOST:PORT; empty: the address it listens on.
+    pub advertise: String,
+    /// When a write counts as durable.
+    pub sync: SyncMode,
+}
+
+impl Default for StorageSettings {
+    fn default() -> Self {
+        Self {
+            node_id: "node-1".into(),
+            data_dir: "pairdb-data/node-1".into(),
+            host: "0.0.0.0".into(),
+            port: 50052,
+            advertise: String::new(),
+            sync: SyncMode::Always,
+        }
+    }
+}
+
+/// When a write counts as durable: `always` or `interval:100ms`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum SyncMode {
+    /// After the disk has confirmed it.
+    Always,
+    /// At once; the disk is told every so often, and a loss of power can lose what was acknowledged since.
+    Interval(Duration),
+}
+
+impl std::str::FromStr for SyncMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "always" => Ok(Self::Always),
+            Some(("interval", period)) => match humantime::parse_duration(period) {
+                Ok(period) if !period.is_zero() => Ok(Self::Interval(period)),
+                Ok(_) => Err("the interval must be longer than zero".into()),
+                Err(error) => Err(format!("'{period}' is not a duration: {error}")),
+            },
+            _ => Err(format!(
+                "'{text}' is neither 'always' nor 'interval:DURATION'"
+            )),
+        }
+    }
+}
+
+impl TryFrom<String> for SyncMode {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<SyncMode> for String {
+    fn from(mode: SyncMode) -> Self {
+        mode.to_string()
+    }
+}
+
+impl std::fmt::Display for SyncMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Always => f.write_str("always"),
+            Self::Interval(period) => write!(f, "interval:{}", humantime::format_duration(*period)),
+        }
+    }
+}
+
+/// The metadata store.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetadataSettings {
+    /// `sqlite:PATH`: a file that the coordinators and storage nodes of one machine share.
+    pub url: String,
+}
+
+impl Default for MetadataSettings {
+    fn default() -> Self {
+        Self {
+            url: "sqlite:pairdb-data/metadata.sqlite".into(),
+        }
+    }
+}
+
+/// The log, on standard error.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoggingSettings {
+    /// A level or a filter such as `info,pairdb=debug`; the variable RUST_LOG wins over it.
+    pub level: String,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+impl Default for LoggingSettings {
+    fn default() -> Self {
+        Self {
+            level: "info,fjall=warn,lsm_tree=warn".into(),
+            format: LogFormat::Auto,
+        }
+    }
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Prometheus metrics over HTTP.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// Whether they are served at all.
+    pub enabled: bool,
+    /// The address to listen on.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            host: "0.0.0.0".into(),
+            port: 9090,
+        }
+    }
+}
+
+impl Config {
+    /// Checks what types can't say. An error is a key and what is wrong with it.
+    pub(super) fn validate(&self) -> Result<(), (&'static str, String)> {
+        let address = |key: &'static str, host: &str| {
+            host.parse::<std::net::IpAddr>().map(|_| ()).map_err(|_| {
+                (
+                    key,
+                    format!("'{host}' is not an IP address, such as 0.0.0.0"),
+                )
+            })
+        };
+        address("server.host", &self.server.host)?;
+        address("storage.host", &self.storage.host)?;
+        address("metrics.host", &self.metrics.host)?;
+        if self.server.shutdown_timeout.is_zero() {
+            return Err(("server.shutdown_timeout", "must be longer than zero".into()));
+        }
+        for (key, name) in [
+            ("server.node_id", &self.server.node_id),
+            ("storage.node_id", &self.storage.node_id),
+        ] {
+            NodeId::new(name.as_str()).map_err(|error| (key, error.to_string()))?;
+        }
+        if !self.storage.advertise.is_empty() {
+            host_and_port(&self.storage.advertise)
+                .map_err(|problem| ("storage.advertise", problem))?;
+        }
+        if self.coordinator.value_bytes_max > self.grpc.message_bytes_max {
+            let messages = self.grpc.message_bytes_max;
+            return Err((
+                "coordinator.value_bytes_max",
+                format!("is more than grpc.message_bytes_max, {messages}"),
+            ));
+        }
+        if self.metadata.sqlite_path().is_none() {
+            return Err(("metadata.url", "only sqlite:PATH is supported".into()));
+        }
+        Ok(())
+    }
+
+    /// The same with secrets masked, fit to be shown.
+    #[must_use]
+    pub fn masked(mut self) -> Self {
+        self.metadata.url = mask_password(&self.metadata.url);
+        self
+    }
+}
+
+impl MetadataSettings {
+    /// The file of a `sqlite:` URL.
+    #[must_use]
+    pub fn sqlite_path(&self) -> Option<&std::path::Path> {
+        let path = self.url.strip_prefix("sqlite:")?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        (!path.is_empty()).then(|| std::path::Path::new(path))
+    }
+}
+
+/// Splits HOST:PORT; the host of an IPv6 address is in brackets.
+pub(crate) fn host_and_port(text: &str) -> Result<(String, u16), String> {
+    let wrong = || format!("'{text}' is not HOST:PORT");
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port
+        .parse()
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or_else(wrong)?;
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match bare {
+        Some(host) if !host.is_empty() => Ok((host.to_owned(), port)),
+        None if !host.is_empty() && !host.contains(':') => Ok((host.to_owned(), port)),
+        _ => Err(wrong()),
+    }
+}
+
+/// Replaces the password of a URL's user part.
+fn mask_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let authority_len = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(authority_len);
+    match authority
+        .rsplit_once('@')
+        .and_then(|(user, host)| Some((user.split_once(':')?.0, host)))
+    {
+        Some((user, host)) => format!("{scheme}://{user}:***@{host}{path}"),
+        None => url.to_owned(),
+    }
+}
