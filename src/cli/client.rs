@@ -215,6 +215,7 @@ fn hint(code: ErrorCode, indeterminate: bool) -> Option<&'static str> {
         ErrorCode::QuorumNotReached => Some(
             "`pairdb status` shows the storage nodes; --consistency one needs only one of them",
         ),
+        ErrorCode::StoreUnavailable => Some("retry after a moment; the server's log has the cause"),
         ErrorCode::IdempotencyKeyConflict => Some("use a new idempotency key for a new request"),
         ErrorCode::RateLimitExceeded => Some("retry after a moment"),
         ErrorCode::Unauthorized | ErrorCode::Forbidden => {
@@ -294,6 +295,7 @@ mod tests {
                 Exit::Refused,
             ),
             (Code::Internal, "INTERNAL_ERROR", Exit::Failure),
+            (Code::Unavailable, "STORE_UNAVAILABLE", Exit::Unavailable),
         ] {
             let failure = failure(&status(grpc, reason, &[]), Effect::Writes);
             assert_eq!((failure.exit, failure.code.as_str()), (exit, reason));

@@ -9,34 +9,56 @@
     reason = "the composition root: clocks, tasks and threads of the process are its own business"
 )]
 
+mod bench;
 mod client;
+mod config;
+mod coordinator;
 mod delete;
+mod dev;
 mod exit;
 mod get;
 mod key;
 mod node;
 mod output;
 mod put;
+mod serve;
 mod status;
+mod storage;
 mod tenant;
 mod value;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use exit::{EXIT_CODES, Failure};
 
+use crate::config::Layers;
+
 /// A multi-tenant, Dynamo-style key-value store
 #[derive(Parser, Debug)]
 #[command(name = "pairdb", version, after_help = EXIT_CODES, max_term_width = 100)]
 struct Cli {
+    /// A TOML or YAML file of settings, for commands that serve and for `config`
+    #[arg(long, global = true, env = "PAIRDB_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Run a whole cluster in one process, to try it and to develop against it
+    #[command(after_help = dev::EXAMPLES)]
+    Dev(dev::Dev),
+    /// Run a coordinator
+    #[command(after_help = coordinator::EXAMPLES)]
+    Coordinator(coordinator::Coordinator),
+    /// Run a storage node
+    #[command(after_help = storage::EXAMPLES)]
+    Storage(storage::Storage),
     /// Write a value
     #[command(after_help = put::EXAMPLES)]
     Put(put::Put),
@@ -55,29 +77,45 @@ enum Command {
     /// Show how the cluster is
     #[command(after_help = status::EXAMPLES)]
     Status(status::Status),
+    /// Put load on a cluster and measure it
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(bench::Bench),
+    /// Show the configuration in effect
+    #[command(after_help = config::EXAMPLES)]
+    Config(config::ShowConfig),
 }
 
 impl Command {
     /// Whether failures are wanted as JSON.
     const fn json(&self) -> bool {
         match self {
+            Self::Dev(dev) => dev.json,
+            Self::Coordinator(coordinator) => coordinator.json,
+            Self::Storage(storage) => storage.json,
             Self::Put(put) => put.client.json,
             Self::Get(get) => get.client.json,
             Self::Delete(delete) => delete.client.json,
             Self::Tenant(tenant) => tenant.client().json,
             Self::Node(node) => node.client().json,
             Self::Status(status) => status.client.json,
+            Self::Bench(bench) => bench.json,
+            Self::Config(config) => config.json,
         }
     }
 
-    fn run(self) -> Result<(), Failure> {
+    fn run(self, file: Option<&Path>) -> Result<(), Failure> {
         match self {
+            Self::Dev(dev) => dev.run(layers(file)?),
+            Self::Coordinator(coordinator) => coordinator.run(layers(file)?),
+            Self::Storage(storage) => storage.run(layers(file)?),
             Self::Put(put) => on_one_thread(put.run()),
             Self::Get(get) => on_one_thread(get.run()),
             Self::Delete(delete) => on_one_thread(delete.run()),
             Self::Tenant(tenant) => on_one_thread(tenant.run()),
             Self::Node(node) => on_one_thread(node.run()),
             Self::Status(status) => on_one_thread(status.run()),
+            Self::Bench(bench) => on_one_thread(bench.run()),
+            Self::Config(config) => config.run(&layers(file)?),
         }
     }
 }
@@ -86,13 +124,28 @@ impl Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.command.json();
-    match cli.command.run() {
+    match cli.command.run(cli.config.as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output::failure(&failure, json);
             failure.exit.into()
         }
     }
+}
+
+/// The settings before a command's own flags: defaults, file, environment.
+fn layers(file: Option<&Path>) -> Result<Layers, Failure> {
+    let layers = match file {
+        Some(file) => Layers::new().file(file)?,
+        None => Layers::new(),
+    };
+    let variables = std::env::vars_os().filter_map(|(name, text)| {
+        Some((
+            name.into_string().ok()?,
+            text.to_string_lossy().into_owned(),
+        ))
+    });
+    Ok(layers.environment(variables)?)
 }
 
 fn on_one_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

@@ -55,6 +55,18 @@ pub fn note(text: &str) {
     let _ = writeln!(anstream::stderr(), "{text}");
 }
 
+/// Replaces the current line of standard error; only meant for a terminal.
+pub fn progress(text: &str) {
+    let mut err = anstream::stderr();
+    let _ = write!(err, "\r\x1b[2K{text}");
+    let _ = err.flush();
+}
+
+/// Whether standard error is a terminal, where progress makes sense.
+pub fn has_progress() -> bool {
+    io::stderr().is_terminal()
+}
+
 /// Writes a failure to standard error: cause and way out.
 pub fn failure(failure: &Failure, as_json: bool) {
     if as_json {

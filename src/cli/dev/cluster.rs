@@ -1,0 +1,244 @@
+//! The cluster of `pairdb dev`: its directory, its topology, its nodes and its coordinator.
+//!
+//! ```text
+//! DATA/metadata.sqlite   tenants, topology, idempotency
+//! DATA/node-1 ...        one engine a storage node
+//! ```
+//!
+//! The nodes' ports are taken again at a restart if they are free, else others; either way the topology says where the
+//! nodes are before anything is served. Its epoch grows with each change, so nobody is asked at an old address.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use super::super::exit::{Exit, Failure};
+use super::super::serve::{
+    Addresses, CoordinatorListeners, CoordinatorProcess, ListenFlags, StorageNode,
+};
+use crate::adapters::sqlite::{SqliteSettings, SqliteStores};
+use crate::config::Config;
+use crate::placement::{DEFAULT_VIRTUAL_NODES, Epoch, Node, NodeId, NodeStatus, Topology};
+use crate::ports::{Change, MetadataStore};
+
+/// How many storage nodes a new cluster has unless told otherwise.
+const NODES: u16 = 3;
+
+/// Where a cluster keeps its data.
+pub struct Directory {
+    path: PathBuf,
+    /// Removes it at the end.
+    _temporary: Option<TempDir>,
+}
+
+impl Directory {
+    /// A directory that stays; it is made if need be.
+    pub fn at(path: &Path) -> Result<Self, Failure> {
+        std::fs::create_dir_all(path).map_err(|error| {
+            Failure::usage(format!("--data {}: {error}", path.display()))
+                .hint("choose another with --data")
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            _temporary: None,
+        })
+    }
+
+    /// A directory that goes with the value.
+    pub fn temporary() -> Result<Self, Failure> {
+        let temporary = tempfile::Builder::new()
+            .prefix("pairdb-")
+            .tempdir()
+            .map_err(|error| Failure::local(format!("no temporary directory: {error}")))?;
+        Ok(Self {
+            path: temporary.path().to_owned(),
+            _temporary: Some(temporary),
+        })
+    }
+}
+
+/// A whole cluster.
+pub struct Cluster {
+    coordinator: CoordinatorProcess,
+    nodes: Vec<StorageNode>,
+    stores: SqliteStores,
+    directory: Directory,
+}
+
+impl Cluster {
+    /// Starts it on what the directory holds, or a new one with `wanted` nodes.
+    pub async fn start(
+        config: &Config,
+        flags: &ListenFlags,
+        directory: Directory,
+        wanted: Option<u16>,
+    ) -> Result<Self, Failure> {
+        let listeners = CoordinatorListeners::bind(config, flags).await?;
+        let file = directory.path.join("metadata.sqlite");
+        let stores = SqliteStores::open(&file, SqliteSettings::default())
+            .await
+            .map_err(|error| Failure::local(format!("{}: {error}", file.display())))?;
+        let (topology, sockets) = place(&stores, &directory.path, wanted).await?;
+        let nodes = try_join_all(topology.nodes.iter().zip(sockets).map(|(node, socket)| {
+            let data = directory.path.join(node.id.as_str());
+            let (sync, settings, epoch) = (config.storage.sync, config.replica, topology.epoch);
+            async move {
+                StorageNode::start(node.id.clone(), &data, sync, settings, epoch, socket).await
+            }
+        }))
+        .await?;
+        let coordinator = CoordinatorProcess::start(&stores, config, listeners).await?;
+        Ok(Self {
+            coordinator,
+            nodes,
+            stores,
+            directory,
+        })
+    }
+
+    /// Waits until everything answers; see [`CoordinatorProcess::settled`].
+    pub async fn settled(&self, patience: Duration) -> bool {
+        self.coordinator.settled(patience).await
+    }
+
+    /// Completes when a front fails.
+    pub async fn failed(&mut self) -> Failure {
+        self.coordinator.failed().await
+    }
+
+    /// Where the coordinator can be reached.
+    pub const fn addresses(&self) -> Addresses {
+        self.coordinator.addresses()
+    }
+
+    /// The storage nodes and where they are.
+    pub fn nodes(&self) -> impl Iterator<Item = (&NodeId, SocketAddr)> {
+        self.nodes.iter().map(|node| (node.node(), node.address()))
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        &self.directory.path
+    }
+
+    /// Stops one storage node, for a demonstration.
+    pub async fn stop_last_node(&mut self) -> Result<Option<NodeId>, Failure> {
+        let Some(node) = self.nodes.pop() else {
+            return Ok(None);
+        };
+        let name = node.node().clone();
+        node.stop().await?;
+        Ok(Some(name))
+    }
+
+    /// Stops everything in order: no more requests, then the nodes, then the stores.
+    pub async fn stop(self) -> Result<(), Failure> {
+        let mut result = self.coordinator.stop().await;
+        for node in self.nodes {
+            result = result.and(node.stop().await);
+        }
+        self.stores.close().await;
+        drop(self.directory);
+        result
+    }
+}
+
+/// Listens for every node and makes the topology say where.
+async fn place(
+    stores: &SqliteStores,
+    directory: &Path,
+    wanted: Option<u16>,
+) -> Result<(Topology, Vec<TcpListener>), Failure> {
+    let stored = stores
+        .metadata
+        .topology()
+        .await
+        .map_err(|error| Failure::local(format!("{}: {error}", directory.display())))?;
+    let mut nodes = if stored.nodes.is_empty() {
+        new_nodes(wanted.unwrap_or(NODES))
+    } else {
+        stored.nodes.clone()
+    };
+    if let Some(wanted) = wanted
+        && usize::from(wanted) != nodes.len()
+    {
+        return Err(other_count(directory, nodes.len(), wanted));
+    }
+    let mut sockets = Vec::with_capacity(nodes.len());
+    for node in &mut nodes {
+        let (socket, port) = listen_again(node.port).await?;
+        node.host = Ipv4Addr::LOCALHOST.to_string();
+        node.port = port;
+        sockets.push(socket);
+    }
+    if nodes == stored.nodes {
+        return Ok((stored, sockets));
+    }
+    let invalid =
+        |error: &dyn std::fmt::Display| Failure::local(format!("{}: {error}", directory.display()));
+    let epoch = stored
+        .epoch
+        .next()
+        .ok_or_else(|| invalid(&"epochs are used up"))?;
+    let next = Topology::new(epoch, stored.partitions, nodes).map_err(|error| invalid(&error))?;
+    match replace(stores, stored.epoch, next).await? {
+        Change::Made(topology) => Ok((topology, sockets)),
+        Change::Conflict(_) => Err(invalid(&"the topology was changed at the same time")
+            .hint("is another pairdb running on it? --data names another directory")),
+    }
+}
+
+async fn replace(
+    stores: &SqliteStores,
+    expected: Epoch,
+    next: Topology,
+) -> Result<Change<Topology>, Failure> {
+    stores
+        .metadata
+        .replace_topology(expected, next)
+        .await
+        .map_err(|error| Failure::local(format!("the topology can't be stored: {error}")))
+}
+
+fn new_nodes(count: u16) -> Vec<Node> {
+    (1..=count)
+        .filter_map(|number| {
+            Some(Node {
+                id: NodeId::new(format!("node-{number}")).ok()?,
+                host: Ipv4Addr::LOCALHOST.to_string(),
+                port: 0,
+                virtual_nodes: DEFAULT_VIRTUAL_NODES,
+                status: NodeStatus::Active,
+            })
+        })
+        .collect()
+}
+
+fn other_count(directory: &Path, found: usize, wanted: u16) -> Failure {
+    let directory = directory.display();
+    Failure::new(
+        Exit::Usage,
+        "OTHER_CLUSTER",
+        format!("{directory} holds a cluster of {found} storage nodes, and --nodes says {wanted}"),
+    )
+    .hint("leave out --nodes to use it, or start another cluster with --data or --ephemeral")
+}
+
+/// Listens on the port a node had, or on a free one if that is taken by now.
+async fn listen_again(port: u16) -> Result<(TcpListener, u16), Failure> {
+    let failed =
+        |error: std::io::Error| Failure::local(format!("no port for a storage node: {error}"));
+    let again = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+    let socket = match again {
+        Ok(socket) => socket,
+        Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .map_err(failed)?,
+    };
+    let port = socket.local_addr().map_err(failed)?.port();
+    Ok((socket, port))
+}

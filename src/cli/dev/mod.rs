@@ -1,0 +1,186 @@
+//! `pairdb dev`: a whole cluster in one process, on real loopback ports and real disks.
+//!
+//! What it is for: trying PairDB, and developing against it. It is the production code throughout; only the machines
+//! are missing.
+
+mod cluster;
+mod demo;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::json;
+
+use super::exit::{Exit, Failure};
+use super::output::{self, FAINT, GOOD, STRONG, styled};
+use super::serve::{self, ListenFlags, StopSignal};
+use crate::config::{Config, Layers, SyncMode};
+
+use cluster::{Cluster, Directory};
+
+/// What `dev --help` ends with.
+pub const EXAMPLES: &str = "\
+Examples:
+  pairdb dev                               # 3 storage nodes, data in ./pairdb-data
+  pairdb dev --demo --ephemeral            # start, put, get, lose a node, get again, stop
+  pairdb dev --nodes 5 --data /tmp/five    # another cluster
+  pairdb dev --grpc-port 0 --http-port 0 --metrics-port 0 --json   # free ports, told as JSON
+
+It listens on 127.0.0.1 only. Stop it with ctrl-c; the data stays, unless it is --ephemeral.";
+
+/// How long a start may take before it says what is missing.
+const SETTLING_MAX: Duration = Duration::from_secs(10);
+
+/// Warnings, but not that a new node has no data, or that nodes go away when the cluster stops.
+const LOG_LEVEL: &str = "warn,pairdb::replica::identity=error,pairdb::adapters::grpc::peer=error";
+
+const FLAGS: ListenFlags = ListenFlags {
+    grpc: "--grpc-port",
+    http: "--http-port",
+    metrics: "--metrics-port",
+};
+
+/// The arguments of `dev`.
+#[derive(Args, Debug)]
+pub struct Dev {
+    /// How many storage nodes [default: 3, or as many as the data has]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    nodes: Option<u16>,
+
+    /// Where the data is kept
+    #[arg(long, value_name = "DIR", default_value = "./pairdb-data")]
+    data: PathBuf,
+
+    /// Keep the data in a temporary directory that is removed at the end
+    #[arg(long, conflicts_with = "data")]
+    ephemeral: bool,
+
+    /// The gRPC port of the coordinator; 0 takes a free one
+    #[arg(long, value_name = "PORT")]
+    grpc_port: Option<u16>,
+
+    /// The HTTP port (health); 0 takes a free one
+    #[arg(long, value_name = "PORT")]
+    http_port: Option<u16>,
+
+    /// The port of the Prometheus metrics; 0 takes a free one
+    #[arg(long, value_name = "PORT")]
+    metrics_port: Option<u16>,
+
+    /// When a write counts as durable: 'always' or 'interval:DURATION'
+    #[arg(long, value_name = "MODE")]
+    sync: Option<SyncMode>,
+
+    /// Do a first put and get, also with a storage node stopped, then stop
+    #[arg(long)]
+    demo: bool,
+
+    /// Say where everything listens as one JSON object, once it is ready
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Dev {
+    /// Runs the cluster until it is told to stop.
+    pub fn run(self, layers: Layers) -> Result<(), Failure> {
+        let config = self.configure(layers)?;
+        serve::start_logging(&config.logging)?;
+        serve::run(config.server.runtime, self.serve(config))
+    }
+
+    fn configure(&self, layers: Layers) -> Result<Config, Failure> {
+        let config = layers
+            .default_of_command("logging.level", LOG_LEVEL)
+            .default_of_command("logging.format", "pretty")
+            .default_of_command("server.host", "127.0.0.1")
+            .default_of_command("metrics.host", "127.0.0.1")
+            .flag(FLAGS.grpc, "server.port", self.grpc_port)?
+            .flag(FLAGS.http, "server.http_port", self.http_port)?
+            .flag(FLAGS.metrics, "metrics.port", self.metrics_port)?
+            .flag("--sync", "storage.sync", self.sync)?
+            .build()?;
+        Ok(config)
+    }
+
+    async fn serve(self, config: Config) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut signal = StopSignal::new()?;
+        let directory = if self.ephemeral {
+            Directory::temporary()?
+        } else {
+            Directory::at(&self.data)?
+        };
+        let mut cluster = Cluster::start(&config, &FLAGS, directory, self.nodes).await?;
+        let settled = cluster.settled(SETTLING_MAX).await;
+
+        let outcome = if !settled {
+            Err(Failure::new(
+                Exit::Unavailable,
+                "NOT_READY",
+                "the storage nodes did not all answer in time",
+            )
+            .hint("run it again with RUST_LOG=info to see why"))
+        } else if self.demo {
+            demo::run(&mut cluster).await
+        } else {
+            self.say_ready(&cluster, started.elapsed())?;
+            tokio::select! {
+                () = signal.next() => Ok(()),
+                failure = cluster.failed() => Err(failure),
+            }
+        };
+        if !self.json && !self.demo {
+            output::note("stopping ...");
+        }
+        outcome
+            .and(serve::stop_in_time(signal, config.server.shutdown_timeout, cluster.stop()).await)
+    }
+
+    fn say_ready(&self, cluster: &Cluster, took: Duration) -> Result<(), Failure> {
+        let addresses = cluster.addresses();
+        if self.json {
+            let nodes: Vec<_> = cluster
+                .nodes()
+                .map(|(node, address)| json!({ "node": node.as_str(), "address": address.to_string() }))
+                .collect();
+            return output::json(&json!({
+                "ready": true,
+                "grpc": addresses.grpc.to_string(),
+                "http": addresses.http.to_string(),
+                "metrics": addresses.metrics.map(|address| address.to_string()),
+                "data": cluster.data().display().to_string(),
+                "ephemeral": self.ephemeral,
+                "nodes": nodes,
+                "pid": std::process::id(),
+            }));
+        }
+        let count = cluster.nodes().count();
+        output::line(&format!(
+            "{} in {} ms: a coordinator and {count} storage node{}, data in {}{}",
+            styled(GOOD, "ready"),
+            took.as_millis(),
+            if count == 1 { "" } else { "s" },
+            cluster.data().display(),
+            if self.ephemeral {
+                " (removed at the end)"
+            } else {
+                ""
+            },
+        ))?;
+        output::line(&format!("  gRPC     {}", addresses.grpc))?;
+        output::line(&format!("  health   http://{}/ready", addresses.http))?;
+        if let Some(metrics) = addresses.metrics {
+            output::line(&format!("  metrics  http://{metrics}/metrics"))?;
+        }
+        let server = match addresses.grpc.port() {
+            50051 => String::new(),
+            port => format!(" --server http://127.0.0.1:{port}"),
+        };
+        output::line(&format!("\n{}", styled(STRONG, "try, in another terminal")))?;
+        for example in ["put greeting hello", "get greeting", "status"] {
+            output::line(&format!("  pairdb {example}{server}"))?;
+        }
+        output::line(&styled(FAINT, "\nctrl-c stops it"))
+    }
+}

@@ -1,0 +1,566 @@
+//! The program as its users meet it: real processes, real ports, real disks, and everything through the command line.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test of processes waits for them"
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// No step of these tests takes longer, unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn pairdb(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pairdb"));
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .env_remove("PAIRDB_SERVER")
+        .env("RUST_LOG", "error");
+    command
+}
+
+/// A server process that has said that it is ready. Killed when dropped.
+struct Server {
+    child: Child,
+    ready: Value,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = pairdb(arguments)
+            .arg("--json")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let ready =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("{arguments:?} said {line:?}"));
+        Self { child, ready }
+    }
+
+    fn dev(data: &Path) -> Self {
+        let data = data.to_str().unwrap();
+        Self::start(&[
+            "dev",
+            "--data",
+            data,
+            "--grpc-port",
+            "0",
+            "--http-port",
+            "0",
+            "--metrics-port",
+            "0",
+        ])
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.ready["grpc"].as_str().unwrap())
+    }
+
+    /// Runs a client command against it and returns its JSON and its exit code.
+    fn run(&self, arguments: &[&str]) -> (Value, i32) {
+        let output = pairdb(arguments)
+            .args(["--json", "--server", &self.url()])
+            .output()
+            .unwrap();
+        let code = output.status.code().unwrap();
+        let text = if code == 0 {
+            &output.stdout
+        } else {
+            &output.stderr
+        };
+        let json = serde_json::from_slice(text)
+            .unwrap_or_else(|_| panic!("{arguments:?} said {output:?}"));
+        (json, code)
+    }
+
+    fn ok(&self, arguments: &[&str]) -> Value {
+        let (json, code) = self.run(arguments);
+        assert_eq!(code, 0, "{arguments:?} failed: {json}");
+        json
+    }
+
+    fn fails(&self, arguments: &[&str]) -> (String, i32) {
+        let (json, code) = self.run(arguments);
+        let error = &json["error"];
+        assert_eq!(error["exit_code"], code, "{arguments:?}: {json}");
+        assert!(!error["message"].as_str().unwrap().is_empty());
+        (error["code"].as_str().unwrap().to_owned(), code)
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", signal, &pid])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end and returns the exit code; `None` when it was killed.
+    fn ended(mut self) -> Option<i32> {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < give_up, "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn stops(self, signal: &str) {
+        self.signal(signal);
+        assert_eq!(self.ended(), Some(0));
+    }
+
+    fn dies(self) {
+        self.signal("KILL");
+        assert_eq!(self.ended(), None);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn http_get(address: &str, path: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn stdout(output: &Output) -> &str {
+    str::from_utf8(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_cluster_does_what_the_commands_say_and_its_exit_codes_mean_something() {
+    let directory = TempDir::new().unwrap();
+    let cluster = Server::dev(directory.path());
+
+    // Put, get, delete.
+    let put = cluster.ok(&["put", "greeting", "hello"]);
+    assert_eq!(put["consistency"], "quorum");
+    assert!(put["replicas"].as_i64() >= Some(2));
+    assert_eq!(put["is_duplicate"], false);
+    let got = cluster.ok(&["get", "greeting"]);
+    assert_eq!(
+        (&got["value_utf8"], &got["value_base64"]),
+        (&json!("hello"), &json!("aGVsbG8="))
+    );
+    let floor = got["context"].as_str().unwrap();
+    assert_eq!(
+        cluster.ok(&[
+            "get",
+            "greeting",
+            "--consistency",
+            "one",
+            "--context",
+            floor
+        ])["value_utf8"],
+        "hello"
+    );
+    cluster.ok(&["delete", "greeting"]);
+    assert_eq!(
+        cluster.fails(&["get", "greeting"]),
+        ("KEY_NOT_FOUND".into(), 3)
+    );
+    cluster.ok(&["delete", "never there"]);
+
+    // Values byte for byte, out of a file, through pipes.
+    let bytes: Vec<u8> = (0..=255).collect();
+    let file = directory.path().join("value");
+    std::fs::write(&file, &bytes).unwrap();
+    cluster.ok(&["put", "bytes", "--file", file.to_str().unwrap()]);
+    let raw = pairdb(&["get", "bytes", "--server", &cluster.url()])
+        .output()
+        .unwrap();
+    assert_eq!(raw.stdout, bytes);
+    let mut pipe = pairdb(&["put", "piped", "--server", &cluster.url()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    pipe.stdin
+        .take()
+        .unwrap()
+        .write_all(b"from a pipe")
+        .unwrap();
+    let piped = pipe.wait_with_output().unwrap();
+    assert!(
+        piped.status.success() && stdout(&piped).starts_with("written: piped on "),
+        "{piped:?}"
+    );
+    assert_eq!(cluster.ok(&["get", "piped"])["value_utf8"], "from a pipe");
+    assert_eq!(cluster.ok(&["put", "empty", ""])["key"], "empty");
+    assert_eq!(cluster.ok(&["get", "empty"])["value_utf8"], "");
+
+    // Idempotency.
+    let once = ["put", "order", "1", "--idempotency-key", "order-17"];
+    assert_eq!(cluster.ok(&once)["is_duplicate"], false);
+    assert_eq!(cluster.ok(&once)["is_duplicate"], true);
+    let other = cluster.fails(&["put", "order", "2", "--idempotency-key", "order-17"]);
+    assert_eq!(other, ("IDEMPOTENCY_KEY_CONFLICT".into(), 4));
+
+    // Tenants, and concurrent values of one that keeps them.
+    assert_eq!(
+        cluster.fails(&["get", "k", "--tenant", "carts"]),
+        ("TENANT_NOT_FOUND".into(), 3)
+    );
+    let carts = cluster.ok(&["tenant", "create", "carts", "--conflict-policy", "siblings"]);
+    assert_eq!(
+        (&carts["replication_factor"], &carts["conflict_policy"]),
+        (&json!(3), &json!("siblings"))
+    );
+    assert_eq!(
+        cluster.fails(&["tenant", "create", "carts"]),
+        ("TENANT_EXISTS".into(), 4)
+    );
+    assert_eq!(
+        cluster.ok(&["tenant", "get", "carts"])["conflict_policy"],
+        "siblings"
+    );
+    assert_eq!(
+        cluster.ok(&["tenant", "set-replication", "carts", "3"])["new_replication_factor"],
+        3
+    );
+    assert_eq!(
+        cluster.fails(&["tenant", "set-replication", "carts", "1"]),
+        ("NODE_IN_USE".into(), 7)
+    );
+    cluster.ok(&["put", "cart", "milk", "--tenant", "carts"]);
+    cluster.ok(&["put", "cart", "bread", "--tenant", "carts"]);
+    let cart = cluster.ok(&["get", "cart", "--tenant", "carts"]);
+    assert_eq!(cart["siblings"].as_array().unwrap().len(), 2);
+    let listed = pairdb(&[
+        "get",
+        "cart",
+        "--tenant",
+        "carts",
+        "--server",
+        &cluster.url(),
+    ])
+    .output()
+    .unwrap();
+    assert!(
+        stdout(&listed).starts_with("--- value 1 of 2, written 2")
+            && stdout(&listed).contains("\nmilk\n")
+    );
+    let context = cart["context"].as_str().unwrap();
+    cluster.ok(&[
+        "put",
+        "cart",
+        "milk and bread",
+        "--tenant",
+        "carts",
+        "--context",
+        context,
+    ]);
+    let settled = cluster.ok(&["get", "cart", "--tenant", "carts"]);
+    assert_eq!(settled["value_utf8"], "milk and bread");
+
+    // Nodes and status.
+    let nodes = cluster.ok(&["node", "list"]);
+    let names: Vec<_> = nodes["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| &node["node"])
+        .collect();
+    assert_eq!(names, ["node-1", "node-2", "node-3"]);
+    assert_eq!(
+        cluster.fails(&["node", "add", "node-4", "127.0.0.1", "1"]),
+        ("NODE_IN_USE".into(), 7)
+    );
+    assert_eq!(
+        cluster.fails(&["node", "remove", "node-1"]),
+        ("NODE_IN_USE".into(), 7)
+    );
+    let status = cluster.ok(&["status"]);
+    assert_eq!(
+        (&status["serving"], &status["nodes_reachable"]),
+        (&json!(true), &json!(3))
+    );
+    let text = pairdb(&["status", "--server", &cluster.url()])
+        .output()
+        .unwrap();
+    assert!(
+        stdout(&text).contains(": ready, epoch 1, 3 of 3 storage nodes reachable"),
+        "{text:?}"
+    );
+    assert!(
+        !stdout(&text).contains('\x1b'),
+        "no colours where there is no terminal"
+    );
+
+    // Health and metrics over HTTP.
+    assert!(
+        http_get(cluster.ready["http"].as_str().unwrap(), "/ready").starts_with("HTTP/1.1 200")
+    );
+    assert!(
+        http_get(cluster.ready["metrics"].as_str().unwrap(), "/metrics")
+            .starts_with("HTTP/1.1 200")
+    );
+
+    // Wrong values are the caller's fault, and say so.
+    assert_eq!(
+        cluster.fails(&["put", "", "x"]),
+        ("INVALID_REQUEST".into(), 2)
+    );
+    assert_eq!(
+        cluster.fails(&["get", "k", "--tenant", "a:b"]),
+        ("INVALID_REQUEST".into(), 2)
+    );
+    assert_eq!(
+        cluster.fails(&["get", "k", "--context", "bm9uc2Vuc2U="]),
+        ("INVALID_REQUEST".into(), 2)
+    );
+
+    cluster.stops("INT");
+}
+
+#[test]
+fn acknowledged_puts_survive_a_stop_and_a_kill() {
+    let directory = TempDir::new().unwrap();
+    let put = |cluster: &Server, from: usize| {
+        for number in from..from + 20 {
+            cluster.ok(&["put", &format!("key-{number}"), &format!("value-{number}")]);
+        }
+    };
+    let check = |cluster: &Server, count: usize| {
+        for number in 0..count {
+            let got = cluster.ok(&["get", &format!("key-{number}")]);
+            assert_eq!(got["value_utf8"], format!("value-{number}"));
+        }
+    };
+
+    let first = Server::dev(directory.path());
+    put(&first, 0);
+    first.stops("TERM");
+
+    let second = Server::dev(directory.path());
+    check(&second, 20);
+    put(&second, 20);
+    second.dies();
+
+    let third = Server::dev(directory.path());
+    check(&third, 40);
+    third.stops("INT");
+}
+
+#[test]
+fn what_can_not_be_started_says_why_and_what_to_do() {
+    let directory = TempDir::new().unwrap();
+    let data = directory.path().to_str().unwrap();
+    let cluster = Server::dev(directory.path());
+    let port = cluster.ready["grpc"]
+        .as_str()
+        .unwrap()
+        .rsplit_once(':')
+        .unwrap()
+        .1;
+    let fails = |arguments: &[&str]| {
+        let output = pairdb(arguments).output().unwrap();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+
+    let (code, text) = fails(&["dev", "--ephemeral", "--grpc-port", port]);
+    assert_eq!(code, 2);
+    assert!(
+        text.contains(&format!("the gRPC port {port} is taken")) && text.contains("--grpc-port"),
+        "{text}"
+    );
+
+    let other = [
+        "--grpc-port",
+        "0",
+        "--http-port",
+        "0",
+        "--metrics-port",
+        "0",
+    ];
+    let (code, text) = fails(&[&["dev", "--data", data][..], &other].concat());
+    assert_eq!(code, 1);
+    assert!(
+        text.contains("in use by another process") && text.contains("--data"),
+        "{text}"
+    );
+    assert_eq!(cluster.ok(&["status"])["nodes_reachable"], 3);
+    cluster.stops("INT");
+
+    let (code, text) = fails(&[&["dev", "--data", data, "--nodes", "5"][..], &other].concat());
+    assert_eq!(code, 2);
+    assert!(
+        text.contains("holds a cluster of 3 storage nodes, and --nodes says 5"),
+        "{text}"
+    );
+
+    let (code, text) = fails(&["get", "key", "--server", "127.0.0.1:1"]);
+    assert_eq!(code, 5);
+    assert!(
+        text.contains("no server answers at 127.0.0.1:1") && text.contains("pairdb dev"),
+        "{text}"
+    );
+
+    let config = directory.path().join("pairdb.toml");
+    std::fs::write(&config, "[server]\nprot = 1\n").unwrap();
+    let (code, text) = fails(&["config", "--config", config.to_str().unwrap()]);
+    assert_eq!(code, 2);
+    assert!(
+        text.contains("pairdb.toml: server.prot: no such key"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_configuration_in_effect_is_shown() {
+    let output = pairdb(&["config"])
+        .env("PAIRDB_COORDINATOR__READ_TIMEOUT", "1500ms")
+        .output()
+        .unwrap();
+    assert!(
+        stdout(&output).contains("[coordinator]\n")
+            && stdout(&output).contains("read_timeout = \"1s 500ms\"")
+    );
+    let json: Value =
+        serde_json::from_slice(&pairdb(&["config", "--json"]).output().unwrap().stdout).unwrap();
+    assert_eq!(json["server"]["shutdown_timeout"], "30s");
+}
+
+#[test]
+fn the_demonstration_shows_the_quorum_at_work() {
+    let other = [
+        "--grpc-port",
+        "0",
+        "--http-port",
+        "0",
+        "--metrics-port",
+        "0",
+    ];
+    let output = pairdb(&[&["dev", "--demo", "--ephemeral"][..], &other].concat())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        stdout(&output).contains("node-3 has stopped; 2 of 3 are left"),
+        "{output:?}"
+    );
+    assert!(
+        stdout(&output).contains("get greeting: 'hello again'"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn coordinator_and_storage_nodes_run_as_processes_of_their_own() {
+    let directory = TempDir::new().unwrap();
+    let metadata = format!(
+        "sqlite:{}",
+        directory.path().join("metadata.sqlite").display()
+    );
+    let storage = |number: usize, listen: &str| {
+        let data = directory.path().join(format!("node-{number}"));
+        let name = format!("node-{number}");
+        Server::start(&[
+            "storage",
+            "--node-id",
+            &name,
+            "--data",
+            data.to_str().unwrap(),
+            "--listen",
+            listen,
+            "--metadata",
+            &metadata,
+        ])
+    };
+    let coordinator = || {
+        let listen = [
+            "coordinator",
+            "--metadata",
+            &metadata,
+            "--listen",
+            "127.0.0.1:0",
+        ];
+        Server::start(&[&listen[..], &["--http-port", "0", "--metrics-port", "0"]].concat())
+    };
+
+    let front = coordinator();
+    let mut nodes: Vec<Server> = (1..=3)
+        .map(|number| storage(number, "127.0.0.1:0"))
+        .collect();
+    for node in &nodes {
+        let (host, port) = node.ready["grpc"]
+            .as_str()
+            .unwrap()
+            .rsplit_once(':')
+            .unwrap();
+        front.ok(&[
+            "node",
+            "add",
+            node.ready["node"].as_str().unwrap(),
+            host,
+            port,
+        ]);
+    }
+    front.ok(&["put", "greeting", "hello"]);
+
+    // A second coordinator, and a storage node that is killed and comes back.
+    let second = coordinator();
+    let address = nodes[2].ready["grpc"].as_str().unwrap().to_owned();
+    nodes.pop().unwrap().dies();
+    assert_eq!(second.ok(&["get", "greeting"])["value_utf8"], "hello");
+    second.ok(&["put", "greeting", "hello again"]);
+    assert_eq!(
+        second
+            .fails(&[
+                "put",
+                "greeting",
+                "x",
+                "--consistency",
+                "all",
+                "--timeout",
+                "2s"
+            ])
+            .1,
+        6
+    );
+    nodes.push(storage(3, &address));
+    let give_up = Instant::now() + PATIENCE;
+    while front.run(&["get", "greeting", "--consistency", "all"]).1 != 0 {
+        assert!(Instant::now() < give_up, "the node is not taken back");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    front.stops("TERM");
+    for node in nodes {
+        node.stops("TERM");
+    }
+    assert_eq!(
+        second.fails(&["get", "greeting", "--timeout", "2s"]),
+        ("QUORUM_NOT_REACHED".into(), 5)
+    );
+    second.stops("INT");
+}

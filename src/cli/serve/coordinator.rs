@@ -1,0 +1,193 @@
+//! One coordinator: the real adapters behind it, its gRPC front, health and metrics before it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::super::exit::{Exit, Failure};
+use super::listen::{Wish, address, bind};
+use super::metrics::{collect_metrics, serve_metrics};
+use super::world::CoordinatorAdapters;
+use crate::adapters::grpc::GrpcTransport;
+use crate::adapters::sqlite::SqliteStores;
+use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
+use crate::api::{serve_grpc, serve_http};
+use crate::config::Config;
+use crate::coordinator::Coordinator;
+
+/// How often readiness is looked at while waiting for it.
+const READINESS_POLL: Duration = Duration::from_millis(5);
+
+/// The sockets of a coordinator.
+pub struct CoordinatorListeners {
+    grpc: TcpListener,
+    http: TcpListener,
+    metrics: Option<TcpListener>,
+}
+
+/// What the flags of the three are called.
+pub struct ListenFlags {
+    /// gRPC.
+    pub grpc: &'static str,
+    /// Health over HTTP.
+    pub http: &'static str,
+    /// Prometheus.
+    pub metrics: &'static str,
+}
+
+/// Where a coordinator can be reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Addresses {
+    /// gRPC.
+    pub grpc: SocketAddr,
+    /// Health over HTTP.
+    pub http: SocketAddr,
+    /// Prometheus.
+    pub metrics: Option<SocketAddr>,
+}
+
+impl CoordinatorListeners {
+    /// Listens where the configuration says.
+    pub async fn bind(config: &Config, flags: &ListenFlags) -> Result<Self, Failure> {
+        let (server, metrics) = (&config.server, &config.metrics);
+        let wish = |what, flag| Wish { what, flag };
+        Ok(Self {
+            grpc: bind(wish("gRPC", flags.grpc), &server.host, server.port).await?,
+            http: bind(wish("HTTP", flags.http), &server.host, server.http_port).await?,
+            metrics: match metrics.enabled {
+                true => {
+                    Some(bind(wish("metrics", flags.metrics), &metrics.host, metrics.port).await?)
+                }
+                false => None,
+            },
+        })
+    }
+
+    fn addresses(&self) -> Result<Addresses, Failure> {
+        Ok(Addresses {
+            grpc: address(&self.grpc)?,
+            http: address(&self.http)?,
+            metrics: self.metrics.as_ref().map(address).transpose()?,
+        })
+    }
+}
+
+/// A coordinator that serves.
+pub struct CoordinatorProcess {
+    coordinator: Coordinator<CoordinatorAdapters>,
+    spawner: TokioSpawn,
+    addresses: Addresses,
+    shutdown: watch::Sender<bool>,
+    fronts: JoinSet<Result<(), String>>,
+}
+
+impl CoordinatorProcess {
+    /// Starts it on the stores and serves on the listeners.
+    pub async fn start(
+        stores: &SqliteStores,
+        config: &Config,
+        listeners: CoordinatorListeners,
+    ) -> Result<Self, Failure> {
+        let addresses = listeners.addresses()?;
+        let clock = TokioClock::new();
+        let spawner = TokioSpawn::new();
+        let world = CoordinatorAdapters {
+            clock,
+            random: ThreadRandom,
+            spawner: spawner.clone(),
+            transport: GrpcTransport::new(clock, config.transport.clone()),
+            metadata: stores.metadata.clone(),
+            idempotency: stores.idempotency.clone(),
+        };
+        let coordinator =
+            Coordinator::new(world, &config.server.node_id, config.coordinator.clone());
+        coordinator.start().await.map_err(|error| {
+            Failure::new(
+                Exit::Unavailable,
+                "METADATA_STORE",
+                format!("the coordinator can't start: {error}"),
+            )
+        })?;
+
+        let (shutdown, stopping) = watch::channel(false);
+        let stopped = || {
+            let mut stopping = stopping.clone();
+            async move { drop(stopping.wait_for(|stop| *stop).await) }
+        };
+        let mut fronts = JoinSet::new();
+        let grpc = serve_grpc(
+            coordinator.clone(),
+            listeners.grpc,
+            config.grpc.clone(),
+            stopped(),
+        );
+        fronts.spawn(async move { grpc.await.map_err(|error| format!("gRPC: {error}")) });
+        let http = serve_http(coordinator.clone(), listeners.http, stopped());
+        fronts.spawn(async move { http.await.map_err(|error| format!("HTTP: {error}")) });
+        if let Some(listener) = listeners.metrics {
+            let metrics = serve_metrics(listener, collect_metrics()?, stopped());
+            fronts.spawn(async move { metrics.await.map_err(|error| format!("metrics: {error}")) });
+        }
+        Ok(Self {
+            coordinator,
+            spawner,
+            addresses,
+            shutdown,
+            fronts,
+        })
+    }
+
+    /// Where it can be reached.
+    pub const fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Waits until it is ready and every storage node answers, at most for `patience`. Returns whether they do.
+    pub async fn settled(&self, patience: Duration) -> bool {
+        let give_up = Instant::now() + patience;
+        loop {
+            let readiness = self.coordinator.readiness();
+            if readiness.ready && readiness.nodes_healthy == readiness.nodes {
+                return true;
+            }
+            if Instant::now() >= give_up {
+                return false;
+            }
+            sleep(READINESS_POLL).await;
+        }
+    }
+
+    /// Completes when a front fails, which none should.
+    pub async fn failed(&mut self) -> Failure {
+        match self.fronts.join_next().await {
+            Some(Ok(Err(cause))) => Failure::local(format!("a server failed: {cause}")),
+            Some(Err(error)) => Failure::local(format!("a server failed: {error}")),
+            Some(Ok(Ok(()))) => Failure::local("a server ended unasked"),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Not ready from now on; finishes what is at work, background repairs included.
+    pub async fn stop(mut self) -> Result<(), Failure> {
+        self.coordinator.stop();
+        self.shutdown.send_replace(true);
+        let mut result = Ok(());
+        while let Some(ended) = self.fronts.join_next().await {
+            let cause = match ended {
+                Ok(Ok(())) => continue,
+                Ok(Err(cause)) => cause,
+                Err(error) => error.to_string(),
+            };
+            result = Err(Failure::local(format!(
+                "the coordinator did not stop cleanly: {cause}"
+            )));
+        }
+        drop(self.coordinator);
+        self.spawner.idle().await;
+        result
+    }
+}

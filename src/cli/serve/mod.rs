@@ -1,0 +1,21 @@
+//! The composition root: adapters, coordinator and storage node put together into something that runs.
+
+mod coordinator;
+mod listen;
+mod logging;
+mod metrics;
+mod runtime;
+mod signal;
+mod stop;
+mod storage_node;
+mod stores;
+mod world;
+
+pub use coordinator::{Addresses, CoordinatorListeners, CoordinatorProcess, ListenFlags};
+pub use listen::{Wish, bind};
+pub use logging::start_logging;
+pub use runtime::run;
+pub use signal::StopSignal;
+pub use stop::stop_in_time;
+pub use storage_node::StorageNode;
+pub use stores::open_stores;
