@@ -187,6 +187,7 @@ pub fn to_json(node: &StorageNodeInfo) -> Value {
         "refuses_writes": if node.refuses_writes.is_empty() { Value::Null } else { json!(node.refuses_writes) },
         "virtual_nodes": node.virtual_nodes,
         "keys": node.keys_count,
+        "disk_usage_percent": node.disk_usage_percent,
         "epoch": node.epoch,
         "incarnation": node.incarnation,
     })
@@ -214,8 +215,8 @@ pub fn table(nodes: &[StorageNodeInfo]) -> Result<(), Failure> {
         .unwrap_or(0)
         .max("ADDRESS".len());
     let head = format!(
-        "{:name_width$}  {:address_width$}  {:>10}  {:>6}  {:8}  STATE",
-        "NODE", "ADDRESS", "KEYS", "EPOCH", "STATUS"
+        "{:name_width$}  {:address_width$}  {:>10}  {:>5}  {:>6}  {:8}  STATE",
+        "NODE", "ADDRESS", "KEYS", "DISK", "EPOCH", "STATUS"
     );
     output::line(&styled(STRONG, head))?;
     for (node, address) in nodes.iter().zip(&addresses) {
@@ -226,8 +227,8 @@ pub fn table(nodes: &[StorageNodeInfo]) -> Result<(), Failure> {
         };
         let incarnation = styled(FAINT, &node.incarnation);
         output::line(&format!(
-            "{:name_width$}  {address:address_width$}  {:>10}  {:>6}  {:8}  {state} {incarnation}",
-            node.node_id, node.keys_count, node.epoch, node.status
+            "{:name_width$}  {address:address_width$}  {:>10}  {:>4.0}%  {:>6}  {:8}  {state} {incarnation}",
+            node.node_id, node.keys_count, node.disk_usage_percent, node.epoch, node.status
         ))?;
     }
     Ok(())

@@ -31,7 +31,7 @@ impl Layers {
 
     /// Replaces a default, because a command has another one.
     #[must_use]
-    pub fn default_of_command(mut self, key: &str, value: &str) -> Self {
+    pub fn default_of_command(mut self, key: &str, value: impl Into<Value>) -> Self {
         let pointer = pointer(key);
         if !self.given_by.contains_key(key)
             && let Some(place) = self.tree.pointer_mut(&pointer)

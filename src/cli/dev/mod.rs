@@ -56,19 +56,19 @@ pub struct Dev {
     #[arg(long, conflicts_with = "data")]
     ephemeral: bool,
 
-    /// The gRPC port of the coordinator; 0 takes a free one
+    /// The gRPC port of the coordinator; 0 takes a free one [default: 50051]
     #[arg(long, value_name = "PORT")]
     grpc_port: Option<u16>,
 
-    /// The HTTP port (health); 0 takes a free one
+    /// The HTTP port (health); 0 takes a free one [default: 8080]
     #[arg(long, value_name = "PORT")]
     http_port: Option<u16>,
 
-    /// The port of the Prometheus metrics; 0 takes a free one
+    /// The port of the Prometheus metrics; 0 takes a free one [default: 9090]
     #[arg(long, value_name = "PORT")]
     metrics_port: Option<u16>,
 
-    /// When a write counts as durable: 'always' or 'interval:DURATION'
+    /// When a write counts as durable: 'always' or 'interval:DURATION' [default: always]
     #[arg(long, value_name = "MODE")]
     sync: Option<SyncMode>,
 
@@ -89,7 +89,13 @@ impl Dev {
         serve::run(config.server.runtime, self.serve(config))
     }
 
-    fn configure(&self, layers: Layers) -> Result<Config, Failure> {
+    fn configure(&self, mut layers: Layers) -> Result<Config, Failure> {
+        if self.demo {
+            // Nobody needs to find it, so it should not fail because something else has the usual ports.
+            for port in ["server.port", "server.http_port", "metrics.port"] {
+                layers = layers.default_of_command(port, 0);
+            }
+        }
         let config = layers
             .default_of_command("logging.level", LOG_LEVEL)
             .default_of_command("logging.format", "pretty")

@@ -129,7 +129,8 @@ impl CoordinatorProcess {
         let http = serve_http(coordinator.clone(), listeners.http, stopped());
         fronts.spawn(async move { http.await.map_err(|error| format!("HTTP: {error}")) });
         if let Some(listener) = listeners.metrics {
-            let metrics = serve_metrics(listener, collect_metrics()?, stopped());
+            let metrics =
+                serve_metrics(listener, collect_metrics()?, coordinator.clone(), stopped());
             fronts.spawn(async move { metrics.await.map_err(|error| format!("metrics: {error}")) });
         }
         Ok(Self {

@@ -1,4 +1,4 @@
-//! Prometheus metrics over HTTP.
+//! Prometheus metrics over HTTP: what was counted where it happened, and the coordinator's state at the time of asking.
 
 use std::future::Future;
 use std::time::Duration;
@@ -6,10 +6,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use metrics::{counter, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 
 use super::super::exit::Failure;
+use crate::coordinator::Coordinator;
+use crate::ports::CoordinatorWorld;
 
 /// How often histograms are folded, whether or not anybody scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -30,12 +33,14 @@ pub fn collect_metrics() -> Result<PrometheusHandle, Failure> {
 }
 
 /// Serves `/metrics` in Prometheus' text format until `shutdown`.
-pub async fn serve_metrics(
+pub async fn serve_metrics<W: CoordinatorWorld>(
     listener: TcpListener,
     metrics: PrometheusHandle,
+    coordinator: Coordinator<W>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let render = move || {
+        sample(&coordinator);
         let metrics = metrics.clone();
         async move {
             (
@@ -48,4 +53,20 @@ pub async fn serve_metrics(
     axum::serve(listener, routes)
         .with_graceful_shutdown(shutdown)
         .await
+}
+
+/// Puts a coordinator's state into the registry.
+fn sample<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
+    let readiness = coordinator.readiness();
+    let (hits, misses) = coordinator.tenant_cache();
+    counter!("coordinator_cache_hits_total").absolute(hits);
+    counter!("coordinator_cache_misses_total").absolute(misses);
+    counter!("coordinator_repairs_before_answer_total").absolute(coordinator.blocking_repairs());
+    gauge!("coordinator_ready").set(if readiness.ready { 1.0 } else { 0.0 });
+    gauge!("coordinator_metadata_store_up").set(if readiness.metadata { 1.0 } else { 0.0 });
+    gauge!("coordinator_epoch").set(readiness.epoch.0 as f64);
+    gauge!("coordinator_storage_nodes_active").set(readiness.nodes_healthy as f64);
+    gauge!("coordinator_storage_nodes").set(readiness.nodes as f64);
+    gauge!("coordinator_requests_in_flight").set(readiness.in_flight as f64);
+    gauge!("coordinator_repair_queue_size").set(readiness.repairs_queued as f64);
 }
