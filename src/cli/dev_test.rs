@@ -473,6 +473,8 @@ fn coordinator_and_storage_nodes_run_as_processes_of_their_own() {
         "sqlite:{}",
         directory.path().join("metadata.sqlite").display()
     );
+    // Each of them configured somewhat differently.
+    let sync = ["always", "interval:50ms", "always"];
     let storage = |number: usize, listen: &str| {
         let data = directory.path().join(format!("node-{number}"));
         let name = format!("node-{number}");
@@ -486,6 +488,10 @@ fn coordinator_and_storage_nodes_run_as_processes_of_their_own() {
             listen,
             "--metadata",
             &metadata,
+            "--sync",
+            sync[number - 1],
+            "--metrics",
+            "127.0.0.1:0",
         ])
     };
     let coordinator = || {
@@ -518,6 +524,8 @@ fn coordinator_and_storage_nodes_run_as_processes_of_their_own() {
         ]);
     }
     front.ok(&["put", "greeting", "hello"]);
+    let metrics = http_get(nodes[0].ready["metrics"].as_str().unwrap(), "/metrics");
+    assert!(metrics.contains("\nstorage_commit_merged"), "{metrics}");
 
     // A second coordinator, and a storage node that is killed and comes back.
     let second = coordinator();

@@ -1,5 +1,6 @@
 //! `pairdb storage`: one storage node as a process of its own.
 
+use std::future::pending;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use super::serve::{self, StopSignal, StorageNode, Wish};
 use crate::adapters::sqlite::SqliteStores;
 use crate::config::{Config, Layers, SyncMode, host_and_port};
 use crate::placement::{Node, NodeId, Topology};
-use crate::ports::{Change, MetadataStore};
+use crate::ports::{Change, MetadataStore, ReplicaWorld};
+use crate::replica::Replica;
 
 /// What `storage --help` ends with.
 pub const EXAMPLES: &str = "\
@@ -27,6 +29,15 @@ A node that is part of the cluster and starts with another --advertise changes i
 
 /// How often the topology is looked at, notified or not.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
+
+const GRPC: Wish = Wish {
+    what: "gRPC",
+    flag: "--listen",
+};
+const METRICS: Wish = Wish {
+    what: "metrics",
+    flag: "--metrics",
+};
 
 /// The arguments of `storage`.
 #[derive(Args, Debug)]
@@ -54,6 +65,10 @@ pub struct Storage {
     /// When a write counts as durable: 'always' or 'interval:DURATION'
     #[arg(long, value_name = "MODE")]
     sync: Option<SyncMode>,
+
+    /// Where Prometheus finds the node's metrics; without it, nowhere
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<std::net::SocketAddr>,
 
     /// Say where it listens as one JSON object, once it is ready
     #[arg(long)]
@@ -85,39 +100,57 @@ impl Storage {
             .flag("--advertise", "storage.advertise", self.advertise.as_ref())?
             .flag("--metadata", "metadata.url", self.metadata.as_ref())?
             .flag("--sync", "storage.sync", self.sync)?
+            .flag("--metrics", "storage.metrics", self.metrics)?
             .build()?;
         Ok(config)
     }
 
     async fn serve(self, config: Config) -> Result<(), Failure> {
         let mut signal = StopSignal::new()?;
-        let wish = Wish {
-            what: "gRPC",
-            flag: "--listen",
+        let listener = serve::bind(GRPC, &config.storage.host, config.storage.port).await?;
+        let metrics = match config.storage.metrics_address() {
+            Ok(Some(address)) => {
+                Some(serve::bind(METRICS, &address.ip().to_string(), address.port()).await?)
+            }
+            _ => None,
         };
-        let listener = serve::bind(wish, &config.storage.host, config.storage.port).await?;
+        let metrics_address = metrics.as_ref().map(serve::address).transpose()?;
         let stores = serve::open_stores(&config).await?;
-        let node = start(&config, &stores, listener).await?;
+        if let Some(listener) = metrics {
+            // They are served to the very end: how it stops is worth knowing too.
+            let serving =
+                serve::serve_metrics(listener, serve::collect_metrics()?, || (), pending());
+            tokio::spawn(async move {
+                if let Err(error) = serving.await {
+                    tracing::error!(%error, "metrics are served no more");
+                }
+            });
+        }
+        let mut node = start(&config, &stores, listener).await?;
         tracing::info!(node = %node.node(), address = %node.address(), "the storage node serves");
         if self.json {
             output::json(&json!({
                 "ready": true,
                 "node": node.node().as_str(),
                 "grpc": node.address().to_string(),
+                "metrics": metrics_address.map(|address| address.to_string()),
                 "pid": std::process::id(),
             }))?;
         }
-        tokio::select! {
-            () = signal.next() => {}
-            () = follow_epochs(&stores, &node) => {}
-        }
+        let replica = node.replica().clone();
+        let outcome = tokio::select! {
+            () = signal.next() => Ok(()),
+            failure = node.failed() => Err(failure),
+            () = follow_epochs(&stores, &replica) => Ok(()),
+        };
+        drop(replica);
         tracing::info!("stopping");
         let stop = async {
             let stopped = node.stop().await;
             stores.close().await;
             stopped
         };
-        serve::stop_in_time(signal, config.server.shutdown_timeout, stop).await
+        outcome.and(serve::stop_in_time(signal, config.server.shutdown_timeout, stop).await)
     }
 }
 
@@ -185,7 +218,7 @@ async fn advertise(stores: &SqliteStores, id: &NodeId, address: &str) -> Result<
 }
 
 /// Tells the node of every new epoch. Never ends.
-async fn follow_epochs(stores: &SqliteStores, node: &StorageNode) {
+async fn follow_epochs<W: ReplicaWorld>(stores: &SqliteStores, node: &Replica<W>) {
     let mut events = stores.metadata.watch();
     loop {
         match stores.metadata.topology().await {

@@ -166,6 +166,11 @@ fn bad_values_are_errors_that_name_key_and_source() {
             "PAIRDB_STORAGE__ADVERTISE: storage.advertise: 'host' is not HOST:PORT",
         ),
         (
+            "PAIRDB_STORAGE__METRICS",
+            "9090",
+            "PAIRDB_STORAGE__METRICS: storage.metrics: '9090' is not ADDRESS:PORT",
+        ),
+        (
             "PAIRDB_METADATA__URL",
             "postgres://h/d",
             "PAIRDB_METADATA__URL: metadata.url: only sqlite:PATH",

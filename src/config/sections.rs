@@ -1,5 +1,6 @@
 //! The sections and their defaults.
 
+use std::net::{AddrParseError, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,8 @@ pub struct StorageSettings {
     pub advertise: String,
     /// When a write counts as durable.
     pub sync: SyncMode,
+    /// Where Prometheus finds the node's own metrics, ADDRESS:PORT; empty: nowhere.
+    pub metrics: String,
 }
 
 impl Default for StorageSettings {
@@ -102,6 +105,7 @@ impl Default for StorageSettings {
             port: 50052,
             advertise: String::new(),
             sync: SyncMode::Always,
+            metrics: String::new(),
         }
     }
 }
@@ -253,6 +257,10 @@ impl Config {
             host_and_port(&self.storage.advertise)
                 .map_err(|problem| ("storage.advertise", problem))?;
         }
+        if self.storage.metrics_address().is_err() {
+            let problem = format!("'{}' is not ADDRESS:PORT", self.storage.metrics);
+            return Err(("storage.metrics", problem));
+        }
         if self.coordinator.value_bytes_max > self.grpc.message_bytes_max {
             let messages = self.grpc.message_bytes_max;
             return Err((
@@ -271,6 +279,16 @@ impl Config {
     pub fn masked(mut self) -> Self {
         self.metadata.url = mask_password(&self.metadata.url);
         self
+    }
+}
+
+impl StorageSettings {
+    /// Where metrics are to be served, if at all.
+    pub fn metrics_address(&self) -> Result<Option<SocketAddr>, AddrParseError> {
+        match self.metrics.as_str() {
+            "" => Ok(None),
+            address => address.parse().map(Some),
+        }
     }
 }
 

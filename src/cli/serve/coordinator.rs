@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::super::exit::{Exit, Failure};
 use super::listen::{Wish, address, bind};
-use super::metrics::{collect_metrics, serve_metrics};
+use super::metrics::{collect_metrics, sample_coordinator, serve_metrics};
 use super::world::CoordinatorAdapters;
 use crate::adapters::grpc::GrpcTransport;
 use crate::adapters::sqlite::SqliteStores;
@@ -129,8 +129,9 @@ impl CoordinatorProcess {
         let http = serve_http(coordinator.clone(), listeners.http, stopped());
         fronts.spawn(async move { http.await.map_err(|error| format!("HTTP: {error}")) });
         if let Some(listener) = listeners.metrics {
-            let metrics =
-                serve_metrics(listener, collect_metrics()?, coordinator.clone(), stopped());
+            let sampled = coordinator.clone();
+            let sample = move || sample_coordinator(&sampled);
+            let metrics = serve_metrics(listener, collect_metrics()?, sample, stopped());
             fronts.spawn(async move { metrics.await.map_err(|error| format!("metrics: {error}")) });
         }
         Ok(Self {

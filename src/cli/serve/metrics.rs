@@ -33,14 +33,16 @@ pub fn collect_metrics() -> Result<PrometheusHandle, Failure> {
 }
 
 /// Serves `/metrics` in Prometheus' text format until `shutdown`.
-pub async fn serve_metrics<W: CoordinatorWorld>(
+///
+/// `sample` is called before each answer, to put into the registry what is not counted where it happens.
+pub async fn serve_metrics(
     listener: TcpListener,
     metrics: PrometheusHandle,
-    coordinator: Coordinator<W>,
+    sample: impl Fn() + Clone + Send + Sync + 'static,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let render = move || {
-        sample(&coordinator);
+        sample();
         let metrics = metrics.clone();
         async move {
             (
@@ -56,7 +58,7 @@ pub async fn serve_metrics<W: CoordinatorWorld>(
 }
 
 /// Puts a coordinator's state into the registry.
-fn sample<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
+pub fn sample_coordinator<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
     let readiness = coordinator.readiness();
     let (hits, misses) = coordinator.tenant_cache();
     counter!("coordinator_cache_hits_total").absolute(hits);

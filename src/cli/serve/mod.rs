@@ -12,8 +12,9 @@ mod stores;
 mod world;
 
 pub use coordinator::{Addresses, CoordinatorListeners, CoordinatorProcess, ListenFlags};
-pub use listen::{Wish, bind};
+pub use listen::{Wish, address, bind};
 pub use logging::start_logging;
+pub use metrics::{collect_metrics, serve_metrics};
 pub use runtime::run;
 pub use signal::StopSignal;
 pub use stop::stop_in_time;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::super::exit::{Exit, Failure};
 use super::listen::address;
@@ -17,13 +17,16 @@ use crate::config::SyncMode;
 use crate::placement::{Epoch, NodeId};
 use crate::replica::{Replica, ReplicaSettings};
 
+type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
+
 /// A storage node that serves.
 pub struct StorageNode {
     replica: Replica<NodeWorld<FjallStorage>>,
     storage: FjallStorage,
     address: SocketAddr,
     shutdown: oneshot::Sender<()>,
-    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    /// The front; `None` once it has failed.
+    serving: Option<Serving>,
 }
 
 impl StorageNode {
@@ -53,7 +56,7 @@ impl StorageNode {
             storage,
             address,
             shutdown,
-            serving,
+            serving: Some(serving),
         })
     }
 
@@ -67,9 +70,20 @@ impl StorageNode {
         self.address
     }
 
-    /// Refuses epochs below `epoch` from now on.
-    pub async fn learn_epoch(&self, epoch: Epoch) {
-        self.replica.learn_epoch(epoch).await;
+    /// The node behind the front.
+    pub const fn replica(&self) -> &Replica<NodeWorld<FjallStorage>> {
+        &self.replica
+    }
+
+    /// Completes when the front fails, which it should not.
+    pub async fn failed(&mut self) -> Failure {
+        let Some(serving) = &mut self.serving else {
+            return std::future::pending().await;
+        };
+        let ended = serving.await;
+        self.serving = None;
+        let cause = cause(ended).unwrap_or_else(|| "it ended unasked".into());
+        Failure::local(format!("{}: the gRPC server failed: {cause}", self.node()))
     }
 
     /// Stops cleanly: finishes what is at work, makes it durable, and gives the directory back.
@@ -83,19 +97,31 @@ impl StorageNode {
         } = self;
         let node = replica.node().clone();
         let _ = shutdown.send(()); // gone when the front has failed already
-        let served = serving.await;
+        let served = match serving {
+            Some(serving) => cause(serving.await),
+            None => None, // told before
+        };
         let stopped = replica.stop().await;
         drop(replica);
         let closed = tokio::task::spawn_blocking(move || storage.close()).await;
-        let failed =
-            |cause: String| Failure::local(format!("{node} did not stop cleanly: {cause}"));
-        stopped.map_err(|error| failed(error.to_string()))?;
-        closed.map_err(|error| failed(error.to_string()))?;
-        match served {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(error) => Err(failed(error.to_string())),
+        let cause = served
+            .or(stopped.err().map(|error| error.to_string()))
+            .or(closed.err().map(|error| error.to_string()));
+        match cause {
+            None => Ok(()),
+            Some(cause) => Err(Failure::local(format!(
+                "{node} did not stop cleanly: {cause}"
+            ))),
         }
+    }
+}
+
+/// Why a front ended, if not in order.
+fn cause(ended: Result<Result<(), tonic::transport::Error>, JoinError>) -> Option<String> {
+    match ended {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(error) => Some(error.to_string()),
     }
 }
 
