@@ -214,14 +214,15 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         idempotency_key: String,
     ) -> WriteOutcome {
         let seen = written.record.seen();
-        // Alone in its record, the write has overwritten all that was seen there. Beside siblings the client knows what it
-        // brought along and its own write, and a later write of it must not overwrite the others.
+        // Alone in its record, the write has overwritten all that was seen there. Beside siblings, or overwritten itself by
+        // the time of a repeated answer, the client knows what it brought along and its own write, and a later write of it
+        // must not overwrite the others.
         let context = match written.record.siblings() {
             _ if sabotage::on(Sabotage::WriteContextTooWide) => Context {
                 shown: seen.clone(),
                 written: None,
             },
-            [_] => Context {
+            [only] if written.dot == Some(only.dot) => Context {
                 shown: seen.clone(),
                 written: None,
             },
