@@ -1,1 +1,49 @@
-//! x
+//! Deterministic simulation of PairDB: the production coordinator and storage node under
+//! [madsim](https://docs.rs/madsim), in worlds that go wrong in every way the specification allows.
+//!
+//! ```text
+//! seed ─► World::draw ─► run ─► History, Tap ─► Evidence ─► invariants ─► Outcome
+//! ```
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`world`] | everything that decides a run, drawn from a seed or read from a scenario file |
+//! | [`adapters`] | the ports, carried out by simulated clocks, disks, stores and links |
+//! | [`network`], [`faults`] | what is between processes, and what is wrong now |
+//! | [`cluster`] | machines, and the processes that live and die on them |
+//! | [`client`] | those who use it, and write down what they saw |
+//! | [`history`], [`tap`], [`describe`] | what clients saw, what nodes said |
+//! | [`evidence`], [`invariants`] | the model, and the promises checked against it |
+//! | [`run`](mod@run), [`sweep`], [`mutants`], [`cli`] | one run, many runs, runs with bugs put back |
+//!
+//! What this is not: no product code is changed for it beyond [`pairdb::sabotage`], and nothing here is compiled into the
+//! product.
+//!
+//! Invariants: one seed, one history, to the byte, in every process. No map is hashed, no clock or randomness is the
+//! operating system's, and no two runs share a thread.
+
+#[cfg(not(madsim))]
+compile_error!(
+    "the simulation needs `--cfg madsim`: build inside the repository, whose .cargo/config.toml sets it, and don't \
+     override RUSTFLAGS (or append `--cfg madsim` to it)"
+);
+
+pub mod adapters;
+pub mod cli;
+pub mod client;
+pub mod cluster;
+pub mod describe;
+pub mod endpoint;
+pub mod evidence;
+pub mod faults;
+pub mod hash;
+pub mod history;
+pub mod invariants;
+pub mod mutants;
+pub mod network;
+pub mod rng;
+pub mod run;
+pub mod sweep;
+pub mod tap;
+pub mod value;
+pub mod world;

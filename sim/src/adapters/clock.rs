@@ -1,0 +1,125 @@
+//! Clocks: a monotonic one that starts anywhere in each life of a process, and a wall clock as wrong as the world says.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use madsim::time::{Sleep, TimeHandle};
+use pairdb::ports::{Clock, Instant};
+
+/// Simulated time starts here by a right wall clock: 2026-01-01, in Unix milliseconds.
+const EPOCH_MS: i64 = 1_767_225_600_000;
+
+/// A sleep this long is one that never ends.
+const SLEEP_MAX: Duration = Duration::from_secs(1_000_000);
+
+/// A machine's wall clock. It outlives the processes on the machine. Copies share it.
+#[derive(Clone, Debug)]
+pub struct WallClock(Arc<Wall>);
+
+#[derive(Debug)]
+struct Wall {
+    offset_ms: AtomicI64,
+    drift_ppm: i64,
+}
+
+impl WallClock {
+    /// A clock that is this wrong.
+    #[must_use]
+    pub fn new(offset_ms: i64, drift_ppm: i64) -> Self {
+        let offset_ms = AtomicI64::new(offset_ms);
+        Self(Arc::new(Wall {
+            offset_ms,
+            drift_ppm,
+        }))
+    }
+
+    /// Jumps.
+    pub fn jump(&self, by_ms: i64) {
+        self.0.offset_ms.fetch_add(by_ms, Ordering::Relaxed);
+    }
+
+    fn at(&self, elapsed: Duration) -> u64 {
+        let elapsed_ms = elapsed.as_millis() as i64;
+        let drifted_ms = elapsed_ms + elapsed_ms * self.0.drift_ppm / 1_000_000;
+        let wall_ms = EPOCH_MS + drifted_ms + self.0.offset_ms.load(Ordering::Relaxed);
+        u64::try_from(wall_ms).unwrap_or(0)
+    }
+}
+
+/// The clocks of one life of a process.
+#[derive(Clone)]
+pub struct SimClock {
+    time: TimeHandle,
+    wall: WallClock,
+    /// What the monotonic clock shows when simulated time is zero.
+    base: u64,
+}
+
+impl SimClock {
+    /// The clocks of a process on a machine with this wall clock.
+    #[must_use]
+    pub fn new(wall: WallClock, base: u64) -> Self {
+        let time = TimeHandle::current();
+        Self { time, wall, base }
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Instant {
+        Instant(self.base + self.time.elapsed().as_nanos() as u64)
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.wall.at(self.time.elapsed())
+    }
+
+    fn sleep_until(&self, at: Instant) -> impl Future<Output = ()> + Send + 'static {
+        Timer::new(&self.time, at.since(self.now()))
+    }
+}
+
+/// A sleep that is exact where madsim's own rounds up to a millisecond, and that sets one timer however often it is
+/// polled.
+pub struct Timer {
+    sleep: Sleep,
+    waker: Option<Waker>,
+}
+
+impl Timer {
+    /// Completes after `duration`.
+    #[must_use]
+    pub fn new(time: &TimeHandle, duration: Duration) -> Self {
+        let mut sleep = time.sleep(duration);
+        Pin::new(&mut sleep).reset(time.now_instant() + duration.min(SLEEP_MAX));
+        let waker = None;
+        Self { sleep, waker }
+    }
+}
+
+impl Future for Timer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.sleep.is_elapsed() {
+            return Poll::Ready(());
+        }
+        if self
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            return Poll::Pending;
+        }
+        self.waker = Some(cx.waker().clone());
+        Pin::new(&mut self.sleep).poll(cx)
+    }
+}
+
+/// Completes after `duration` of simulated time.
+pub async fn pause(duration: Duration) {
+    Timer::new(&TimeHandle::current(), duration).await;
+}

@@ -1,0 +1,268 @@
+//! A disk that loses, when the power fails, what it was not made to keep.
+//!
+//! Commits become durable in the order in which they were made. A crash keeps a prefix of those that were on their way
+//! and loses the rest. The disk outlives the process and is handed to its next life.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::channel::oneshot;
+use madsim::runtime::NodeHandle;
+use pairdb::ports::{Batch, Durability, Space, StorageEngine, StorageError};
+
+use super::clock::pause;
+use crate::endpoint::Endpoint;
+use crate::faults::Faults;
+use crate::rng::Rng;
+use crate::world::DiskPlan;
+
+/// The disk of one machine. Copies are the same disk.
+#[derive(Clone)]
+pub struct Disk {
+    who: Endpoint,
+    plan: Arc<DiskPlan>,
+    faults: Faults,
+    state: Arc<Mutex<State>>,
+}
+
+type Maps = BTreeMap<Space, BTreeMap<Bytes, Bytes>>;
+
+struct State {
+    rng: Rng,
+    /// What survives.
+    durable: Maps,
+    /// What is read.
+    visible: Maps,
+    /// Visible, not durable.
+    unsynced: VecDeque<Batch>,
+    /// Not even visible, numbered in the order of their commits.
+    pending: VecDeque<(u64, Batch)>,
+    commits: u64,
+}
+
+/// What a crash took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Loss {
+    /// Commits that had completed.
+    pub completed: usize,
+    /// Commits that had not.
+    pub under_way: usize,
+    /// Commits under way that survived all the same.
+    pub kept: usize,
+}
+
+impl Disk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new(who: Endpoint, plan: DiskPlan, faults: Faults, rng: Rng) -> Self {
+        let state = State {
+            rng,
+            durable: Maps::new(),
+            visible: Maps::new(),
+            unsynced: VecDeque::new(),
+            pending: VecDeque::new(),
+            commits: 0,
+        };
+        Self {
+            who,
+            plan: Arc::new(plan),
+            faults,
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// The disk as a process sees it that lives on `node`.
+    #[must_use]
+    pub fn mount(&self, node: &NodeHandle) -> SimDisk {
+        if let Some(interval_ms) = self.plan.sync_interval_ms {
+            let disk = self.clone();
+            drop(node.spawn(async move {
+                loop {
+                    pause(Duration::from_millis(interval_ms)).await;
+                    disk.state().make_durable();
+                }
+            }));
+        }
+        SimDisk {
+            disk: self.clone(),
+            node: node.clone(),
+        }
+    }
+
+    /// The power fails: a prefix of what was not durable survives.
+    pub fn crash(&self) -> Loss {
+        let mut state = self.state();
+        let completed = state.unsynced.len();
+        let total = completed + state.pending.len();
+        let keep = state.rng.between(0, total as u64) as usize;
+        let pending = std::mem::take(&mut state.pending);
+        state
+            .unsynced
+            .extend(pending.into_iter().map(|(_, batch)| batch));
+        state.unsynced.truncate(keep);
+        state.make_durable();
+        state.visible = state.durable.clone();
+        Loss {
+            completed: completed.saturating_sub(keep),
+            under_way: total - keep.max(completed),
+            kept: keep.saturating_sub(completed),
+        }
+    }
+
+    /// The process ends, the machine doesn't: only what was not even visible can get lost.
+    pub fn process_ended(&self) -> Loss {
+        self.state().make_durable();
+        self.crash()
+    }
+
+    /// An empty disk takes the place of this one.
+    pub fn replace(&self) {
+        let mut state = self.state();
+        state.pending.clear();
+        state.unsynced.clear();
+        state.durable.clear();
+        state.visible.clear();
+    }
+
+    fn delay(&self, us_min: u64, us_max: u64) -> Duration {
+        let late_ms_max = self.faults.disk_late_ms_max(self.who);
+        let mut state = self.state();
+        let us = state.rng.between(us_min, us_max) + state.rng.between(0, late_ms_max * 1_000);
+        Duration::from_micros(us)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn make_durable(&mut self) {
+        for batch in std::mem::take(&mut self.unsynced) {
+            apply(&mut self.durable, batch);
+        }
+    }
+
+    /// Every commit up to this number becomes visible, and durable if `sync`.
+    fn complete(&mut self, number: u64, sync: bool) {
+        while self.pending.front().is_some_and(|(n, _)| *n <= number) {
+            let Some((_, batch)) = self.pending.pop_front() else {
+                break;
+            };
+            apply(&mut self.visible, batch.clone());
+            self.unsynced.push_back(batch);
+        }
+        if sync {
+            self.make_durable();
+        }
+    }
+}
+
+fn apply(maps: &mut Maps, batch: Batch) {
+    for put in batch {
+        let map = maps.entry(put.space).or_default();
+        match put.value {
+            Some(value) => map.insert(put.key, value),
+            None => map.remove(&put.key),
+        };
+    }
+}
+
+/// A disk in the hands of one life of a process.
+#[derive(Clone)]
+pub struct SimDisk {
+    disk: Disk,
+    node: NodeHandle,
+}
+
+impl StorageEngine for SimDisk {
+    fn durability(&self) -> Durability {
+        match self.disk.plan.sync_interval_ms {
+            Some(_) => Durability::Interval,
+            None => Durability::Always,
+        }
+    }
+
+    async fn read(
+        &self,
+        space: Space,
+        keys: Vec<Bytes>,
+    ) -> Result<Vec<Option<Bytes>>, StorageError> {
+        pause(self.disk.delay(0, self.disk.plan.read_us_max)).await;
+        let state = self.disk.state();
+        let map = state.visible.get(&space);
+        let value = |key: &Bytes| map.and_then(|map| map.get(key)).cloned();
+        Ok(keys.iter().map(value).collect())
+    }
+
+    async fn scan(
+        &self,
+        space: Space,
+        from: Bytes,
+        to: Option<Bytes>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, StorageError> {
+        pause(self.disk.delay(0, self.disk.plan.read_us_max)).await;
+        let state = self.disk.state();
+        let Some(map) = state.visible.get(&space) else {
+            return Ok(Vec::new());
+        };
+        let before_end = |key: &Bytes| to.as_ref().is_none_or(|to| key < to);
+        let pairs = map
+            .range(from..)
+            .take_while(|(key, _)| before_end(key))
+            .take(limit);
+        Ok(pairs.map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+
+    fn commit(&self, batch: Batch) -> impl Future<Output = Result<(), StorageError>> + Send {
+        async move {
+            if self.disk.faults.disk_full(self.disk.who) {
+                pause(self.disk.delay(0, self.disk.plan.read_us_max)).await;
+                return Err(StorageError::Full("simulated".into()));
+            }
+            let plan = &self.disk.plan;
+            let delay = match plan.sync_interval_ms {
+                Some(_) => self.disk.delay(1, 100),
+                None => self.disk.delay(plan.commit_us_min, plan.commit_us_max),
+            };
+            let number = {
+                let mut state = self.disk.state();
+                state.commits += 1;
+                let number = state.commits;
+                state.pending.push_back((number, batch));
+                number
+            };
+            // The engine's own thread: a caller that goes away does not take the commit back.
+            let (done, is_done) = oneshot::channel();
+            let disk = self.disk.clone();
+            drop(self.node.spawn(async move {
+                pause(delay).await;
+                let sync = disk.plan.sync_interval_ms.is_none();
+                disk.state().complete(number, sync);
+                let _ = done.send(());
+            }));
+            is_done
+                .await
+                .map_err(|_| StorageError::Failed("the engine is gone".into()))
+        }
+    }
+
+    async fn sync(&self) -> Result<(), StorageError> {
+        let plan = &self.disk.plan;
+        let number = self.disk.state().commits;
+        pause(self.disk.delay(plan.commit_us_min, plan.commit_us_max)).await;
+        let mut state = self.disk.state();
+        state.complete(number, true);
+        Ok(())
+    }
+
+    async fn approximate_count(&self, space: Space) -> Result<u64, StorageError> {
+        pause(self.disk.delay(0, self.disk.plan.read_us_max)).await;
+        let state = self.disk.state();
+        Ok(state.visible.get(&space).map_or(0, BTreeMap::len) as u64)
+    }
+}

@@ -1,0 +1,15 @@
+//! The ports, carried out by the simulation: what goes wrong in the world goes wrong here.
+
+mod clock;
+mod disk;
+mod idempotency;
+mod metadata;
+mod process;
+mod transport;
+
+pub use clock::{SimClock, WallClock, pause};
+pub use disk::{Disk, Loss, SimDisk};
+pub use idempotency::SimIdempotency;
+pub use metadata::SimMetadata;
+pub use process::{SimRandom, SimSpawn};
+pub use transport::{CoordinatorSide, Services, SimTransport, StorageSide, StoreLink};

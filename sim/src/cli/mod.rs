@@ -1,0 +1,281 @@
+//! The command line. The only place that prints.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Parser, Subcommand};
+use pairdb::sabotage::Sabotage;
+
+use crate::mutants::hunt;
+use crate::run::{Options, Outcome, run};
+use crate::sweep::{cores, sweep};
+use crate::world::World;
+
+/// Deterministic simulation of PairDB.
+#[derive(Parser)]
+#[command(name = "cargo sim", bin_name = "cargo sim")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs one world and says what was broken.
+    Run {
+        #[command(flatten)]
+        which: Which,
+        /// Prints the outcome as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the history of one run.
+    Trace {
+        #[command(flatten)]
+        which: Which,
+        /// Only lines with this text, for example a key.
+        #[arg(long)]
+        only: Option<String>,
+        /// What storage nodes are asked and answer, too.
+        #[arg(long)]
+        messages: bool,
+    },
+    /// Prints the world of a seed as a scenario file.
+    World {
+        /// The seed.
+        #[arg(long)]
+        seed: u64,
+    },
+    /// Runs many seeds on all cores.
+    Sweep {
+        /// How many.
+        #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
+        seeds: u64,
+        /// The first one.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// Stops after this time.
+        #[arg(long)]
+        minutes: Option<f64>,
+        /// How many at a time; all cores unless told otherwise.
+        #[arg(long)]
+        jobs: Option<usize>,
+        /// Goes on after a failure.
+        #[arg(long)]
+        keep_going: bool,
+        /// Prints one line of JSON for each run.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Puts every known bug back, one after the other, and looks for a seed that finds it.
+    Mutants {
+        /// Only this one.
+        #[arg(long)]
+        only: Option<String>,
+        /// The first seed to try.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// How many seeds to try for each.
+        #[arg(long, default_value_t = 300)]
+        seeds: u64,
+        /// How many at a time; all cores unless told otherwise.
+        #[arg(long)]
+        jobs: Option<usize>,
+        /// Prints one line of JSON for each.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+struct Which {
+    /// The world drawn from this seed; with `--world`: that world with this seed.
+    #[arg(long, required_unless_present = "world")]
+    seed: Option<u64>,
+    /// A scenario file.
+    #[arg(long)]
+    world: Option<PathBuf>,
+    /// Puts this bug back.
+    #[arg(long)]
+    mutant: Option<String>,
+}
+
+impl Which {
+    fn run(&self, messages: bool) -> Result<Outcome, String> {
+        let mut world = match (&self.world, self.seed) {
+            (Some(path), _) => World::read(path)?,
+            (None, seed) => World::draw(seed.unwrap_or_default()),
+        };
+        world.seed = self.seed.unwrap_or(world.seed);
+        let sabotage = self.mutant.as_deref().map(sabotage).transpose()?;
+        let options = Options { sabotage, messages };
+        Ok(run(world, options))
+    }
+
+    /// The command that runs the same again.
+    fn replay(&self, outcome: &Outcome) -> String {
+        let mut command = "cargo sim run".to_owned();
+        if let Some(path) = &self.world {
+            command += &format!(" --world {}", path.display());
+        }
+        command += &format!(" --seed {}", outcome.seed);
+        if let Some(mutant) = &self.mutant {
+            command += &format!(" --mutant {mutant}");
+        }
+        command
+    }
+}
+
+fn sabotage(name: &str) -> Result<Sabotage, String> {
+    let found = Sabotage::ALL
+        .iter()
+        .find(|sabotage| sabotage.name() == name);
+    found.copied().ok_or_else(|| {
+        let names: Vec<&str> = Sabotage::ALL
+            .iter()
+            .map(|sabotage| sabotage.name())
+            .collect();
+        format!(
+            "there is no mutant '{name}'; there are {}",
+            names.join(", ")
+        )
+    })
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run { which, json } => which.run(false).map(|outcome| {
+            match json {
+                true => println!("{}", report::json(&outcome)),
+                false => print!("{}", report::text(&outcome, &which.replay(&outcome))),
+            }
+            outcome.violations.is_empty()
+        }),
+        Command::Trace {
+            which,
+            only,
+            messages,
+        } => which.run(messages).map(|outcome| {
+            let lines = outcome.history.lines();
+            for line in lines.filter(|line| only.as_ref().is_none_or(|only| line.contains(only))) {
+                println!("{line}");
+            }
+            println!("fingerprint {:016x}", outcome.fingerprint);
+            outcome.violations.is_empty()
+        }),
+        Command::World { seed } => {
+            let world = toml::to_string(&World::draw(seed));
+            world.map_err(|error| error.to_string()).map(|text| {
+                print!("{text}");
+                true
+            })
+        }
+        Command::Sweep {
+            seeds,
+            from,
+            minutes,
+            jobs,
+            keep_going,
+            json,
+        } => Ok(many(from, seeds, minutes, jobs, keep_going, json)),
+        Command::Mutants {
+            only,
+            from,
+            seeds,
+            jobs,
+            json,
+        } => mutants(only.as_deref(), from, seeds, jobs, json),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn many(
+    from: u64,
+    seeds: u64,
+    minutes: Option<f64>,
+    jobs: Option<usize>,
+    keep_going: bool,
+    json: bool,
+) -> bool {
+    let start = Instant::now();
+    let limit = minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
+    let mut sum = report::Sum::default();
+    let mut told = start;
+    sweep(
+        from..from.saturating_add(seeds),
+        jobs.unwrap_or_else(cores),
+        None,
+        |outcome| {
+            sum.add(&outcome);
+            if json {
+                println!("{}", report::json(&outcome));
+            } else if !outcome.violations.is_empty() {
+                print!(
+                    "{}",
+                    report::text(&outcome, &format!("cargo sim run --seed {}", outcome.seed))
+                );
+            }
+            if told.elapsed() > Duration::from_secs(10) {
+                told = Instant::now();
+                eprintln!("{}", sum.text(start.elapsed()));
+            }
+            let failed = !outcome.violations.is_empty() && !keep_going;
+            !failed && limit.is_none_or(|limit| start.elapsed() < limit)
+        },
+    );
+    eprintln!("{}", sum.text(start.elapsed()));
+    sum.failed == 0
+}
+
+fn mutants(
+    only: Option<&str>,
+    from: u64,
+    seeds: u64,
+    jobs: Option<usize>,
+    json: bool,
+) -> Result<bool, String> {
+    let wanted = match only {
+        Some(name) => vec![sabotage(name)?],
+        None => Sabotage::ALL.to_vec(),
+    };
+    let mut survivors = 0;
+    if !json {
+        println!(
+            "{:<32} {:>6} {:>8}  caught by",
+            "mutant", "seeds", "seconds"
+        );
+    }
+    for sabotage in wanted {
+        let verdict = hunt(sabotage, from, seeds, jobs.unwrap_or_else(cores));
+        survivors += u32::from(verdict.seed.is_none());
+        if json {
+            println!("{}", serde_json::to_string(&verdict).unwrap_or_default());
+            continue;
+        }
+        let by = match verdict.seed {
+            Some(seed) => format!("{} (seed {seed})", verdict.caught_by.join(", ")),
+            None => format!("NOBODY: {}", verdict.what),
+        };
+        println!(
+            "{:<32} {:>6} {:>8.2}  {by}",
+            verdict.name, verdict.seeds, verdict.seconds
+        );
+    }
+    if survivors > 0 && !json {
+        println!("{survivors} survived");
+    }
+    Ok(survivors == 0)
+}

@@ -1,0 +1,123 @@
+//! Outcomes for people and for programs.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::run::Outcome;
+
+/// How many lines of a broken key's history are shown.
+const LINES_MAX: usize = 60;
+
+/// One outcome as a line of JSON.
+#[must_use]
+pub fn json(outcome: &Outcome) -> String {
+    serde_json::json!({
+        "seed": outcome.seed,
+        "ok": outcome.violations.is_empty(),
+        "fingerprint": format!("{:016x}", outcome.fingerprint),
+        "operations": outcome.operations,
+        "succeeded": outcome.succeeded,
+        "messages": outcome.messages,
+        "simulated_ms": outcome.simulated.as_millis() as u64,
+        "violations": outcome.violations,
+    })
+    .to_string()
+}
+
+/// One outcome for people: what was broken, what happened to that key, and how to see it again.
+#[must_use]
+pub fn text(outcome: &Outcome, replay: &str) -> String {
+    let mut text = String::new();
+    let Outcome {
+        seed,
+        operations,
+        succeeded,
+        messages,
+        fingerprint,
+        ..
+    } = outcome;
+    let verdict = if outcome.violations.is_empty() {
+        "ok"
+    } else {
+        "BROKEN"
+    };
+    let seconds = outcome.simulated.as_secs_f64();
+    let _ = writeln!(
+        text,
+        "seed {seed}: {verdict}; {succeeded} of {operations} operations succeeded, {messages} messages in {seconds:.1} \
+         simulated seconds; fingerprint {fingerprint:016x}"
+    );
+    for violation in &outcome.violations {
+        let _ = writeln!(text, "  {violation}");
+    }
+    let Some(first) = outcome.violations.first() else {
+        return text;
+    };
+    let operations: Vec<String> = first
+        .operations
+        .iter()
+        .map(|op| format!("#{op} "))
+        .collect();
+    let mut shown = 0;
+    let context = [
+        " fault ",
+        " starts",
+        " ends;",
+        " crashes",
+        " chaos",
+        " calm",
+        " convergence",
+    ];
+    for line in outcome.history.lines() {
+        let involved = operations.iter().any(|op| line.contains(op.as_str()));
+        if involved || context.iter().any(|word| line.contains(word)) {
+            shown += 1;
+            if shown <= LINES_MAX {
+                let _ = writeln!(text, "    {line}");
+            }
+        }
+    }
+    if shown > LINES_MAX {
+        let _ = writeln!(text, "    … and {} lines more", shown - LINES_MAX);
+    }
+    let _ = writeln!(text, "  again: {replay}");
+    text
+}
+
+/// Many outcomes.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Sum {
+    /// Runs.
+    pub runs: u64,
+    /// Runs in which something was broken.
+    pub failed: u64,
+    operations: usize,
+    succeeded: usize,
+    simulated: Duration,
+}
+
+impl Sum {
+    /// One more.
+    pub fn add(&mut self, outcome: &Outcome) {
+        self.runs += 1;
+        self.failed += u64::from(!outcome.violations.is_empty());
+        self.operations += outcome.operations;
+        self.succeeded += outcome.succeeded;
+        self.simulated += outcome.simulated;
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn text(&self, elapsed: Duration) -> String {
+        let seconds = elapsed.as_secs_f64();
+        format!(
+            "{} seeds, {} broken; {} operations, {:.1} % succeeded; {:.0} seeds a minute, {:.0} simulated seconds a second",
+            self.runs,
+            self.failed,
+            self.operations,
+            100.0 * self.succeeded as f64 / self.operations.max(1) as f64,
+            self.runs as f64 * 60.0 / seconds,
+            self.simulated.as_secs_f64() / seconds
+        )
+    }
+}

@@ -1,0 +1,490 @@
+//! The simulated cluster: machines, the processes that live and die on them, and what connects them.
+//!
+//! Every life of a process is a madsim node of its own, so ending it ends all its tasks wherever they wait. Its disk and
+//! its wall clock belong to the machine and go on.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use madsim::runtime::{Handle, NodeHandle};
+use pairdb::adapters::memory::{MemoryIdempotency, MemoryMetadata};
+use pairdb::coordinator::Coordinator;
+use pairdb::placement::{Epoch, Node, NodeId, NodeStatus, Placement, Topology};
+use pairdb::ports::{MetadataStore, RecordKey, Tenant, TenantId};
+use pairdb::replica::Replica;
+
+use crate::adapters::{
+    CoordinatorSide, Disk, Loss, Services, SimClock, SimIdempotency, SimMetadata, SimRandom,
+    SimSpawn, SimTransport, StorageSide, StoreLink, WallClock, pause,
+};
+use crate::endpoint::Endpoint;
+use crate::faults::Faults;
+use crate::history::{History, OpId, Time};
+use crate::network::Network;
+use crate::rng::Rng;
+use crate::tap::Tap;
+use crate::world::World;
+
+/// How long a process waits before it tries again to start.
+const START_PAUSE: Duration = Duration::from_millis(100);
+
+/// How much longer than its deadline a coordinator may take to answer.
+const ANSWER_SLACK: Duration = Duration::from_millis(20);
+
+/// The cluster. Copies are the same one.
+#[derive(Clone)]
+pub struct Cluster {
+    /// What it is made after.
+    pub world: Arc<World>,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// What happened.
+    pub history: History,
+    /// Who looks on.
+    pub tap: Tap,
+    /// What connects it.
+    pub network: Network,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    handle: Handle,
+    services: Services,
+    metadata: MemoryMetadata,
+    idempotency: MemoryIdempotency<SimClock>,
+    calm: AtomicBool,
+    machines: Mutex<BTreeMap<Endpoint, Machine>>,
+    late_answers: Mutex<Vec<String>>,
+}
+
+/// A machine and the process on it.
+struct Machine {
+    wall: WallClock,
+    disk: Option<Disk>,
+    rng: Rng,
+    lives: u32,
+    /// The process's tasks; `None` while there is no process.
+    node: Option<NodeHandle>,
+    /// Set once a coordinator serves.
+    coordinator: Option<Coordinator<CoordinatorSide>>,
+    paused: bool,
+    /// When it last stood still.
+    paused_at: Option<Time>,
+}
+
+/// Sees to it that a coordinator answers in time.
+pub struct DeadlineWatch {
+    cluster: Cluster,
+    who: Endpoint,
+    began: Time,
+    allowed: Duration,
+}
+
+impl Cluster {
+    /// A cluster without processes, whose stores hold the world's topology and tenants.
+    pub async fn new(world: Arc<World>) -> Self {
+        let history = History::new();
+        let faults = Faults::new(world.network.clone());
+        let handle = Handle::current();
+        let wire = handle.create_node().name("wire").build();
+        let network = Network::new(world.seed, faults.clone(), wire);
+        let right = SimClock::new(WallClock::new(0, 0), 0);
+        let shared = Shared {
+            handle,
+            services: Services::default(),
+            metadata: MemoryMetadata::new(),
+            idempotency: MemoryIdempotency::new(right),
+            calm: AtomicBool::new(false),
+            machines: Mutex::default(),
+            late_answers: Mutex::default(),
+        };
+        let cluster = Self {
+            tap: Tap::new(history.clone()),
+            world,
+            faults,
+            history,
+            network,
+            shared: Arc::new(shared),
+        };
+        cluster.found().await;
+        cluster
+    }
+
+    /// Fills the metadata store and builds the machines.
+    async fn found(&self) {
+        let nodes = self.world.storage().into_iter().map(|who| self.node(who));
+        let topology = Topology::new(Epoch(1), self.world.partitions, nodes.collect())
+            .expect("the world's topology is valid");
+        let metadata = &self.shared.metadata;
+        let stored = metadata.replace_topology(Epoch(0), topology).await;
+        stored.expect("the store in memory takes a topology");
+        for plan in &self.world.tenants {
+            let tenant = Tenant {
+                id: TenantId::new(plan.name.as_str()).expect("a tenant's name is valid"),
+                replication_factor: plan.replication_factor,
+                conflict_policy: plan.conflict_policy,
+                default_consistency: None,
+                created_at: 0,
+                updated_at: 0,
+                version: 1,
+            };
+            let created = metadata.create_tenant(tenant).await;
+            created.expect("the store in memory takes a tenant");
+        }
+        let seed = self.world.seed;
+        let mut machines = self.machines();
+        for who in self.processes() {
+            let clock = self.world.clocks.iter().find(|clock| clock.who == who);
+            let wall = clock.map_or(WallClock::new(0, 0), |clock| {
+                WallClock::new(clock.offset_ms, clock.drift_ppm)
+            });
+            let disk = matches!(who, Endpoint::Storage(_)).then(|| {
+                let rng = Rng::new(seed, &format!("disk {who}"));
+                Disk::new(who, self.world.disk.clone(), self.faults.clone(), rng)
+            });
+            let machine = Machine {
+                wall,
+                disk,
+                rng: Rng::new(seed, &format!("machine {who}")),
+                lives: 0,
+                node: None,
+                coordinator: None,
+                paused: false,
+                paused_at: None,
+            };
+            machines.insert(who, machine);
+        }
+    }
+
+    fn node(&self, who: Endpoint) -> Node {
+        let Endpoint::Storage(number) = who else {
+            unreachable!("only storage nodes are in the topology");
+        };
+        Node {
+            id: NodeId::new(who.id()).expect("a node's id is valid"),
+            host: "simulated".into(),
+            port: u16::from(number),
+            virtual_nodes: self.world.virtual_nodes,
+            status: NodeStatus::Active,
+        }
+    }
+
+    /// Storage nodes and coordinators.
+    #[must_use]
+    pub fn processes(&self) -> Vec<Endpoint> {
+        let mut processes = self.world.storage();
+        processes.extend(self.world.coordinators());
+        processes
+    }
+
+    /// Starts a process, if there is none on that machine.
+    pub fn start(&self, who: Endpoint) {
+        let mut machines = self.machines();
+        let machine = machines.get_mut(&who).expect("a machine for each process");
+        if machine.node.is_some() {
+            return;
+        }
+        machine.lives += 1;
+        let life = machine.lives;
+        let node = self
+            .shared
+            .handle
+            .create_node()
+            .name(format!("{who} life {life}"))
+            .build();
+        machine.node = Some(node.clone());
+        let clock = SimClock::new(machine.wall.clone(), machine.rng.below(1 << 50));
+        let random = SimRandom::new(Rng::new(machine.rng.next_u64(), "process"));
+        let spawn = SimSpawn(node.clone());
+        self.history.note(format_args!("{who} starts, life {life}"));
+        match &machine.disk {
+            Some(disk) => {
+                let world = StorageSide {
+                    clock,
+                    random,
+                    spawn,
+                    disk: disk.mount(&node),
+                };
+                drop(node.spawn(self.clone().run_storage(who, node.clone(), world)));
+            }
+            None => {
+                let link = |to, name| StoreLink {
+                    from: who,
+                    to,
+                    name,
+                    network: self.network.clone(),
+                    faults: self.faults.clone(),
+                    rng: Arc::new(Mutex::new(Rng::new(
+                        self.world.seed,
+                        &format!("{who} {life} {to}"),
+                    ))),
+                };
+                let metadata = link(Endpoint::Metadata, "metadata store");
+                let idempotency = link(Endpoint::Idempotency, "idempotency store");
+                let transport = SimTransport {
+                    from: who,
+                    clock: clock.clone(),
+                    network: self.network.clone(),
+                    services: self.shared.services.clone(),
+                    tap: self.tap.clone(),
+                };
+                let world = CoordinatorSide {
+                    clock,
+                    random,
+                    spawn,
+                    transport,
+                    metadata: SimMetadata::new(self.shared.metadata.clone(), metadata),
+                    idempotency: SimIdempotency::new(self.shared.idempotency.clone(), idempotency),
+                };
+                drop(node.spawn(self.clone().run_coordinator(who, world)));
+            }
+        }
+    }
+
+    async fn run_storage(self, who: Endpoint, node: NodeHandle, world: StorageSide) {
+        let id = NodeId::new(who.id()).expect("a node's id is valid");
+        loop {
+            match Replica::open(world.clone(), id.clone(), self.world.replica).await {
+                Ok(replica) => {
+                    self.history.note(format_args!("{who} serves"));
+                    return self.shared.services.put(who, node, replica);
+                }
+                Err(error) => {
+                    self.history
+                        .note(format_args!("{who} does not open: {error}"));
+                    pause(START_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn run_coordinator(self, who: Endpoint, world: CoordinatorSide) {
+        let coordinator = Coordinator::new(world, &who.id(), self.world.coordinator.clone());
+        while let Err(error) = coordinator.start().await {
+            self.history
+                .note(format_args!("{who} does not start: {error}"));
+            pause(START_PAUSE).await;
+        }
+        self.history.note(format_args!("{who} serves"));
+        if let Some(machine) = self.machines().get_mut(&who) {
+            machine.coordinator = Some(coordinator);
+        }
+    }
+
+    /// The power of one machine fails.
+    pub fn crash(&self, who: Endpoint) {
+        if let Some(disk) = self.end_process(who) {
+            let loss = disk.crash();
+            self.lost(who, loss);
+        } else {
+            self.history.note(format_args!("{who} crashes"));
+        }
+    }
+
+    /// A machine's power fails and its disk with it.
+    pub fn lose_disk(&self, who: Endpoint) {
+        if let Some(disk) = self.end_process(who) {
+            disk.replace();
+            self.tap.lost(who);
+            self.history
+                .note(format_args!("{who} crashes and loses its disk"));
+        }
+    }
+
+    /// A process is asked to stop, gets a moment for it, and ends.
+    pub async fn stop(&self, who: Endpoint) {
+        let (node, coordinator) = {
+            let mut machines = self.machines();
+            let machine = machines.get_mut(&who).expect("a machine for each process");
+            (machine.node.clone(), machine.coordinator.take())
+        };
+        let Some(node) = node else {
+            return;
+        };
+        self.history.note(format_args!("{who} is asked to stop"));
+        if let Some(coordinator) = coordinator {
+            coordinator.stop();
+            pause(Duration::from_millis(200)).await;
+        }
+        if let Some(replica) = self.shared.services.remove(who) {
+            let (done, is_done) = futures::channel::oneshot::channel::<()>();
+            drop(node.spawn(async move {
+                let _ = replica.stop().await;
+                drop(done);
+            }));
+            let patience = pause(Duration::from_secs(2));
+            futures::future::select(is_done, Box::pin(patience)).await;
+        }
+        // Somebody else may have ended it, and started the next, meanwhile.
+        let same = self
+            .machines()
+            .get(&who)
+            .and_then(|machine| machine.node.as_ref().map(NodeHandle::id));
+        if same == Some(node.id())
+            && let Some(disk) = self.end_process(who)
+        {
+            let loss = disk.process_ended();
+            self.lost(who, loss);
+        }
+    }
+
+    fn lost(&self, who: Endpoint, loss: Loss) {
+        let Loss {
+            completed,
+            under_way,
+            kept,
+        } = loss;
+        self.history.note(format_args!(
+            "{who} ends; commits lost: {completed} completed, {under_way} under way; kept {kept}"
+        ));
+        if completed > 0 {
+            self.tap.lost(who);
+        }
+    }
+
+    /// Ends a process's tasks, wherever they wait. Returns the machine's disk, if there was a process and there is a disk.
+    fn end_process(&self, who: Endpoint) -> Option<Disk> {
+        self.shared.services.remove(who);
+        let mut machines = self.machines();
+        let machine = machines.get_mut(&who).expect("a machine for each process");
+        machine.coordinator = None;
+        machine.paused = false;
+        let node = machine.node.take()?;
+        self.shared.handle.kill(node.id());
+        machine.disk.clone()
+    }
+
+    /// A process stands still, or goes on.
+    pub fn set_paused(&self, who: Endpoint, paused: bool) {
+        let now = self.history.now();
+        let mut machines = self.machines();
+        let machine = machines.get_mut(&who).expect("a machine for each process");
+        let Some(node) = &machine.node else {
+            return;
+        };
+        if machine.paused == paused {
+            return;
+        }
+        machine.paused = paused;
+        machine.paused_at = Some(now);
+        match paused {
+            true => self.shared.handle.pause(node.id()),
+            false => self.shared.handle.resume(node.id()),
+        }
+    }
+
+    /// A machine's wall clock jumps.
+    pub fn jump_clock(&self, who: Endpoint, by_ms: i64) {
+        if let Some(machine) = self.machines().get(&who) {
+            machine.wall.jump(by_ms);
+        }
+    }
+
+    /// The topology gets a new epoch, with the same nodes in it.
+    pub async fn next_epoch(&self) {
+        let metadata = &self.shared.metadata;
+        let topology = metadata.topology().await;
+        let topology = topology.expect("the store in memory answers");
+        let expected = topology.epoch;
+        if let Some(epoch) = expected.next() {
+            let next = Topology { epoch, ..topology };
+            let _ = metadata.replace_topology(expected, next).await;
+        }
+    }
+
+    /// The coordinator that serves there now, and where its tasks live.
+    #[must_use]
+    pub fn coordinator(&self, who: Endpoint) -> Option<(NodeHandle, Coordinator<CoordinatorSide>)> {
+        let machines = self.machines();
+        let machine = machines.get(&who)?;
+        Some((machine.node.clone()?, machine.coordinator.clone()?))
+    }
+
+    /// Whether a process serves.
+    #[must_use]
+    pub fn serves(&self, who: Endpoint) -> bool {
+        match who {
+            Endpoint::Storage(_) => self.shared.services.has(who),
+            _ => self.coordinator(who).is_some(),
+        }
+    }
+
+    /// Whether chaos is over.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.shared.calm.load(Ordering::Relaxed)
+    }
+
+    /// Chaos is over.
+    pub fn calm_down(&self) {
+        self.shared.calm.store(true, Ordering::Relaxed);
+    }
+
+    /// The storage nodes that are reached without a network.
+    #[must_use]
+    pub fn services(&self) -> &Services {
+        &self.shared.services
+    }
+
+    /// The current placement.
+    pub async fn placement(&self) -> Placement {
+        let topology = self.shared.metadata.topology().await;
+        Placement::build(topology.expect("the store in memory answers"))
+    }
+
+    /// Begins to watch whether `who` answers a request that it gave itself `timeout` for.
+    #[must_use]
+    pub fn watch_deadline(&self, who: Endpoint, timeout: Duration) -> DeadlineWatch {
+        let settings = &self.world.coordinator;
+        DeadlineWatch {
+            cluster: self.clone(),
+            who,
+            began: self.history.now(),
+            allowed: timeout.min(settings.write_timeout.max(settings.read_timeout)) + ANSWER_SLACK,
+        }
+    }
+
+    /// Answers that came after their deadlines.
+    #[must_use]
+    pub fn late_answers(&self) -> Vec<String> {
+        let late = self.shared.late_answers.lock();
+        late.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn machines(&self) -> MutexGuard<'_, BTreeMap<Endpoint, Machine>> {
+        let machines = self.shared.machines.lock();
+        machines.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl DeadlineWatch {
+    /// The request was answered.
+    pub fn done(self, op: OpId) {
+        let now = self.cluster.history.now();
+        let took = Duration::from_nanos(now - self.began);
+        let paused = {
+            let machines = self.cluster.machines();
+            let paused_at = machines
+                .get(&self.who)
+                .and_then(|machine| machine.paused_at);
+            paused_at.is_some_and(|at| at >= self.began)
+        };
+        if took > self.allowed && !paused {
+            let late = format!("{} took {took:?} for #{}", self.who, op.0);
+            let answers = self.cluster.shared.late_answers.lock();
+            answers.unwrap_or_else(PoisonError::into_inner).push(late);
+        }
+    }
+}
+
+/// A record's name, and who owns it.
+#[must_use]
+pub fn locate(placement: &Placement, tenant: &str, key: &str, r: u8) -> (RecordKey, Vec<Node>) {
+    let partition = placement.route(tenant, key);
+    let tenant = TenantId::new(tenant).expect("a tenant's name is valid");
+    let owners = placement.owners(partition, usize::from(r)).iter();
+    let owners = owners.map(|index| placement.node(*index).clone()).collect();
+    (RecordKey::new(partition, &tenant, key), owners)
+}

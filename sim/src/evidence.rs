@@ -1,0 +1,367 @@
+//! What a run is judged by: what clients asked and were answered, what nodes said, what they hold in the end.
+//!
+//! The model is the clients': a client *knows* the writes it was shown, a write *follows* those its client knew and gave
+//! the context of, and all that those follow. A write that another one follows was overwritten knowingly.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pairdb::placement::Token;
+use pairdb::quorum::{ConflictPolicy, Consistency};
+use pairdb::version::{Context, Dot, Record, Stamp};
+
+use crate::cluster::Cluster;
+use crate::endpoint::Endpoint;
+use crate::history::{Answered, Kind, Op, OpId, Time};
+use crate::tap::Seen;
+use crate::value;
+use crate::world::World;
+
+/// All there is to judge by.
+pub struct Evidence {
+    /// The world.
+    pub world: Arc<World>,
+    /// What clients did.
+    pub ops: BTreeMap<OpId, Op>,
+    /// What nodes said.
+    pub seen: Seen,
+    /// What the owners of each key hold in the end.
+    pub finals: Vec<FinalRecord>,
+    /// What did not go as it should in the calm.
+    pub complaints: Vec<String>,
+    /// Coordinators' answers after their deadlines.
+    pub late_answers: Vec<String>,
+    /// For each write and delete all the writes it follows.
+    follows: BTreeMap<OpId, BTreeSet<OpId>>,
+    /// The same the other way round.
+    followers: BTreeMap<OpId, BTreeSet<OpId>>,
+    dots: BTreeMap<OpId, BTreeSet<Dot>>,
+    /// For each write and delete that brought a context the greatest stamp that the context covers.
+    covered_stamps: BTreeMap<OpId, Stamp>,
+}
+
+/// What the owners of a key hold in the end.
+#[derive(Clone, Debug)]
+pub struct FinalRecord {
+    /// An index into the world's tenants.
+    pub tenant: usize,
+    /// The key.
+    pub key: String,
+    /// Each owner's encoded record, or why there is none.
+    pub records: Vec<(Endpoint, Result<Bytes, String>)>,
+}
+
+/// A write that so many owners are known to hold since some time: it was acknowledged, or a read showed it.
+#[derive(Clone, Copy, Debug)]
+pub struct Fact {
+    /// The write or delete.
+    pub write: OpId,
+    /// Since when, for those who begin later.
+    pub since: Time,
+    /// How many owners.
+    pub owners: usize,
+    /// Its stamp at that time, where it counts and is known.
+    pub stamp: Option<Stamp>,
+    /// Who says so: the write itself, or a read.
+    pub source: OpId,
+}
+
+impl Evidence {
+    /// Collects it at the end of a run.
+    #[must_use]
+    pub fn new(cluster: &Cluster, finals: Vec<FinalRecord>, complaints: Vec<String>) -> Self {
+        let seen = cluster.tap.seen();
+        let mut evidence = Self {
+            world: Arc::clone(&cluster.world),
+            ops: cluster.history.ops(),
+            dots: seen.dots_of_ops(),
+            seen,
+            finals,
+            complaints,
+            late_answers: cluster.late_answers(),
+            follows: BTreeMap::new(),
+            followers: BTreeMap::new(),
+            covered_stamps: BTreeMap::new(),
+        };
+        evidence.covered_stamps = evidence.find_covered_stamps();
+        let writes: Vec<OpId> = evidence
+            .ops
+            .values()
+            .filter(|op| op.kind != Kind::Read)
+            .map(|op| op.id)
+            .collect();
+        for id in writes {
+            let mut follows = BTreeSet::new();
+            if let Some(given) = evidence.ops[&id].given {
+                for known in evidence.known(given) {
+                    follows.insert(known);
+                    // A context is given after it was received, so all it shows has been dealt with here.
+                    follows.extend(evidence.follows.get(&known).into_iter().flatten());
+                }
+            }
+            for earlier in &follows {
+                evidence.followers.entry(*earlier).or_default().insert(id);
+            }
+            evidence.follows.insert(id, follows);
+        }
+        evidence
+    }
+
+    fn find_covered_stamps(&self) -> BTreeMap<OpId, Stamp> {
+        let mut versions: BTreeMap<(&str, &str), Vec<(Dot, Stamp)>> = BTreeMap::new();
+        for (dot, version) in &self.seen.versions {
+            let place = (version.key.tenant(), version.key.key());
+            versions
+                .entry(place)
+                .or_default()
+                .push((*dot, version.stamp));
+        }
+        let brought = self
+            .ops
+            .values()
+            .filter(|op| op.kind != Kind::Read && op.given.is_some());
+        let covered = brought.filter_map(|op| {
+            let tenant = self.world.tenants[op.tenant].name.as_str();
+            let token = Token::of_key(tenant, &op.key).0;
+            let context = Context::decode(&op.context, token).ok()?;
+            let versions = versions.get(&(tenant, op.key.as_str()))?.iter();
+            let covered = versions.filter(|(dot, _)| context.covers(*dot));
+            Some((op.id, covered.map(|(_, stamp)| *stamp).max()?))
+        });
+        covered.collect()
+    }
+
+    /// The writes and deletes under `last_write_wins` whose context covered a version with this stamp or a greater one:
+    /// they overwrote it knowingly, or what had won over it.
+    pub fn outrankers(
+        &self,
+        tenant: usize,
+        key: &str,
+        stamp: Stamp,
+        until: Time,
+    ) -> impl Iterator<Item = &Op> {
+        self.ops_of(tenant, key).filter(move |op| {
+            let covered = self.covered_stamps.get(&op.id);
+            covered.is_some_and(|covered| *covered >= stamp)
+                && op.invoked < until
+                && op.may_have_happened()
+        })
+    }
+
+    /// What a client knows who has the answer of `id`.
+    #[must_use]
+    pub fn known(&self, id: OpId) -> BTreeSet<OpId> {
+        let mut known = BTreeSet::new();
+        let mut next = Some(id);
+        while let Some(op) = next.and_then(|id| self.ops.get(&id)) {
+            if op.kind == Kind::Read {
+                known.extend(self.shown(op));
+                break;
+            }
+            known.insert(op.id);
+            next = op.given;
+        }
+        known
+    }
+
+    /// The writes whose values a read returned; values of no write are left to [`crate::invariants`].
+    #[must_use]
+    pub fn shown(&self, read: &Op) -> BTreeSet<OpId> {
+        self.shown_with_stamps(read)
+            .into_iter()
+            .map(|(op, _)| op)
+            .collect()
+    }
+
+    /// The same with the stamps that the answer gave.
+    #[must_use]
+    pub fn shown_with_stamps(&self, read: &Op) -> Vec<(OpId, Stamp)> {
+        let Some(Answered::Found { values, .. }) = read.success().map(|a| &a.result) else {
+            return Vec::new();
+        };
+        let tenant = &self.world.tenants[read.tenant].name;
+        let parse = |value: &Bytes| value::parse(tenant, &read.key, value);
+        values
+            .iter()
+            .filter_map(|(value, stamp)| Some((parse(value)?, *stamp)))
+            .filter(|(op, _)| self.ops.contains_key(op))
+            .collect()
+    }
+
+    /// Whether `later`'s client knew of `earlier`, directly or through others.
+    #[must_use]
+    pub fn follows(&self, later: OpId, earlier: OpId) -> bool {
+        self.follows
+            .get(&later)
+            .is_some_and(|follows| follows.contains(&earlier))
+    }
+
+    /// All writes that `write` follows.
+    #[must_use]
+    pub fn followed_by(&self, write: OpId) -> &BTreeSet<OpId> {
+        static NONE: BTreeSet<OpId> = BTreeSet::new();
+        self.follows.get(&write).unwrap_or(&NONE)
+    }
+
+    /// The writes and deletes that overwrote `write` knowingly, and may have had an effect before `until`.
+    pub fn overwriters(&self, write: OpId, until: Time) -> impl Iterator<Item = &Op> {
+        let followers = self.followers.get(&write).into_iter().flatten();
+        followers
+            .filter_map(|id| self.ops.get(id))
+            .filter(move |op| op.invoked < until && op.may_have_happened())
+    }
+
+    /// How many owners an operation was answered by, at least.
+    #[must_use]
+    pub fn owners_of(&self, op: &Op) -> usize {
+        required(op.consistency, self.factor(op.tenant))
+    }
+
+    /// A tenant's replication factor.
+    #[must_use]
+    pub fn factor(&self, tenant: usize) -> usize {
+        usize::from(self.world.tenants[tenant].replication_factor)
+    }
+
+    /// A tenant's conflict policy.
+    #[must_use]
+    pub fn policy(&self, tenant: usize) -> ConflictPolicy {
+        self.world.tenants[tenant].conflict_policy
+    }
+
+    /// Whether owners that answered one and owners that answered the other have one in common.
+    #[must_use]
+    pub fn meet(&self, tenant: usize, some: usize, others: usize) -> bool {
+        some + others > self.factor(tenant)
+    }
+
+    /// The operations on one key.
+    pub fn ops_of(&self, tenant: usize, key: &str) -> impl Iterator<Item = &Op> {
+        self.ops
+            .values()
+            .filter(move |op| op.tenant == tenant && op.key == key)
+    }
+
+    /// Every tenant and key.
+    pub fn keys(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.finals
+            .iter()
+            .map(|last| (last.tenant, last.key.as_str()))
+    }
+
+    /// What all owners together hold in the end.
+    #[must_use]
+    pub fn final_record(&self, tenant: usize, key: &str) -> Record {
+        let last = self
+            .finals
+            .iter()
+            .find(|last| last.tenant == tenant && last.key == key);
+        let records = last.into_iter().flat_map(|last| &last.records);
+        records
+            .filter_map(|(_, record)| Record::decode(record.as_ref().ok()?.clone()).ok())
+            .fold(Record::default(), |all, record| all.join(&record))
+    }
+
+    /// The write of a version's value.
+    #[must_use]
+    pub fn writer(&self, tenant: usize, key: &str, value: &[u8]) -> Option<OpId> {
+        value::parse(&self.world.tenants[tenant].name, key, value)
+    }
+
+    /// The dots that a write is known to have had.
+    #[must_use]
+    pub fn dots(&self, write: OpId) -> &BTreeSet<Dot> {
+        static NONE: BTreeSet<Dot> = BTreeSet::new();
+        self.dots.get(&write).unwrap_or(&NONE)
+    }
+
+    /// The greatest stamp that a write had up to `until`.
+    #[must_use]
+    pub fn stamp(&self, write: OpId, until: Time) -> Option<Stamp> {
+        let versions = self
+            .dots(write)
+            .iter()
+            .filter_map(|dot| self.seen.versions.get(dot));
+        versions
+            .filter(|version| version.at <= until)
+            .map(|version| version.stamp)
+            .max()
+    }
+
+    /// Whether every node that ever held `write` has lost something since: then it may be gone for good.
+    #[must_use]
+    pub fn may_be_gone(&self, write: OpId) -> bool {
+        let dots = self.dots(write);
+        if dots.is_empty() {
+            return !self.seen.losses.is_empty();
+        }
+        dots.iter()
+            .all(|dot| self.seen.may_be_lost(*dot, Time::MAX))
+    }
+
+    /// Whether fewer owners may hold `write` than once did: then a quorum can miss it.
+    #[must_use]
+    pub fn is_weakened(&self, write: OpId) -> bool {
+        let losses = &self.seen.losses;
+        let dots = self.dots(write);
+        if dots.is_empty() {
+            return !losses.is_empty();
+        }
+        let holders = dots
+            .iter()
+            .filter_map(|dot| self.seen.holders.get(dot))
+            .flatten();
+        let mut holders = holders;
+        holders.any(|(who, since)| losses.iter().any(|(node, at)| node == who && at >= since))
+    }
+
+    /// What is known to be held, by the acknowledgements of writes and the answers of reads.
+    #[must_use]
+    pub fn facts(&self, tenant: usize, key: &str) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        for op in self.ops_of(tenant, key) {
+            let Some(since) = op.completed() else {
+                continue;
+            };
+            let owners = self.owners_of(op);
+            let fact = |write, stamp| Fact {
+                write,
+                since,
+                owners,
+                stamp,
+                source: op.id,
+            };
+            match op.kind {
+                Kind::Write => facts.push(fact(op.id, self.stamp(op.id, since))),
+                Kind::Delete => facts.push(fact(op.id, None)),
+                Kind::Read => {
+                    let shown = self.shown_with_stamps(op);
+                    facts.extend(
+                        shown
+                            .into_iter()
+                            .map(|(write, stamp)| fact(write, Some(stamp))),
+                    );
+                }
+            }
+        }
+        facts.retain(|fact| !self.is_weakened(fact.write));
+        facts
+    }
+
+    /// A key's name for people.
+    #[must_use]
+    pub fn name(&self, tenant: usize, key: &str) -> String {
+        format!("{}/{key}", self.world.tenants[tenant].name)
+    }
+}
+
+/// How many owners have to answer. Written out here once more: the product's own function may be the one that is wrong.
+#[must_use]
+pub const fn required(consistency: Consistency, factor: usize) -> usize {
+    match consistency {
+        Consistency::One => 1,
+        Consistency::Quorum => factor / 2 + 1,
+        Consistency::All => factor,
+    }
+}

@@ -1,0 +1,194 @@
+//! The faults that are active now. Network, disks and stores ask here before everything they do.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::endpoint::Endpoint;
+use crate::rng::Rng;
+use crate::world::{Fault, NetworkPlan};
+
+/// The active faults. Copies share them.
+#[derive(Clone)]
+pub struct Faults {
+    plan: Arc<NetworkPlan>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    healed: bool,
+    active: BTreeMap<usize, Fault>,
+}
+
+/// Chances, out of a thousand, that a message is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Losses {
+    /// On the way there.
+    pub request_permille: u32,
+    /// On the way back.
+    pub reply_permille: u32,
+}
+
+impl Faults {
+    /// No faults but the network's constant ones.
+    #[must_use]
+    pub fn new(plan: NetworkPlan) -> Self {
+        let plan = Arc::new(plan);
+        let state = Arc::default();
+        Self { plan, state }
+    }
+
+    /// The fault of step `index` begins.
+    pub fn begin(&self, index: usize, fault: Fault) {
+        self.state().active.insert(index, fault);
+    }
+
+    /// The fault of step `index` ends.
+    pub fn end(&self, index: usize) {
+        self.state().active.remove(&index);
+    }
+
+    /// Every fault ends, the constant ones too.
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.healed = true;
+        state.active.clear();
+    }
+
+    /// Whether nothing passes from one to the other; `Some(true)` if that is noticed at once.
+    #[must_use]
+    pub fn blocked(&self, from: Endpoint, to: Endpoint) -> Option<bool> {
+        self.find(|fault| match fault {
+            Fault::Partition {
+                from: a,
+                to: b,
+                both_ways,
+                refused,
+            } => {
+                let there = a.contains(&from) && b.contains(&to);
+                let back = *both_ways && a.contains(&to) && b.contains(&from);
+                (there || back).then_some(*refused)
+            }
+            _ => None,
+        })
+    }
+
+    /// How likely messages between the two get lost.
+    #[must_use]
+    pub fn losses(&self, from: Endpoint, to: Endpoint) -> Losses {
+        let state = self.state();
+        let mut losses = Losses {
+            request_permille: self.plan.lost_request_permille,
+            reply_permille: self.plan.lost_reply_permille,
+        };
+        if state.healed {
+            losses.request_permille = 0;
+            losses.reply_permille = 0;
+        }
+        for fault in state.active.values() {
+            if let Fault::Lossy {
+                who,
+                request_permille,
+                reply_permille,
+            } = fault
+                && concerns(*who, from, to)
+            {
+                losses.request_permille = losses.request_permille.max(*request_permille);
+                losses.reply_permille = losses.reply_permille.max(*reply_permille);
+            }
+        }
+        losses
+    }
+
+    /// How long one message between the two takes.
+    pub fn latency(&self, from: Endpoint, to: Endpoint, rng: &mut Rng) -> Duration {
+        let usual = rng.between(self.plan.latency_us_min, self.plan.latency_us_max);
+        let factor = match rng.chance(self.plan.straggler_permille) {
+            true => rng.between(2, 10),
+            false => 1,
+        };
+        let mut latency = Duration::from_micros(usual * factor);
+        for fault in self.state().active.values() {
+            if let Fault::Slow {
+                who,
+                permille,
+                late_ms_max,
+            } = fault
+                && concerns(*who, from, to)
+                && rng.chance(*permille)
+            {
+                latency += Duration::from_micros(rng.between(0, late_ms_max * 1_000));
+            }
+        }
+        latency
+    }
+
+    /// Whether a request is delivered once more, and how much later.
+    pub fn duplicate(&self, rng: &mut Rng) -> Option<Duration> {
+        let state = self.state();
+        let constant = (
+            self.plan.duplicate_permille,
+            self.plan.duplicate_late_ms_max,
+        );
+        let constant = (!state.healed).then_some(constant);
+        let active = state.active.values().filter_map(|fault| match fault {
+            Fault::Duplicate {
+                permille,
+                late_ms_max,
+            } => Some((*permille, *late_ms_max)),
+            _ => None,
+        });
+        let (permille, late_ms_max) = constant.into_iter().chain(active).max()?;
+        rng.chance(permille)
+            .then(|| Duration::from_micros(rng.between(0, late_ms_max * 1_000)))
+    }
+
+    /// How much longer than usual a disk may take.
+    #[must_use]
+    pub fn disk_late_ms_max(&self, disk: Endpoint) -> u64 {
+        self.find(|fault| match fault {
+            Fault::SlowDisk { who, late_ms_max } if *who == disk => Some(*late_ms_max),
+            _ => None,
+        })
+        .unwrap_or(0)
+    }
+
+    /// Whether a disk is full.
+    #[must_use]
+    pub fn disk_full(&self, disk: Endpoint) -> bool {
+        let full = Fault::FullDisk { who: disk };
+        self.find(|fault| (*fault == full).then_some(())).is_some()
+    }
+
+    /// How many of a thousand calls of a store fail.
+    #[must_use]
+    pub fn store_trouble_permille(&self, store: Endpoint) -> u32 {
+        self.find(|fault| match fault {
+            Fault::StoreTrouble { who, permille } if *who == store => Some(*permille),
+            _ => None,
+        })
+        .unwrap_or(0)
+    }
+
+    /// After how many milliseconds clients give up at most.
+    #[must_use]
+    pub fn impatience_ms_max(&self) -> Option<u64> {
+        self.find(|fault| match fault {
+            Fault::Impatience { after_ms_max } => Some(*after_ms_max),
+            _ => None,
+        })
+    }
+
+    fn find<T>(&self, what: impl FnMut(&Fault) -> Option<T>) -> Option<T> {
+        self.state().active.values().find_map(what)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn concerns(who: Option<Endpoint>, from: Endpoint, to: Endpoint) -> bool {
+    who.is_none_or(|who| who == from || who == to)
+}

@@ -1,0 +1,50 @@
+//! Promise 7: after faults end all owners of every key hold equal records, and everything is in service again.
+//!
+//! Until hints and anti-entropy are there, the harness reads every key at all its owners before it looks.
+
+use pairdb::version::Record;
+
+use super::Findings;
+use crate::describe;
+use crate::evidence::Evidence;
+
+pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
+    for complaint in &evidence.complaints {
+        findings.broken_for_all(complaint.clone());
+    }
+    for last in &evidence.finals {
+        let answers = last
+            .records
+            .iter()
+            .filter_map(|(_, record)| record.as_ref().ok());
+        let mut encodings: Vec<_> = answers.collect();
+        let all_answered = encodings.len() == last.records.len();
+        encodings.dedup();
+        if all_answered && encodings.len() <= 1 {
+            continue;
+        }
+        let held = last.records.iter().map(|(who, record)| {
+            let record = record.as_ref().map(|bytes| Record::decode(bytes.clone()));
+            match record {
+                Ok(Ok(record)) => {
+                    let dots = record.siblings().iter().map(|v| describe::dot(v.dot));
+                    let dots: Vec<String> = dots.collect();
+                    format!(
+                        "{who} has {{{}}} of {}",
+                        dots.join(" "),
+                        describe::seen(record.seen())
+                    )
+                }
+                Ok(Err(error)) => format!("{who} has something else: {error}"),
+                Err(error) => format!("{who}: {error}"),
+            }
+        });
+        let held: Vec<String> = held.collect();
+        findings.broken(
+            last.tenant,
+            &last.key,
+            &[],
+            format!("owners differ: {}", held.join("; ")),
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! Promise 5: of two writes whose owners meet, of which one completed before the other began, the later one wins, whatever
+//! the clocks say. Told from what reads return, and from what is held in the end.
+
+use pairdb::quorum::ConflictPolicy;
+
+use super::Findings;
+use crate::evidence::Evidence;
+use crate::history::{Kind, Op, OpId, Time};
+
+pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
+    for (tenant, key) in evidence.keys() {
+        if evidence.policy(tenant) != ConflictPolicy::LastWriteWins {
+            continue;
+        }
+        for read in evidence
+            .ops_of(tenant, key)
+            .filter(|op| op.kind == Kind::Read)
+        {
+            let Some((winner, _)) = evidence.shown_with_stamps(read).first().copied() else {
+                continue;
+            };
+            let begun = (read.invoked, evidence.owners_of(read));
+            if let Some(loser) = beaten(evidence, tenant, key, winner, begun) {
+                let what = format!(
+                    "#{} read #{}, and #{} came after it",
+                    read.id.0, winner.0, loser.id.0
+                );
+                findings.broken(tenant, key, &[winner, loser.id, read.id], what);
+            }
+        }
+        let last = evidence.final_record(tenant, key);
+        let winner = last.latest().and_then(|version| version.value());
+        let winner = winner.and_then(|value| evidence.writer(tenant, key, value));
+        if let Some(winner) = winner
+            && let Some(loser) = beaten(
+                evidence,
+                tenant,
+                key,
+                winner,
+                (Time::MAX, evidence.factor(tenant)),
+            )
+        {
+            let what = format!(
+                "#{} won in the end, and #{} came after it",
+                winner.0, loser.id.0
+            );
+            findings.broken(tenant, key, &[winner, loser.id], what);
+        }
+    }
+}
+
+/// A write or delete that came after `winner`, and that those who began at `begun` should have seen.
+fn beaten<'a>(
+    evidence: &'a Evidence,
+    tenant: usize,
+    key: &'a str,
+    winner: OpId,
+    begun: (Time, usize),
+) -> Option<&'a Op> {
+    let won = evidence.ops.get(&winner)?;
+    let done = won.settled()?;
+    evidence.ops_of(tenant, key).find(|op| {
+        let owners = evidence.owners_of(op);
+        op.kind != Kind::Read
+            && op.invoked > done
+            && op.completed().is_some_and(|at| at < begun.0)
+            && evidence.meet(tenant, owners, evidence.owners_of(won))
+            && evidence.meet(tenant, owners, begun.1)
+            && !evidence.is_weakened(op.id)
+            && !evidence.is_weakened(winner)
+    })
+}

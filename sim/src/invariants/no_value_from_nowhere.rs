@@ -1,0 +1,56 @@
+//! Promises 2 and 11: every value read was written, to that key, by that tenant, before the read ended, and not by a
+//! write that was answered to have had no effect.
+
+use super::Findings;
+use crate::evidence::Evidence;
+use crate::history::{Answered, Kind, OpId, Time};
+
+pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
+    for (tenant, key) in evidence.keys() {
+        for read in evidence.ops_of(tenant, key) {
+            for answer in &read.answers {
+                if let Answered::Found { values, .. } = &answer.result {
+                    for (value, _) in values {
+                        if let Some(problem) = problem(evidence, tenant, key, value, answer.at) {
+                            findings.broken(
+                                tenant,
+                                key,
+                                &[read.id],
+                                format!("#{} read {problem}", read.id.0),
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        let last = evidence.final_record(tenant, key);
+        for value in last.siblings().iter().filter_map(|version| version.value()) {
+            if let Some(problem) = problem(evidence, tenant, key, value, Time::MAX) {
+                findings.broken(tenant, key, &[], format!("the owners hold {problem}"));
+            }
+        }
+    }
+}
+
+fn problem(
+    evidence: &Evidence,
+    tenant: usize,
+    key: &str,
+    value: &[u8],
+    at: Time,
+) -> Option<String> {
+    let Some(OpId(number)) = evidence.writer(tenant, key, value) else {
+        let start = String::from_utf8_lossy(&value[..value.len().min(40)]).into_owned();
+        return Some(format!("{start:?}, which nobody wrote there"));
+    };
+    match evidence.ops.get(&OpId(number)) {
+        Some(op) if op.kind == Kind::Write && op.tenant == tenant && op.key == key => {
+            if op.invoked > at {
+                return Some(format!("#{number} before it was written"));
+            }
+            let refused = !op.may_have_happened();
+            refused.then(|| format!("#{number}, which was refused as having had no effect"))
+        }
+        _ => Some(format!("#{number}, which is no write of that key")),
+    }
+}

@@ -1,0 +1,57 @@
+//! Promise 6: a read with a context never returns less than the context covers, at any consistency, whatever was lost.
+
+use pairdb::placement::Token;
+use pairdb::quorum::ConflictPolicy;
+use pairdb::version::Context;
+
+use super::Findings;
+use super::quorum_reads::missed_sibling;
+use crate::evidence::{Evidence, Fact};
+use crate::history::Kind;
+
+pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
+    for read in evidence.ops.values().filter(|op| op.kind == Kind::Read) {
+        let (Some(given), Some(answer)) = (read.given, read.success()) else {
+            continue;
+        };
+        let Some(context) = answer.result.context() else {
+            continue;
+        };
+        let tenant = &evidence.world.tenants[read.tenant].name;
+        let token = Token::of_key(tenant, &read.key).0;
+        let floor = Context::decode(&read.context, token);
+        let (Ok(floor), Ok(context)) = (floor, Context::decode(context, token)) else {
+            let what = format!("#{}: a context that was given out can't be read", read.id.0);
+            findings.broken(read.tenant, &read.key, &[read.id, given], what);
+            continue;
+        };
+        let written = floor.written.is_none_or(|dot| context.covers(dot));
+        if !context.shown.descends(&floor.shown) || !written {
+            let what = format!(
+                "#{} answers less than the context of #{} covers",
+                read.id.0, given.0
+            );
+            findings.broken(read.tenant, &read.key, &[read.id, given], what);
+        }
+        if evidence.policy(read.tenant) != ConflictPolicy::Siblings {
+            continue;
+        }
+        let shown = evidence.shown_with_stamps(read);
+        for write in evidence.known(given) {
+            let fact = Fact {
+                write,
+                since: answer.at,
+                owners: 0,
+                stamp: None,
+                source: given,
+            };
+            if missed_sibling(evidence, &shown, answer.at, &fact) {
+                let what = format!(
+                    "#{} gave the context of #{} and did not see #{}",
+                    read.id.0, given.0, write.0
+                );
+                findings.broken(read.tenant, &read.key, &[read.id, given, write], what);
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The network: carries requests there and answers back, or not, as the active faults say.
+//!
+//! A request that has left is the network's: it arrives even if its sender has given up or died. It is handed to the
+//! process that runs at the other end *when it arrives*. Every directed link draws from a stream of its own.
+
+use std::collections::BTreeMap;
+use std::future::{Future, pending};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::channel::oneshot;
+use madsim::runtime::NodeHandle;
+
+use crate::adapters::pause;
+use crate::endpoint::Endpoint;
+use crate::faults::Faults;
+use crate::rng::Rng;
+
+/// The network. Copies are the same network.
+#[derive(Clone)]
+pub struct Network(Arc<Shared>);
+
+struct Shared {
+    seed: u64,
+    faults: Faults,
+    /// Where messages under way live: a simulated machine that never fails.
+    wire: NodeHandle,
+    links: Mutex<BTreeMap<(Endpoint, Endpoint), Rng>>,
+    counted: AtomicU64,
+}
+
+/// One request's way.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// The sender.
+    pub from: Endpoint,
+    /// The receiver.
+    pub to: Endpoint,
+    /// Whether the network may deliver it twice.
+    pub may_repeat: bool,
+    /// Whether [`Network::in_flight`] counts it.
+    pub counted: bool,
+}
+
+/// Why no answer came, where the sender gets to know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lost {
+    /// There was nobody to deliver it to; it certainly had no effect.
+    Refused,
+    /// The receiver died over it.
+    Broken,
+}
+
+impl Network {
+    /// A network that lives on `wire`.
+    #[must_use]
+    pub fn new(seed: u64, faults: Faults, wire: NodeHandle) -> Self {
+        let (links, counted) = Default::default();
+        Self(Arc::new(Shared {
+            seed,
+            faults,
+            wire,
+            links,
+            counted,
+        }))
+    }
+
+    /// How many counted requests have not been carried out or lost yet.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.0.counted.load(Ordering::Relaxed)
+    }
+
+    /// Sends a request when first polled. `deliver` is called at its arrival, once or (if the route allows it) twice; it
+    /// starts the work and returns where its answer will be, or `None` when nobody is there. When something got lost on
+    /// the way this never completes.
+    pub fn call<A, D>(
+        &self,
+        route: Route,
+        deliver: D,
+    ) -> impl Future<Output = Result<A, Lost>> + Send + use<A, D>
+    where
+        A: Send + 'static,
+        D: FnMut() -> Option<oneshot::Receiver<A>> + Send + 'static,
+    {
+        let network = self.clone();
+        async move {
+            let (answer, answered) = oneshot::channel();
+            let refused = network.0.faults.blocked(route.from, route.to);
+            let losses = network.0.faults.losses(route.from, route.to);
+            let lost = network.draw(route.from, route.to, |rng| {
+                rng.chance(losses.request_permille)
+            });
+            match refused {
+                Some(true) => {
+                    network.travel(route.from, route.to).await;
+                    return Err(Lost::Refused);
+                }
+                None if !lost => {
+                    let counted = route.counted.then(|| InFlight::new(&network.0));
+                    let carry = network.clone().carry(route, deliver, answer, counted);
+                    drop(network.0.wire.spawn(carry));
+                }
+                _ => drop(answer),
+            }
+            match answered.await {
+                Ok(answer) => answer,
+                Err(oneshot::Canceled) => pending().await,
+            }
+        }
+    }
+
+    async fn carry<A: Send + 'static>(
+        self,
+        route: Route,
+        mut deliver: impl FnMut() -> Option<oneshot::Receiver<A>> + Send + 'static,
+        answer: oneshot::Sender<Result<A, Lost>>,
+        counted: Option<InFlight>,
+    ) {
+        let Route { from, to, .. } = route;
+        self.travel(from, to).await;
+        let Some(work) = deliver() else {
+            self.travel(to, from).await;
+            let _ = answer.send(Err(Lost::Refused));
+            return;
+        };
+        let again = self.draw(from, to, |rng| self.0.faults.duplicate(rng));
+        if let Some(later) = again.filter(|_| route.may_repeat) {
+            let counted = counted.as_ref().map(|_| InFlight::new(&self.0));
+            drop(self.0.wire.spawn(async move {
+                pause(later).await;
+                if let Some(work) = deliver() {
+                    let _ = work.await;
+                }
+                drop(counted);
+            }));
+        }
+        let result = work.await;
+        drop(counted);
+        let losses = self.0.faults.losses(from, to);
+        let (lost, noticed) = self.draw(from, to, |rng| {
+            (rng.chance(losses.reply_permille), rng.chance(500))
+        });
+        if lost || self.0.faults.blocked(to, from).is_some() {
+            return;
+        }
+        self.travel(to, from).await;
+        match result {
+            Ok(result) => drop(answer.send(Ok(result))),
+            Err(oneshot::Canceled) if noticed => drop(answer.send(Err(Lost::Broken))),
+            Err(oneshot::Canceled) => {}
+        }
+    }
+
+    async fn travel(&self, from: Endpoint, to: Endpoint) {
+        let latency = self.draw(from, to, |rng| self.0.faults.latency(from, to, rng));
+        pause(latency).await;
+    }
+
+    fn draw<T>(&self, from: Endpoint, to: Endpoint, draw: impl FnOnce(&mut Rng) -> T) -> T {
+        let mut links = self.0.links.lock().unwrap_or_else(PoisonError::into_inner);
+        draw(
+            links
+                .entry((from, to))
+                .or_insert_with(|| self.stream(from, to)),
+        )
+    }
+
+    fn stream(&self, from: Endpoint, to: Endpoint) -> Rng {
+        Rng::new(self.0.seed, &format!("link {from} {to}"))
+    }
+}
+
+/// Counts a request for as long as it is held.
+struct InFlight(Arc<Shared>);
+
+impl InFlight {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.counted.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.counted.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,366 @@
+//! A run: a world let loose, healed, converged and judged.
+//!
+//! 1. Everything starts.
+//! 2. Chaos: clients work while the world's faults come and go.
+//! 3. Calm: all faults end, clients finish, everything that is down starts again, messages under way arrive.
+//! 4. Convergence: every key is read through every coordinator until all its owners have answered.
+//! 5. Judgement: the invariants, over what clients saw, what nodes said, and what they hold.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Once, OnceLock};
+use std::time::Duration;
+
+use madsim::runtime::Runtime;
+use madsim::task::JoinHandle;
+use pairdb::ports::{Operation, Reply, Request};
+use pairdb::quorum::Consistency;
+use pairdb::sabotage::Sabotage;
+use pairdb::version::Record;
+
+use crate::adapters::pause;
+use crate::client::{Client, key_name};
+use crate::cluster::{Cluster, locate};
+use crate::endpoint::Endpoint;
+use crate::evidence::{Evidence, FinalRecord};
+use crate::history::History;
+use crate::invariants::{self, Violation};
+use crate::world::{ClientPlan, Fault, World};
+
+/// How the threads of runs are called.
+const THREAD_NAME: &str = "seed ";
+
+/// How long anything may take once nothing is wrong any more.
+const CALM_MAX: Duration = Duration::from_secs(60);
+
+/// Looks again after this time.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How to run a world; none of it belongs to the world.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Options {
+    /// A bug to put back.
+    pub sabotage: Option<Sabotage>,
+    /// Whether to write messages down too.
+    pub messages: bool,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The world's seed.
+    pub seed: u64,
+    /// What was broken; empty if nothing was.
+    pub violations: Vec<Violation>,
+    /// The history, one event a line.
+    pub history: String,
+    /// The hash of all events and messages.
+    pub fingerprint: u64,
+    /// How many operations clients started.
+    pub operations: usize,
+    /// How many of them succeeded.
+    pub succeeded: usize,
+    /// How many messages reached storage nodes.
+    pub messages: u64,
+    /// How much time passed in the simulation.
+    pub simulated: Duration,
+}
+
+/// Runs a world on a thread of its own, where madsim's and the standard library's hidden state is fresh.
+#[must_use]
+pub fn run(world: World, options: Options) -> Outcome {
+    let seed = world.seed;
+    let thread = std::thread::Builder::new()
+        .name(format!("{THREAD_NAME}{seed}"))
+        .stack_size(8 << 20);
+    let run = move || {
+        pairdb::sabotage::activate(options.sabotage);
+        run_here(world, options)
+    };
+    match thread.spawn(run).map(std::thread::JoinHandle::join) {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Outcome::crashed(seed, "the harness itself panicked".into(), None),
+        Err(error) => Outcome::crashed(seed, format!("no thread: {error}"), None),
+    }
+}
+
+fn run_here(world: World, options: Options) -> Outcome {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(remember_panics);
+    let seed = world.seed;
+    let slot = Arc::new(OnceLock::new());
+    let runtime = Runtime::with_seed_and_config(seed, madsim::Config::default());
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(play(Arc::new(world), options, Arc::clone(&slot)))
+    }));
+    played.unwrap_or_else(|_| Outcome::crashed(seed, PANIC.take(), slot.get()))
+}
+
+thread_local! {
+    static PANIC: RefCell<String> = RefCell::default();
+}
+
+/// A panic in a run is a finding, to be reported like the others.
+fn remember_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let thread = std::thread::current();
+        if thread
+            .name()
+            .is_some_and(|name| name.starts_with(THREAD_NAME))
+        {
+            PANIC.with(|text| *text.borrow_mut() = info.to_string());
+        } else {
+            usual(info);
+        }
+    }));
+}
+
+async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>) -> Outcome {
+    let cluster = Cluster::new(Arc::clone(&world)).await;
+    let _ = slot.set(cluster.history.clone());
+    if options.messages {
+        cluster.history.write_messages();
+    }
+    let mut complaints = Vec::new();
+    for who in cluster.processes() {
+        cluster.start(who);
+    }
+    let all_serve = || {
+        cluster
+            .processes()
+            .into_iter()
+            .all(|who| cluster.serves(who))
+    };
+    if !wait_until(all_serve).await {
+        complaints.push("not everything started".to_owned());
+    }
+
+    cluster.history.note(format_args!("chaos"));
+    let people = madsim::runtime::Handle::current()
+        .create_node()
+        .name("clients")
+        .build();
+    let clients: Vec<JoinHandle<()>> = (1..)
+        .zip(&world.clients)
+        .map(|(number, plan)| {
+            people.spawn(Client::new(number, plan.clone(), cluster.clone()).run())
+        })
+        .collect();
+    let nemesis = people.spawn(nemesis(cluster.clone()));
+    pause(Duration::from_millis(world.chaos_ms)).await;
+
+    cluster.history.note(format_args!("calm"));
+    cluster.calm_down();
+    cluster.faults.heal();
+    let _ = nemesis.await;
+    for who in cluster.processes() {
+        cluster.set_paused(who, false);
+    }
+    if !wait_until(|| clients.iter().all(JoinHandle::is_finished)).await {
+        complaints.push("a client waits for ever".to_owned());
+    }
+    for who in cluster.processes() {
+        cluster.start(who);
+    }
+    if !wait_until(all_serve).await {
+        complaints.push("not everything started again".to_owned());
+    }
+    if !wait_until(|| cluster.network.in_flight() == 0).await {
+        complaints.push("messages never stop".to_owned());
+    }
+
+    cluster.history.note(format_args!("convergence"));
+    complaints.extend(converge(&cluster).await);
+    if !wait_until(|| cluster.network.in_flight() == 0).await {
+        complaints.push("messages never stop".to_owned());
+    }
+    let finals = final_records(&cluster).await;
+    cluster.history.note(format_args!("end"));
+
+    let evidence = Evidence::new(&cluster, finals, complaints);
+    let violations = invariants::check(&evidence);
+    for violation in &violations {
+        cluster.history.note(format_args!("violation: {violation}"));
+    }
+    let succeeded = |op: &&crate::history::Op| op.success().is_some();
+    Outcome {
+        seed: world.seed,
+        violations,
+        history: cluster.history.text(),
+        fingerprint: cluster.history.fingerprint(),
+        operations: evidence.ops.len(),
+        succeeded: evidence.ops.values().filter(succeeded).count(),
+        messages: cluster.history.messages(),
+        simulated: Duration::from_nanos(cluster.history.now()),
+    }
+}
+
+/// Lets the world's faults begin and end. All have ended when it returns.
+async fn nemesis(cluster: Cluster) {
+    let steps = cluster.world.faults.iter().cloned().enumerate();
+    let tasks: Vec<JoinHandle<()>> = steps
+        .map(|(index, step)| {
+            let cluster = cluster.clone();
+            madsim::task::spawn(async move {
+                calm_or(&cluster, step.at_ms).await;
+                if cluster.is_calm() {
+                    return;
+                }
+                let fault = &step.fault;
+                cluster
+                    .history
+                    .note(format_args!("fault {index} begins: {fault:?}"));
+                begin(&cluster, index, fault).await;
+                calm_or(&cluster, step.for_ms).await;
+                end(&cluster, index, fault);
+                cluster.history.note(format_args!("fault {index} ends"));
+            })
+        })
+        .collect();
+    for task in tasks {
+        let _ = task.await;
+    }
+}
+
+async fn calm_or(cluster: &Cluster, after_ms: u64) {
+    let until = cluster.history.now() + after_ms * 1_000_000;
+    while cluster.history.now() < until && !cluster.is_calm() {
+        let left = Duration::from_nanos(until - cluster.history.now());
+        pause(left.min(Duration::from_millis(20))).await;
+    }
+}
+
+async fn begin(cluster: &Cluster, index: usize, fault: &Fault) {
+    match fault {
+        Fault::Crash { who } => cluster.crash(*who),
+        Fault::PowerFailure => {
+            for who in cluster.world.storage() {
+                cluster.crash(who);
+            }
+        }
+        Fault::Restart { who } => cluster.stop(*who).await,
+        Fault::LoseDisk { who } => cluster.lose_disk(*who),
+        Fault::Pause { who } => cluster.set_paused(*who, true),
+        Fault::ClockJump { who, by_ms } => cluster.jump_clock(*who, *by_ms),
+        Fault::NewEpoch => cluster.next_epoch().await,
+        lasting => cluster.faults.begin(index, lasting.clone()),
+    }
+}
+
+fn end(cluster: &Cluster, index: usize, fault: &Fault) {
+    match fault {
+        Fault::Crash { who } | Fault::Restart { who } | Fault::LoseDisk { who } => {
+            cluster.start(*who);
+        }
+        Fault::PowerFailure => {
+            for who in cluster.world.storage() {
+                cluster.start(who);
+            }
+        }
+        Fault::Pause { who } => cluster.set_paused(*who, false),
+        Fault::ClockJump { who, by_ms } => cluster.jump_clock(*who, -by_ms),
+        _ => cluster.faults.end(index),
+    }
+}
+
+async fn wait_until(condition: impl Fn() -> bool) -> bool {
+    let mut left = CALM_MAX;
+    while !condition() {
+        if left.is_zero() {
+            return false;
+        }
+        pause(LOOK_AGAIN).await;
+        left = left.saturating_sub(LOOK_AGAIN);
+    }
+    true
+}
+
+/// Reads every key at every owner through every coordinator. Returns complaints.
+async fn converge(cluster: &Cluster) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let plan = ClientPlan {
+        timeout_ms: 5_000,
+        cancel_permille: 0,
+        sticky: false,
+        ..ClientPlan::default()
+    };
+    let mut reader = Client::new(0, plan, cluster.clone());
+    for (index, tenant) in cluster.world.tenants.iter().enumerate() {
+        for key in (0..tenant.keys).map(key_name) {
+            let mut answered = 0;
+            for _ in 0..40 {
+                let read = reader.read_at(index, key.clone(), Consistency::All, None);
+                answered += u32::from(read.await.is_some());
+                if answered == 2 {
+                    break;
+                }
+                pause(LOOK_AGAIN).await;
+            }
+            if answered < 2 {
+                let name = &tenant.name;
+                complaints.push(format!("{name}/{key} can't be read at all its owners"));
+            }
+            reader.read_at(index, key, Consistency::Quorum, None).await;
+        }
+    }
+    complaints
+}
+
+/// What every owner of every key holds, asked directly.
+async fn final_records(cluster: &Cluster) -> Vec<FinalRecord> {
+    let placement = cluster.placement().await;
+    let mut finals = Vec::new();
+    for (index, tenant) in cluster.world.tenants.iter().enumerate() {
+        for key in (0..tenant.keys).map(key_name) {
+            let r = tenant.replication_factor;
+            let (record_key, owners) = locate(&placement, &tenant.name, &key, r);
+            let mut records = Vec::new();
+            for node in owners {
+                let who = Endpoint::Storage(node.port as u8);
+                let request = Request {
+                    node: node.id.clone(),
+                    epoch: placement.epoch(),
+                    operation: Operation::Read {
+                        key: record_key.clone(),
+                    },
+                };
+                let answer = cluster.services().deliver(who, request, &cluster.tap);
+                let reply = match answer {
+                    Some(answer) => answer.await.ok(),
+                    None => None,
+                };
+                let record = match reply {
+                    Some(Ok(Reply::Found { record })) => {
+                        Ok(record.unwrap_or_else(|| Record::default().encode()))
+                    }
+                    Some(Ok(_)) => Err("answered something else".to_owned()),
+                    Some(Err(error)) => Err(error.to_string()),
+                    None => Err("did not answer".to_owned()),
+                };
+                records.push((who, record));
+            }
+            finals.push(FinalRecord {
+                tenant: index,
+                key,
+                records,
+            });
+        }
+    }
+    finals
+}
+
+impl Outcome {
+    fn crashed(seed: u64, panic: String, history: Option<&History>) -> Self {
+        Self {
+            seed,
+            violations: vec![Violation::of_no_key("no panic", 0, panic)],
+            history: history.map(History::text).unwrap_or_default(),
+            fingerprint: history.map(History::fingerprint).unwrap_or_default(),
+            operations: 0,
+            succeeded: 0,
+            messages: 0,
+            simulated: Duration::ZERO,
+        }
+    }
+}

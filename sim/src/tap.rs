@@ -1,0 +1,312 @@
+//! What storage nodes answer, looked at on its way: which write got which dot where, and who said to hold it.
+//!
+//! The tap sees what a node *says*, in the moment it says it, whether or not the answer arrives. It knows nothing that
+//! is on a disk only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use pairdb::placement::Epoch;
+use pairdb::ports::{Operation, RecordKey, Refusal, Reply, Request};
+use pairdb::version::{Content, Dot, Record, Stamp, Version, VersionVector, WriteId};
+
+use crate::describe;
+use crate::endpoint::Endpoint;
+use crate::hash::Fnv;
+use crate::history::{History, OpId, Time};
+use crate::value;
+
+/// Looks at answers. Copies share what they have seen.
+#[derive(Clone)]
+pub struct Tap {
+    history: History,
+    state: Arc<Mutex<Seen>>,
+}
+
+/// All that was seen.
+#[derive(Clone, Default, Debug)]
+pub struct Seen {
+    /// Every version that was in some answer or was sent to be joined, by its dot.
+    pub versions: BTreeMap<Dot, Sighting>,
+    /// Who said when to hold a version durably: (node, when).
+    pub holders: BTreeMap<Dot, Vec<(Endpoint, Time)>>,
+    /// When a node lost something it had said to hold.
+    pub losses: Vec<(Endpoint, Time)>,
+    /// Contradictions, found on the spot.
+    pub contradictions: Vec<Contradiction>,
+    /// What each node has said to know of each key.
+    memory: BTreeMap<(Endpoint, RecordKey), VersionVector>,
+    /// The newest epoch that each node has answered to.
+    epochs: BTreeMap<Endpoint, Epoch>,
+}
+
+/// What a node has said before a request arrives, and may not go back on.
+#[derive(Clone, Default, Debug)]
+pub struct Said {
+    seen: VersionVector,
+    epoch: Epoch,
+}
+
+/// A version as it was first seen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sighting {
+    /// The record it belongs to.
+    pub key: RecordKey,
+    /// Its logical write.
+    pub write_id: WriteId,
+    /// Its stamp.
+    pub stamp: Stamp,
+    /// The operation that wrote it; `None` for a tombstone, and for a value that no operation wrote.
+    pub op: Option<OpId>,
+    /// A hash of the content; `None` for a tombstone.
+    pub content: Option<u64>,
+    /// When.
+    pub at: Time,
+}
+
+/// Answers that can't all be right.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Contradiction {
+    /// Which rule they break.
+    pub rule: &'static str,
+    /// Which record they are about.
+    pub key: RecordKey,
+    /// What they say.
+    pub what: String,
+}
+
+impl Tap {
+    /// Has seen nothing yet.
+    #[must_use]
+    pub fn new(history: History) -> Self {
+        let state = Arc::default();
+        Self { history, state }
+    }
+
+    /// A request has arrived at a node.
+    #[must_use]
+    pub fn arrived(&self, who: Endpoint, request: &Request) -> Said {
+        self.history.message(&digest(who, request));
+        self.history.describe(|| describe::request(who, request));
+        let Some(key) = key(&request.operation) else {
+            return Said::default();
+        };
+        let state = self.state();
+        Said {
+            seen: state
+                .memory
+                .get(&(who, key.clone()))
+                .cloned()
+                .unwrap_or_default(),
+            epoch: state.epochs.get(&who).copied().unwrap_or_default(),
+        }
+    }
+
+    /// A node answers.
+    pub fn answered(
+        &self,
+        who: Endpoint,
+        request: &Request,
+        result: &Result<Reply, Refusal>,
+        said: Said,
+    ) {
+        let at = self.history.now();
+        let mut fingerprint = Fnv::default();
+        let Some(key) = key(&request.operation) else {
+            return;
+        };
+        let mut state = self.state();
+        if result.is_ok() {
+            if request.epoch < said.epoch {
+                let (old, new) = (request.epoch, said.epoch);
+                let what = format!("{who} answered to epoch {new} and then to {old}");
+                state.contradiction("epoch", key, what);
+            }
+            let epoch = state.epochs.entry(who).or_default();
+            *epoch = request.epoch.max(*epoch);
+        }
+        match (&request.operation, result) {
+            (Operation::Stamp(_), Ok(Reply::Stamped { record, .. })) => {
+                fingerprint.write(record);
+                state.holds(who, key, record, &said.seen, at);
+            }
+            (Operation::Stamp(_), Ok(Reply::Superseded { record, .. })) => {
+                fingerprint.write(record);
+                state.holds(who, key, record, &said.seen, at);
+            }
+            (Operation::Join { record, .. }, Ok(Reply::Joined { greatest })) => {
+                fingerprint.write(&greatest.0.to_be_bytes());
+                state.holds(who, key, record, &VersionVector::default(), at);
+            }
+            (Operation::Read { .. }, Ok(Reply::Found { record })) => {
+                let empty = Record::default().encode();
+                let record = record.as_ref().unwrap_or(&empty);
+                fingerprint.write(record);
+                state.holds(who, key, record, &said.seen, at);
+            }
+            (_, result) => {
+                let kind = match result {
+                    Ok(_) => "other".to_owned(),
+                    Err(refusal) => refusal.to_string(),
+                };
+                fingerprint.write(kind.as_bytes());
+            }
+        }
+        drop(state);
+        self.history.describe(|| describe::answer(who, key, result));
+        self.history.message(&fingerprint.finish().to_be_bytes());
+    }
+
+    /// A node lost something that it had said to hold.
+    pub fn lost(&self, who: Endpoint) {
+        let at = self.history.now();
+        let mut state = self.state();
+        state.losses.push((who, at));
+        state.memory.retain(|(node, _), _| *node != who);
+        state.epochs.remove(&who);
+    }
+
+    /// All that was seen so far.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        self.state().clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, Seen> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    /// A node says to hold `record` durably, or more.
+    fn holds(
+        &mut self,
+        who: Endpoint,
+        key: &RecordKey,
+        bytes: &Bytes,
+        known: &VersionVector,
+        at: Time,
+    ) {
+        let record = match Record::decode(bytes.clone()) {
+            Ok(record) => record,
+            Err(error) => {
+                return self.contradiction("well-formed", key, format!("{who}: {error}"));
+            }
+        };
+        if !record.seen().descends(known) {
+            let what = format!(
+                "{who} knew {} and now answers {}",
+                describe::seen(known),
+                describe::seen(record.seen())
+            );
+            self.contradiction("memory", key, what);
+        }
+        let memory = self.memory.entry((who, key.clone())).or_default();
+        memory.merge(record.seen());
+        for version in record.siblings() {
+            self.sighted(key, version, at);
+            let holders = self.holders.entry(version.dot).or_default();
+            if !holders.iter().any(|(holder, _)| *holder == who) {
+                holders.push((who, at));
+            }
+        }
+    }
+
+    fn sighted(&mut self, key: &RecordKey, version: &Version, at: Time) {
+        let content = match &version.content {
+            Content::Value(value) => Some(value),
+            Content::Tombstone => None,
+        };
+        let sighting = Sighting {
+            key: key.clone(),
+            write_id: version.write_id,
+            stamp: version.stamp,
+            op: content.and_then(|bytes| value::parse(key.tenant(), key.key(), bytes)),
+            content: content.map(|bytes| Fnv::of(bytes)),
+            at,
+        };
+        match self.versions.get(&version.dot) {
+            None => drop(self.versions.insert(version.dot, sighting)),
+            Some(first) => {
+                let at = first.at;
+                if (Sighting {
+                    at,
+                    ..sighting.clone()
+                }) != *first
+                {
+                    let what = format!("{} is {first:?} and {sighting:?}", version.dot);
+                    self.contradiction("one dot, one version", key, what);
+                }
+            }
+        }
+    }
+
+    fn contradiction(&mut self, rule: &'static str, key: &RecordKey, what: String) {
+        let key = key.clone();
+        let contradiction = Contradiction { rule, key, what };
+        if self.contradictions.len() < 20 && !self.contradictions.contains(&contradiction) {
+            self.contradictions.push(contradiction);
+        }
+    }
+
+    /// Whether every node that said to hold this version up to `until` has lost something since.
+    #[must_use]
+    pub fn may_be_lost(&self, dot: Dot, until: Time) -> bool {
+        let holders = self.holders.get(&dot).map_or(&[][..], Vec::as_slice);
+        let safe = |(who, since): &(Endpoint, Time)| {
+            *since <= until
+                && !self
+                    .losses
+                    .iter()
+                    .any(|(node, at)| node == who && at >= since)
+        };
+        !holders.iter().any(safe)
+    }
+
+    /// The dots of each operation's write.
+    #[must_use]
+    pub fn dots_of_ops(&self) -> BTreeMap<OpId, BTreeSet<Dot>> {
+        let mut dots: BTreeMap<OpId, BTreeSet<Dot>> = BTreeMap::new();
+        for (dot, sighting) in &self.versions {
+            if let Some(op) = sighting.op {
+                dots.entry(op).or_default().insert(*dot);
+            }
+        }
+        dots
+    }
+}
+
+fn key(operation: &Operation) -> Option<&RecordKey> {
+    match operation {
+        Operation::Stamp(stamp) => Some(&stamp.key),
+        Operation::Join { key, .. } | Operation::Read { key } => Some(key),
+        _ => None,
+    }
+}
+
+/// What tells one request from another.
+fn digest(who: Endpoint, request: &Request) -> [u8; 8] {
+    let mut hash = Fnv::default();
+    hash.write(who.to_string().as_bytes());
+    hash.write(&request.epoch.0.to_be_bytes());
+    match &request.operation {
+        Operation::Stamp(stamp) => {
+            hash.write(b"stamp");
+            hash.write(stamp.key.as_bytes());
+            hash.write(&stamp.write_id.0.to_be_bytes());
+            hash.write(&stamp.stamp.0.to_be_bytes());
+        }
+        Operation::Join { key, record } => {
+            hash.write(b"join");
+            hash.write(key.as_bytes());
+            hash.write(record);
+        }
+        Operation::Read { key } => {
+            hash.write(b"read");
+            hash.write(key.as_bytes());
+        }
+        _ => hash.write(b"other"),
+    }
+    hash.finish().to_be_bytes()
+}

@@ -1,0 +1,114 @@
+//! What can go wrong, as data: a world's list of faults is explicit, so that it can be shrunk and kept in a file.
+
+use serde::{Deserialize, Serialize};
+
+use crate::endpoint::Endpoint;
+
+/// A fault that begins at a point of the chaos phase and ends some time later. All end when the phase ends.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaultStep {
+    /// When it begins, in milliseconds after clients started.
+    pub at_ms: u64,
+    /// How long it lasts, in milliseconds.
+    pub for_ms: u64,
+    /// What happens.
+    pub fault: Fault,
+}
+
+/// Something that goes wrong.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Fault {
+    /// A process loses power, and starts again at the end. What its disk had not synced is lost, a prefix excepted.
+    Crash {
+        /// A storage node or a coordinator.
+        who: Endpoint,
+    },
+    /// Every storage node loses power at once; each starts again at the end.
+    PowerFailure,
+    /// A process is stopped as an operator would, and starts again at the end.
+    Restart {
+        /// A storage node or a coordinator.
+        who: Endpoint,
+    },
+    /// A storage node crashes and its disk is replaced by an empty one.
+    LoseDisk {
+        /// The storage node.
+        who: Endpoint,
+    },
+    /// A process stands still (a long pause of the machine), without anybody being told.
+    Pause {
+        /// A storage node or a coordinator.
+        who: Endpoint,
+    },
+    /// Nothing passes from any of `from` to any of `to`.
+    Partition {
+        /// One side.
+        from: Vec<Endpoint>,
+        /// The other side.
+        to: Vec<Endpoint>,
+        /// Whether nothing passes back either.
+        both_ways: bool,
+        /// Whether connecting fails at once; else messages vanish.
+        refused: bool,
+    },
+    /// Messages from or to an endpoint get lost.
+    Lossy {
+        /// Whose links; `None` for all links.
+        who: Option<Endpoint>,
+        /// How many of a thousand requests.
+        request_permille: u32,
+        /// How many of a thousand answers.
+        reply_permille: u32,
+    },
+    /// Messages from or to an endpoint are late.
+    Slow {
+        /// Whose links; `None` for all links.
+        who: Option<Endpoint>,
+        /// How many of a thousand messages.
+        permille: u32,
+        /// By how much at most, in milliseconds.
+        late_ms_max: u64,
+    },
+    /// Requests are delivered a second time, later.
+    Duplicate {
+        /// How many of a thousand requests.
+        permille: u32,
+        /// How much later at most, in milliseconds.
+        late_ms_max: u64,
+    },
+    /// A disk takes longer for everything.
+    SlowDisk {
+        /// The storage node.
+        who: Endpoint,
+        /// How much longer at most, in milliseconds.
+        late_ms_max: u64,
+    },
+    /// A disk takes no more data.
+    FullDisk {
+        /// The storage node.
+        who: Endpoint,
+    },
+    /// A machine's wall clock jumps, and back at the end.
+    ClockJump {
+        /// Whose clock.
+        who: Endpoint,
+        /// How far, in milliseconds.
+        by_ms: i64,
+    },
+    /// A store fails some of what it is asked, before or after having done it.
+    StoreTrouble {
+        /// `metadata` or `idempotency`.
+        who: Endpoint,
+        /// How many of a thousand calls.
+        permille: u32,
+    },
+    /// The topology gets a new epoch with the same nodes, as a change that was taken back would leave it.
+    NewEpoch,
+    /// A client's own habit gone wrong: every client gives up on its requests early.
+    Impatience {
+        /// After how many milliseconds at most.
+        after_ms_max: u64,
+    },
+}
