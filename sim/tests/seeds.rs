@@ -37,15 +37,24 @@ fn promises_hold() {
 fn scenarios_stay_mended() {
     let folder = scenarios();
     let files = fs::read_dir(&folder).expect("there is a folder of scenarios");
-    let mut files: Vec<PathBuf> = files.map(|file| file.expect("it can be listed").path()).collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
+    let mut files: Vec<PathBuf> = files
+        .map(|file| file.expect("it can be listed").path())
+        .collect();
+    files.retain(|file| {
+        file.extension()
+            .is_some_and(|extension| extension == "toml")
+    });
     files.sort();
     assert!(!files.is_empty());
     for file in files {
         let world = World::read(&file).unwrap_or_else(|problem| panic!("{problem}"));
         let outcome = run(world, Options::default());
         let replay = format!("cargo sim run --world {}", file.display());
-        assert!(outcome.violations.is_empty(), "{}", report::text(&outcome, &replay));
+        assert!(
+            outcome.violations.is_empty(),
+            "{}",
+            report::text(&outcome, &replay)
+        );
     }
 }
 
@@ -61,11 +70,17 @@ fn histories_are_the_same_in_every_process() {
             .env(CHILD, &folder)
             .output();
         let child = child.expect("this program can be run");
-        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+        assert!(
+            child.status.success(),
+            "{}",
+            String::from_utf8_lossy(&child.stderr)
+        );
         folder
     });
     for seed in CHILD_SEEDS {
-        let read = |folder: &Path| fs::read_to_string(folder.join(seed.to_string())).expect("a child wrote it");
+        let read = |folder: &Path| {
+            fs::read_to_string(folder.join(seed.to_string())).expect("a child wrote it")
+        };
         let (first, second) = (read(&first), read(&second));
         assert!(first.lines().count() > 100, "seed {seed} has a history");
         let differ = first.lines().zip(second.lines()).find(|(a, b)| a != b);
@@ -94,5 +109,9 @@ fn write_histories() {
 fn scenarios() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = here.join("scenarios");
-    if folder.is_dir() { folder } else { here.join("../scenarios") }
+    if folder.is_dir() {
+        folder
+    } else {
+        here.join("../scenarios")
+    }
 }
