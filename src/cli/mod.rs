@@ -182,4 +182,21 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_value_may_begin_with_a_hyphen_and_flags_stay_flags() {
+        let put = |arguments: &[&str]| {
+            let arguments = ["pairdb", "put"].iter().chain(arguments);
+            match Cli::try_parse_from(arguments).map(|cli| cli.command) {
+                Ok(Command::Put(put)) => Some((put.value, put.client.json)),
+                _ => None,
+            }
+        };
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(put(&["key", "-5"]), Some((text("-5"), false)));
+        assert_eq!(put(&["key", "-"]), Some((text("-"), false)));
+        assert_eq!(put(&["key", "--json"]), Some((None, true)));
+        assert_eq!(put(&["key", "--", "--json"]), Some((text("--json"), false)));
+        assert_eq!(put(&["key", "value", "--file", "too"]), None);
+    }
 }

@@ -30,7 +30,7 @@ pub struct Put {
 
     /// The value; '-' or absent: standard input
     #[arg(allow_hyphen_values = true)]
-    value: Option<String>,
+    pub value: Option<String>,
 
     /// Take the value from this file
     #[arg(long, short, value_name = "FILE", conflicts_with = "value")]

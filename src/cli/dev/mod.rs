@@ -118,23 +118,21 @@ impl Dev {
             Directory::at(&self.data)?
         };
         let mut cluster = Cluster::start(&config, &FLAGS, directory, self.nodes).await?;
-        let settled = cluster.settled(SETTLING_MAX).await;
-
-        let outcome = if !settled {
-            Err(Failure::new(
-                Exit::Unavailable,
-                "NOT_READY",
-                "the storage nodes did not all answer in time",
-            )
-            .hint("run it again with RUST_LOG=info to see why"))
-        } else if self.demo {
-            demo::run(&mut cluster).await
-        } else {
-            self.say_ready(&cluster, started.elapsed())?;
-            tokio::select! {
-                () = signal.next() => Ok(()),
-                failure = cluster.failed() => Err(failure),
+        let work = async {
+            if !cluster.settled(SETTLING_MAX).await {
+                let failure = "the storage nodes did not all answer in time";
+                return Err(Failure::new(Exit::Unavailable, "NOT_READY", failure)
+                    .hint("run it again with RUST_LOG=info to see why"));
             }
+            if self.demo {
+                return demo::run(&mut cluster).await;
+            }
+            self.say_ready(&cluster, started.elapsed())?;
+            Err(cluster.failed().await)
+        };
+        let outcome = tokio::select! {
+            () = signal.next() => Ok(()),
+            outcome = work => outcome,
         };
         if !self.json && !self.demo {
             output::note("stopping ...");
