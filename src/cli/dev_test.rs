@@ -11,8 +11,11 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use pairdb::proto::v1::coordinator_service_client::CoordinatorServiceClient;
+use pairdb::proto::v1::{ReadKeyValueRequest, WriteKeyValueRequest};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tonic::transport::Endpoint;
 
 /// No step of these tests takes longer, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -368,6 +371,79 @@ fn acknowledged_puts_survive_a_stop_and_a_kill() {
     let third = Server::dev(directory.path());
     check(&third, 40);
     third.stops("INT");
+}
+
+/// Several clients write, each its own keys, until the cluster is killed under them. Returns what was acknowledged.
+async fn write_until_killed(cluster: Server, round: usize) -> Vec<String> {
+    let channel = Endpoint::from_shared(cluster.url())
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let clients = (0..16).map(|client| {
+        let mut connection = CoordinatorServiceClient::new(channel.clone());
+        tokio::spawn(async move {
+            let mut acknowledged = Vec::new();
+            for number in 0.. {
+                let key = format!("round-{round}-client-{client}-{number}");
+                let request = WriteKeyValueRequest {
+                    tenant_id: "default".into(),
+                    key: key.clone(),
+                    value: key.clone().into(),
+                    ..WriteKeyValueRequest::default()
+                };
+                if connection.write_key_value(request).await.is_err() {
+                    break;
+                }
+                acknowledged.push(key);
+            }
+            acknowledged
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    tokio::time::sleep(Duration::from_millis(300 + 137 * round as u64)).await;
+    cluster.dies();
+    let mut acknowledged = Vec::new();
+    for client in clients {
+        acknowledged.extend(client.await.unwrap());
+    }
+    acknowledged
+}
+
+#[tokio::test]
+async fn a_kill_under_load_loses_nothing_that_was_acknowledged() {
+    let directory = TempDir::new().unwrap();
+    let mut acknowledged = Vec::new();
+    for round in 0..3 {
+        let before = acknowledged.len();
+        acknowledged.extend(write_until_killed(Server::dev(directory.path()), round).await);
+        assert!(acknowledged.len() > before + 16, "it hardly wrote anything");
+    }
+    let cluster = Server::dev(directory.path());
+    let channel = Endpoint::from_shared(cluster.url())
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut connection = CoordinatorServiceClient::new(channel);
+    for key in acknowledged {
+        let request = ReadKeyValueRequest {
+            tenant_id: "default".into(),
+            key: key.clone(),
+            ..ReadKeyValueRequest::default()
+        };
+        let read = connection.read_key_value(request).await;
+        let value = read
+            .unwrap_or_else(|status| panic!("{key}: {status:?}"))
+            .into_inner()
+            .value;
+        assert_eq!(value, key);
+    }
+    // The connection is still open, and nobody looks after it here: that must not hold the cluster up.
+    let asked = Instant::now();
+    cluster.stops("INT");
+    assert!(asked.elapsed() < Duration::from_secs(10));
+    drop(connection);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One coordinator: the real adapters behind it, its gRPC front, health and metrics before it.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -18,9 +19,13 @@ use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
 use crate::api::{serve_grpc, serve_http};
 use crate::config::Config;
 use crate::coordinator::Coordinator;
+use crate::ports::CoordinatorWorld;
 
 /// How often readiness is looked at while waiting for it.
 const READINESS_POLL: Duration = Duration::from_millis(5);
+
+/// How long the last answers may take to reach their clients, and those to close their connections.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The sockets of a coordinator.
 pub struct CoordinatorListeners {
@@ -173,23 +178,43 @@ impl CoordinatorProcess {
         }
     }
 
-    /// Not ready from now on; finishes what is at work, background repairs included.
+    /// Not ready from now on; finishes what is at work, background repairs included. Clients that keep their connections
+    /// open have them closed once nothing is at work any more.
     pub async fn stop(mut self) -> Result<(), Failure> {
         self.coordinator.stop();
         self.shutdown.send_replace(true);
         let mut result = Ok(());
-        while let Some(ended) = self.fronts.join_next().await {
-            let cause = match ended {
-                Ok(Ok(())) => continue,
-                Ok(Err(cause)) => cause,
-                Err(error) => error.to_string(),
+        let mut drained = pin!(drained(self.coordinator.clone()));
+        loop {
+            let ended = tokio::select! {
+                ended = self.fronts.join_next() => ended,
+                () = &mut drained => {
+                    tracing::info!("closing connections that clients keep open");
+                    self.fronts.shutdown().await;
+                    None
+                }
             };
-            result = Err(Failure::local(format!(
-                "the coordinator did not stop cleanly: {cause}"
-            )));
+            let cause = match ended {
+                None => break,
+                Some(Ok(Ok(()))) => continue,
+                Some(Ok(Err(cause))) => cause,
+                Some(Err(error)) => error.to_string(),
+            };
+            let failure = format!("the coordinator did not stop cleanly: {cause}");
+            result = Err(Failure::local(failure));
         }
-        drop(self.coordinator);
         self.spawner.idle().await;
         result
+    }
+}
+
+/// Completes when no request has been at work for a while.
+async fn drained<W: CoordinatorWorld>(coordinator: Coordinator<W>) {
+    let mut idle_since = Instant::now();
+    while idle_since.elapsed() < GOODBYE {
+        sleep(READINESS_POLL).await;
+        if coordinator.readiness().in_flight > 0 {
+            idle_since = Instant::now();
+        }
     }
 }

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
+use tokio::time::timeout;
 
 use super::super::exit::{Exit, Failure};
 use super::listen::address;
@@ -16,6 +18,9 @@ use crate::adapters::tokio::NodeWorld;
 use crate::config::SyncMode;
 use crate::placement::{Epoch, NodeId};
 use crate::replica::{Replica, ReplicaSettings};
+
+/// How long coordinators may take to close their connections.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
 
@@ -98,7 +103,7 @@ impl StorageNode {
         let node = replica.node().clone();
         let _ = shutdown.send(()); // gone when the front has failed already
         let served = match serving {
-            Some(serving) => cause(serving.await),
+            Some(serving) => front_ended(serving).await,
             None => None, // told before
         };
         let stopped = replica.stop().await;
@@ -112,6 +117,17 @@ impl StorageNode {
             Some(cause) => Err(Failure::local(format!(
                 "{node} did not stop cleanly: {cause}"
             ))),
+        }
+    }
+}
+
+/// Waits for a front, but not for ever for coordinators that don't answer. Returns why it ended, if not in order.
+async fn front_ended(mut serving: Serving) -> Option<String> {
+    match timeout(GOODBYE, &mut serving).await {
+        Ok(ended) => cause(ended),
+        Err(_) => {
+            serving.abort();
+            None
         }
     }
 }
