@@ -22,7 +22,7 @@ use crate::ports::{
     CoordinatorWorld, NodeReport, Operation, Overwrites, RecordKey, Refusal, Reply, Request,
     RequestHandler,
 };
-use crate::version::{Actor, Dot, Record, Version};
+use crate::version::{Actor, Dot, Record, Version, VersionVector};
 
 /// A storage node in a few lines.
 #[derive(Clone)]
@@ -100,9 +100,12 @@ impl ModelNode {
                     stamp: write.stamp,
                     content: write.content,
                 };
-                let record = held.overwrite(version, &context.shown, |old| {
-                    all || context.covers(old.dot)
-                });
+                let seen = if all {
+                    VersionVector::default()
+                } else {
+                    context.shown.clone()
+                };
+                let record = held.overwrite(version, &seen, |old| all || context.covers(old.dot));
                 state.records.insert(write.key, record.clone());
                 Ok(Reply::Stamped {
                     dot,

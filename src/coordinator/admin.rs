@@ -139,8 +139,18 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let current = self.fetch_topology(deadline).await?;
         self.advance_topology(current.clone());
         let next = next(&current)?;
+        let changed_meanwhile = || {
+            CoordinatorError::NodeInUse(format!(
+                "{change}: the topology was changed by somebody else at the same time; look at it and try again"
+            ))
+        };
+        let routing = self.routing();
+        if routing.epoch() != current.epoch {
+            return Err(changed_meanwhile());
+        }
         for index in 0..current.nodes.len() as u16 {
-            self.empty_node_adopts(change, index, &next, deadline)
+            let owners = Owners::of_node(self.world().clone(), Arc::clone(&routing), index);
+            self.empty_node_adopts(change, &owners, &next, deadline)
                 .await?;
         }
         match self
@@ -153,20 +163,17 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 self.advance_topology(topology.clone());
                 Ok(topology)
             }
-            Change::Conflict(_) => Err(CoordinatorError::NodeInUse(format!(
-                "{change}: the topology was changed by somebody else at the same time; look at it and try again"
-            ))),
+            Change::Conflict(_) => Err(changed_meanwhile()),
         }
     }
 
     async fn empty_node_adopts(
         &self,
         change: &str,
-        index: u16,
+        owners: &Owners<W>,
         next: &Topology,
         deadline: Instant,
     ) -> Result<(), CoordinatorError> {
-        let owners = Owners::of_node(self.world().clone(), self.routing(), index);
         let name = owners.name(0);
         match owners
             .call(

@@ -182,6 +182,34 @@ fn a_write_that_began_later_wins_whatever_the_clocks_say() {
 }
 
 #[test]
+fn a_context_does_not_hide_the_stamp_that_must_be_beaten() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    let ahead = Stamp::new(cluster.world.clock().wall_ms() + 3_600_000, 0);
+    cluster.plant(&coordinator, &owners[1], "k", ahead, "ahead");
+    cluster.plant(&coordinator, &owners[2], "k", ahead, "ahead");
+    let seen = cluster.record(&owners[1]).seen().clone();
+    let context = crate::version::Context {
+        shown: seen,
+        written: None,
+    };
+    let binding = crate::placement::Token::of_key("lww", "k").0;
+    let knowing = super::WriteRequest {
+        context: context.encode(binding),
+        ..write("lww", "k", "later")
+    };
+    cluster.write(&coordinator, knowing).unwrap();
+    let stamped = owners
+        .iter()
+        .map(|owner| cluster.record(owner).greatest_stamp());
+    assert!(
+        stamped.max() > Some(ahead),
+        "an attempt of the write before, delivered late, would win"
+    );
+}
+
+#[test]
 fn an_attempt_whose_answer_was_lost_never_beats_a_later_write() {
     let cluster = TestCluster::new();
     let coordinator = cluster.coordinator();

@@ -108,7 +108,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
     }
 
-    /// A stamp above every write of the key that completed before now, at the write's consistency.
+    /// A stamp above every quorum write of the key that completed before now.
     async fn stamp_above_all_before(
         &self,
         write: &Write,
@@ -120,11 +120,16 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             deadline,
             ..
         } = write;
+        // A retry may ask for more than this attempt does, and keeps this stamp.
+        let consistency = match consistency {
+            Consistency::One => Consistency::Quorum,
+            more => *more,
+        };
         let held = self
             .read_record(
                 key,
                 *replication_factor,
-                *consistency,
+                consistency,
                 &Context::default(),
                 *deadline,
             )

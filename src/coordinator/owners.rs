@@ -81,7 +81,7 @@ impl<W: CoordinatorWorld> Owners<W> {
     }
 
     pub(super) fn required(&self, consistency: Consistency) -> usize {
-        consistency.required(self.len)
+        consistency.required(self.len).max(1)
     }
 
     pub(super) fn tally(&self, consistency: Consistency) -> Tally {

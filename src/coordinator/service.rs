@@ -38,7 +38,7 @@ struct Shared<W: CoordinatorWorld> {
     routing: CurrentRouting,
     /// One refresh at a time; those who wait find it done.
     refreshing: AsyncMutex<()>,
-    tenants: Tenants<W::Clock, W::Metadata>,
+    tenants: Tenants<W::Clock, W::Spawn, W::Metadata>,
     stamps: ClusterClock,
     admission: Admission,
     repairs: RepairQueue,
@@ -88,6 +88,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     pub fn new(world: W, name: &str, settings: CoordinatorSettings) -> Self {
         let tenants = Tenants::new(
             world.clock().clone(),
+            world.spawner().clone(),
             world.metadata().clone(),
             settings.tenant_ttl,
             settings.tenant_entries_max,
@@ -122,6 +123,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let deadline = self.clock().now() + self.settings().write_timeout;
         let topology = self.fetch_topology(deadline).await?;
         self.0.routing.advance(topology);
+        // Before the first write: how fast the nodes are, and how far off our wall clock is.
+        let first_probe = self.settings().probe_interval / 2;
+        self.probe_nodes(self.clock().now() + first_probe).await;
         let spawner = self.0.world.spawner();
         spawner.spawn("metadata watch", self.clone().watch_metadata());
         spawner.spawn("topology refresh", self.clone().refresh_now_and_then());
@@ -222,10 +226,14 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 shown: seen.clone(),
                 written: None,
             },
-            [only] if written.dot == Some(only.dot) => Context {
-                shown: seen.clone(),
-                written: None,
-            },
+            [only] if written.dot == Some(only.dot) => {
+                let mut shown = context.shown;
+                shown.merge(seen);
+                Context {
+                    shown,
+                    written: None,
+                }
+            }
             _ => Context {
                 shown: context.shown,
                 written: written.dot,

@@ -12,17 +12,18 @@ use futures::future::{BoxFuture, Shared};
 
 use super::CoordinatorError;
 use super::wait::before;
-use crate::ports::{Clock, Instant, MetadataStore, StoreError, Tenant, TenantId};
+use crate::ports::{Clock, Instant, MetadataStore, Spawn, StoreError, Tenant, TenantId};
 
 type Fetch = Shared<BoxFuture<'static, Result<Option<Arc<Tenant>>, StoreError>>>;
 
 /// Cached tenants.
-pub(super) struct Tenants<C, M> {
+pub(super) struct Tenants<C, S, M> {
     clock: C,
+    spawner: S,
     metadata: M,
     ttl: Duration,
     entries_max: usize,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
@@ -38,14 +39,21 @@ struct Cached {
     fresh_until: Instant,
 }
 
-impl<C: Clock, M: MetadataStore> Tenants<C, M> {
-    pub(super) fn new(clock: C, metadata: M, ttl: Duration, entries_max: usize) -> Self {
+impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
+    pub(super) fn new(
+        clock: C,
+        spawner: S,
+        metadata: M,
+        ttl: Duration,
+        entries_max: usize,
+    ) -> Self {
         Self {
             clock,
+            spawner,
             metadata,
             ttl,
             entries_max: entries_max.max(1),
-            state: Mutex::default(),
+            state: Arc::default(),
         }
     }
 
@@ -80,32 +88,23 @@ impl<C: Clock, M: MetadataStore> Tenants<C, M> {
         }
     }
 
-    /// Joins the fetch that is under way for this tenant, or starts one.
+    /// Joins the fetch that is under way for this tenant, or starts one. A task of its own sees it to its end, whether or
+    /// not somebody still waits for it.
     async fn fetch(&self, id: &TenantId, now: Instant) -> Result<Option<Arc<Tenant>>, StoreError> {
         let fetch = {
             let mut state = self.lock();
             state.misses += 1;
-            state
-                .fetching
-                .entry(id.clone())
-                .or_insert_with(|| self.start_fetch(id.clone()))
-                .clone()
-        };
-        let result = fetch.clone().await;
-        let mut state = self.lock();
-        if state
-            .fetching
-            .get(id)
-            .is_some_and(|current| current.ptr_eq(&fetch))
-        {
-            state.fetching.remove(id);
-            match &result {
-                Ok(Some(tenant)) => self.insert(&mut state, Arc::clone(tenant), now + self.ttl),
-                Ok(None) => drop(state.cached.remove(id)),
-                Err(_) => {}
+            match state.fetching.get(id) {
+                Some(fetch) => fetch.clone(),
+                None => {
+                    let fetch = self.start_fetch(id.clone());
+                    state.fetching.insert(id.clone(), fetch.clone());
+                    self.see_to_its_end(id.clone(), fetch.clone(), now + self.ttl);
+                    fetch
+                }
             }
-        }
-        result
+        };
+        fetch.await
     }
 
     fn start_fetch(&self, id: TenantId) -> Fetch {
@@ -113,6 +112,23 @@ impl<C: Clock, M: MetadataStore> Tenants<C, M> {
         async move { Ok(metadata.tenant(&id).await?.map(Arc::new)) }
             .boxed()
             .shared()
+    }
+
+    fn see_to_its_end(&self, id: TenantId, fetch: Fetch, fresh_until: Instant) {
+        let (state, entries_max) = (Arc::clone(&self.state), self.entries_max);
+        self.spawner.spawn("tenant fetch", async move {
+            let result = fetch.clone().await;
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_current = |current: &Fetch| current.ptr_eq(&fetch);
+            if state.fetching.get(&id).is_some_and(is_current) {
+                state.fetching.remove(&id);
+                match result {
+                    Ok(Some(tenant)) => state.insert(tenant, fresh_until, entries_max),
+                    Ok(None) => drop(state.cached.remove(&id)),
+                    Err(_) => {}
+                }
+            }
+        });
     }
 
     /// Has a tenant that changed fetched anew. A fetch under way may have read the old one and is not waited for either.
@@ -130,27 +146,25 @@ impl<C: Clock, M: MetadataStore> Tenants<C, M> {
         (state.hits, state.misses)
     }
 
-    fn insert(&self, state: &mut State, tenant: Arc<Tenant>, fresh_until: Instant) {
-        if state.cached.len() >= self.entries_max && !state.cached.contains_key(&tenant.id) {
-            let oldest = state
-                .cached
-                .iter()
-                .min_by_key(|(_, cached)| cached.fresh_until)
-                .map(|(id, _)| id.clone());
-            if let Some(oldest) = oldest {
-                state.cached.remove(&oldest);
-            }
-        }
-        state.cached.insert(
-            tenant.id.clone(),
-            Cached {
-                tenant,
-                fresh_until,
-            },
-        );
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn insert(&mut self, tenant: Arc<Tenant>, fresh_until: Instant, entries_max: usize) {
+        if self.cached.len() >= entries_max && !self.cached.contains_key(&tenant.id) {
+            let entries = self.cached.iter();
+            let oldest = entries.min_by_key(|(_, cached)| cached.fresh_until);
+            if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
+                self.cached.remove(&oldest);
+            }
+        }
+        let id = tenant.id.clone();
+        let cached = Cached {
+            tenant,
+            fresh_until,
+        };
+        self.cached.insert(id, cached);
     }
 }

@@ -25,7 +25,7 @@ use crate::ports::{
     Overwrites, Random, RecordKey, Refusal, ReplicaTransport, Reply, Request, Spawn,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
-use crate::version::{Actor, Content, Context, Dot, Record, Stamp, Version};
+use crate::version::{Actor, Content, Context, Dot, Record, Stamp, Version, VersionVector};
 
 /// What a node does to requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -205,9 +205,12 @@ impl ModelNode {
                     stamp: write.stamp,
                     content: write.content.clone(),
                 };
-                let record = held.overwrite(version, &context.shown, |old| {
-                    all || context.covers(old.dot)
-                });
+                let seen = if all {
+                    VersionVector::default()
+                } else {
+                    context.shown.clone()
+                };
+                let record = held.overwrite(version, &seen, |old| all || context.covers(old.dot));
                 self.records.insert(write.key.clone(), record.clone());
                 Ok(Reply::Stamped {
                     dot,

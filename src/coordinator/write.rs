@@ -245,6 +245,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     order.again(position);
                 }
                 Ok(Reply::Behind) => {
+                    self.missing.may_have_happened |= !calls.is_empty();
                     self.bring_up(position).await?;
                     order.again(position);
                 }
@@ -256,7 +257,12 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     return Err(Setback::StaleEpoch(current));
                 }
                 Err(CallError::Refused(Refusal::Malformed(problem))) => {
-                    return Err(Setback::Failed(invalid("context", problem)));
+                    self.missing.may_have_happened |= !calls.is_empty();
+                    if !self.missing.may_have_happened {
+                        return Err(Setback::Failed(invalid("context", problem)));
+                    }
+                    self.missing.note(self.owners.name(position), problem);
+                    return Err(self.failed(0, false));
                 }
                 Err(error) => self.missing.failed(self.owners.name(position), &error),
             }
@@ -295,10 +301,17 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             deadline,
             ..
         } = &*self.write;
-        let gathered = self
-            .coordinator
-            .gather(self.owners, key, Consistency::One, context, *deadline)
-            .await?;
+        let gathering =
+            self.coordinator
+                .gather(self.owners, key, Consistency::One, context, *deadline);
+        let gathered = match gathering.await {
+            Ok(gathered) => gathered,
+            Err(Setback::Failed(error)) if self.missing.may_have_happened => {
+                self.missing.note("the context".into(), error.to_string());
+                return Err(self.failed(0, self.coordinator.clock().now() >= *deadline));
+            }
+            Err(setback) => return Err(setback),
+        };
         let record = gathered.record.encode();
         let join = Operation::Join {
             key: key.clone(),

@@ -84,8 +84,8 @@ impl RecordKey {
 /// What a stamped write replaces at the owner that stamps it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Overwrites {
-    /// Everything held, all of which must have a smaller stamp (last write wins). The context says what else the
-    /// client has seen.
+    /// Everything held, all of which must have a smaller stamp (last write wins). The context is checked and no more:
+    /// what the owner has not seen is left to the stamps.
     All(Context),
     /// Exactly what the context covers (siblings). The owner raises the stamp above what it overwrites.
     Covered(Context),

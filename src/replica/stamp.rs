@@ -7,7 +7,7 @@
 use super::recent::Known;
 use crate::ports::{Overwrites, Refusal, StampRequest};
 use crate::sabotage::{self, Sabotage};
-use crate::version::{Context, Dot, Record, Stamp, Version};
+use crate::version::{Context, Dot, Record, Stamp, Version, VersionVector};
 
 /// Stamps beyond this (in the year 6429) are refused: a key that held the greatest stamp could never be written again.
 pub(super) const STAMP_MAX: Stamp = Stamp(u64::MAX >> 1);
@@ -108,7 +108,12 @@ pub(super) fn stamp(
         stamp,
         content: request.content,
     };
-    let record = held.overwrite(version, &context(&request.overwrites).shown, overwritten);
+    // Under last-write-wins stamps decide: to count what was not seen here as overwritten would let a write with a smaller
+    // stamp remove one with a greater stamp, and nobody could tell afterwards.
+    let record = match &request.overwrites {
+        Overwrites::All(_) => held.overwrite(version, &VersionVector::default(), overwritten),
+        Overwrites::Covered(context) => held.overwrite(version, &context.shown, overwritten),
+    };
     Ok(Outcome::Applied(Known { dot, stamp }, record))
 }
 
@@ -126,7 +131,7 @@ mod tests {
     use super::*;
     use crate::placement::PartitionId;
     use crate::ports::{RecordKey, TenantId};
-    use crate::version::{Actor, Content, VersionVector, WriteId};
+    use crate::version::{Actor, Content, WriteId};
 
     const NEW: Dot = Dot {
         actor: Actor(1),
@@ -236,13 +241,20 @@ mod tests {
     }
 
     #[test]
-    fn a_context_is_seen_from_then_on() {
-        let Ok(Outcome::Applied(_, record)) =
-            outcome(request(1, 999, Overwrites::All(shown([(7, 5)]))), None)
-        else {
-            panic!("not applied");
+    fn a_context_is_seen_from_then_on_where_it_decides_what_is_overwritten() {
+        let seen_after = |overwrites| match outcome(request(1, 999, overwrites), None) {
+            Ok(Outcome::Applied(_, record)) => record.seen().clone(),
+            other => panic!("not applied: {other:?}"),
         };
-        assert_eq!(record.seen(), &seen([(1, 50), (2, 1), (3, 1), (7, 5)]));
+        assert_eq!(
+            seen_after(Overwrites::Covered(shown([(2, 1), (7, 5)]))),
+            seen([(1, 50), (2, 1), (3, 1), (7, 5)])
+        );
+        assert_eq!(
+            seen_after(Overwrites::All(shown([(7, 5)]))),
+            seen([(1, 50), (2, 1), (3, 1)]),
+            "an unseen version with a greater stamp must still win"
+        );
     }
 
     #[test]

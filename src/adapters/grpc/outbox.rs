@@ -169,13 +169,17 @@ impl<M: Entry> Outbox<M> {
         (waiting.short.len() + waiting.long.len(), waiting.bytes)
     }
 
-    /// Waits until fewer entries and bytes than these wait. There must be one such wait at a time.
+    /// Waits until fewer entries and bytes than these wait, or nothing leaves any more. There must be one such wait at a time.
     pub(super) async fn room(&self, entries: usize, bytes: usize) {
         poll_fn(|context| {
             self.held_back.register(context.waker());
             let waiting = lock(&self.waiting);
             let room = waiting.short.len() + waiting.long.len() < entries && waiting.bytes < bytes;
-            if room { Poll::Ready(()) } else { Poll::Pending }
+            if room || waiting.phase == Phase::Closed {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })
         .await;
     }
@@ -314,6 +318,15 @@ impl<M> Stream for Departures<M> {
         drop(waiting);
         this.outbox.held_back.wake();
         Poll::Ready(Some(departure))
+    }
+}
+
+/// Closes an outbox when dropped: whoever sent is gone, and nothing will ever leave.
+pub(super) struct CloseOnDrop<M: Entry>(pub(super) Arc<Outbox<M>>);
+
+impl<M: Entry> Drop for CloseOnDrop<M> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -15,6 +15,7 @@ use tonic_health::ServingStatus;
 
 use super::convert::{reply_to_proto, request_from_proto};
 use super::exchange;
+use super::outbox::CloseOnDrop;
 use super::settings::{StorageFrontSettings, UNARY_MESSAGE_BYTES_MAX, WINDOW_BYTES};
 use crate::ports::RequestHandler;
 use crate::proto::v1::replica_request::Operation;
@@ -95,7 +96,10 @@ impl<H: RequestHandler> StorageService for StorageFront<H> {
         request: tonic::Request<Streaming<RequestBatch>>,
     ) -> Result<Response<Replies>, Status> {
         let outbox = Arc::new(exchange::outbox(&self.settings));
-        let replies = outbox.departures().map(|departure| {
+        // When the connection is over its replies are dropped: then nothing of it may go on waiting for room.
+        let over = CloseOnDrop(Arc::clone(&outbox));
+        let replies = outbox.departures().map(move |departure| {
+            let _over = &over;
             Ok(ReplyBatch {
                 replies: departure.whole,
                 fragment: departure.fragment,
