@@ -23,6 +23,9 @@ use crate::rng::Rng;
 use crate::value;
 use crate::world::ClientPlan;
 
+/// The work that a request started at the other end, once it has.
+type Started = Arc<Mutex<Option<AbortHandle>>>;
+
 /// How much longer than the server's time a client waits for the answer.
 const GRACE: Duration = Duration::from_millis(50);
 
@@ -326,7 +329,7 @@ impl Client {
         timeout: Duration,
     ) -> (
         impl Future<Output = Option<(Answered, String)>> + use<>,
-        Arc<Mutex<Option<AbortHandle>>>,
+        Started,
     ) {
         let route = Route {
             from: Endpoint::Client(self.number),

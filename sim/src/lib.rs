@@ -29,6 +29,11 @@ compile_error!(
 );
 
 pub mod adapters;
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it tells how long a run took in real time"
+)]
 pub mod cli;
 pub mod client;
 pub mod cluster;
@@ -39,10 +44,25 @@ pub mod faults;
 pub mod hash;
 pub mod history;
 pub mod invariants;
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it tells how long a hunt took in real time"
+)]
 pub mod mutants;
 pub mod network;
 pub mod rng;
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "each run has a thread of its own"
+)]
 pub mod run;
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "runs go on all cores; nothing inside a run sees it"
+)]
 pub mod sweep;
 pub mod tap;
 pub mod value;

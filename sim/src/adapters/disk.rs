@@ -4,7 +4,6 @@
 //! and loses the rest. The disk outlives the process and is handed to its next life.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -218,37 +217,35 @@ impl StorageEngine for SimDisk {
         Ok(pairs.map(|(k, v)| (k.clone(), v.clone())).collect())
     }
 
-    fn commit(&self, batch: Batch) -> impl Future<Output = Result<(), StorageError>> + Send {
-        async move {
-            if self.disk.faults.disk_full(self.disk.who) {
-                pause(self.disk.delay(0, self.disk.plan.read_us_max)).await;
-                return Err(StorageError::Full("simulated".into()));
-            }
-            let plan = &self.disk.plan;
-            let delay = match plan.sync_interval_ms {
-                Some(_) => self.disk.delay(1, 100),
-                None => self.disk.delay(plan.commit_us_min, plan.commit_us_max),
-            };
-            let number = {
-                let mut state = self.disk.state();
-                state.commits += 1;
-                let number = state.commits;
-                state.pending.push_back((number, batch));
-                number
-            };
-            // The engine's own thread: a caller that goes away does not take the commit back.
-            let (done, is_done) = oneshot::channel();
-            let disk = self.disk.clone();
-            drop(self.node.spawn(async move {
-                pause(delay).await;
-                let sync = disk.plan.sync_interval_ms.is_none();
-                disk.state().complete(number, sync);
-                let _ = done.send(());
-            }));
-            is_done
-                .await
-                .map_err(|_| StorageError::Failed("the engine is gone".into()))
+    async fn commit(&self, batch: Batch) -> Result<(), StorageError> {
+        if self.disk.faults.disk_full(self.disk.who) {
+            pause(self.disk.delay(0, self.disk.plan.read_us_max)).await;
+            return Err(StorageError::Full("simulated".into()));
         }
+        let plan = &self.disk.plan;
+        let delay = match plan.sync_interval_ms {
+            Some(_) => self.disk.delay(1, 100),
+            None => self.disk.delay(plan.commit_us_min, plan.commit_us_max),
+        };
+        let number = {
+            let mut state = self.disk.state();
+            state.commits += 1;
+            let number = state.commits;
+            state.pending.push_back((number, batch));
+            number
+        };
+        // The engine's own thread: a caller that goes away does not take the commit back.
+        let (done, is_done) = oneshot::channel();
+        let disk = self.disk.clone();
+        drop(self.node.spawn(async move {
+            pause(delay).await;
+            let sync = disk.plan.sync_interval_ms.is_none();
+            disk.state().complete(number, sync);
+            let _ = done.send(());
+        }));
+        is_done
+            .await
+            .map_err(|_| StorageError::Failed("the engine is gone".into()))
     }
 
     async fn sync(&self) -> Result<(), StorageError> {

@@ -114,7 +114,9 @@ impl CoordinatorWorld for CoordinatorSide {
 
 /// The storage nodes that run now, and the machines they run on. Copies share the table.
 #[derive(Clone, Default)]
-pub struct Services(Arc<Mutex<BTreeMap<Endpoint, (NodeHandle, Replica<StorageSide>)>>>);
+pub struct Services(Arc<Mutex<Serving>>);
+
+type Serving = BTreeMap<Endpoint, (NodeHandle, Replica<StorageSide>)>;
 
 impl Services {
     /// A storage node serves from now on.
