@@ -147,6 +147,20 @@ fn without_a_quorum_the_error_says_who_is_missing_and_whether_it_may_have_happen
 }
 
 #[test]
+fn a_read_without_a_quorum_ends_at_its_deadline_and_speaks_of_no_write() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    for owner in cluster.owners(&coordinator, "lww", "k") {
+        cluster.set_mood(&owner, Mood::Silent);
+    }
+    let error = cluster.read(&coordinator, read("lww", "k")).unwrap_err();
+    let CoordinatorError::QuorumNotReached(quorum) = &error else {
+        panic!("{error:?}")
+    };
+    assert!(quorum.timed_out && !quorum.indeterminate, "{error}");
+}
+
+#[test]
 fn a_write_that_began_later_wins_whatever_the_clocks_say() {
     let cluster = TestCluster::new();
     let coordinator = cluster.coordinator();

@@ -168,7 +168,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                         owners,
                         consistency,
                         tally.answered(),
-                        false,
+                        self.clock().now() >= deadline,
                     )));
                 }
             };
@@ -196,7 +196,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                             owners,
                             consistency,
                             tally.answered(),
-                            false,
+                            self.clock().now() >= deadline,
                         )));
                     }
                 }
@@ -242,7 +242,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     let error = result
                         .err()
                         .unwrap_or(CallError::NoAnswer("answered something else".into()));
-                    missing.failed(owners.name(position), &error);
+                    missing.note(owners.name(position), error.to_string());
                     tally.failure(position);
                     if let Some(position) = order.next() {
                         calls.push(owners.call(
@@ -316,7 +316,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                         owners,
                         consistency,
                         tally.answered(),
-                        false,
+                        self.clock().now() >= deadline,
                     )));
                 }
                 Verdict::Pending => {}
@@ -326,7 +326,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     owners,
                     consistency,
                     tally.answered(),
-                    false,
+                    self.clock().now() >= deadline,
                 )));
             }
             let Some(Answer { position, result }) = next_answer(&mut calls, timer.as_mut()).await
@@ -347,7 +347,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     let error = result
                         .err()
                         .unwrap_or(CallError::NoAnswer("answered something else".into()));
-                    missing.failed(owners.name(position), &error);
+                    missing.note(owners.name(position), error.to_string());
                     tally.failure(position);
                     if let Some(position) = others.next() {
                         let join = Operation::Join {

@@ -390,6 +390,8 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
     }
 
     fn failed(&self, answered: usize, timed_out: bool) -> Setback {
+        // Calls end at the deadline too: the last of them may be heard before the timer is.
+        let timed_out = timed_out || self.coordinator.clock().now() >= self.write.deadline;
         Setback::Failed(self.missing.error(
             self.owners,
             self.write.consistency,
