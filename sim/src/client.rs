@@ -393,7 +393,7 @@ impl Client {
         let call = self.cluster.network.call(route, deliver);
         let call = async move {
             match call.await {
-                Ok(answer) => Some(answer),
+                Ok(arrived) => Some(arrived.answer),
                 Err(crate::network::Lost::Refused) => {
                     Some((Answered::Refused, "refused: nobody there".to_owned()))
                 }

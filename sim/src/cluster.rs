@@ -353,6 +353,7 @@ impl Cluster {
         machine.paused = false;
         let node = machine.node.take()?;
         self.shared.handle.kill(node.id());
+        self.tap.ended(who);
         machine.disk.clone()
     }
 

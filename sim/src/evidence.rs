@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pairdb::coordinator::IdempotencyOutage;
 use pairdb::placement::Token;
 use pairdb::quorum::{ConflictPolicy, Consistency};
 use pairdb::version::{Context, Dot, Record, Stamp};
@@ -274,6 +275,42 @@ impl Evidence {
     pub fn dots(&self, write: OpId) -> &BTreeSet<Dot> {
         static NONE: BTreeSet<Dot> = BTreeSet::new();
         self.dots.get(&write).unwrap_or(&NONE)
+    }
+
+    /// Whether a write may stand there a second time, though it was overwritten once: it was stamped by two nodes, or by
+    /// one that has restarted in between, or it was made anew by an attempt that no claim held back.
+    #[must_use]
+    pub fn may_come_back(&self, write: OpId) -> bool {
+        let sightings = self.dots(write).iter().filter_map(|dot| {
+            let sighting = self.seen.versions.get(dot)?;
+            Some((self.seen.nodes.get(&dot.actor).copied(), sighting.at))
+        });
+        let sightings: Vec<_> = sightings.collect();
+        let restarted = |node: Endpoint, from: Time, to: Time| {
+            let mut ends = self.seen.ends.iter();
+            ends.any(|(who, at)| *who == node && (from..to).contains(at))
+        };
+        let twice = |(node, at): &(Option<Endpoint>, Time)| {
+            sightings.iter().any(|(other, later)| match (node, other) {
+                (Some(node), Some(other)) if node == other => restarted(*node, *at, *later),
+                _ => node != other || node.is_none() && at != later,
+            })
+        };
+        self.may_be_remade(write) || sightings.iter().any(twice)
+    }
+
+    /// Whether an attempt was made that no claim held back, so that one operation may have become several writes.
+    #[must_use]
+    pub fn may_be_remade(&self, write: OpId) -> bool {
+        let op = self.ops.get(&write);
+        let degrades = self.world.coordinator.idempotency_outage == IdempotencyOutage::Degrade;
+        degrades && op.is_some_and(Op::may_be_unclaimed)
+    }
+
+    /// When a write's effect was over: when it was acknowledged, unless it may be made anew.
+    #[must_use]
+    pub fn settled(&self, op: &Op) -> Option<Time> {
+        op.completed().filter(|_| !self.may_be_remade(op.id))
     }
 
     /// The greatest stamp that a write had up to `until`.

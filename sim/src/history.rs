@@ -117,10 +117,10 @@ impl Op {
         self.success().map(|answer| answer.at)
     }
 
-    /// When its effect was over: when it was acknowledged, unless an attempt was made that no claim held back. Such a one
-    /// is a write of its own, which may take effect at any later time.
+    /// Whether an attempt may have been made that no claim held back, because the idempotency store was down. Such a one is
+    /// a write of its own, which may take effect at any later time.
     #[must_use]
-    pub fn settled(&self) -> Option<Time> {
+    pub fn may_be_unclaimed(&self) -> bool {
         let unclaimed = |answer: &Answer| {
             matches!(
                 answer.result,
@@ -130,8 +130,7 @@ impl Op {
                 } | Answered::Indeterminate
             )
         };
-        let repeated = self.attempts > 1 && (self.unknown || self.answers.iter().any(unclaimed));
-        if repeated { None } else { self.completed() }
+        self.attempts > 1 && (self.unknown || self.answers.iter().any(unclaimed))
     }
 
     /// Whether a write or delete may have had an effect.

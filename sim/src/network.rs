@@ -42,6 +42,15 @@ pub struct Route {
     pub counted: bool,
 }
 
+/// An answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered<A> {
+    /// What the receiver answered the first time.
+    pub answer: A,
+    /// Whether the request arrives a second time. Then a refusal does not mean that it had no effect.
+    pub repeated: bool,
+}
+
 /// Why no answer came, where the sender gets to know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lost {
@@ -78,7 +87,7 @@ impl Network {
         &self,
         route: Route,
         deliver: D,
-    ) -> impl Future<Output = Result<A, Lost>> + Send + use<A, D>
+    ) -> impl Future<Output = Result<Answered<A>, Lost>> + Send + use<A, D>
     where
         A: Send + 'static,
         D: FnMut() -> Option<oneshot::Receiver<A>> + Send + 'static,
@@ -114,7 +123,7 @@ impl Network {
         self,
         route: Route,
         mut deliver: impl FnMut() -> Option<oneshot::Receiver<A>> + Send + 'static,
-        answer: oneshot::Sender<Result<A, Lost>>,
+        answer: oneshot::Sender<Result<Answered<A>, Lost>>,
         counted: Option<InFlight>,
     ) {
         let Route { from, to, .. } = route;
@@ -125,7 +134,9 @@ impl Network {
             return;
         };
         let again = self.draw(from, to, |rng| self.0.faults.duplicate(rng));
-        if let Some(later) = again.filter(|_| route.may_repeat) {
+        let again = again.filter(|_| route.may_repeat);
+        let repeated = again.is_some();
+        if let Some(later) = again {
             let counted = counted.as_ref().map(|_| InFlight::new(&self.0));
             drop(self.0.wire.spawn(async move {
                 pause(later).await;
@@ -146,7 +157,13 @@ impl Network {
         }
         self.travel(to, from).await;
         match result {
-            Ok(result) => drop(answer.send(Ok(result))),
+            Ok(result) => {
+                let answered = Answered {
+                    answer: result,
+                    repeated,
+                };
+                let _ = answer.send(Ok(answered));
+            }
             Err(oneshot::Canceled) if noticed => drop(answer.send(Err(Lost::Broken))),
             Err(oneshot::Canceled) => {}
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use pairdb::placement::Epoch;
 use pairdb::ports::{Operation, RecordKey, Refusal, Reply, Request};
-use pairdb::version::{Content, Dot, Record, Stamp, Version, VersionVector, WriteId};
+use pairdb::version::{Actor, Content, Dot, Record, Stamp, Version, VersionVector, WriteId};
 
 use crate::describe;
 use crate::endpoint::Endpoint;
@@ -33,6 +33,10 @@ pub struct Seen {
     pub holders: BTreeMap<Dot, Vec<(Endpoint, Time)>>,
     /// When a node lost something it had said to hold.
     pub losses: Vec<(Endpoint, Time)>,
+    /// When a node's process ended.
+    pub ends: Vec<(Endpoint, Time)>,
+    /// Whose incarnation an actor is.
+    pub nodes: BTreeMap<Actor, Endpoint>,
     /// Contradictions, found on the spot.
     pub contradictions: Vec<Contradiction>,
     /// What each node has said to know of each key.
@@ -127,8 +131,10 @@ impl Tap {
             *epoch = request.epoch.max(*epoch);
         }
         match (&request.operation, result) {
-            (Operation::Stamp(_), Ok(Reply::Stamped { record, .. })) => {
+            (Operation::Stamp(_), Ok(Reply::Stamped { dot, record })) => {
                 fingerprint.write(record);
+                // Who has the write from somebody else answers with that one's dot.
+                state.nodes.entry(dot.actor).or_insert(who);
                 state.holds(who, key, record, &said.seen, at);
             }
             (Operation::Stamp(_), Ok(Reply::Superseded { record, .. })) => {
@@ -156,6 +162,12 @@ impl Tap {
         drop(state);
         self.history.describe(|| describe::answer(who, key, result));
         self.history.message(&fingerprint.finish().to_be_bytes());
+    }
+
+    /// A node's process ended.
+    pub fn ended(&self, who: Endpoint) {
+        let at = self.history.now();
+        self.state().ends.push((who, at));
     }
 
     /// A node lost something that it had said to hold.

@@ -19,7 +19,7 @@ use super::clock::{SimClock, pause};
 use super::{SimDisk, SimIdempotency, SimMetadata, SimRandom, SimSpawn};
 use crate::endpoint::Endpoint;
 use crate::faults::Faults;
-use crate::network::{Lost, Network, Route};
+use crate::network::{Answered, Lost, Network, Route};
 use crate::rng::Rng;
 use crate::tap::Tap;
 
@@ -200,7 +200,10 @@ impl ReplicaTransport for SimTransport {
         async move {
             futures::select_biased! {
                 answer = call => match answer {
-                    Ok(answer) => answer,
+                    Ok(Answered { answer: Err(_), repeated: true }) => {
+                        Err(CallError::NoAnswer("connection reset".into()))
+                    }
+                    Ok(Answered { answer, .. }) => answer,
                     Err(Lost::Refused) => Err(CallError::NotSent("connection refused".into())),
                     Err(Lost::Broken) => Err(CallError::NoAnswer("connection reset".into())),
                 },
@@ -259,8 +262,8 @@ impl StoreLink {
         let cause = futures::select_biased! {
             answer = call => {
                 let cause = match answer {
-                    Ok(Some(answer)) => return Ok(answer),
-                    Ok(None) => "it failed",
+                    Ok(Answered { answer: Some(answer), .. }) => return Ok(answer),
+                    Ok(Answered { answer: None, .. }) => "it failed",
                     Err(_) => "no connection",
                 };
                 if silent {

@@ -1,21 +1,41 @@
 //! Promise 3: under `siblings` nothing stays that an acknowledged write overwrote knowingly, a write excepted that was
-//! retried at a second stamping owner. (That nothing concurrent is overwritten is [`super::no_lost_write`]'s.)
+//! retried at a second stamping owner; and a write is shown once, however many owners stamped it. (That nothing
+//! concurrent is overwritten is [`super::no_lost_write`]'s.)
 
 use pairdb::quorum::ConflictPolicy;
 
 use super::Findings;
 use crate::evidence::Evidence;
-use crate::history::Time;
+use crate::history::{Kind, OpId, Time};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     for (tenant, key) in evidence.keys() {
         if evidence.policy(tenant) != ConflictPolicy::Siblings {
             continue;
         }
+        for read in evidence
+            .ops_of(tenant, key)
+            .filter(|op| op.kind == Kind::Read)
+        {
+            let mut shown: Vec<OpId> = evidence
+                .shown_with_stamps(read)
+                .iter()
+                .map(|(op, _)| *op)
+                .collect();
+            shown.sort_unstable();
+            let twice = shown
+                .windows(2)
+                .find(|pair| pair[0] == pair[1])
+                .map(|pair| pair[0]);
+            if let Some(twice) = twice.filter(|op| !evidence.may_be_remade(*op)) {
+                let what = format!("#{} was shown #{} twice", read.id.0, twice.0);
+                findings.broken(tenant, key, &[read.id, twice], what);
+            }
+        }
         let last = evidence.final_record(tenant, key);
         let values = last.siblings().iter().filter_map(|version| version.value());
         for sibling in values.filter_map(|value| evidence.writer(tenant, key, value)) {
-            if evidence.dots(sibling).len() > 1 {
+            if evidence.may_come_back(sibling) {
                 continue;
             }
             let overwriter = evidence

@@ -58,7 +58,7 @@ fn beaten<'a>(
     begun: (Time, usize),
 ) -> Option<&'a Op> {
     let won = evidence.ops.get(&winner)?;
-    let done = won.settled()?;
+    let done = evidence.settled(won)?;
     evidence.ops_of(tenant, key).find(|op| {
         let owners = evidence.owners_of(op);
         op.kind != Kind::Read

@@ -78,7 +78,7 @@ fn revived(
         .iter()
         .map(|(id, _)| *id)
         .find(|id| overwritten.contains(id))?;
-    let retried = evidence.dots(back).len() > 1;
+    let retried = evidence.may_come_back(back);
     (!retried).then(|| format!("saw #{} that it had overwritten", back.0))
 }
 
@@ -110,7 +110,7 @@ pub(super) fn missed_latest(
                 .ops_of(read.tenant, &read.key)
                 .filter(|op| op.kind == Kind::Delete);
             let mut after = deletes.filter(|delete| {
-                let before = delete.settled().is_some_and(|done| {
+                let before = evidence.settled(delete).is_some_and(|done| {
                     let meet = evidence.meet(
                         op.tenant,
                         evidence.owners_of(delete),
@@ -118,6 +118,7 @@ pub(super) fn missed_latest(
                     );
                     meet && done < op.invoked
                 });
+                let before = before && !evidence.is_weakened(delete.id);
                 delete.may_have_happened() && delete.invoked < completed && !before
             });
             after.next().is_none().then(|| "saw nothing".to_owned())

@@ -67,7 +67,7 @@ fn replica(rng: &mut Rng) -> ReplicaSettings {
         queue_max: rng.pick(&[4, 64, 8_192]),
         batch_max: rng.pick(&[1, 4, 1_024]),
         counter_reservation: rng.pick(&[1, 4, 100, 16_384]),
-        recent_writes_max: rng.pick(&[64, 65_536]),
+        recent_writes_max: rng.pick(&[2_000, 65_536]),
         ..ReplicaSettings::default()
     }
 }
@@ -189,7 +189,10 @@ fn faults(rng: &mut Rng, world: &World) -> Vec<FaultStep> {
     let mut steps: Vec<FaultStep> = (0..count)
         .map(|_| FaultStep {
             at_ms: rng.between(0, world.chaos_ms * 9 / 10),
-            for_ms: rng.log_between(10, for_ms_max),
+            for_ms: match rng.chance(500) {
+                true => rng.between(for_ms_max / 4, for_ms_max),
+                false => rng.log_between(10, for_ms_max),
+            },
             fault: fault(rng, world, &weights),
         })
         .collect();
