@@ -16,9 +16,11 @@ use pairdb::version::Content;
 
 use crate::adapters::pause;
 use crate::cluster::Cluster;
+use crate::describe::Said;
 use crate::endpoint::Endpoint;
 use crate::history::{Answered, Kind, Op, OpId};
 use crate::network::Route;
+use crate::page::CallId;
 use crate::rng::Rng;
 use crate::value;
 use crate::world::ClientPlan;
@@ -251,11 +253,7 @@ impl Client {
             "{}/{}",
             self.cluster.world.tenants[ask.tenant].name, ask.key
         );
-        let what = match ask.kind {
-            Kind::Write => "write",
-            Kind::Delete => "delete",
-            Kind::Read => "read",
-        };
+        let what = ask.kind.verb();
         let level = ask.consistency;
         history.note(format_args!(
             "{from} #{op} {what} {place} {level}{given} -> {to}"
@@ -285,6 +283,7 @@ impl Client {
                 handler.abort();
             }
             history.unknown(ask.op);
+            history.recorder().gave_up(ask.op);
             history.note(format_args!("{from} #{op} gives up"));
             self.move_on();
             return None;
@@ -321,6 +320,20 @@ impl Client {
         text
     }
 
+    /// The request in the record of the run.
+    fn record(&self, ask: &Ask, to: Endpoint) -> CallId {
+        let from = Endpoint::Client(self.number);
+        let tenant = &self.cluster.world.tenants[ask.tenant].name;
+        self.cluster.history.recorder().call(from, to, || Said {
+            key: Some(format!("{tenant}/{}", ask.key)),
+            op: Some(ask.op),
+            ..Said::new(
+                ask.kind.verb(),
+                format!("{}{}", ask.consistency, self.given_text(ask)),
+            )
+        })
+    }
+
     /// The request on its way, and a handle to the work it starts at the other end.
     fn send(
         &self,
@@ -336,6 +349,7 @@ impl Client {
             to,
             may_repeat: false,
             counted: false,
+            call: self.record(ask, to),
         };
         let handler = Arc::new(Mutex::new(None));
         let (cluster, ask, started) = (self.cluster.clone(), ask.clone(), Arc::clone(&handler));
@@ -343,6 +357,8 @@ impl Client {
             let (node, coordinator) = cluster.coordinator(to)?;
             let (answer, answered) = oneshot::channel();
             let tenant = cluster.world.tenants[ask.tenant].name.clone();
+            let arrival = cluster.history.recorder().arrived(route.call);
+            let recorder = cluster.history.recorder().clone();
             let ask = ask.clone();
             let watch = cluster.watch_deadline(to, timeout);
             let task = node.spawn(async move {
@@ -385,7 +401,12 @@ impl Client {
                     }
                 };
                 watch.done(ask.op);
-                let _ = answer.send(interpret(result, &tenant, &ask.key));
+                let answered = interpret(result, &tenant, &ask.key);
+                recorder.answered(arrival, || Said {
+                    refused: !answered.0.is_success(),
+                    ..Said::new("answer", answered.1.clone())
+                });
+                let _ = answer.send(answered);
             });
             *lock(&started) = Some(task.abort_handle());
             Some(answered)

@@ -23,6 +23,7 @@ use crate::endpoint::Endpoint;
 use crate::faults::Faults;
 use crate::history::{History, OpId, Time};
 use crate::network::Network;
+use crate::page::Life;
 use crate::rng::Rng;
 use crate::tap::Tap;
 use crate::world::World;
@@ -89,7 +90,7 @@ impl Cluster {
         let faults = Faults::new(world.network.clone());
         let handle = Handle::current();
         let wire = handle.create_node().name("wire").build();
-        let network = Network::new(world.seed, faults.clone(), wire);
+        let network = Network::new(world.seed, faults.clone(), wire, history.recorder().clone());
         let right = SimClock::new(WallClock::new(0, 0), 0);
         let shared = Shared {
             handle,
@@ -142,7 +143,14 @@ impl Cluster {
             });
             let disk = matches!(who, Endpoint::Storage(_)).then(|| {
                 let rng = Rng::new(seed, &format!("disk {who}"));
-                Disk::new(who, self.world.disk.clone(), self.faults.clone(), rng)
+                let recorder = self.history.recorder().clone();
+                Disk::new(
+                    who,
+                    self.world.disk.clone(),
+                    self.faults.clone(),
+                    rng,
+                    recorder,
+                )
             });
             let machine = Machine {
                 wall,
@@ -199,6 +207,7 @@ impl Cluster {
         let random = SimRandom::new(Rng::new(machine.rng.next_u64(), "process"));
         let spawn = SimSpawn(node.clone());
         self.history.note(format_args!("{who} starts, life {life}"));
+        self.history.recorder().life(who, Life::Starts);
         match &machine.disk {
             Some(disk) => {
                 let world = StorageSide {
@@ -249,6 +258,7 @@ impl Cluster {
             match Replica::open(world.clone(), id.clone(), self.world.replica).await {
                 Ok(replica) => {
                     self.history.note(format_args!("{who} serves"));
+                    self.history.recorder().life(who, Life::Serves);
                     return self.shared.services.put(who, node, replica);
                 }
                 Err(error) => {
@@ -268,6 +278,7 @@ impl Cluster {
             pause(START_PAUSE).await;
         }
         self.history.note(format_args!("{who} serves"));
+        self.history.recorder().life(who, Life::Serves);
         if let Some(machine) = self.machines().get_mut(&who) {
             machine.coordinator = Some(coordinator);
         }

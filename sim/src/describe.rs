@@ -4,7 +4,37 @@ use pairdb::ports::{Operation, Overwrites, RecordKey, Refusal, Reply, Request};
 use pairdb::version::{Content, Context, Dot, Record, Version, VersionVector};
 
 use crate::endpoint::Endpoint;
+use crate::history::OpId;
 use crate::value;
+
+/// A request or an answer in parts, each to be shown in a place of its own.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Said {
+    /// One word: what is wanted, or what was done.
+    pub verb: String,
+    /// `tenant/key`, if it is about one.
+    pub key: Option<String>,
+    /// The operation it belongs to, where that can be told.
+    pub op: Option<OpId>,
+    /// All the rest, in words.
+    pub text: String,
+    /// The encoded record it carries.
+    pub record: Option<bytes::Bytes>,
+    /// Whether the answer is that it was not done.
+    pub refused: bool,
+}
+
+impl Said {
+    /// A verb, and the rest in words.
+    #[must_use]
+    pub fn new(verb: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            verb: verb.into(),
+            text: text.into(),
+            ..Self::default()
+        }
+    }
+}
 
 /// A version vector.
 #[must_use]
@@ -113,4 +143,82 @@ pub fn answer(who: Endpoint, key: &RecordKey, result: &Result<Reply, Refusal>) -
         Err(refusal) => format!("refused: {refusal}"),
     };
     format!("< {who} {place} {what}")
+}
+
+/// A request to a storage node, in parts.
+#[must_use]
+pub fn request_parts(request: &Request) -> Said {
+    let epoch = request.epoch;
+    match &request.operation {
+        Operation::Stamp(stamp) => {
+            let (over, seen) = match &stamp.overwrites {
+                Overwrites::All(seen) => ("all, knowing ", seen),
+                Overwrites::Covered(seen) => ("", seen),
+            };
+            let what = content(&stamp.key, &stamp.content);
+            let id = stamp.write_id.0 >> 112;
+            let text = format!(
+                "{what}, write id {id:04x}…, stamp {}, over {over}{}, epoch {epoch}",
+                stamp.stamp,
+                context(seen)
+            );
+            Said {
+                key: Some(place(&stamp.key)),
+                op: match &stamp.content {
+                    Content::Value(bytes) => {
+                        value::parse(stamp.key.tenant(), stamp.key.key(), bytes)
+                    }
+                    Content::Tombstone => None,
+                },
+                ..Said::new("stamp", text)
+            }
+        }
+        Operation::Join { key, record } => Said {
+            key: Some(place(key)),
+            record: Some(record.clone()),
+            ..Said::new("join", format!("epoch {epoch}"))
+        },
+        Operation::Read { key } => Said {
+            key: Some(place(key)),
+            ..Said::new("read", format!("epoch {epoch}"))
+        },
+        other => {
+            let text = format!("{other:?}");
+            let verb = text.split([' ', '{', '(']).next().unwrap_or_default();
+            Said::new(verb.to_lowercase(), format!("{text}, epoch {epoch}"))
+        }
+    }
+}
+
+/// A storage node's answer, in parts.
+#[must_use]
+pub fn answer_parts(result: &Result<Reply, Refusal>) -> Said {
+    match result {
+        Ok(Reply::Stamped { dot: given, record }) => Said {
+            record: Some(record.clone()),
+            ..Said::new("stamped", dot(*given))
+        },
+        Ok(Reply::Superseded { greatest, record }) => Said {
+            record: Some(record.clone()),
+            ..Said::new("superseded", format!("holds stamp {greatest}"))
+        },
+        Ok(Reply::Joined { greatest }) => {
+            Said::new("joined", format!("greatest stamp now {greatest}"))
+        }
+        Ok(Reply::Found { record }) => Said {
+            record: record.clone(),
+            ..Said::new(record.as_ref().map_or("nothing", |_| "found"), "")
+        },
+        Ok(other) => Said::new("ok", format!("{other:?}")),
+        Err(refusal) => Said {
+            refused: true,
+            ..Said::new("refused", refusal.to_string())
+        },
+    }
+}
+
+/// `tenant/key`.
+#[must_use]
+pub fn place(key: &RecordKey) -> String {
+    format!("{}/{}", key.tenant(), key.key())
 }

@@ -13,6 +13,7 @@ use pairdb::quorum::Consistency;
 use pairdb::version::Stamp;
 
 use crate::hash::Fnv;
+use crate::page::Recorder;
 
 /// Simulated time since the start of the run, in nanoseconds.
 pub type Time = u64;
@@ -30,6 +31,18 @@ pub enum Kind {
     Delete,
     /// To know.
     Read,
+}
+
+impl Kind {
+    /// In one word.
+    #[must_use]
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Delete => "delete",
+            Self::Read => "read",
+        }
+    }
 }
 
 /// A client's operation, with what it knows at its start.
@@ -169,6 +182,7 @@ impl Answered {
 #[derive(Clone)]
 pub struct History {
     time: TimeHandle,
+    recorder: Recorder,
     state: Arc<Mutex<State>>,
 }
 
@@ -188,8 +202,15 @@ impl History {
     pub fn new() -> Self {
         Self {
             time: TimeHandle::current(),
+            recorder: Recorder::new(TimeHandle::current()),
             state: Arc::default(),
         }
+    }
+
+    /// Who writes the same down for a page, if told to.
+    #[must_use]
+    pub const fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 
     /// The simulated time.

@@ -13,6 +13,7 @@
 //! | [`cluster`] | machines, and the processes that live and die on them |
 //! | [`client`] | those who use it, and write down what they saw |
 //! | [`history`], [`tap`], [`describe`] | what clients saw, what nodes said |
+//! | [`page`] | a run as one page for a browser |
 //! | [`evidence`], [`invariants`] | the model, and the promises checked against it |
 //! | [`run`](mod@run), [`sweep`], [`mutants`], [`cli`] | one run, many runs, runs with bugs put back |
 //!
@@ -51,6 +52,7 @@ pub mod invariants;
 )]
 pub mod mutants;
 pub mod network;
+pub mod page;
 pub mod rng;
 #[allow(
     clippy::disallowed_methods,

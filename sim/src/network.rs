@@ -14,6 +14,7 @@ use madsim::runtime::NodeHandle;
 use crate::adapters::pause;
 use crate::endpoint::Endpoint;
 use crate::faults::Faults;
+use crate::page::{CallId, Fate, Recorder};
 use crate::rng::Rng;
 
 /// The network. Copies are the same network.
@@ -27,6 +28,7 @@ struct Shared {
     wire: NodeHandle,
     links: Mutex<BTreeMap<(Endpoint, Endpoint), Rng>>,
     counted: AtomicU64,
+    recorder: Recorder,
 }
 
 /// One request's way.
@@ -40,6 +42,8 @@ pub struct Route {
     pub may_repeat: bool,
     /// Whether [`Network::in_flight`] counts it.
     pub counted: bool,
+    /// What it is in the record of the run.
+    pub call: CallId,
 }
 
 /// An answer.
@@ -63,7 +67,7 @@ pub enum Lost {
 impl Network {
     /// A network that lives on `wire`.
     #[must_use]
-    pub fn new(seed: u64, faults: Faults, wire: NodeHandle) -> Self {
+    pub fn new(seed: u64, faults: Faults, wire: NodeHandle, recorder: Recorder) -> Self {
         let (links, counted) = Default::default();
         Self(Arc::new(Shared {
             seed,
@@ -71,7 +75,14 @@ impl Network {
             wire,
             links,
             counted,
+            recorder,
         }))
+    }
+
+    /// Who writes down what passes.
+    #[must_use]
+    pub fn recorder(&self) -> &Recorder {
+        &self.0.recorder
     }
 
     /// How many counted requests have not been carried out or lost yet.
@@ -103,6 +114,7 @@ impl Network {
             match refused {
                 Some(true) => {
                     network.travel(route.from, route.to).await;
+                    network.0.recorder.failed(route.call, Fate::Refused);
                     return Err(Lost::Refused);
                 }
                 None if !lost => {
@@ -110,7 +122,10 @@ impl Network {
                     let carry = network.clone().carry(route, deliver, answer, counted);
                     drop(network.0.wire.spawn(carry));
                 }
-                _ => drop(answer),
+                _ => {
+                    network.0.recorder.failed(route.call, Fate::Lost);
+                    drop(answer);
+                }
             }
             match answered.await {
                 Ok(answer) => answer,
@@ -129,6 +144,7 @@ impl Network {
         let Route { from, to, .. } = route;
         self.travel(from, to).await;
         let Some(work) = deliver() else {
+            self.0.recorder.failed(route.call, Fate::Nobody);
             self.travel(to, from).await;
             let _ = answer.send(Err(Lost::Refused));
             return;
@@ -153,20 +169,28 @@ impl Network {
             (rng.chance(losses.reply_permille), rng.chance(500))
         });
         if lost || self.0.faults.blocked(to, from).is_some() {
+            self.0.recorder.returned(route.call, Fate::Lost);
             return;
         }
         self.travel(to, from).await;
-        match result {
+        let fate = match result {
             Ok(result) => {
                 let answered = Answered {
                     answer: result,
                     repeated,
                 };
-                let _ = answer.send(Ok(answered));
+                match answer.send(Ok(answered)) {
+                    Ok(()) => Fate::Received,
+                    Err(_) => Fate::Unheard,
+                }
             }
-            Err(oneshot::Canceled) if noticed => drop(answer.send(Err(Lost::Broken))),
-            Err(oneshot::Canceled) => {}
-        }
+            Err(oneshot::Canceled) if noticed => {
+                drop(answer.send(Err(Lost::Broken)));
+                Fate::Broken
+            }
+            Err(oneshot::Canceled) => Fate::Silent,
+        };
+        self.0.recorder.returned(route.call, fate);
     }
 
     async fn travel(&self, from: Endpoint, to: Endpoint) {

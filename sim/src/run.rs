@@ -25,6 +25,7 @@ use crate::endpoint::Endpoint;
 use crate::evidence::{Evidence, FinalRecord};
 use crate::history::History;
 use crate::invariants::{self, Violation};
+use crate::page::{CallId, Recording};
 use crate::world::{ClientPlan, Fault, World};
 
 /// How the threads of runs are called.
@@ -43,6 +44,8 @@ pub struct Options {
     pub sabotage: Option<Sabotage>,
     /// Whether to write messages down too.
     pub messages: bool,
+    /// Whether to record everything for a page.
+    pub record: bool,
 }
 
 /// What came of a run.
@@ -64,6 +67,8 @@ pub struct Outcome {
     pub messages: u64,
     /// How much time passed in the simulation.
     pub simulated: Duration,
+    /// Everything, if it was recorded.
+    pub recording: Option<Arc<Recording>>,
 }
 
 /// Runs a world on a thread of its own, where madsim's and the standard library's hidden state is fresh.
@@ -90,10 +95,16 @@ fn run_here(world: World, options: Options) -> Outcome {
     let seed = world.seed;
     let slot = Arc::new(OnceLock::new());
     let runtime = Runtime::with_seed_and_config(seed, madsim::Config::default());
+    let world = Arc::new(world);
     let played = catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(play(Arc::new(world), options, Arc::clone(&slot)))
+        runtime.block_on(play(Arc::clone(&world), options, Arc::clone(&slot)))
     }));
-    played.unwrap_or_else(|_| Outcome::crashed(seed, PANIC.take(), slot.get()))
+    played.unwrap_or_else(|_| {
+        let history: Option<&History> = slot.get();
+        let mut outcome = Outcome::crashed(seed, PANIC.take(), history);
+        outcome.recording = history.and_then(|history| Recording::of(&world, history));
+        outcome
+    })
 }
 
 thread_local! {
@@ -122,6 +133,9 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
     if options.messages {
         cluster.history.write_messages();
     }
+    if options.record {
+        cluster.history.recorder().start();
+    }
     let mut complaints = Vec::new();
     for who in cluster.processes() {
         cluster.start(who);
@@ -137,6 +151,7 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
     }
 
     cluster.history.note(format_args!("chaos"));
+    cluster.history.recorder().phase("chaos");
     let people = madsim::runtime::Handle::current()
         .create_node()
         .name("clients")
@@ -151,6 +166,7 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
     pause(Duration::from_millis(world.chaos_ms)).await;
 
     cluster.history.note(format_args!("calm"));
+    cluster.history.recorder().phase("calm");
     cluster.calm_down();
     cluster.faults.heal();
     let _ = nemesis.await;
@@ -171,12 +187,14 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
     }
 
     cluster.history.note(format_args!("convergence"));
+    cluster.history.recorder().phase("convergence");
     complaints.extend(converge(&cluster).await);
     if !wait_until(|| cluster.network.in_flight() == 0).await {
         complaints.push("messages never stop".to_owned());
     }
     let finals = final_records(&cluster).await;
     cluster.history.note(format_args!("end"));
+    cluster.history.recorder().phase("end");
 
     let evidence = Evidence::new(&cluster, finals, complaints);
     let violations = invariants::check(&evidence);
@@ -193,6 +211,7 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
         succeeded: evidence.ops.values().filter(succeeded).count(),
         messages: cluster.history.messages(),
         simulated: Duration::from_nanos(cluster.history.now()),
+        recording: Recording::of(&cluster.world, &cluster.history),
     }
 }
 
@@ -211,9 +230,11 @@ async fn nemesis(cluster: Cluster) {
                 cluster
                     .history
                     .note(format_args!("fault {index} begins: {fault:?}"));
+                cluster.history.recorder().fault_begins(index, fault);
                 begin(&cluster, index, fault).await;
                 calm_or(&cluster, step.for_ms).await;
                 end(&cluster, index, fault);
+                cluster.history.recorder().fault_ends(index);
                 cluster.history.note(format_args!("fault {index} ends"));
             })
         })
@@ -325,7 +346,10 @@ async fn final_records(cluster: &Cluster) -> Vec<FinalRecord> {
                         key: record_key.clone(),
                     },
                 };
-                let answer = cluster.services().deliver(who, request, &cluster.tap);
+                let answer =
+                    cluster
+                        .services()
+                        .deliver(who, request, &cluster.tap, CallId::default());
                 let reply = match answer {
                     Some(answer) => answer.await.ok(),
                     None => None,
@@ -361,6 +385,7 @@ impl Outcome {
             succeeded: 0,
             messages: 0,
             simulated: Duration::ZERO,
+            recording: None,
         }
     }
 }

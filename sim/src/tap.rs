@@ -15,6 +15,7 @@ use crate::describe;
 use crate::endpoint::Endpoint;
 use crate::hash::Fnv;
 use crate::history::{History, OpId, Time};
+use crate::page::{Life, Recorder};
 use crate::value;
 
 /// Looks at answers. Copies share what they have seen.
@@ -86,6 +87,12 @@ impl Tap {
     pub fn new(history: History) -> Self {
         let state = Arc::default();
         Self { history, state }
+    }
+
+    /// Who writes down what passes.
+    #[must_use]
+    pub const fn recorder(&self) -> &Recorder {
+        self.history.recorder()
     }
 
     /// A request has arrived at a node.
@@ -167,6 +174,7 @@ impl Tap {
     /// A node's process ended.
     pub fn ended(&self, who: Endpoint) {
         let at = self.history.now();
+        self.history.recorder().life(who, Life::Ends);
         self.state().ends.push((who, at));
     }
 

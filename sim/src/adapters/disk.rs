@@ -10,11 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use madsim::runtime::NodeHandle;
-use pairdb::ports::{Batch, Durability, Space, StorageEngine, StorageError};
+use pairdb::ports::{Batch, Durability, Put, Space, StorageEngine, StorageError};
 
 use super::clock::pause;
 use crate::endpoint::Endpoint;
 use crate::faults::Faults;
+use crate::page::Recorder;
 use crate::rng::Rng;
 use crate::world::DiskPlan;
 
@@ -24,6 +25,7 @@ pub struct Disk {
     who: Endpoint,
     plan: Arc<DiskPlan>,
     faults: Faults,
+    recorder: Recorder,
     state: Arc<Mutex<State>>,
 }
 
@@ -56,7 +58,13 @@ pub struct Loss {
 impl Disk {
     /// An empty disk.
     #[must_use]
-    pub fn new(who: Endpoint, plan: DiskPlan, faults: Faults, rng: Rng) -> Self {
+    pub fn new(
+        who: Endpoint,
+        plan: DiskPlan,
+        faults: Faults,
+        rng: Rng,
+        recorder: Recorder,
+    ) -> Self {
         let state = State {
             rng,
             durable: Maps::new(),
@@ -69,6 +77,7 @@ impl Disk {
             who,
             plan: Arc::new(plan),
             faults,
+            recorder,
             state: Arc::new(Mutex::new(state)),
         }
     }
@@ -104,6 +113,8 @@ impl Disk {
         state.unsynced.truncate(keep);
         state.make_durable();
         state.visible = state.durable.clone();
+        self.recorder
+            .shows(self.who, state.visible.get(&Space::Records));
         Loss {
             completed: completed.saturating_sub(keep),
             under_way: total - keep.max(completed),
@@ -124,6 +135,18 @@ impl Disk {
         state.unsynced.clear();
         state.durable.clear();
         state.visible.clear();
+        self.recorder.shows(self.who, None);
+    }
+
+    /// Every commit up to this number becomes visible, and durable if `sync`.
+    fn complete(&self, number: u64, sync: bool) {
+        let mut state = self.state();
+        for put in state.completes(number) {
+            if put.space == Space::Records {
+                self.recorder.stored(self.who, &put.key, put.value.as_ref());
+            }
+        }
+        state.complete(number, sync);
     }
 
     fn delay(&self, us_min: u64, us_max: u64) -> Duration {
@@ -145,7 +168,13 @@ impl State {
         }
     }
 
-    /// Every commit up to this number becomes visible, and durable if `sync`.
+    /// What the commits up to this number change, in order.
+    fn completes(&self, number: u64) -> impl Iterator<Item = &Put> {
+        let commits = self.pending.iter().take_while(move |(n, _)| *n <= number);
+        commits.flat_map(|(_, batch)| batch)
+    }
+
+    /// They become visible, and durable if `sync`.
     fn complete(&mut self, number: u64, sync: bool) {
         while self.pending.front().is_some_and(|(n, _)| *n <= number) {
             let Some((_, batch)) = self.pending.pop_front() else {
@@ -240,7 +269,7 @@ impl StorageEngine for SimDisk {
         drop(self.node.spawn(async move {
             pause(delay).await;
             let sync = disk.plan.sync_interval_ms.is_none();
-            disk.state().complete(number, sync);
+            disk.complete(number, sync);
             let _ = done.send(());
         }));
         is_done
@@ -252,8 +281,7 @@ impl StorageEngine for SimDisk {
         let plan = &self.disk.plan;
         let number = self.disk.state().commits;
         pause(self.disk.delay(plan.commit_us_min, plan.commit_us_max)).await;
-        let mut state = self.disk.state();
-        state.complete(number, true);
+        self.disk.complete(number, true);
         Ok(())
     }
 

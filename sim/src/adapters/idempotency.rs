@@ -1,5 +1,6 @@
 //! The idempotency store at the other end of a network that fails, and failing itself when the world says so.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use pairdb::ports::{
 
 use super::clock::SimClock;
 use super::transport::StoreLink;
+use crate::describe::{self, Said};
 
 type Store = MemoryIdempotency<SimClock>;
 
@@ -28,16 +30,25 @@ impl SimIdempotency {
         Self { store, link }
     }
 
-    async fn ask<A: Send + 'static>(
+    async fn ask<A: Debug + Send + 'static>(
         &self,
+        verb: &'static str,
         scope: &IdempotencyScope,
         mut question: impl FnMut(&Store, &IdempotencyScope) -> Option<Result<A, StoreError>>
         + Send
         + 'static,
     ) -> Result<A, StoreError> {
         let store = self.store.clone();
-        let scope = scope.clone();
-        self.link.ask(move || question(&store, &scope)).await?
+        let said = || Said {
+            key: Some(describe::place(&scope.record)),
+            ..Said::new(verb, scope.idempotency_key.clone())
+        };
+        self.link
+            .ask(said, {
+                let scope = scope.clone();
+                move || question(&store, &scope)
+            })
+            .await?
     }
 }
 
@@ -49,7 +60,7 @@ impl IdempotencyStore for SimIdempotency {
         lease: Duration,
         retention: Duration,
     ) -> Result<ClaimOutcome, StoreError> {
-        self.ask(scope, move |store, scope| {
+        self.ask("claim", scope, move |store, scope| {
             store.claim(scope, claim, lease, retention).now_or_never()
         })
         .await
@@ -62,7 +73,7 @@ impl IdempotencyStore for SimIdempotency {
         answer: Bytes,
         retention: Duration,
     ) -> Result<Completion, StoreError> {
-        self.ask(scope, move |store, scope| {
+        self.ask("complete", scope, move |store, scope| {
             store
                 .complete(scope, claim, answer.clone(), retention)
                 .now_or_never()
@@ -71,7 +82,7 @@ impl IdempotencyStore for SimIdempotency {
     }
 
     async fn release(&self, scope: &IdempotencyScope, claim: Claim) -> Result<(), StoreError> {
-        self.ask(scope, move |store, scope| {
+        self.ask("release", scope, move |store, scope| {
             store.release(scope, claim).now_or_never()
         })
         .await

@@ -1,5 +1,6 @@
 //! The metadata store at the other end of a network that fails, and failing itself when the world says so.
 
+use std::fmt::Debug;
 use std::future::ready;
 
 use futures::{FutureExt, Stream, StreamExt};
@@ -8,6 +9,7 @@ use pairdb::placement::{Epoch, Topology};
 use pairdb::ports::{Change, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId};
 
 use super::transport::StoreLink;
+use crate::describe::Said;
 
 /// The metadata store as one coordinator reaches it.
 #[derive(Clone)]
@@ -23,19 +25,22 @@ impl SimMetadata {
         Self { store, link }
     }
 
-    async fn ask<A: Send + 'static>(
+    async fn ask<A: Debug + Send + 'static>(
         &self,
+        said: impl FnOnce() -> Said,
         mut question: impl FnMut(&MemoryMetadata) -> Option<Result<A, StoreError>> + Send + 'static,
     ) -> Result<A, StoreError> {
         let store = self.store.clone();
-        self.link.ask(move || question(&store)).await?
+        self.link.ask(said, move || question(&store)).await?
     }
 }
 
 impl MetadataStore for SimMetadata {
     async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
         let id = id.clone();
-        self.ask(move |store| store.tenant(&id).now_or_never())
+        let name = id.to_string();
+        let said = || Said::new("tenant", name);
+        self.ask(said, move |store| store.tenant(&id).now_or_never())
             .await
     }
 
@@ -45,22 +50,35 @@ impl MetadataStore for SimMetadata {
         limit: usize,
     ) -> Result<Vec<Tenant>, StoreError> {
         let after = after.cloned();
-        self.ask(move |store| store.tenants(after.as_ref(), limit).now_or_never())
-            .await
+        let said = || Said::new("tenants", "");
+        self.ask(said, move |store| {
+            store.tenants(after.as_ref(), limit).now_or_never()
+        })
+        .await
     }
 
     async fn create_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
-        self.ask(move |store| store.create_tenant(tenant.clone()).now_or_never())
-            .await
+        let name = tenant.id.to_string();
+        let said = || Said::new("create tenant", name);
+        self.ask(said, move |store| {
+            store.create_tenant(tenant.clone()).now_or_never()
+        })
+        .await
     }
 
     async fn update_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
-        self.ask(move |store| store.update_tenant(tenant.clone()).now_or_never())
-            .await
+        let name = tenant.id.to_string();
+        let said = || Said::new("update tenant", name);
+        self.ask(said, move |store| {
+            store.update_tenant(tenant.clone()).now_or_never()
+        })
+        .await
     }
 
     async fn topology(&self) -> Result<Topology, StoreError> {
-        self.ask(|store| store.topology().now_or_never()).await
+        let said = || Said::new("topology", "");
+        self.ask(said, |store| store.topology().now_or_never())
+            .await
     }
 
     async fn replace_topology(
@@ -68,7 +86,9 @@ impl MetadataStore for SimMetadata {
         expected: Epoch,
         next: Topology,
     ) -> Result<Change<Topology>, StoreError> {
-        self.ask(move |store| {
+        let epoch = next.epoch;
+        let said = || Said::new("replace topology", format!("{expected} by {epoch}"));
+        self.ask(said, move |store| {
             store
                 .replace_topology(expected, next.clone())
                 .now_or_never()

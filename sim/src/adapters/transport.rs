@@ -1,6 +1,7 @@
 //! The worlds of coordinators and storage nodes, and what lies between them.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,9 +18,11 @@ use pairdb::replica::Replica;
 
 use super::clock::{SimClock, pause};
 use super::{SimDisk, SimIdempotency, SimMetadata, SimRandom, SimSpawn};
+use crate::describe::{self, Said};
 use crate::endpoint::Endpoint;
 use crate::faults::Faults;
 use crate::network::{Answered, Lost, Network, Route};
+use crate::page::CallId;
 use crate::rng::Rng;
 use crate::tap::Tap;
 
@@ -141,14 +144,18 @@ impl Services {
         who: Endpoint,
         request: Request,
         tap: &Tap,
+        call: CallId,
     ) -> Option<oneshot::Receiver<Result<Reply, CallError>>> {
         let (node, replica) = self.lock().get(&who)?.clone();
         let tap = tap.clone();
+        let arrival = tap.recorder().arrived(call);
         let (answer, answered) = oneshot::channel();
         drop(node.spawn(async move {
             let watched = tap.arrived(who, &request);
             let result = replica.handle(request.clone()).await;
             tap.answered(who, &request, &result, watched);
+            let said = || describe::answer_parts(&result);
+            tap.recorder().answered(arrival, said);
             let _ = answer.send(result.map_err(CallError::Refused));
         }));
         Some(answered)
@@ -185,6 +192,8 @@ impl ReplicaTransport for SimTransport {
     ) -> impl Future<Output = Result<Reply, CallError>> + Send + 'static {
         let (services, tap) = (self.services.clone(), self.tap.clone());
         let to = Endpoint::Storage(node.port as u8);
+        let said = || describe::request_parts(&request);
+        let call = tap.recorder().call(self.from, to, said);
         let route = Route {
             from: self.from,
             to,
@@ -193,8 +202,9 @@ impl ReplicaTransport for SimTransport {
                 request.operation,
                 Operation::Stamp(_) | Operation::Join { .. }
             ),
+            call,
         };
-        let deliver = move || services.deliver(to, request.clone(), &tap);
+        let deliver = move || services.deliver(to, request.clone(), &tap, call);
         let mut call = Box::pin(self.network.call(route, deliver).fuse());
         let mut timer = Box::pin(self.clock.sleep_until(deadline).fuse());
         async move {
@@ -231,9 +241,10 @@ pub struct StoreLink {
 }
 
 impl StoreLink {
-    /// Asks the store; `question` is its doing.
-    pub async fn ask<A: Send + 'static>(
+    /// Asks the store; `question` is its doing, `said` the same for people.
+    pub async fn ask<A: Debug + Send + 'static>(
         &self,
+        said: impl FnOnce() -> Said,
         mut question: impl FnMut() -> Option<A> + Send + 'static,
     ) -> Result<A, StoreError> {
         let (fails, before, silent) = {
@@ -241,19 +252,32 @@ impl StoreLink {
             let failing = rng.chance(self.faults.store_trouble_permille(self.to));
             (failing, rng.chance(500), rng.chance(300))
         };
+        let recorder = self.network.recorder().clone();
+        let call = recorder.call(self.from, self.to, said);
         let route = Route {
             from: self.from,
             to: self.to,
             may_repeat: false,
             counted: false,
+            call,
         };
         let deliver = move || {
             let (answer, answered) = oneshot::channel();
+            let arrival = recorder.arrived(call);
+            let failed = |text: &str| Said {
+                refused: true,
+                ..Said::new("failed", text)
+            };
             if fails && before {
+                recorder.answered(arrival, || failed("before it was done"));
                 let _ = answer.send(None);
                 return Some(answered);
             }
             let result = question()?;
+            recorder.answered(arrival, || match fails {
+                true => failed("after it was done"),
+                false => Said::new("ok", format!("{result:?}")),
+            });
             let _ = answer.send((!fails).then_some(result));
             Some(answered)
         };

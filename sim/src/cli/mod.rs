@@ -3,7 +3,7 @@
 
 pub mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,10 @@ enum Command {
         /// What storage nodes are asked and answer, too.
         #[arg(long)]
         messages: bool,
+        /// Writes the run to this file instead, as a page for a browser: a lane for each process, every message and fault,
+        /// the broken key's records at each step. It needs no network.
+        #[arg(long)]
+        html: Option<PathBuf>,
     },
     /// Prints the world of a seed as a scenario file.
     World {
@@ -105,14 +109,18 @@ struct Which {
 }
 
 impl Which {
-    fn run(&self, messages: bool) -> Result<Outcome, String> {
+    fn run(&self, messages: bool, record: bool) -> Result<Outcome, String> {
         let mut world = match (&self.world, self.seed) {
             (Some(path), _) => World::read(path)?,
             (None, seed) => World::draw(seed.unwrap_or_default()),
         };
         world.seed = self.seed.unwrap_or(world.seed);
         let sabotage = self.mutant.as_deref().map(sabotage).transpose()?;
-        let options = Options { sabotage, messages };
+        let options = Options {
+            sabotage,
+            messages,
+            record,
+        };
         Ok(run(world, options))
     }
 
@@ -150,7 +158,7 @@ fn sabotage(name: &str) -> Result<Sabotage, String> {
 #[must_use]
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Run { which, json } => which.run(false).map(|outcome| {
+        Command::Run { which, json } => which.run(false, false).map(|outcome| {
             match json {
                 true => println!("{}", report::json(&outcome)),
                 false => print!("{}", report::text(&outcome, &which.replay(&outcome))),
@@ -161,7 +169,8 @@ pub fn main() -> ExitCode {
             which,
             only,
             messages,
-        } => which.run(messages).map(|outcome| {
+            html: None,
+        } => which.run(messages, false).map(|outcome| {
             let lines = outcome.history.lines();
             for line in lines.filter(|line| only.as_ref().is_none_or(|only| line.contains(only))) {
                 println!("{line}");
@@ -169,6 +178,11 @@ pub fn main() -> ExitCode {
             println!("fingerprint {:016x}", outcome.fingerprint);
             outcome.violations.is_empty()
         }),
+        Command::Trace {
+            which,
+            html: Some(html),
+            ..
+        } => page(&which, &html),
         Command::World { seed } => {
             let world = toml::to_string(&World::draw(seed));
             world.map_err(|error| error.to_string()).map(|text| {
@@ -200,6 +214,20 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Writes the page of a run, and says in a line what it shows.
+fn page(which: &Which, html: &Path) -> Result<bool, String> {
+    let outcome = which.run(false, true)?;
+    let replay = which.replay(&outcome);
+    let recording = outcome.recording.as_deref();
+    let recording = recording.ok_or("the run ended before it began")?;
+    let page = crate::page::render(&outcome, recording, &replay);
+    let problem = |error| format!("{}: {error}", html.display());
+    std::fs::write(html, &page).map_err(problem)?;
+    print!("{}", report::text(&outcome, &replay));
+    println!("open {} in a browser", html.display());
+    Ok(outcome.violations.is_empty())
 }
 
 fn many(
