@@ -132,9 +132,9 @@ pub fn answer(who: Endpoint, key: &RecordKey, result: &Result<Reply, Refusal>) -
             greatest,
             record: bytes,
         }) => {
-            format!("superseded by {greatest}: {}", record(key, bytes))
+            format!("superseded by {}: {}", greatest.stamp, record(key, bytes))
         }
-        Ok(Reply::Joined { greatest }) => format!("joined, greatest {greatest}"),
+        Ok(Reply::Joined { greatest }) => format!("joined, greatest {}", greatest.stamp),
         Ok(Reply::Found {
             record: Some(bytes),
         }) => format!("found {}", record(key, bytes)),

@@ -149,7 +149,8 @@ impl Tap {
                 state.holds(who, key, record, &said.seen, at);
             }
             (Operation::Join { record, .. }, Ok(Reply::Joined { greatest })) => {
-                fingerprint.write(&greatest.0.to_be_bytes());
+                fingerprint.write(&greatest.stamp.0.to_be_bytes());
+                fingerprint.write(&greatest.write_id.0.to_be_bytes());
                 state.holds(who, key, record, &VersionVector::default(), at);
             }
             (Operation::Read { .. }, Ok(Reply::Found { record })) => {

@@ -185,9 +185,9 @@ impl ModelNode {
                     Overwrites::All(context) => (context, true),
                     Overwrites::Covered(context) => (context, false),
                 };
-                if all && held.greatest_stamp() >= write.stamp {
+                if all && held.greatest_rank() > write.rank() {
                     return Ok(Reply::Superseded {
-                        greatest: held.greatest_stamp(),
+                        greatest: held.greatest_rank(),
                         record: held.encode(),
                     });
                 }
@@ -226,7 +226,7 @@ impl ModelNode {
                     .cloned()
                     .unwrap_or_default()
                     .join(&record);
-                let greatest = joined.greatest_stamp();
+                let greatest = joined.greatest_rank();
                 self.records.insert(key, joined);
                 Ok(Reply::Joined { greatest })
             }

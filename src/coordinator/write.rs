@@ -3,8 +3,9 @@
 //! 1. One owner is asked to *stamp*: it gives the write its dot, joins it and makes it durable in one step. When it does
 //!    not answer in time, the next one is asked too, with the same write id and the same stamp.
 //! 2. The resulting record goes to the other owners, in parallel, to *join*.
-//! 3. Under `last_write_wins` an owner that joins tells the greatest stamp it holds. If that is above the write's own, a
-//!    write that completed before may hold it: the write is stamped once more, above it.
+//! 3. Under `last_write_wins` an owner that joins tells the greatest rank it holds. If that is above the write's own, a
+//!    write that completed before may hold it: the write is stamped once more, above it. Ranks are compared, not stamps:
+//!    a completed write may hold the very same stamp.
 //! 4. When enough owners have it durably the client is answered; the rest go on in the background, and an owner that
 //!    missed the write is repaired.
 //!
@@ -12,8 +13,8 @@
 //! take effect, at any time and at an owner the coordinator never hears of again. Were its stamp drawn there and then, by
 //! a clock that runs ahead, it would win over later, acknowledged writes. With the stamp fixed beforehand every attempt of
 //! a write has a stamp no greater than the acknowledged one, and a later write, whose quorum meets the acknowledged
-//! stamp, is above them all. An owner that holds a stamp that is not smaller answers so, without effect, and the
-//! coordinator proposes a greater one.
+//! stamp, is above them all. An owner that holds a greater rank answers so, without effect, and the coordinator proposes
+//! a greater stamp.
 
 use std::pin::pin;
 
@@ -31,7 +32,7 @@ use crate::ports::{
 };
 use crate::quorum::{ConflictPolicy, Consistency, Verdict};
 use crate::sabotage::{self, Sabotage};
-use crate::version::{Content, Context, Dot, Record, Stamp, WriteId};
+use crate::version::{Content, Context, Dot, Rank, Record, Stamp, WriteId};
 
 /// How often a write goes back to the start because the topology changed under it.
 const TOPOLOGY_RETRIES_MAX: usize = 4;
@@ -59,7 +60,7 @@ pub(super) struct Write {
 pub(super) enum ProposedStamp {
     /// May be raised as long as the write is not acknowledged.
     Free(Stamp),
-    /// Fixed by an idempotency claim: if an owner holds one that is not smaller, the write is done and was overwritten by
+    /// Fixed by an idempotency claim: if an owner holds a greater rank, the write is done and was overwritten by
     /// a write that ran at the same time or later.
     Fixed(Stamp),
 }
@@ -81,6 +82,16 @@ pub(super) struct Written {
     pub(super) dot: Option<Dot>,
     /// The record after the write, at the owner that stamped it.
     pub(super) record: Record,
+}
+
+impl Write {
+    /// Its place among the writes of its key, as far as it is known.
+    fn rank(&self) -> Rank {
+        Rank {
+            stamp: self.stamp.get(),
+            write_id: self.write_id,
+        }
+    }
 }
 
 impl<W: CoordinatorWorld> Coordinator<W> {
@@ -136,8 +147,8 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
     async fn run(mut self) -> Result<Written, Setback> {
         let mut stamped = self.stamp(None).await?;
         let (mut replicas, greatest) = self.join(&stamped).await?;
-        let outstripped = greatest > self.write.stamp.get() && !sabotage::on(Sabotage::NoRestamp);
-        if outstripped && self.is_raised_above(greatest) {
+        let outstripped = greatest > self.write.rank() && !sabotage::on(Sabotage::NoRestamp);
+        if outstripped && self.is_raised_above(greatest.stamp) {
             stamped = self.stamp(Some(stamped.position)).await?;
             (replicas, _) = self.join(&stamped).await?;
         }
@@ -234,7 +245,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     }
                     raises += 1;
                     self.missing.may_have_happened |= !calls.is_empty();
-                    if raises > RAISES_MAX || !self.is_raised_above(greatest) {
+                    if raises > RAISES_MAX || !self.is_raised_above(greatest.stamp) {
                         let cause = "other writes of the key keep coming first";
                         self.missing.note(self.owners.name(position), cause);
                         return Err(self.failed(0, false));
@@ -330,8 +341,8 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
     }
 
     /// Sends the stamped record to the other owners and waits until enough have it. Returns how many have, and the
-    /// greatest stamp that any of them holds for the key.
-    async fn join(&mut self, stamped: &Stamped) -> Result<(usize, Stamp), Setback> {
+    /// greatest rank that any of them holds for the key.
+    async fn join(&mut self, stamped: &Stamped) -> Result<(usize, Rank), Setback> {
         let Write {
             key,
             consistency,
@@ -342,7 +353,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         let (key, deadline, replication_factor) = (key.clone(), *deadline, *replication_factor);
         let mut tally = self.owners.tally(*consistency);
         tally.success(stamped.position);
-        let mut greatest = Stamp::ZERO;
+        let mut greatest = Rank::default();
         let mut calls = Calls::new();
         for position in (0..self.owners.len()).filter(|position| *position != stamped.position) {
             let join = Operation::Join {
@@ -383,8 +394,8 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         }
         self.coordinator
             .finish_joins(calls, key, replication_factor, missed);
-        if greatest > Stamp::ZERO {
-            self.coordinator.observe_stamp(greatest);
+        if greatest.stamp > Stamp::ZERO {
+            self.coordinator.observe_stamp(greatest.stamp);
         }
         Ok((tally.answered(), greatest))
     }

@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Instant, TenantId};
 use crate::placement::{Epoch, Node, NodeId, PartitionId};
-use crate::version::{Actor, Content, Context, Dot, Stamp, WriteId};
+use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
 
 /// The name of a record everywhere behind the coordinator's front: partition, tenant and key in one byte string, in
 /// an order that keeps a partition's records together.
@@ -107,6 +107,16 @@ pub struct StampRequest {
     pub content: Content,
 }
 
+impl StampRequest {
+    /// The write's place among the writes of its key.
+    pub fn rank(&self) -> Rank {
+        Rank {
+            stamp: self.stamp,
+            write_id: self.write_id,
+        }
+    }
+}
+
 /// What a replica is asked to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Operation {
@@ -155,10 +165,10 @@ pub enum Reply {
         /// The encoded record after the write.
         record: Bytes,
     },
-    /// Not applied: the owner holds a stamp that is not smaller. Only for [`Overwrites::All`].
+    /// Not applied: the owner holds a write of a greater rank. Only for [`Overwrites::All`].
     Superseded {
-        /// The greatest stamp held.
-        greatest: Stamp,
+        /// The greatest rank held.
+        greatest: Rank,
         /// The encoded record as it stands.
         record: Bytes,
     },
@@ -167,8 +177,8 @@ pub enum Reply {
     Behind,
     /// Joined and durable.
     Joined {
-        /// The greatest stamp now held for the key.
-        greatest: Stamp,
+        /// The greatest rank now held for the key.
+        greatest: Rank,
     },
     /// What is held.
     Found {

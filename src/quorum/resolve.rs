@@ -11,7 +11,7 @@ use crate::version::{Record, Version};
 pub struct Resolution<'a> {
     /// The first of the siblings: the answer for who wants just one. None: there is no such key.
     pub value: Option<&'a Version>,
-    /// All there is to show, the greatest (stamp, dot) first. At most one under `last_write_wins`.
+    /// All there is to show, the greatest (rank, dot) first. At most one under `last_write_wins`.
     pub siblings: Vec<&'a Version>,
 }
 
@@ -30,7 +30,7 @@ pub fn resolve(record: &Record, policy: ConflictPolicy) -> Resolution<'_> {
 /// The latest version; nothing if that is a delete, whatever older values stand beside it.
 fn winner(record: &Record) -> Option<&Version> {
     let latest = if sabotage::on(Sabotage::ResolveOldest) {
-        record.siblings().iter().min_by_key(|v| (v.stamp, v.dot))
+        record.siblings().iter().min_by_key(|v| (v.rank(), v.dot))
     } else {
         record.latest()
     };
@@ -43,7 +43,7 @@ fn maximal(record: &Record) -> Vec<&Version> {
     let mut values: Vec<&Version> = siblings.filter(|version| !version.is_tombstone()).collect();
     values.sort_unstable_by_key(|version| (version.write_id, Reverse(version.dot)));
     values.dedup_by_key(|version| version.write_id);
-    values.sort_unstable_by_key(|version| Reverse((version.stamp, version.dot)));
+    values.sort_unstable_by_key(|version| Reverse((version.rank(), version.dot)));
     values
 }
 

@@ -99,7 +99,7 @@ impl<'a, R: Random> Batch<'a, R> {
         let held = slot.record()?;
         if slot.is(&encoded) {
             return Ok(Reply::Joined {
-                greatest: held.greatest_stamp(),
+                greatest: held.greatest_rank(),
             });
         }
         let incoming = Record::decode(encoded.clone())
@@ -110,7 +110,7 @@ impl<'a, R: Random> Batch<'a, R> {
             () if sabotage::on(Sabotage::JoinKeepsOwn) && !held.is_empty() => held.clone(),
             () => held.join(&incoming),
         };
-        let greatest = joined.greatest_stamp();
+        let greatest = joined.greatest_rank();
         if joined != *held {
             let bytes = if joined == incoming {
                 encoded

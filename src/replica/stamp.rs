@@ -7,7 +7,7 @@
 use super::recent::Known;
 use crate::ports::{Overwrites, Refusal, StampRequest};
 use crate::sabotage::{self, Sabotage};
-use crate::version::{Context, Dot, Record, Stamp, Version, VersionVector};
+use crate::version::{Context, Dot, Rank, Record, Stamp, Version, VersionVector};
 
 /// Stamps beyond this (in the year 6429) are refused: a key that held the greatest stamp could never be written again.
 pub(super) const STAMP_MAX: Stamp = Stamp(u64::MAX >> 1);
@@ -17,8 +17,8 @@ pub(super) const STAMP_MAX: Stamp = Stamp(u64::MAX >> 1);
 pub(super) enum Outcome {
     /// It was applied before, as this dot.
     Known(Dot),
-    /// What is held has a stamp that is not smaller: this one.
-    Superseded(Stamp),
+    /// What is held has a greater rank: this one.
+    Superseded(Rank),
     /// The client's own last write was not seen here, so what it overwrote can't be told.
     Behind,
     /// It is applied: as this dot, with this stamp, resulting in this record.
@@ -85,17 +85,18 @@ pub(super) fn stamp(
         .siblings()
         .iter()
         .filter(|sibling| overwritten(sibling))
-        .map(|sibling| sibling.stamp)
+        .map(Version::rank)
         .max();
     let stamp = match (&request.overwrites, greatest) {
         _ if sabotage::on(Sabotage::StampNotAboveOverwritten) => request.stamp,
         (_, None) => request.stamp,
-        (Overwrites::All(_), Some(greatest)) if greatest >= request.stamp => {
+        (Overwrites::All(_), Some(greatest)) if greatest > request.rank() => {
             return Ok(Outcome::Superseded(greatest));
         }
         (Overwrites::All(_), Some(_)) => request.stamp,
         (Overwrites::Covered(_), Some(greatest)) => {
             let above = greatest
+                .stamp
                 .next()
                 .ok_or_else(|| Refusal::Malformed("no stamp is greater".into()))?;
             request.stamp.max(above)
@@ -200,6 +201,10 @@ mod tests {
         stamp(&held(), recent, request, 2, || Ok(NEW))
     }
 
+    fn superseded() -> Result<Outcome, Refusal> {
+        Ok(Outcome::Superseded(held().greatest_rank()))
+    }
+
     /// The siblings left, by write, and the stamp of the new one.
     fn applied(outcome: Result<Outcome, Refusal>) -> (Vec<u128>, u64) {
         let Ok(Outcome::Applied(known, record)) = outcome else {
@@ -228,11 +233,13 @@ mod tests {
     fn last_write_wins_overwrites_all_that_is_older() {
         assert_eq!(applied(outcome(all(1, 301), None)), (vec![1], 301));
         for stamp in [0, 200, 299, 300] {
-            assert_eq!(
-                outcome(all(1, stamp), None),
-                Ok(Outcome::Superseded(Stamp(300)))
-            );
+            assert_eq!(outcome(all(1, stamp), None), superseded());
         }
+        assert_eq!(
+            applied(outcome(all(31, 300), None)),
+            (vec![31], 300),
+            "of two writes with one stamp the name decides, at every owner alike"
+        );
         let empty = stamp(&Record::default(), None, all(1, 0), 2, || Ok(NEW));
         assert!(
             matches!(empty, Ok(Outcome::Applied(..))),
@@ -350,10 +357,7 @@ mod tests {
             (vec![30], 301),
             "in place of itself"
         );
-        assert_eq!(
-            outcome(all(1, 250), older_self),
-            Ok(Outcome::Superseded(Stamp(300)))
-        );
+        assert_eq!(outcome(all(1, 250), older_self), superseded());
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Record {
                     theirs = &theirs[1..];
                 }
                 Ordering::Equal => {
-                    let theirs_greater = theirs[0].rank() > ours[0].rank();
+                    let theirs_greater = theirs[0].rank_and_content() > ours[0].rank_and_content();
                     siblings.push(if theirs_greater { &theirs[0] } else { &ours[0] }.clone());
                     (ours, theirs) = (&ours[1..], &theirs[1..]);
                 }
@@ -55,9 +55,9 @@ impl Record {
         if sabotage::on(Sabotage::JoinDropsConcurrent) {
             let latest = siblings
                 .iter()
-                .map(|version| (version.stamp, version.dot))
+                .map(|version| (version.rank(), version.dot))
                 .max();
-            siblings.retain(|version| Some((version.stamp, version.dot)) == latest);
+            siblings.retain(|version| Some((version.rank(), version.dot)) == latest);
         }
         Record { seen, siblings }
     }

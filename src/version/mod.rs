@@ -9,6 +9,7 @@
 //! | [`Dot`] | the name of one write, for ever |
 //! | [`VersionVector`] | a set of dots: for each actor all up to a counter |
 //! | [`Stamp`], [`HybridClock`] | a hybrid logical timestamp and its source |
+//! | [`Rank`] | a write's place among the writes of its key: stamp, then write id |
 //! | [`Version`] | one write: dot, write id, stamp, content |
 //! | [`Record`] | all that a replica stores for one key; a join-semilattice |
 //! | [`Context`] | what a client was shown, as opaque bytes bound to one key |
@@ -24,6 +25,7 @@ mod dot;
 mod framing;
 mod hybrid_clock;
 mod join;
+mod rank;
 mod record;
 mod sibling;
 mod stamp;
@@ -48,6 +50,7 @@ pub use context::{Context, ContextError};
 pub use dot::Dot;
 pub use framing::DecodeError;
 pub use hybrid_clock::HybridClock;
+pub use rank::Rank;
 pub use record::{MalformedRecord, Record};
 pub use sibling::{Content, Version};
 pub use stamp::Stamp;

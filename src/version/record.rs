@@ -6,7 +6,7 @@
 
 use thiserror::Error;
 
-use super::{Dot, Stamp, Version, VersionVector, WriteId};
+use super::{Dot, Rank, Stamp, Version, VersionVector, WriteId};
 
 /// All versions of a key that no other one is known to have overwritten, and all dots seen.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -71,11 +71,17 @@ impl Record {
             .unwrap_or(Stamp::ZERO)
     }
 
-    /// The sibling with the greatest (stamp, dot): the one that `last_write_wins` shows.
+    /// The greatest rank of the siblings, the least there is when there is none.
+    pub fn greatest_rank(&self) -> Rank {
+        let ranks = self.siblings.iter().map(Version::rank);
+        ranks.max().unwrap_or_default()
+    }
+
+    /// The sibling with the greatest (rank, dot): the one that `last_write_wins` shows.
     pub fn latest(&self) -> Option<&Version> {
         self.siblings
             .iter()
-            .max_by_key(|version| (version.stamp, version.dot))
+            .max_by_key(|version| (version.rank(), version.dot))
     }
 
     /// A sibling that stands for this logical write (the one with the least dot, should there be several).

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Dot, Stamp, WriteId};
+use super::{Dot, Rank, Stamp, WriteId};
 
 /// What was written.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -20,13 +20,21 @@ pub struct Version {
     pub dot: Dot,
     /// What the client asked for; stays when the write is retried at another replica.
     pub write_id: WriteId,
-    /// When, in hybrid time: greater than every stamp it overwrote.
+    /// When, in hybrid time: no smaller than any stamp it overwrote, and its [`Rank`] greater.
     pub stamp: Stamp,
     /// What was written.
     pub content: Content,
 }
 
 impl Version {
+    /// Its place among the writes of its key.
+    pub fn rank(&self) -> Rank {
+        Rank {
+            stamp: self.stamp,
+            write_id: self.write_id,
+        }
+    }
+
     /// Whether it is a delete.
     pub fn is_tombstone(&self) -> bool {
         self.content == Content::Tombstone
@@ -42,7 +50,7 @@ impl Version {
 
     /// A total order of what may stand at one dot. Honest replicas never put two versions there; for all others the
     /// greater one stays, so that even then every replica ends with the same record.
-    pub(super) fn rank(&self) -> (Stamp, WriteId, &Content) {
-        (self.stamp, self.write_id, &self.content)
+    pub(super) fn rank_and_content(&self) -> (Rank, &Content) {
+        (self.rank(), &self.content)
     }
 }

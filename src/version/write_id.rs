@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Names what a client asked for once, however many replicas stamped it: a retry at a second replica gets another
 /// [`Dot`](super::Dot) and the same write id.
-#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct WriteId(pub u128);
 
 impl fmt::Display for WriteId {

@@ -13,7 +13,7 @@ use crate::proto::v1;
 use crate::proto::v1::RefusalKind;
 use crate::proto::v1::replica_reply::Outcome;
 use crate::proto::v1::replica_request::Operation as Wire;
-use crate::version::{Actor, Content, Context, Dot, Stamp, WriteId};
+use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
 
 /// For a batch to `batch_node`, whose name need not be repeated.
 pub(super) fn request_to_proto(
@@ -91,12 +91,12 @@ pub(super) fn reply_to_proto(id: u64, outcome: Result<Reply, Refusal>) -> v1::Re
             Outcome::Stamped(v1::Stamped { dot, record })
         }
         Ok(Reply::Superseded { greatest, record }) => Outcome::Superseded(v1::Superseded {
-            greatest: greatest.0,
+            greatest: Some(rank_to_proto(greatest)),
             record,
         }),
         Ok(Reply::Behind) => Outcome::Behind(v1::Behind {}),
         Ok(Reply::Joined { greatest }) => Outcome::Joined(v1::Joined {
-            greatest: greatest.0,
+            greatest: Some(rank_to_proto(greatest)),
         }),
         Ok(Reply::Found { record }) => Outcome::Found(v1::Found { record }),
         Ok(Reply::Report(report)) => Outcome::Report(report_to_proto(report)),
@@ -107,6 +107,26 @@ pub(super) fn reply_to_proto(id: u64, outcome: Result<Reply, Refusal>) -> v1::Re
         id,
         outcome: Some(outcome),
     }
+}
+
+fn rank_to_proto(rank: Rank) -> v1::Rank {
+    v1::Rank {
+        stamp: rank.stamp.0,
+        write_id_high: (rank.write_id.0 >> 64) as u64,
+        write_id_low: rank.write_id.0 as u64,
+    }
+}
+
+/// Absent is the least.
+fn rank_from_proto(rank: Option<v1::Rank>) -> Rank {
+    rank.map_or(Rank::default(), |rank| Rank {
+        stamp: Stamp(rank.stamp),
+        write_id: write_id(rank.write_id_high, rank.write_id_low),
+    })
+}
+
+fn write_id(high: u64, low: u64) -> WriteId {
+    WriteId(u128::from(high) << 64 | u128::from(low))
 }
 
 /// What the replica said. What makes no sense is no answer: the operation may have happened.
@@ -125,12 +145,12 @@ pub(super) fn answer_from_proto(reply: v1::ReplicaReply) -> Answer {
             }
         }
         Some(Outcome::Superseded(superseded)) => Reply::Superseded {
-            greatest: Stamp(superseded.greatest),
+            greatest: rank_from_proto(superseded.greatest),
             record: superseded.record,
         },
         Some(Outcome::Behind(v1::Behind {})) => Reply::Behind,
         Some(Outcome::Joined(joined)) => Reply::Joined {
-            greatest: Stamp(joined.greatest),
+            greatest: rank_from_proto(joined.greatest),
         },
         Some(Outcome::Found(found)) => Reply::Found {
             record: found.record,
@@ -205,7 +225,7 @@ fn stamp_from_proto(stamp: v1::Stamp) -> Result<StampRequest, Refusal> {
     };
     Ok(StampRequest {
         key: key(stamp.key)?,
-        write_id: WriteId(u128::from(stamp.write_id_high) << 64 | u128::from(stamp.write_id_low)),
+        write_id: write_id(stamp.write_id_high, stamp.write_id_low),
         stamp: Stamp(stamp.stamp),
         overwrites: if stamp.overwrites_all {
             Overwrites::All(context)

@@ -104,12 +104,18 @@ fn outcomes() -> Vec<Result<Reply, Refusal>> {
             record: "record".into(),
         }),
         Ok(Reply::Superseded {
-            greatest: Stamp(5),
+            greatest: Rank {
+                stamp: Stamp(5),
+                write_id: WriteId(6 << 64 | 7),
+            },
             record: "record".into(),
         }),
         Ok(Reply::Behind),
         Ok(Reply::Joined {
-            greatest: Stamp::MAX,
+            greatest: Rank {
+                stamp: Stamp::MAX,
+                write_id: WriteId(u128::MAX),
+            },
         }),
         Ok(Reply::Found { record: None }),
         Ok(Reply::Found {

@@ -17,7 +17,7 @@ use crate::ports::{
     CallError, Clock, Instant, NodeReport, Operation, Overwrites, RecordKey, Refusal,
     ReplicaTransport, Reply, Request, RequestHandler, StampRequest, TenantId,
 };
-use crate::version::{Actor, Content, Context, Dot, Stamp, WriteId};
+use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
 
 /// A call's answer, sooner or later.
 type Answering = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
@@ -187,12 +187,18 @@ async fn every_answer_arrives_as_it_left<T: ReplicaTransport>(
             record: "record".into(),
         }),
         Ok(Reply::Superseded {
-            greatest: Stamp(5),
+            greatest: Rank {
+                stamp: Stamp(5),
+                write_id: WriteId(6 << 64 | 7),
+            },
             record: "record".into(),
         }),
         Ok(Reply::Behind),
         Ok(Reply::Joined {
-            greatest: Stamp::MAX,
+            greatest: Rank {
+                stamp: Stamp::MAX,
+                write_id: WriteId(u128::MAX),
+            },
         }),
         Ok(Reply::Found { record: None }),
         Ok(Reply::Found {
