@@ -19,6 +19,9 @@ use crate::tap::Seen;
 use crate::value;
 use crate::world::World;
 
+/// A node that remembers so many writes forgets none in a run.
+const REMEMBERED: usize = 10_000;
+
 /// All there is to judge by.
 pub struct Evidence {
     /// The world.
@@ -278,7 +281,8 @@ impl Evidence {
     }
 
     /// Whether a write may stand there a second time, though it was overwritten once: it was stamped by two nodes, or by
-    /// one that has restarted in between, or it was made anew by an attempt that no claim held back.
+    /// one that has lost what it held in between, or it was made anew by an attempt that no claim held back, or its client
+    /// repeated it to a node that no longer remembers having stamped it.
     #[must_use]
     pub fn may_come_back(&self, write: OpId) -> bool {
         let sightings = self.dots(write).iter().filter_map(|dot| {
@@ -286,13 +290,16 @@ impl Evidence {
             Some((self.seen.nodes.get(&dot.actor).copied(), sighting.at))
         });
         let sightings: Vec<_> = sightings.collect();
-        let restarted = |node: Endpoint, from: Time, to: Time| {
-            let mut ends = self.seen.ends.iter();
-            ends.any(|(who, at)| *who == node && (from..to).contains(at))
+        let repeated = self.ops.get(&write).is_some_and(|op| op.attempts > 1);
+        let forgetful = repeated && self.world.replica.recent_writes_max < REMEMBERED;
+        let ends: &[(Endpoint, Time)] = if repeated { &self.seen.ends } else { &[] };
+        let forgot = |node: Endpoint, from: Time, to: Time| {
+            let mut times = self.seen.losses.iter().chain(ends);
+            forgetful || times.any(|(who, at)| *who == node && (from..to).contains(at))
         };
         let twice = |(node, at): &(Option<Endpoint>, Time)| {
             sightings.iter().any(|(other, later)| match (node, other) {
-                (Some(node), Some(other)) if node == other => restarted(*node, *at, *later),
+                (Some(node), Some(other)) if node == other => forgot(*node, *at, *later),
                 _ => node != other || node.is_none() && at != later,
             })
         };

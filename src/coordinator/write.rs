@@ -92,6 +92,12 @@ impl Write {
             write_id: self.write_id,
         }
     }
+
+    /// Whether its stamp says for good which writes it wins over. With siblings a stamp decides nothing.
+    fn is_fixed(&self) -> bool {
+        let fixed = matches!(self.stamp, ProposedStamp::Fixed(_));
+        fixed && self.policy == ConflictPolicy::LastWriteWins
+    }
 }
 
 impl<W: CoordinatorWorld> Coordinator<W> {
@@ -147,7 +153,9 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
     async fn run(mut self) -> Result<Written, Setback> {
         let mut stamped = self.stamp(None).await?;
         let (mut replicas, greatest) = self.join(&stamped).await?;
-        let outstripped = greatest > self.write.rank() && !sabotage::on(Sabotage::NoRestamp);
+        let outstripped = self.write.policy == ConflictPolicy::LastWriteWins
+            && greatest > self.write.rank()
+            && !sabotage::on(Sabotage::NoRestamp);
         if outstripped && self.is_raised_above(greatest.stamp) {
             stamped = self.stamp(Some(stamped.position)).await?;
             (replicas, _) = self.join(&stamped).await?;
@@ -164,11 +172,9 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         })
     }
 
-    /// Proposes a stamp above `greatest`, which an owner was found to hold. Not where stamps decide nothing, and not
-    /// for a stamp that a claim has fixed.
+    /// Proposes a stamp above `greatest`, which an owner was found to hold. Not for a stamp that a claim has fixed.
     fn is_raised_above(&mut self, greatest: Stamp) -> bool {
-        let free = matches!(self.write.stamp, ProposedStamp::Free(_));
-        if !free || self.write.policy != ConflictPolicy::LastWriteWins {
+        if self.write.is_fixed() {
             return false;
         }
         match self.coordinator.stamp_above(greatest) {
@@ -236,7 +242,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     });
                 }
                 Ok(Reply::Superseded { greatest, record }) => {
-                    if let ProposedStamp::Fixed(_) = self.write.stamp {
+                    if self.write.is_fixed() {
                         return Ok(Stamped {
                             position,
                             dot: None,

@@ -165,7 +165,8 @@ pub enum Reply {
         /// The encoded record after the write.
         record: Bytes,
     },
-    /// Not applied: the owner holds a write of a greater rank. Only for [`Overwrites::All`].
+    /// Not applied: the owner holds a write of a greater rank; or, for [`Overwrites::Covered`], the owner can't tell it
+    /// from the repetition of a write that was overwritten and forgotten, unless its rank is greater.
     Superseded {
         /// The greatest rank held.
         greatest: Rank,

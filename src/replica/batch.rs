@@ -11,7 +11,7 @@ use super::ReplicaSettings;
 use super::ledger::Ledger;
 use super::recent::{self, Known, Name, RecentWrites};
 use super::slot::Slot;
-use super::stamp::{self, Outcome};
+use super::stamp::{self, Limits, Outcome};
 use crate::placement::Epoch;
 use crate::ports::{Put, Random, RecordKey, Refusal, Reply, Space, StampRequest};
 use crate::sabotage::{self, Sabotage};
@@ -70,9 +70,11 @@ impl<'a, R: Random> Batch<'a, R> {
             .get(&name)
             .copied()
             .or_else(|| self.recent.get(name));
-        match stamp::stamp(held, remembered, request, self.siblings_max, || {
-            self.ledger.give()
-        })? {
+        let limits = Limits {
+            siblings_max: self.siblings_max,
+            horizon: self.recent.horizon(),
+        };
+        match stamp::stamp(held, remembered, request, limits, || self.ledger.give())? {
             Outcome::Known(dot) => Ok(Reply::Stamped {
                 dot,
                 record: slot.bytes(),
@@ -83,6 +85,7 @@ impl<'a, R: Random> Batch<'a, R> {
                 record: slot.bytes(),
             }),
             Outcome::Applied(known, record) => {
+                self.ledger.stamped(known.stamp);
                 self.stamped.insert(name, known);
                 let bytes = record.encode();
                 slot.set(record, bytes.clone());

@@ -10,10 +10,11 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | format, 1 |
+//! | 1 | format, 2 (1 lacks the stamp) |
 //! | 1 | bit 0: stopped cleanly · bit 1: commits are answered before they are durable |
 //! | 8 | epoch, big endian |
 //! | 8 | counters up to this one may have been given out, big endian |
+//! | 8 | stamps up to this one may have been given out, big endian |
 //! | 1, … | length of the name, the name |
 //! | 1, 8 each | number of incarnations, these, the current one last |
 //! | 4 | crc32c of all before, little endian |
@@ -24,10 +25,11 @@ use super::OpenError;
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{Batch, Durability, Put, Random, Space, StorageEngine};
 use crate::sabotage::{self, Sabotage};
-use crate::version::Actor;
+use crate::version::{Actor, Stamp};
 
 const KEY: Bytes = Bytes::from_static(b"identity");
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+const FORMAT_WITHOUT_STAMP: u8 = 1;
 const CLEAN: u8 = 1;
 const INTERVAL: u8 = 2;
 /// Of older incarnations the oldest are forgotten; they are for people to look at.
@@ -40,6 +42,8 @@ pub(super) struct Identity {
     pub(super) incarnations: Vec<Actor>,
     /// No greater counter was given out by the current incarnation.
     pub(super) ceiling: u64,
+    /// No write was given a greater stamp, by whatever incarnation.
+    pub(super) stamp_ceiling: Stamp,
     pub(super) epoch: Epoch,
     pub(super) clean: bool,
     pub(super) durability: Durability,
@@ -74,6 +78,7 @@ fn resume(
             node: node.clone(),
             incarnations: Vec::new(),
             ceiling: 0,
+            stamp_ceiling: Stamp::ZERO,
             epoch: Epoch::default(),
             clean: false,
             durability,
@@ -134,7 +139,7 @@ impl Identity {
 
     fn encode(&self) -> Bytes {
         let name = self.node.as_str().as_bytes();
-        let mut out = BytesMut::with_capacity(24 + name.len() + 8 * self.incarnations.len());
+        let mut out = BytesMut::with_capacity(32 + name.len() + 8 * self.incarnations.len());
         out.put_u8(FORMAT);
         let clean = if self.clean { CLEAN } else { 0 };
         out.put_u8(
@@ -147,6 +152,7 @@ impl Identity {
         );
         out.put_u64(self.epoch.0);
         out.put_u64(self.ceiling);
+        out.put_u64(self.stamp_ceiling.0);
         out.put_u8(name.len() as u8); // a NodeId has at most 255 bytes
         out.put_slice(name);
         out.put_u8(self.incarnations.len() as u8); // at most 64
@@ -164,12 +170,17 @@ impl Identity {
         if crc32c::crc32c(body) != u32::from_le_bytes(*checksum) {
             return Err("its checksum is wrong");
         }
-        if body.try_get_u8().map_err(|_| SHORT)? != FORMAT {
+        let format = body.try_get_u8().map_err(|_| SHORT)?;
+        if ![FORMAT, FORMAT_WITHOUT_STAMP].contains(&format) {
             return Err("its format is unknown");
         }
         let flags = body.try_get_u8().map_err(|_| SHORT)?;
         let epoch = Epoch(body.try_get_u64().map_err(|_| SHORT)?);
         let ceiling = body.try_get_u64().map_err(|_| SHORT)?;
+        let stamp_ceiling = match format {
+            FORMAT_WITHOUT_STAMP => 0,
+            _ => body.try_get_u64().map_err(|_| SHORT)?,
+        };
         let name_len = usize::from(body.try_get_u8().map_err(|_| SHORT)?);
         let (name, mut body) = body.split_at_checked(name_len).ok_or(SHORT)?;
         let name = str::from_utf8(name).map_err(|_| "its name is not text")?;
@@ -191,6 +202,7 @@ impl Identity {
             node,
             incarnations,
             ceiling,
+            stamp_ceiling: Stamp(stamp_ceiling),
             epoch,
             clean: flags & CLEAN != 0,
             durability,
@@ -223,6 +235,7 @@ mod tests {
             node: node("node-1"),
             incarnations: vec![Actor(0), Actor(u64::MAX)],
             ceiling: 77,
+            stamp_ceiling: Stamp(99),
             epoch: Epoch(5),
             clean: false,
             durability: Durability::Always,

@@ -1,18 +1,22 @@
 //! Which dots were given out, and the epoch: a node's identity while it runs.
 //!
-//! A batch works on a copy, which becomes the node's own when the batch is durable. Counters are reserved many at a time:
-//! most batches don't touch the stored identity.
+//! A batch works on a copy, which becomes the node's own when the batch is durable. Counters and stamps are reserved many at
+//! a time: most batches don't touch the stored identity.
 
 use super::identity::Identity;
 use crate::placement::Epoch;
 use crate::ports::{Put, Random, Refusal};
 use crate::sabotage::{self, Sabotage};
-use crate::version::{Context, Dot, VersionVector};
+use crate::version::{Context, Dot, Stamp, VersionVector};
+
+/// Stamps are reserved a second ahead of the greatest one.
+const STAMP_RESERVATION_MS: u64 = 1_000;
 
 #[derive(Clone, Debug)]
 pub(super) struct Ledger {
     pub(super) identity: Identity,
     last_given: u64,
+    greatest_stamp: Stamp,
     reservation: u64,
     changed: bool,
 }
@@ -23,6 +27,7 @@ impl Ledger {
         let reused = sabotage::on(Sabotage::CounterReusedAfterRestart);
         let last_given = if reused { 0 } else { identity.ceiling };
         Self {
+            greatest_stamp: identity.stamp_ceiling,
             identity,
             last_given,
             reservation: reservation.max(1),
@@ -43,6 +48,16 @@ impl Ledger {
             actor: self.identity.incarnation(),
             counter,
         })
+    }
+
+    /// A write was given this stamp.
+    pub(super) fn stamped(&mut self, stamp: Stamp) {
+        self.greatest_stamp = self.greatest_stamp.max(stamp);
+        if stamp > self.identity.stamp_ceiling {
+            let reserved = stamp.wall_ms() + STAMP_RESERVATION_MS;
+            self.identity.stamp_ceiling = stamp.max(Stamp::new(reserved, 0));
+            self.changed = true;
+        }
     }
 
     /// Whether `seen` has dots of this incarnation that were never given out.
@@ -86,9 +101,10 @@ impl Ledger {
         }
     }
 
-    /// The mark of a clean stop; counters that were reserved and not used are given back.
+    /// The mark of a clean stop; what was reserved and not used is given back.
     pub(super) fn stop(&mut self) {
         self.identity.ceiling = self.last_given;
+        self.identity.stamp_ceiling = self.greatest_stamp;
         self.identity.clean = true;
         self.changed = true;
     }
@@ -141,6 +157,7 @@ mod tests {
             node: NodeId::new("n").unwrap(),
             incarnations: vec![Actor(1)],
             ceiling,
+            stamp_ceiling: Stamp(50),
             epoch: Epoch(3),
             clean: false,
             durability: Durability::Always,
@@ -174,6 +191,24 @@ mod tests {
             assert!(stored >= expected);
             ledger.commit(after);
         }
+    }
+
+    #[test]
+    fn stamps_are_reserved_before_they_are_given() {
+        let mut ledger = ledger(20);
+        ledger.stamped(Stamp(50));
+        assert!(ledger.put().is_none());
+        ledger.stamped(Stamp::new(7, 3));
+        assert_eq!(ledger.identity.stamp_ceiling, Stamp::new(1_007, 0));
+        assert!(ledger.put().is_some());
+        let mut after = ledger.clone();
+        after.changed = false;
+        after.stamped(Stamp::new(1_007, 0));
+        assert!(after.put().is_none());
+        after.stop();
+        assert_eq!(after.identity.stamp_ceiling, Stamp::new(1_007, 0));
+        ledger.stop();
+        assert_eq!(ledger.identity.stamp_ceiling, Stamp::new(7, 3));
     }
 
     #[test]

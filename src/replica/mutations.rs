@@ -91,7 +91,7 @@ pub(super) async fn run<W: ReplicaWorld>(
     settings: ReplicaSettings,
     ledger: Ledger,
 ) {
-    let recent = RecentWrites::new(settings.recent_writes_max);
+    let recent = RecentWrites::new(settings.recent_writes_max, ledger.identity.stamp_ceiling);
     let mut mutations = Loop {
         shared: Arc::clone(&shared),
         settings,

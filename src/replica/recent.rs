@@ -1,8 +1,10 @@
 //! The writes a node stamped lately, by name.
 //!
 //! A repetition usually finds its write among the siblings still held. When that was overwritten meanwhile, this memory
-//! finds it, so that it is not applied anew. It is bounded and lost with the process: under last-write-wins a repetition
-//! beyond it carries an old stamp and loses; with siblings it can come back as a false sibling, never as a lost write.
+//! finds it, so that it is not applied anew. It is bounded and lost with the process. A repetition beyond it carries an old
+//! stamp: under last-write-wins it loses; with siblings, where stamps decide nothing, it is told from a new write by the
+//! *horizon*. Every write with a stamp above it that was stamped here is remembered; one below it that is not may be a
+//! repetition, and has to come back with a greater stamp.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -30,15 +32,23 @@ pub(super) struct RecentWrites {
     known: BTreeMap<Name, Known>,
     order: VecDeque<Name>,
     len_max: usize,
+    horizon: Stamp,
 }
 
 impl RecentWrites {
-    pub(super) fn new(len_max: usize) -> Self {
+    /// Nothing is remembered of earlier lives, whose stamps were no greater than `horizon`.
+    pub(super) fn new(len_max: usize, horizon: Stamp) -> Self {
         Self {
             known: BTreeMap::new(),
             order: VecDeque::new(),
             len_max,
+            horizon,
         }
+    }
+
+    /// No write with a greater stamp was forgotten.
+    pub(super) fn horizon(&self) -> Stamp {
+        self.horizon
     }
 
     pub(super) fn get(&self, name: Name) -> Option<Known> {
@@ -52,7 +62,8 @@ impl RecentWrites {
         while self.order.len() > self.len_max
             && let Some(oldest) = self.order.pop_front()
         {
-            self.known.remove(&oldest);
+            let forgotten = self.known.remove(&oldest);
+            self.horizon = forgotten.map_or(self.horizon, |known| self.horizon.max(known.stamp));
         }
     }
 }
@@ -64,7 +75,7 @@ mod tests {
 
     #[test]
     fn forgets_the_oldest() {
-        let mut recent = RecentWrites::new(2);
+        let mut recent = RecentWrites::new(2, Stamp(1));
         let known = |counter| Known {
             dot: Dot {
                 actor: Actor(1),
@@ -77,8 +88,10 @@ mod tests {
         recent.insert(name(2), known(2));
         recent.insert(name(1), known(3));
         assert_eq!(recent.get(name(1)), Some(known(3)), "stamped again");
+        assert_eq!(recent.horizon(), Stamp(1), "nothing is forgotten yet");
         recent.insert(name(3), known(4));
         assert_eq!(recent.get(name(1)), None);
+        assert_eq!(recent.horizon(), Stamp(3));
         assert_eq!(recent.get(name(2)), Some(known(2)));
         assert_eq!(recent.get(super::name(WriteId(2), b"other key")), None);
         assert_eq!(recent.known.len(), recent.order.len());

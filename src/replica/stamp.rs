@@ -7,7 +7,7 @@
 use super::recent::Known;
 use crate::ports::{Overwrites, Refusal, StampRequest};
 use crate::sabotage::{self, Sabotage};
-use crate::version::{Context, Dot, Rank, Record, Stamp, Version, VersionVector};
+use crate::version::{Context, Dot, Rank, Record, Stamp, Version, VersionVector, WriteId};
 
 /// Stamps beyond this (in the year 6429) are refused: a key that held the greatest stamp could never be written again.
 pub(super) const STAMP_MAX: Stamp = Stamp(u64::MAX >> 1);
@@ -17,7 +17,8 @@ pub(super) const STAMP_MAX: Stamp = Stamp(u64::MAX >> 1);
 pub(super) enum Outcome {
     /// It was applied before, as this dot.
     Known(Dot),
-    /// What is held has a greater rank: this one.
+    /// What is held has a greater rank, this one; or, with siblings, it can't be told from a repetition unless it gets a
+    /// greater rank than this one.
     Superseded(Rank),
     /// The client's own last write was not seen here, so what it overwrote can't be told.
     Behind,
@@ -25,13 +26,24 @@ pub(super) enum Outcome {
     Applied(Known, Record),
 }
 
-/// Decides, and applies the write to `held`. `recent` is what is remembered of it, if anything; `give` a new dot. A write
-/// may leave no more than `siblings_max` others beside it; one that resolves them is always welcome.
+/// What bounds a write.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// A write may leave no more others beside it; one that resolves them is always welcome.
+    pub(super) siblings_max: usize,
+    /// No write with a greater stamp was forgotten here.
+    pub(super) horizon: Stamp,
+}
+
+/// Decides, and applies the write to `held`. `recent` is what is remembered of it, if anything; `give` a new dot.
 pub(super) fn stamp(
     held: &Record,
     recent: Option<Known>,
     request: StampRequest,
-    siblings_max: usize,
+    Limits {
+        siblings_max,
+        horizon,
+    }: Limits,
     give: impl FnOnce() -> Result<Dot, Refusal>,
 ) -> Result<Outcome, Refusal> {
     if request.stamp > STAMP_MAX {
@@ -59,6 +71,13 @@ pub(super) fn stamp(
         return Ok(Outcome::Known(known.dot));
     }
 
+    if matches!(request.overwrites, Overwrites::Covered(_)) && request.stamp <= horizon {
+        // It may be a repetition of one that was overwritten and forgotten.
+        return Ok(Outcome::Superseded(Rank {
+            stamp: horizon,
+            write_id: WriteId(u128::MAX),
+        }));
+    }
     if let Overwrites::Covered(Context {
         written: Some(written),
         ..
@@ -139,6 +158,11 @@ mod tests {
         counter: 50,
     };
 
+    const LIMITS: Limits = Limits {
+        siblings_max: 2,
+        horizon: Stamp(5),
+    };
+
     fn seen<const N: usize>(entries: [(u64, u64); N]) -> VersionVector {
         entries
             .into_iter()
@@ -198,7 +222,7 @@ mod tests {
     }
 
     fn outcome(request: StampRequest, recent: Option<Known>) -> Result<Outcome, Refusal> {
-        stamp(&held(), recent, request, 2, || Ok(NEW))
+        stamp(&held(), recent, request, LIMITS, || Ok(NEW))
     }
 
     fn superseded() -> Result<Outcome, Refusal> {
@@ -240,7 +264,7 @@ mod tests {
             (vec![31], 300),
             "of two writes with one stamp the name decides, at every owner alike"
         );
-        let empty = stamp(&Record::default(), None, all(1, 0), 2, || Ok(NEW));
+        let empty = stamp(&Record::default(), None, all(1, 0), LIMITS, || Ok(NEW));
         assert!(
             matches!(empty, Ok(Outcome::Applied(..))),
             "nothing is there that could supersede it"
@@ -343,6 +367,27 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_a_forgotten_repetition_needs_a_greater_stamp() {
+        let greatest = Rank {
+            stamp: Stamp(5),
+            write_id: WriteId(u128::MAX),
+        };
+        assert_eq!(
+            outcome(covered(1, 5, [(2, 1)]), None),
+            Ok(Outcome::Superseded(greatest))
+        );
+        assert_eq!(
+            applied(outcome(covered(1, 6, [(2, 1)]), None)),
+            (vec![1, 30], 201)
+        );
+        assert_eq!(
+            outcome(covered(20, 5, [(2, 1)]), None),
+            Ok(Outcome::Known(version(2, 20, 200).dot)),
+            "what is held is no riddle"
+        );
+    }
+
+    #[test]
     fn a_greater_stamp_stamps_again() {
         let older_self = Some(Known {
             dot: Dot {
@@ -367,7 +412,7 @@ mod tests {
             Err(Refusal::Malformed(_))
         ));
         let hostile = Record::new(seen([(2, 1)]), vec![version(2, 20, u64::MAX)]).unwrap();
-        let refused = stamp(&hostile, None, covered(1, 9, [(2, 1)]), 2, || Ok(NEW));
+        let refused = stamp(&hostile, None, covered(1, 9, [(2, 1)]), LIMITS, || Ok(NEW));
         assert!(matches!(refused, Err(Refusal::Malformed(_))));
     }
 }

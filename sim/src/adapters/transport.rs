@@ -210,7 +210,8 @@ impl ReplicaTransport for SimTransport {
         async move {
             futures::select_biased! {
                 answer = call => match answer {
-                    Ok(Answered { answer: Err(_), repeated: true }) => {
+                    // It had no effect the first time. It may have one yet.
+                    Ok(Answered { answer: Err(_) | Ok(Reply::Behind), repeated: true }) => {
                         Err(CallError::NoAnswer("connection reset".into()))
                     }
                     Ok(Answered { answer, .. }) => answer,

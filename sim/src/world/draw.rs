@@ -67,7 +67,7 @@ fn replica(rng: &mut Rng) -> ReplicaSettings {
         queue_max: rng.pick(&[4, 64, 8_192]),
         batch_max: rng.pick(&[1, 4, 1_024]),
         counter_reservation: rng.pick(&[1, 4, 100, 16_384]),
-        recent_writes_max: rng.pick(&[2_000, 65_536]),
+        recent_writes_max: rng.pick(&[4, 64, 65_536]),
         ..ReplicaSettings::default()
     }
 }
