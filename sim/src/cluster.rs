@@ -368,6 +368,22 @@ impl Cluster {
         machine.disk.clone()
     }
 
+    /// The run is over: every task is dropped, wherever it waits.
+    pub fn shut_down(&self, people: &NodeHandle) {
+        let handle = &self.shared.handle;
+        for who in self.processes() {
+            self.shared.services.remove(who);
+            let mut machines = self.machines();
+            let machine = machines.get_mut(&who).expect("a machine for each process");
+            machine.coordinator = None;
+            if let Some(node) = machine.node.take() {
+                handle.kill(node.id());
+            }
+        }
+        handle.kill(people.id());
+        handle.kill(self.network.wire().id());
+    }
+
     /// A process stands still, or goes on.
     pub fn set_paused(&self, who: Endpoint, paused: bool) {
         let now = self.history.now();

@@ -65,6 +65,12 @@ pub enum Lost {
 }
 
 impl Network {
+    /// Where messages are while they are under way.
+    #[must_use]
+    pub fn wire(&self) -> &NodeHandle {
+        &self.0.wire
+    }
+
     /// A network that lives on `wire`.
     #[must_use]
     pub fn new(seed: u64, faults: Faults, wire: NodeHandle, recorder: Recorder) -> Self {

@@ -195,12 +195,16 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
     let finals = final_records(&cluster).await;
     cluster.history.note(format_args!("end"));
     cluster.history.recorder().phase("end");
+    let simulated = Duration::from_nanos(cluster.history.now());
 
     let evidence = Evidence::new(&cluster, finals, complaints);
     let violations = invariants::check(&evidence);
     for violation in &violations {
         cluster.history.note(format_args!("violation: {violation}"));
     }
+    // Tasks that wait for each other keep each other, and all of the run, in memory.
+    cluster.shut_down(&people);
+    pause(LOOK_AGAIN).await;
     let succeeded = |op: &&crate::history::Op| op.success().is_some();
     Outcome {
         seed: world.seed,
@@ -210,7 +214,7 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
         operations: evidence.ops.len(),
         succeeded: evidence.ops.values().filter(succeeded).count(),
         messages: cluster.history.messages(),
-        simulated: Duration::from_nanos(cluster.history.now()),
+        simulated,
         recording: Recording::of(&cluster.world, &cluster.history),
     }
 }
