@@ -1,5 +1,6 @@
 //! The engine on a real disk.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -18,17 +19,20 @@ fn settings(durability: FjallDurability) -> FjallSettings {
 const DURABILITIES: [FjallDurability; 2] =
     [FjallDurability::Always, FjallDurability::IntervalMs(5)];
 
-fn put(name: &'static str, value: impl Into<Bytes>) -> Batch {
+fn put(name: &str, value: impl Into<Bytes>) -> Batch {
     vec![Put {
         space: Space::Records,
-        key: name.into(),
+        key: Bytes::copy_from_slice(name.as_bytes()),
         value: Some(value.into()),
     }]
 }
 
-async fn read(storage: &FjallStorage, name: &'static str) -> Option<Bytes> {
+async fn read(storage: &FjallStorage, name: &str) -> Option<Bytes> {
     storage
-        .read(Space::Records, vec![name.into()])
+        .read(
+            Space::Records,
+            vec![Bytes::copy_from_slice(name.as_bytes())],
+        )
         .await
         .unwrap()
         .remove(0)
@@ -94,12 +98,21 @@ async fn closing_finishes_what_is_queued() {
     let directory = TempDir::new().unwrap();
     let settings = settings(FjallDurability::IntervalMs(60_000));
     let storage = FjallStorage::open(directory.path(), &settings).unwrap();
-    let mut commit = Box::pin(storage.commit(put("a", "1")));
-    assert!(futures::poll!(commit.as_mut()).is_pending());
+    let keys: Vec<String> = (0..100).map(|n| format!("key {n}")).collect();
+    // Polled once, a commit is queued, or done already if the writing thread was quick.
+    let mut commits =
+        futures::future::join_all(keys.iter().map(|key| storage.commit(put(key, "1"))));
+    let quick = futures::poll!(&mut commits);
     storage.close();
-    commit.await.unwrap();
+    let done = match quick {
+        Poll::Ready(done) => done,
+        Poll::Pending => commits.await,
+    };
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
     let storage = FjallStorage::open(directory.path(), &settings).unwrap();
-    assert_eq!(read(&storage, "a").await, Some("1".into()));
+    for key in &keys {
+        assert_eq!(read(&storage, key).await, Some("1".into()), "{key}");
+    }
 }
 
 #[tokio::test]
