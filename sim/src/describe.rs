@@ -200,10 +200,10 @@ pub fn answer_parts(result: &Result<Reply, Refusal>) -> Said {
         },
         Ok(Reply::Superseded { greatest, record }) => Said {
             record: Some(record.clone()),
-            ..Said::new("superseded", format!("holds stamp {greatest}"))
+            ..Said::new("superseded", format!("holds stamp {}", greatest.stamp))
         },
         Ok(Reply::Joined { greatest }) => {
-            Said::new("joined", format!("greatest stamp now {greatest}"))
+            Said::new("joined", format!("greatest stamp now {}", greatest.stamp))
         }
         Ok(Reply::Found { record }) => Said {
             record: record.clone(),
