@@ -41,6 +41,8 @@ pub struct Evidence {
     /// The same the other way round.
     followers: BTreeMap<OpId, BTreeSet<OpId>>,
     dots: BTreeMap<OpId, BTreeSet<Dot>>,
+    /// What each read showed: to find a value's write takes making the value again.
+    shown: BTreeMap<OpId, Vec<(OpId, Stamp)>>,
     /// For each write and delete that brought a context the greatest stamp that the context covers.
     covered_stamps: BTreeMap<OpId, Stamp>,
 }
@@ -84,10 +86,13 @@ impl Evidence {
             finals,
             complaints,
             late_answers: cluster.late_answers(),
+            shown: BTreeMap::new(),
             follows: BTreeMap::new(),
             followers: BTreeMap::new(),
             covered_stamps: BTreeMap::new(),
         };
+        let reads = evidence.ops.values().filter(|op| op.kind == Kind::Read);
+        evidence.shown = reads.map(|op| (op.id, evidence.find_shown(op))).collect();
         evidence.covered_stamps = evidence.find_covered_stamps();
         let writes: Vec<OpId> = evidence
             .ops
@@ -173,14 +178,18 @@ impl Evidence {
     #[must_use]
     pub fn shown(&self, read: &Op) -> BTreeSet<OpId> {
         self.shown_with_stamps(read)
-            .into_iter()
-            .map(|(op, _)| op)
+            .iter()
+            .map(|(op, _)| *op)
             .collect()
     }
 
     /// The same with the stamps that the answer gave.
     #[must_use]
-    pub fn shown_with_stamps(&self, read: &Op) -> Vec<(OpId, Stamp)> {
+    pub fn shown_with_stamps(&self, read: &Op) -> &[(OpId, Stamp)] {
+        self.shown.get(&read.id).map_or(&[], Vec::as_slice)
+    }
+
+    fn find_shown(&self, read: &Op) -> Vec<(OpId, Stamp)> {
         let Some(Answered::Found { values, .. }) = read.success().map(|a| &a.result) else {
             return Vec::new();
         };
@@ -383,8 +392,8 @@ impl Evidence {
                     let shown = self.shown_with_stamps(op);
                     facts.extend(
                         shown
-                            .into_iter()
-                            .map(|(write, stamp)| fact(write, Some(stamp))),
+                            .iter()
+                            .map(|(write, stamp)| fact(*write, Some(*stamp))),
                     );
                 }
             }

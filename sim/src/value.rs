@@ -8,11 +8,12 @@ use crate::history::OpId;
 #[must_use]
 pub fn make(tenant: &str, key: &str, op: OpId, padding: usize) -> Bytes {
     let mut value = format!("{tenant}/{key}#{}|", op.0).into_bytes();
-    let mut filler = op.0;
-    value.extend((0..padding).map(|_| {
-        filler = filler.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        b'a' + (filler >> 24) as u8 % 26
-    }));
+    let len = value.len() + padding;
+    value.reserve_exact(padding + WORD);
+    for word in fillers(op).take(padding.div_ceil(WORD)) {
+        value.extend_from_slice(&word);
+    }
+    value.truncate(len);
     value.into()
 }
 
@@ -22,10 +23,27 @@ pub fn parse(tenant: &str, key: &str, value: &[u8]) -> Option<OpId> {
     let end = value.iter().position(|byte| *byte == b'|')?;
     let name = str::from_utf8(&value[..end]).ok()?;
     let (place, op) = name.rsplit_once('#')?;
-    let op = OpId(op.parse().ok()?);
-    let genuine = place == format!("{tenant}/{key}")
-        && *value == make(tenant, key, op, value.len() - end - 1);
-    genuine.then_some(op)
+    let number: u32 = op.parse().ok()?;
+    let here = place.strip_prefix(tenant)?.strip_prefix('/')? == key;
+    let mut words = value[end + 1..].chunks(WORD).zip(fillers(OpId(number)));
+    let genuine = here
+        && op == number.to_string()
+        && words.all(|(found, made)| *found == made[..found.len()]);
+    genuine.then_some(OpId(number))
+}
+
+const WORD: usize = 8;
+
+/// Letters without end, other ones for each operation. Values are checked each time they are seen: eight at a time.
+fn fillers(op: OpId) -> impl Iterator<Item = [u8; WORD]> {
+    let mut state = u64::from(op.0);
+    std::iter::repeat_with(move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let letters = (state >> 4 & 0x0f0f_0f0f_0f0f_0f0f) + 0x6161_6161_6161_6161;
+        letters.to_le_bytes()
+    })
 }
 
 #[cfg(test)]
