@@ -223,6 +223,7 @@ impl Client {
             invoked,
             answers: Vec::new(),
             attempts: 0,
+            last_to: None,
             unknown: false,
         });
         let name = &self.cluster.world.tenants[tenant].name;
@@ -247,7 +248,7 @@ impl Client {
         let to = Endpoint::Coordinator(self.coordinator);
         let (from, op) = (Endpoint::Client(self.number), ask.op.0);
         let history = self.cluster.history.clone();
-        history.attempt(ask.op);
+        history.attempt(ask.op, to);
         let given = self.given_text(ask);
         let place = format!(
             "{}/{}",

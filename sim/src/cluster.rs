@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use madsim::runtime::{Handle, NodeHandle};
 use pairdb::adapters::memory::{MemoryIdempotency, MemoryMetadata};
 use pairdb::coordinator::Coordinator;
@@ -26,6 +27,7 @@ use crate::network::Network;
 use crate::page::Life;
 use crate::rng::Rng;
 use crate::tap::Tap;
+use crate::weather::Weather;
 use crate::world::World;
 
 /// How long a process waits before it tries again to start.
@@ -47,6 +49,8 @@ pub struct Cluster {
     pub tap: Tap,
     /// What connects it.
     pub network: Network,
+    /// Who could rely on whom.
+    pub weather: Weather,
     shared: Arc<Shared>,
 }
 
@@ -104,6 +108,7 @@ impl Cluster {
         let cluster = Self {
             tap: Tap::new(history.clone()),
             world,
+            weather: Weather::new(history.clone()),
             faults,
             history,
             network,
@@ -259,6 +264,7 @@ impl Cluster {
                 Ok(replica) => {
                     self.history.note(format_args!("{who} serves"));
                     self.history.recorder().life(who, Life::Serves);
+                    self.weather.serves(who);
                     return self.shared.services.put(who, node, replica);
                 }
                 Err(error) => {
@@ -279,6 +285,7 @@ impl Cluster {
         }
         self.history.note(format_args!("{who} serves"));
         self.history.recorder().life(who, Life::Serves);
+        self.weather.serves(who);
         if let Some(machine) = self.machines().get_mut(&who) {
             machine.coordinator = Some(coordinator);
         }
@@ -315,6 +322,7 @@ impl Cluster {
             return;
         };
         self.history.note(format_args!("{who} is asked to stop"));
+        self.weather.is_gone(who);
         if let Some(coordinator) = coordinator {
             coordinator.stop();
             pause(Duration::from_millis(200)).await;
@@ -365,6 +373,7 @@ impl Cluster {
         let node = machine.node.take()?;
         self.shared.handle.kill(node.id());
         self.tap.ended(who);
+        self.weather.is_gone(who);
         machine.disk.clone()
     }
 
@@ -454,6 +463,14 @@ impl Cluster {
     #[must_use]
     pub fn services(&self) -> &Services {
         &self.shared.services
+    }
+
+    /// The newest epoch that was published.
+    #[must_use]
+    pub fn published_epoch(&self) -> Epoch {
+        let topology = self.shared.metadata.topology().now_or_never();
+        let topology = topology.expect("the store in memory answers at once");
+        topology.map_or(Epoch(0), |topology| topology.epoch)
     }
 
     /// The current placement.

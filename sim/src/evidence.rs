@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pairdb::coordinator::IdempotencyOutage;
-use pairdb::placement::Token;
+use pairdb::placement::{Epoch, Token};
 use pairdb::quorum::{ConflictPolicy, Consistency};
 use pairdb::version::{Context, Dot, Record, Stamp};
 
@@ -17,6 +18,7 @@ use crate::endpoint::Endpoint;
 use crate::history::{Answered, Kind, Op, OpId, Time};
 use crate::tap::Seen;
 use crate::value;
+use crate::weather::WeatherLog;
 use crate::world::World;
 
 /// A node that remembers so many writes forgets none in a run.
@@ -32,6 +34,10 @@ pub struct Evidence {
     pub seen: Seen,
     /// What the owners of each key hold in the end.
     pub finals: Vec<FinalRecord>,
+    /// Who could rely on whom.
+    pub weather: WeatherLog,
+    /// The newest epoch that was published.
+    pub published_epoch: Epoch,
     /// What did not go as it should in the calm.
     pub complaints: Vec<String>,
     /// Coordinators' answers after their deadlines.
@@ -84,6 +90,8 @@ impl Evidence {
             dots: seen.dots_of_ops(),
             seen,
             finals,
+            weather: cluster.weather.log(),
+            published_epoch: cluster.published_epoch(),
             complaints,
             late_answers: cluster.late_answers(),
             shown: BTreeMap::new(),
@@ -249,6 +257,29 @@ impl Evidence {
         some + others > self.factor(tenant)
     }
 
+    /// Who owns a key; nobody if it is no key of the world.
+    #[must_use]
+    pub fn owners(&self, tenant: usize, key: &str) -> Vec<Endpoint> {
+        let last = self.finals.iter();
+        let last = last.filter(|last| last.tenant == tenant && last.key == key);
+        last.flat_map(|last| last.records.iter().map(|(who, _)| *who))
+            .collect()
+    }
+
+    /// How long an operation of one of the world's clients could take: what it asked for, capped by the coordinators.
+    #[must_use]
+    pub fn timeout(&self, op: &Op) -> Duration {
+        let plan = usize::from(op.client).checked_sub(1);
+        let plan = plan.and_then(|index| self.world.clients.get(index));
+        let asked = plan.map_or(Duration::ZERO, |plan| {
+            Duration::from_millis(plan.timeout_ms)
+        });
+        asked.min(match op.kind {
+            Kind::Read => self.world.coordinator.read_timeout,
+            Kind::Write | Kind::Delete => self.world.coordinator.write_timeout,
+        })
+    }
+
     /// The operations on one key.
     pub fn ops_of(&self, tenant: usize, key: &str) -> impl Iterator<Item = &Op> {
         self.ops
@@ -340,6 +371,27 @@ impl Evidence {
             .filter(|version| version.at <= until)
             .map(|version| version.stamp)
             .max()
+    }
+
+    /// Every stamp that a write of a value is known to have had.
+    #[must_use]
+    pub fn stamps(&self, write: OpId) -> BTreeSet<Stamp> {
+        let dots = self.dots(write).iter();
+        dots.filter_map(|dot| Some(self.seen.versions.get(dot)?.stamp))
+            .collect()
+    }
+
+    /// Whether one delete of a key is known to have had two stamps. Nobody can tell which.
+    #[must_use]
+    pub fn a_tombstone_was_stamped_twice(&self, tenant: usize, key: &str) -> bool {
+        let name = self.world.tenants[tenant].name.as_str();
+        let mut stamps = BTreeMap::new();
+        let tombstones = self.seen.versions.values().filter(|version| {
+            version.content.is_none() && version.key.key() == key && version.key.tenant() == name
+        });
+        tombstones.into_iter().any(|version| {
+            *stamps.entry(version.write_id).or_insert(version.stamp) != version.stamp
+        })
     }
 
     /// Whether every node that ever held `write` has lost something since: then it may be gone for good.

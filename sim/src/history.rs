@@ -12,6 +12,7 @@ use madsim::time::TimeHandle;
 use pairdb::quorum::Consistency;
 use pairdb::version::Stamp;
 
+use crate::endpoint::Endpoint;
 use crate::hash::Fnv;
 use crate::page::Recorder;
 
@@ -72,6 +73,8 @@ pub struct Op {
     pub answers: Vec<Answer>,
     /// How many attempts were made.
     pub attempts: u32,
+    /// Whom the last attempt went to.
+    pub last_to: Option<Endpoint>,
     /// Whether some attempt's fate is unknown to the client.
     pub unknown: bool,
 }
@@ -279,9 +282,10 @@ impl History {
     }
 
     /// An attempt leaves the client.
-    pub fn attempt(&self, id: OpId) {
+    pub fn attempt(&self, id: OpId, to: Endpoint) {
         if let Some(op) = self.state().ops.get_mut(&id) {
             op.attempts += 1;
+            op.last_to = Some(to);
         }
     }
 

@@ -12,8 +12,9 @@
 //! | [`network`], [`faults`] | what is between processes, and what is wrong now |
 //! | [`cluster`] | machines, and the processes that live and die on them |
 //! | [`client`] | those who use it, and write down what they saw |
-//! | [`history`], [`tap`], [`describe`] | what clients saw, what nodes said |
 //! | [`page`] | a run as one page for a browser |
+//! | [`history`], [`tap`], [`asked`], [`describe`] | what clients saw, what nodes said and were asked |
+//! | [`weather`] | who could rely on whom, when |
 //! | [`evidence`], [`invariants`] | the model, and the promises checked against it |
 //! | [`run`](mod@run), [`sweep`], [`mutants`], [`cli`] | one run, many runs, runs with bugs put back |
 //!
@@ -30,6 +31,7 @@ compile_error!(
 );
 
 pub mod adapters;
+pub mod asked;
 #[allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -68,4 +70,5 @@ pub mod run;
 pub mod sweep;
 pub mod tap;
 pub mod value;
+pub mod weather;
 pub mod world;

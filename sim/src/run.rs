@@ -235,10 +235,12 @@ async fn nemesis(cluster: Cluster) {
                     .history
                     .note(format_args!("fault {index} begins: {fault:?}"));
                 cluster.history.recorder().fault_begins(index, fault);
+                cluster.weather.begins(index);
                 begin(&cluster, index, fault).await;
                 calm_or(&cluster, step.for_ms).await;
                 end(&cluster, index, fault);
                 cluster.history.recorder().fault_ends(index);
+                cluster.weather.ends(index);
                 cluster.history.note(format_args!("fault {index} ends"));
             })
         })

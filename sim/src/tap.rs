@@ -11,6 +11,7 @@ use pairdb::placement::Epoch;
 use pairdb::ports::{Operation, RecordKey, Refusal, Reply, Request};
 use pairdb::version::{Actor, Content, Dot, Record, Stamp, Version, VersionVector, WriteId};
 
+use crate::asked::Asked;
 use crate::describe;
 use crate::endpoint::Endpoint;
 use crate::hash::Fnv;
@@ -38,6 +39,8 @@ pub struct Seen {
     pub ends: Vec<(Endpoint, Time)>,
     /// Whose incarnation an actor is.
     pub nodes: BTreeMap<Actor, Endpoint>,
+    /// What they were asked for.
+    pub asked: Asked,
     /// Contradictions, found on the spot.
     pub contradictions: Vec<Contradiction>,
     /// What each node has said to know of each key.
@@ -103,7 +106,8 @@ impl Tap {
         let Some(key) = key(&request.operation) else {
             return Said::default();
         };
-        let state = self.state();
+        let mut state = self.state();
+        state.asked.note(who, key, request);
         Said {
             seen: state
                 .memory
@@ -247,6 +251,15 @@ impl Seen {
             content: content.map(|bytes| Fnv::of(bytes)),
             at,
         };
+        if let Some(value) = content.filter(|_| sighting.op.is_none())
+            && let Some((place, op)) = value::origin(value)
+        {
+            let what = format!(
+                "{} holds #{}, which was written to {place}",
+                version.dot, op.0
+            );
+            self.contradiction("isolation", key, what);
+        }
         match self.versions.get(&version.dot) {
             None => drop(self.versions.insert(version.dot, sighting)),
             Some(first) => {

@@ -46,6 +46,15 @@ fn fillers(op: OpId) -> impl Iterator<Item = [u8; WORD]> {
     })
 }
 
+/// Where a value was written, as `tenant/key`, and by which operation; `None` when it is nobody's.
+#[must_use]
+pub fn origin(value: &[u8]) -> Option<(String, OpId)> {
+    let end = value.iter().position(|byte| *byte == b'|')?;
+    let (place, _) = str::from_utf8(&value[..end]).ok()?.rsplit_once('#')?;
+    let (tenant, key) = place.split_once('/')?;
+    Some((place.to_owned(), parse(tenant, key, value)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +70,7 @@ mod tests {
         damaged[9] ^= 1;
         assert_eq!(parse("t", "k", &damaged), None);
         assert_eq!(parse("t", "k", b""), None);
+        assert_eq!(origin(&value), Some(("t/k".to_owned(), OpId(7))));
+        assert_eq!(origin(&damaged), None);
     }
 }

@@ -1,6 +1,7 @@
 //! Promise 3: under `siblings` nothing stays that an acknowledged write overwrote knowingly, a write excepted that was
 //! retried at a second stamping owner; and a write is shown once, however many owners stamped it. (That nothing
-//! concurrent is overwritten is [`super::no_lost_write`]'s.)
+//! concurrent is overwritten is [`super::no_lost_write`]'s, and what a delete overwrote
+//! [`super::deletes_stay_deleted`]'s.)
 
 use pairdb::quorum::ConflictPolicy;
 
@@ -38,9 +39,9 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             if evidence.may_come_back(sibling) {
                 continue;
             }
-            let overwriter = evidence
-                .overwriters(sibling, Time::MAX)
-                .find(|op| op.success().is_some() && !evidence.may_be_gone(op.id));
+            let overwriter = evidence.overwriters(sibling, Time::MAX).find(|op| {
+                op.kind == Kind::Write && op.success().is_some() && !evidence.may_be_gone(op.id)
+            });
             if let Some(overwriter) = overwriter {
                 let what = format!(
                     "#{} is still there beside #{}, which overwrote it",

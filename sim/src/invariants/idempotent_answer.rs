@@ -1,4 +1,4 @@
-//! Promise 9: one idempotency key has one answer. (That it has one effect shows in the other invariants.)
+//! Promise 9: one idempotency key has one answer. (That it has one effect is [`super::one_effect`]'s.)
 
 use std::collections::BTreeSet;
 

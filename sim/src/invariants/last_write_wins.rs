@@ -1,5 +1,6 @@
 //! Promise 5: of two writes whose owners meet, of which one completed before the other began, the later one wins, whatever
-//! the clocks say. Told from what reads return, and from what is held in the end.
+//! the clocks say. Told from what reads return, and from what is held in the end. (Where the later one is a delete it is
+//! [`super::deletes_stay_deleted`]'s.)
 
 use pairdb::quorum::ConflictPolicy;
 
@@ -49,7 +50,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     }
 }
 
-/// A write or delete that came after `winner`, and that those who began at `begun` should have seen.
+/// A write that came after `winner`, and that those who began at `begun` should have seen.
 fn beaten<'a>(
     evidence: &'a Evidence,
     tenant: usize,
@@ -61,7 +62,7 @@ fn beaten<'a>(
     let done = evidence.settled(won)?;
     evidence.ops_of(tenant, key).find(|op| {
         let owners = evidence.owners_of(op);
-        op.kind != Kind::Read
+        op.kind == Kind::Write
             && op.invoked > done
             && op.completed().is_some_and(|at| at < begun.0)
             && evidence.meet(tenant, owners, evidence.owners_of(won))

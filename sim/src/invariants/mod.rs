@@ -1,17 +1,22 @@
 //! The promises, one file each: what has to hold of every run, whatever went wrong in it.
 
 mod answers_in_time;
+mod availability;
 mod convergence;
+mod deletes_stay_deleted;
 mod epochs;
 mod exact_conflicts;
 mod idempotent_answer;
 mod last_write_wins;
+mod linearizability;
 mod no_lost_write;
 mod no_value_from_nowhere;
 mod one_dot_one_version;
+mod one_effect;
 mod quorum_reads;
 mod replica_memory;
 mod session_floor;
+mod tenant_isolation;
 
 use std::fmt;
 
@@ -110,12 +115,17 @@ const ALL: &[Invariant] = &[
     ("exact conflicts", 3, exact_conflicts::check),
     ("quorum reads", 4, quorum_reads::check),
     ("last write wins", 5, last_write_wins::check),
+    ("linearizability", 5, linearizability::check),
     ("session floor", 6, session_floor::check),
     ("convergence", 7, convergence::check),
+    ("deletes stay deleted", 8, deletes_stay_deleted::check),
+    ("one effect", 9, one_effect::check),
     ("idempotent answer", 9, idempotent_answer::check),
     ("one dot, one version", 0, one_dot_one_version::check),
     ("replica memory", 0, replica_memory::check),
     ("epochs", 10, epochs::check),
+    ("tenant isolation", 11, tenant_isolation::check),
+    ("availability", 13, availability::check),
     ("answers in time", 13, answers_in_time::check),
 ];
 

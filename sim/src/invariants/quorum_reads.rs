@@ -1,7 +1,7 @@
 //! Promise 4: a read whose owners meet those of an acknowledged write that completed before it began sees that write, or
 //! what overwrote it; and what one read showed no later read may have forgotten.
 //!
-//! Also promise 8 as far as clients can see it: what such a write or delete overwrote is not seen again.
+//! What such a write overwrote is not seen again either; for deletes that is [`super::deletes_stay_deleted`]'s.
 
 use pairdb::quorum::ConflictPolicy;
 
@@ -73,6 +73,9 @@ fn revived(
     shown: &[(OpId, pairdb::version::Stamp)],
     fact: &Fact,
 ) -> Option<String> {
+    if evidence.ops[&fact.write].kind == Kind::Delete {
+        return None;
+    }
     let overwritten = evidence.followed_by(fact.write);
     let back = shown
         .iter()

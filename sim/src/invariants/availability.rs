@@ -1,0 +1,105 @@
+//! Promise 13: with a majority of a key's owners well and reachable from a coordinator, quorum operations on it succeed
+//! within a reasonable deadline.
+//!
+//! Judged are first attempts at ONE or QUORUM that were answered with a failure although the weather was fair for the
+//! whole time and some while before: the coordinator, both stores and more than half of the key's owners served,
+//! undisturbed, and linked both ways. A reasonable deadline leaves room for every round trip at its slowest, and for the
+//! patience with owners that don't answer. Not judged: requests that may fail for what they bring (a floor that only an
+//! owner far away covers, one more unresolved sibling), and worlds with tiny queues.
+//!
+//! That one slow owner does not slow reads to its own pace is a test of its own, by percentiles.
+
+use std::time::Duration;
+
+use pairdb::quorum::{ConflictPolicy, Consistency};
+
+use super::Findings;
+use crate::endpoint::Endpoint;
+use crate::evidence::Evidence;
+use crate::history::{Kind, Op, Time};
+
+/// For so long the weather must have been fair before an operation begins: what it left behind has gone by then.
+const SETTLED_AFTER: Duration = Duration::from_secs(4);
+/// Round trips, commits included, that the longest way of a write takes: tenant, topology, claim, read and repair before
+/// a fixed stamp, stamp, raise, join, stamp above, join, answer kept.
+const STEPS_MAX: u32 = 14;
+/// A queue shorter than this refuses what a few clients ask for at once.
+const QUEUE_MIN: usize = 64;
+
+pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
+    if evidence.world.replica.queue_max < QUEUE_MIN
+        || evidence.world.coordinator.in_flight_max < QUEUE_MIN
+    {
+        return;
+    }
+    for op in evidence.ops.values() {
+        let failed = op.attempts == 1 && op.answers.len() == 1 && op.success().is_none();
+        let Some(answer) = op
+            .answers
+            .first()
+            .filter(|_| failed && may_be_judged(evidence, op))
+        else {
+            continue;
+        };
+        if evidence.timeout(op) >= reasonable(evidence, op) && was_fair(evidence, op, answer.at) {
+            let what = format!(
+                "#{} failed, with a majority of its owners well and reachable",
+                op.id.0
+            );
+            findings.broken(op.tenant, &op.key, &[op.id], what);
+        }
+    }
+}
+
+fn may_be_judged(evidence: &Evidence, op: &Op) -> bool {
+    let last_write_wins = evidence.policy(op.tenant) == ConflictPolicy::LastWriteWins;
+    let brings_nothing = op.given.is_none() || last_write_wins && op.kind != Kind::Read;
+    let writes = evidence
+        .ops_of(op.tenant, &op.key)
+        .filter(|op| op.kind != Kind::Read);
+    let has_room = last_write_wins
+        || op.kind == Kind::Read
+        || writes.count() < evidence.world.replica.siblings_max;
+    op.consistency != Consistency::All && brings_nothing && has_room
+}
+
+fn was_fair(evidence: &Evidence, op: &Op, until: Time) -> bool {
+    let (world, weather) = (&evidence.world, &evidence.weather);
+    let Some(coordinator) = op.last_to else {
+        return false;
+    };
+    let Some(from) = op.invoked.checked_sub(SETTLED_AFTER.as_nanos() as u64) else {
+        return false;
+    };
+    let reaches = |who: Endpoint| {
+        weather.is_well(world, who, from, until)
+            && weather.are_linked(world, coordinator, who, from, until)
+    };
+    let needed = [Endpoint::Metadata, Endpoint::Idempotency];
+    let owners = evidence.owners(op.tenant, &op.key);
+    let well = owners.iter().filter(|owner| reaches(**owner)).count();
+    weather.is_fair(world, from, until)
+        && weather.is_well(world, coordinator, from, until)
+        && needed.into_iter().all(reaches)
+        && well > owners.len() / 2
+}
+
+/// How long an operation takes at most with a majority of its owners well.
+fn reasonable(evidence: &Evidence, op: &Op) -> Duration {
+    let world = &evidence.world;
+    let late = if world.network.straggler_permille > 0 {
+        10
+    } else {
+        1
+    };
+    let trip = Duration::from_micros(2 * late * world.network.latency_us_max);
+    // What everybody sends at once waits for one another where batches are small.
+    let waiting = 2 * world.clients.len() as u64 / world.replica.batch_max.max(1) as u64 + 1;
+    let disk_us = (world.disk.commit_us_max + world.disk.read_us_max) * waiting;
+    let step = trip + Duration::from_micros(disk_us);
+    let patience = (step * 4)
+        .max(world.coordinator.stamp_patience_min)
+        .max(world.coordinator.hedge_delay_min);
+    let absent = evidence.factor(op.tenant) as u32 / 2;
+    step * STEPS_MAX + patience * absent
+}

@@ -1,0 +1,105 @@
+//! Promise 8: a value that an acknowledged delete overwrote is never returned again: not by a read whose owners meet the
+//! delete's and that began after it, and not in the end.
+//!
+//! Under `siblings` a delete overwrites what its client knew and gave the context of; under `last_write_wins` also what
+//! had completed, or was seen, at owners that meet its own before it began. A write that ran beside it may stay.
+
+use std::collections::BTreeSet;
+
+use pairdb::quorum::ConflictPolicy;
+
+use super::Findings;
+use crate::evidence::{Evidence, Fact};
+use crate::history::{Kind, Op, OpId};
+
+pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
+    for (tenant, key) in evidence.keys() {
+        let deletes: Vec<&Op> = evidence
+            .ops_of(tenant, key)
+            .filter(|op| op.kind == Kind::Delete)
+            .collect();
+        let acknowledged = deletes
+            .into_iter()
+            .filter(|op| op.success().is_some() && !evidence.is_weakened(op.id));
+        let acknowledged: Vec<&Op> = acknowledged.collect();
+        if acknowledged.is_empty() {
+            continue;
+        }
+        let facts = evidence.facts(tenant, key);
+        let reads: Vec<(&Op, BTreeSet<OpId>)> = evidence
+            .ops_of(tenant, key)
+            .filter(|op| op.kind == Kind::Read && op.success().is_some())
+            .map(|read| (read, evidence.shown(read)))
+            .collect();
+        let left = in_the_end(evidence, tenant, key);
+        for delete in acknowledged {
+            let deleted = deleted(evidence, &facts, delete);
+            let owners = evidence.owners_of(delete);
+            let after = reads.iter().filter(|(read, _)| {
+                delete.completed().is_some_and(|done| done < read.invoked)
+                    && evidence.meet(tenant, owners, evidence.owners_of(read))
+            });
+            for (read, shown) in after {
+                if let Some(back) = shown.intersection(&deleted).next() {
+                    let what = format!(
+                        "#{} read #{}, which #{} had deleted",
+                        read.id.0, back.0, delete.id.0
+                    );
+                    findings.broken(tenant, key, &[*back, delete.id, read.id], what);
+                }
+            }
+            if let Some(back) = left.intersection(&deleted).next() {
+                let what = format!(
+                    "#{} is there in the end, and #{} had deleted it",
+                    back.0, delete.id.0
+                );
+                findings.broken(tenant, key, &[*back, delete.id], what);
+            }
+        }
+    }
+}
+
+/// The writes that a delete certainly overwrote.
+fn deleted(evidence: &Evidence, facts: &[Fact], delete: &Op) -> BTreeSet<OpId> {
+    let owners = evidence.owners_of(delete);
+    let write = |id: &OpId| {
+        evidence
+            .ops
+            .get(id)
+            .is_some_and(|op| op.kind == Kind::Write)
+    };
+    match evidence.policy(delete.tenant) {
+        ConflictPolicy::Siblings => {
+            let knew = evidence.followed_by(delete.id).iter().copied();
+            knew.filter(|id| write(id) && !evidence.may_come_back(*id))
+                .collect()
+        }
+        ConflictPolicy::LastWriteWins => {
+            let before = facts.iter().filter(|fact| {
+                fact.since < delete.invoked && evidence.meet(delete.tenant, owners, fact.owners)
+            });
+            let settled = |id: &OpId| {
+                let done = evidence.ops.get(id).and_then(|op| evidence.settled(op));
+                done.is_some_and(|done| done < delete.invoked)
+            };
+            before
+                .map(|fact| fact.write)
+                .filter(|id| write(id) && settled(id))
+                .collect()
+        }
+    }
+}
+
+/// The writes that a read of all owners would return in the end.
+fn in_the_end(evidence: &Evidence, tenant: usize, key: &str) -> BTreeSet<OpId> {
+    let last = evidence.final_record(tenant, key);
+    let latest = last.latest().and_then(|version| version.value());
+    let values: Vec<_> = match evidence.policy(tenant) {
+        ConflictPolicy::Siblings => last.siblings().iter().filter_map(|v| v.value()).collect(),
+        ConflictPolicy::LastWriteWins => latest.into_iter().collect(),
+    };
+    values
+        .into_iter()
+        .filter_map(|value| evidence.writer(tenant, key, value))
+        .collect()
+}

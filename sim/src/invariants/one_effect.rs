@@ -1,0 +1,61 @@
+//! Promise 9: one idempotency key has one effect. However often a write was tried and wherever, it is one logical write,
+//! which under `last_write_wins` has one stamp: else a retry could override something newer.
+//!
+//! Judged are writes of values that the claim certainly held together: none of their attempts can have gone without it,
+//! as happens by configuration while the store is down. Of deletes nobody can tell which tombstone is whose.
+
+use std::collections::BTreeSet;
+
+use pairdb::coordinator::IdempotencyOutage;
+use pairdb::quorum::ConflictPolicy;
+
+use super::Findings;
+use crate::evidence::Evidence;
+use crate::history::{Answered, Kind, Op};
+
+pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
+    let judged = evidence
+        .ops
+        .values()
+        .filter(|op| op.idempotent && op.kind == Kind::Write);
+    for op in judged.filter(|op| is_claimed(evidence, op)) {
+        let dots = evidence.dots(op.id).iter();
+        let versions: Vec<_> = dots
+            .filter_map(|dot| evidence.seen.versions.get(dot))
+            .collect();
+        let writes: BTreeSet<_> = versions.iter().map(|version| version.write_id).collect();
+        if writes.len() > 1 {
+            let what = format!(
+                "#{} became {} writes under one idempotency key",
+                op.id.0,
+                writes.len()
+            );
+            findings.broken(op.tenant, &op.key, &[op.id], what);
+        }
+        let stamps: BTreeSet<_> = versions.iter().map(|version| version.stamp).collect();
+        if stamps.len() > 1 && evidence.policy(op.tenant) == ConflictPolicy::LastWriteWins {
+            let stamps: Vec<String> = stamps.iter().map(ToString::to_string).collect();
+            let what = format!(
+                "#{} took effect with the stamps {}",
+                op.id.0,
+                stamps.join(" and ")
+            );
+            findings.broken(op.tenant, &op.key, &[op.id], what);
+        }
+    }
+}
+
+/// Whether every attempt was made under a claim.
+fn is_claimed(evidence: &Evidence, op: &Op) -> bool {
+    let claimed = op.answers.iter().filter(|answer| {
+        matches!(
+            answer.result,
+            Answered::Written {
+                without_idempotency: false,
+                ..
+            }
+        )
+    });
+    evidence.world.coordinator.idempotency_outage == IdempotencyOutage::Refuse
+        || claimed.count() == op.attempts as usize
+}
