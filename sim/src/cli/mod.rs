@@ -1,6 +1,7 @@
 //! The command line. The only place that prints.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod mutants;
 pub mod report;
 
 use std::path::{Path, PathBuf};
@@ -10,7 +11,6 @@ use std::time::{Duration, Instant};
 use clap::{Args, Parser, Subcommand};
 use pairdb::sabotage::Sabotage;
 
-use crate::mutants::hunt;
 use crate::run::{Options, Outcome, run};
 use crate::sweep::{cores, sweep};
 use crate::world::World;
@@ -76,23 +76,7 @@ enum Command {
         json: bool,
     },
     /// Puts every known bug back, one after the other, and looks for a seed that finds it.
-    Mutants {
-        /// Only this one.
-        #[arg(long)]
-        only: Option<String>,
-        /// The first seed to try.
-        #[arg(long, default_value_t = 0)]
-        from: u64,
-        /// How many seeds to try for each.
-        #[arg(long, default_value_t = 300)]
-        seeds: u64,
-        /// How many at a time; all cores unless told otherwise.
-        #[arg(long)]
-        jobs: Option<usize>,
-        /// Prints one line of JSON for each.
-        #[arg(long)]
-        json: bool,
-    },
+    Mutants(mutants::Mutants),
 }
 
 #[derive(Args)]
@@ -198,13 +182,7 @@ pub fn main() -> ExitCode {
             keep_going,
             json,
         } => Ok(many(from, seeds, minutes, jobs, keep_going, json)),
-        Command::Mutants {
-            only,
-            from,
-            seeds,
-            jobs,
-            json,
-        } => mutants(only.as_deref(), from, seeds, jobs, json),
+        Command::Mutants(mutants) => mutants.run(),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -266,44 +244,4 @@ fn many(
     );
     eprintln!("{}", sum.text(start.elapsed()));
     sum.failed == 0
-}
-
-fn mutants(
-    only: Option<&str>,
-    from: u64,
-    seeds: u64,
-    jobs: Option<usize>,
-    json: bool,
-) -> Result<bool, String> {
-    let wanted = match only {
-        Some(name) => vec![sabotage(name)?],
-        None => Sabotage::ALL.to_vec(),
-    };
-    let mut survivors = 0;
-    if !json {
-        println!(
-            "{:<32} {:>6} {:>8}  caught by",
-            "mutant", "seeds", "seconds"
-        );
-    }
-    for sabotage in wanted {
-        let verdict = hunt(sabotage, from, seeds, jobs.unwrap_or_else(cores));
-        survivors += u32::from(verdict.seed.is_none());
-        if json {
-            println!("{}", serde_json::to_string(&verdict).unwrap_or_default());
-            continue;
-        }
-        let by = match verdict.seed {
-            Some(seed) => format!("{} (seed {seed})", verdict.caught_by.join(", ")),
-            None => format!("NOBODY: {}", verdict.what),
-        };
-        println!(
-            "{:<32} {:>6} {:>8.2}  {by}",
-            verdict.name, verdict.seeds, verdict.seconds
-        );
-    }
-    if survivors > 0 && !json {
-        println!("{survivors} survived");
-    }
-    Ok(survivors == 0)
 }
