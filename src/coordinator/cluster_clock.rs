@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::placement::NodeId;
+use crate::sabotage::{self, Sabotage};
 use crate::version::{HybridClock, Stamp};
 
 /// Draws stamps.
@@ -54,6 +55,9 @@ impl ClusterClock {
             .hybrid
             .observe(greatest, bounded.saturating_add(self.ahead_max_ms));
         let drawn = state.hybrid.tick(bounded);
+        if sabotage::on(Sabotage::RaiseNotAbove) {
+            return Some(drawn);
+        }
         Some(drawn.max(greatest.next()?))
     }
 

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::service::Coordinator;
 use super::validate;
 use super::wait::before;
-use super::write::{ProposedStamp, Write};
+use super::write::{ProposedStamp, Write, Written};
 use super::{ClockEntry, CoordinatorError, IdempotencyOutage, WriteOutcome};
 use crate::placement::Token;
 use crate::ports::{
@@ -24,7 +24,8 @@ use crate::ports::{
     IdempotencyStore, Instant, Random, StoreError,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
-use crate::version::{Content, Context, WriteId};
+use crate::sabotage::{self, Sabotage};
+use crate::version::{Content, Context, Record, WriteId};
 
 /// First pause between looks at a claim somebody else holds; it doubles up to a quarter of a second.
 const POLL_PAUSE: Duration = Duration::from_millis(5);
@@ -83,8 +84,21 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         };
         write.write_id = claim.write_id;
         write.stamp = ProposedStamp::Fixed(claim.stamp);
+        if sabotage::on(Sabotage::ClaimedStampRaised) {
+            write.stamp = ProposedStamp::Free(claim.stamp);
+        }
         let (consistency, context, deadline) =
             (write.consistency, write.context.clone(), write.deadline);
+        if sabotage::on(Sabotage::AnswerStoredFirst) {
+            let nothing = Written {
+                replicas: 0,
+                dot: None,
+                record: Record::default(),
+            };
+            let key = scope.idempotency_key.clone();
+            let early = self.answer_write(&nothing, consistency, context.clone(), token, key);
+            let _ = self.complete(&scope, claim, early, deadline).await;
+        }
         match self.replicate(write).await {
             Ok(written) => {
                 let outcome = self.answer_write(
@@ -120,6 +134,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             deadline,
             ..
         } = write;
+        if sabotage::on(Sabotage::ClaimStampFromClock) {
+            return Ok(ProposedStamp::Fixed(write.stamp.get()));
+        }
         // A retry may ask for more than this attempt does, and keeps this stamp.
         let consistency = match consistency {
             Consistency::One => Consistency::Quorum,
@@ -166,6 +183,15 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             };
             match outcome {
                 ClaimOutcome::Claimed => return Ok(Claimed::First(claim)),
+                ClaimOutcome::Answered { .. } if sabotage::on(Sabotage::StoredAnswerIgnored) => {
+                    return Ok(Claimed::First(claim));
+                }
+                ClaimOutcome::Pending(_) if sabotage::on(Sabotage::PendingClaimIgnored) => {
+                    return Ok(Claimed::First(claim));
+                }
+                ClaimOutcome::TakenOver(_) if sabotage::on(Sabotage::TakeoverNewWrite) => {
+                    return Ok(Claimed::TakenOver(claim));
+                }
                 ClaimOutcome::TakenOver(first) => {
                     return Ok(Claimed::TakenOver(Claim {
                         holder: claim.holder,
@@ -265,6 +291,7 @@ fn late() -> StoreError {
 
 fn had_no_effect(error: &CoordinatorError) -> bool {
     match error {
+        _ if sabotage::on(Sabotage::ClaimAlwaysReleased) => true,
         CoordinatorError::QuorumNotReached(quorum) => !quorum.indeterminate,
         CoordinatorError::InvalidRequest { .. } => true,
         _ => false,
@@ -324,7 +351,10 @@ fn decode_answer(
             .into_iter()
             .map(|(node, counter)| ClockEntry { node, counter })
             .collect(),
-        context: context.into(),
+        context: match sabotage::on(Sabotage::StoredAnswerDiffers) {
+            true => Bytes::new(),
+            false => context.into(),
+        },
         idempotency_key,
         is_duplicate: true,
         without_idempotency: false,

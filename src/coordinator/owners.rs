@@ -13,6 +13,7 @@ use crate::ports::{
     Reply, Request,
 };
 use crate::quorum::{Consistency, Tally};
+use crate::sabotage::{self, Sabotage};
 
 /// More owners than a record can have.
 const OWNERS_MAX: usize = 16;
@@ -46,7 +47,8 @@ impl<W: CoordinatorWorld> Owners<W> {
     ) -> Self {
         let mut nodes = [0; OWNERS_MAX];
         let owners = routing.owners(key.partition(), replication_factor);
-        let len = owners.len().min(OWNERS_MAX);
+        let forgotten = usize::from(owners.len() > 1 && sabotage::on(Sabotage::OwnerForgotten));
+        let len = owners.len().min(OWNERS_MAX) - forgotten;
         nodes[..len].copy_from_slice(&owners[..len]);
         Self {
             world,
@@ -99,6 +101,9 @@ impl<W: CoordinatorWorld> Owners<W> {
         let preference: [_; OWNERS_MAX] = std::array::from_fn(|position| {
             (position < self.len).then(|| self.health(position).preference(now))
         });
+        if sabotage::on(Sabotage::HealthIgnored) {
+            return order;
+        }
         order.positions[..self.len].sort_by_key(|position| preference[usize::from(*position)]);
         order
     }

@@ -71,6 +71,10 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             written: None,
         }
         .encode(token.0);
+        let not_found_context = match sabotage::on(Sabotage::NotFoundWithoutContext) {
+            true => Bytes::new(),
+            false => context.clone(),
+        };
         let clock = self.readable_clock(record.seen());
         let shown = resolve(record, policy);
         let values: Vec<ReadValue> = shown
@@ -86,7 +90,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         if values.is_empty() {
             Err(CoordinatorError::KeyNotFound {
                 key,
-                context,
+                context: not_found_context,
                 clock,
             })
         } else {
@@ -212,6 +216,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     )));
                 }
                 if let Some(position) = order.next() {
+                    if sabotage::on(Sabotage::HedgeCancelsFirst) {
+                        calls.clear();
+                    }
                     calls.push(owners.call(
                         position,
                         Operation::Read { key: key.clone() },
@@ -244,6 +251,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                         .unwrap_or(CallError::NoAnswer("answered something else".into()));
                     missing.note(owners.name(position), error.to_string());
                     tally.failure(position);
+                    if sabotage::on(Sabotage::ReadFailoverSkipped) {
+                        continue;
+                    }
                     if let Some(position) = order.next() {
                         calls.push(owners.call(
                             position,
@@ -277,7 +287,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let mut tally = owners.tally(consistency);
         let mut stale = Vec::new();
         for (position, answer) in &answers {
-            if answer.as_ref() == Some(&encoded) {
+            let absent = answer.is_none() && sabotage::on(Sabotage::AbsentIsEqual);
+            if answer.as_ref() == Some(&encoded) || absent {
                 tally.success(*position)
             } else {
                 stale.push(*position)

@@ -236,7 +236,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             }
             _ => Context {
                 shown: context.shown,
-                written: written.dot,
+                written: written
+                    .dot
+                    .filter(|_| !sabotage::on(Sabotage::OwnWriteNotInContext)),
             },
         };
         WriteOutcome {
@@ -295,7 +297,12 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     }
 
     pub(super) fn deadline(&self, asked: Option<Duration>, max: Duration) -> Instant {
-        self.clock().now() + asked.map_or(max, |asked| asked.min(max))
+        let late = if sabotage::on(Sabotage::DeadlineIgnored) {
+            5
+        } else {
+            1
+        };
+        self.clock().now() + asked.map_or(max, |asked| asked.min(max)) * late
     }
 
     pub(super) async fn locate(

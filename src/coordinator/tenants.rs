@@ -14,6 +14,8 @@ use super::CoordinatorError;
 use super::wait::before;
 use crate::ports::{Clock, Instant, MetadataStore, Spawn, StoreError, Tenant, TenantId};
 
+use crate::sabotage::{self, Sabotage};
+
 type Fetch = Shared<BoxFuture<'static, Result<Option<Arc<Tenant>>, StoreError>>>;
 
 /// Cached tenants.
@@ -66,7 +68,11 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
         let now = self.clock.now();
         let stale = {
             let mut state = self.lock();
-            match state.cached.get(id) {
+            let cached = match sabotage::on(Sabotage::TenantCacheMixedUp) {
+                true => state.cached.values().next(),
+                false => state.cached.get(id),
+            };
+            match cached {
                 Some(cached) if now < cached.fresh_until => {
                     let tenant = Arc::clone(&cached.tenant);
                     state.hits += 1;

@@ -115,6 +115,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             match pass.run().await {
                 Ok(written) => return Ok(written),
                 Err(Setback::Failed(error)) => return Err(error),
+                Err(Setback::StaleEpoch(_)) if sabotage::on(Sabotage::StaleEpochIsFinal) => break,
                 Err(Setback::StaleEpoch(newer)) => {
                     let refreshed = self.refresh_topology(newer, write.deadline).await;
                     match refreshed {
@@ -206,8 +207,11 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     calls.push(self.owners.call(position, self.stamp_operation(), deadline));
                     latest = Some(position);
                     let p95 = self.owners.health(position).p95();
-                    let patience =
-                        (p95 * PATIENCE_P95S).max(self.coordinator.settings().stamp_patience_min);
+                    let patience = match sabotage::on(Sabotage::PatienceEndless) {
+                        true => deadline.since(clock.now()),
+                        false => (p95 * PATIENCE_P95S)
+                            .max(self.coordinator.settings().stamp_patience_min),
+                    };
                     timer.set(clock.sleep_until(deadline.min(clock.now() + patience)));
                 } else if calls.is_empty() {
                     return Err(self.failed(0, false));
@@ -242,7 +246,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     });
                 }
                 Ok(Reply::Superseded { greatest, record }) => {
-                    if self.write.is_fixed() {
+                    if self.write.is_fixed() || sabotage::on(Sabotage::SupersededIsSuccess) {
                         return Ok(Stamped {
                             position,
                             dot: None,
@@ -258,7 +262,9 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     }
                     // What is acknowledged must have the greatest stamp that was ever proposed: answers to smaller
                     // ones no longer count.
-                    calls.clear();
+                    if !sabotage::on(Sabotage::SmallerStampCounts) {
+                        calls.clear();
+                    }
                     order.again(position);
                 }
                 Ok(Reply::Behind) => {
@@ -281,7 +287,12 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     self.missing.note(self.owners.name(position), problem);
                     return Err(self.failed(0, false));
                 }
-                Err(error) => self.missing.failed(self.owners.name(position), &error),
+                Err(error) => {
+                    self.missing.failed(self.owners.name(position), &error);
+                    if sabotage::on(Sabotage::StampFailoverSkipped) {
+                        return Err(self.failed(0, false));
+                    }
+                }
             }
         }
     }

@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Instant, TenantId};
 use crate::placement::{Epoch, Node, NodeId, PartitionId};
+use crate::sabotage::{self, Sabotage};
 use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
 
 /// The name of a record everywhere behind the coordinator's front: partition, tenant and key in one byte string, in
@@ -30,7 +31,11 @@ impl RecordKey {
         let tenant = tenant.as_str().as_bytes();
         let mut bytes = BytesMut::with_capacity(3 + tenant.len() + key.len());
         bytes.put_u16(partition.0);
-        bytes.put_u8(tenant.len() as u8); // a TenantId has at most 255 bytes
+        let len = match sabotage::on(Sabotage::RecordKeyMixedUp) {
+            true => 1,
+            false => tenant.len(),
+        };
+        bytes.put_u8(len as u8); // a TenantId has at most 255 bytes
         bytes.put_slice(tenant);
         bytes.put_slice(key.as_bytes());
         Self(bytes.freeze())

@@ -34,7 +34,12 @@ fn winner(record: &Record) -> Option<&Version> {
     } else {
         record.latest()
     };
-    latest.filter(|version| !version.is_tombstone())
+    let shown = |version: &&Version| !version.is_tombstone();
+    if sabotage::on(Sabotage::TombstoneShowsOlder) {
+        let values = record.siblings().iter().filter(shown);
+        return values.max_by_key(|v| (v.stamp, v.dot));
+    }
+    latest.filter(shown)
 }
 
 /// Every value, one for each logical write: a write retried at a second replica has two dots, and the greater is shown.
@@ -42,7 +47,9 @@ fn maximal(record: &Record) -> Vec<&Version> {
     let siblings = record.siblings().iter();
     let mut values: Vec<&Version> = siblings.filter(|version| !version.is_tombstone()).collect();
     values.sort_unstable_by_key(|version| (version.write_id, Reverse(version.dot)));
-    values.dedup_by_key(|version| version.write_id);
+    if !sabotage::on(Sabotage::RetriedShownTwice) {
+        values.dedup_by_key(|version| version.write_id);
+    }
     values.sort_unstable_by_key(|version| Reverse((version.rank(), version.dot)));
     values
 }

@@ -2,6 +2,8 @@
 //!
 //! An owner is its position in the preference list. A value of a few bytes: copy it, compare it, print it.
 
+use crate::sabotage::{self, Sabotage};
+
 /// The most owners a tally can count.
 pub const MAX_POSITIONS: usize = 16;
 
@@ -57,6 +59,9 @@ impl Tally {
     /// # Panics
     /// If there is no such owner.
     pub fn failure(&mut self, position: usize) {
+        if sabotage::on(Sabotage::FailureCountsAsSuccess) {
+            return self.success(position);
+        }
         self.failed |= self.bit(position) & !self.succeeded;
     }
 

@@ -15,7 +15,7 @@ use super::stamp::{self, Limits, Outcome};
 use crate::placement::Epoch;
 use crate::ports::{Put, Random, RecordKey, Refusal, Reply, Space, StampRequest};
 use crate::sabotage::{self, Sabotage};
-use crate::version::Record;
+use crate::version::{Dot, Record};
 
 pub(super) struct Batch<'a, R> {
     pub(super) ledger: Ledger,
@@ -88,10 +88,14 @@ impl<'a, R: Random> Batch<'a, R> {
                 self.ledger.stamped(known.stamp);
                 self.stamped.insert(name, known);
                 let bytes = record.encode();
-                slot.set(record, bytes.clone());
+                let answered = match sabotage::on(Sabotage::StampedWithoutSiblings) {
+                    true => alone(&record, known.dot).encode(),
+                    false => bytes.clone(),
+                };
+                slot.set(record, bytes);
                 Ok(Reply::Stamped {
                     dot: known.dot,
-                    record: bytes,
+                    record: answered,
                 })
             }
         }
@@ -147,13 +151,23 @@ impl<'a, R: Random> Batch<'a, R> {
                 value,
             })
         });
-        let puts = records.chain(self.ledger.put()).collect();
+        let mut records: Vec<Put> = records.collect();
+        if sabotage::on(Sabotage::BatchLosesEffect) && records.len() > 1 {
+            records.pop();
+        }
+        let puts = records.into_iter().chain(self.ledger.put()).collect();
         Applied {
             ledger: self.ledger,
             stamped: self.stamped,
             puts,
         }
     }
+}
+
+/// A write without its siblings.
+fn alone(record: &Record, dot: Dot) -> Record {
+    let own = record.siblings().iter().filter(|v| v.dot == dot).cloned();
+    Record::new(record.seen().clone(), own.collect()).unwrap_or_default()
 }
 
 fn slot<'s>(

@@ -41,7 +41,7 @@ impl Ledger {
         let counter = self.last_given.checked_add(1).ok_or_else(spent)?;
         if counter > self.identity.ceiling {
             self.identity.ceiling = self.last_given.saturating_add(self.reservation);
-            self.changed = true;
+            self.changed |= !sabotage::on(Sabotage::ReservationNotStored);
         }
         self.last_given = counter;
         Ok(Dot {
@@ -97,7 +97,7 @@ impl Ledger {
     pub(super) fn adopt(&mut self, epoch: Epoch) {
         if epoch > self.identity.epoch {
             self.identity.epoch = epoch;
-            self.changed = true;
+            self.changed |= !sabotage::on(Sabotage::EpochForgotten);
         }
     }
 

@@ -169,6 +169,9 @@ impl<W: ReplicaWorld> Loop<W> {
             .commit(applied)
             .await
             .err()
+            .filter(|error| {
+                !matches!(error, StorageError::Full(_)) || !sabotage::on(Sabotage::FullDiskAnswered)
+            })
             .map(|error| refusal(&error));
         answer_all(answers, refusal.as_ref());
         if let Some(answer) = stop {
@@ -305,7 +308,12 @@ impl<W: ReplicaWorld> Loop<W> {
 }
 
 /// Tells everybody what became of their operation; `failed` is told to all whose effect the batch should have had.
-fn answer_all(answers: Vec<(Answer, Result<Reply, Refusal>)>, failed: Option<&Refusal>) {
+fn answer_all(mut answers: Vec<(Answer, Result<Reply, Refusal>)>, failed: Option<&Refusal>) {
+    if sabotage::on(Sabotage::BatchSwapsAnswers)
+        && let [(_, first), (_, second), ..] = answers.as_mut_slice()
+    {
+        std::mem::swap(first, second);
+    }
     for (answer, reply) in answers {
         let reply = match failed {
             Some(refusal) => reply.and(Err(refusal.clone())),

@@ -83,12 +83,15 @@ pub(super) fn stamp(
         ..
     }) = &request.overwrites
         && !held.seen().covers(*written)
+        && !sabotage::on(Sabotage::BehindIgnored)
     {
         return Ok(Outcome::Behind);
     }
     let overwritten = |sibling: &Version| match &request.overwrites {
         Overwrites::All(_) => true,
-        Overwrites::Covered(context) => context.covers(sibling.dot),
+        Overwrites::Covered(context) => {
+            context.covers(sibling.dot) || sabotage::on(Sabotage::UnseenOverwritten)
+        }
     };
     let left = held
         .siblings()

@@ -27,6 +27,7 @@ use thiserror::Error;
 
 use super::framing::{self, CHECKSUM_LEN, put_varint, put_vector, varint_len, vector_len};
 use super::{Actor, DecodeError, Dot, VersionVector};
+use crate::sabotage::{self, Sabotage};
 
 const FORMAT: u8 = 1;
 
@@ -75,7 +76,10 @@ impl Context {
 
     /// Whether a replica that has seen `seen` has seen all that is in here.
     pub fn is_covered_by(&self, seen: &VersionVector) -> bool {
-        seen.descends(&self.shown) && self.written.is_none_or(|dot| seen.covers(dot))
+        let written = self
+            .written
+            .filter(|_| !sabotage::on(Sabotage::FloorWithoutOwnWrite));
+        seen.descends(&self.shown) && written.is_none_or(|dot| seen.covers(dot))
     }
 
     /// The bytes for the client, for use with the key that `binding` stands for only.
@@ -83,8 +87,12 @@ impl Context {
     /// Of more than [`Context::ACTORS_MAX`] actors the greatest counters are kept. The context then covers less than was
     /// shown, which at worst leaves a sibling that the client meant to overwrite: nothing is lost by it.
     pub fn encode(&self, binding: u64) -> Bytes {
-        if self.shown.len() > Context::ACTORS_MAX {
-            let shown = greatest(&self.shown, Context::ACTORS_MAX);
+        let actors_max = match sabotage::on(Sabotage::ContextForgetsActors) {
+            true => 2,
+            false => Context::ACTORS_MAX,
+        };
+        if self.shown.len() > actors_max {
+            let shown = greatest(&self.shown, actors_max);
             return Context {
                 shown,
                 written: self.written,

@@ -59,6 +59,9 @@ impl Record {
                 .max();
             siblings.retain(|version| Some((version.rank(), version.dot)) == latest);
         }
+        if sabotage::on(Sabotage::JoinDropsTombstones) {
+            siblings.retain(|version| !version.is_tombstone());
+        }
         Record { seen, siblings }
     }
 }

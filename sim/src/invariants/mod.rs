@@ -16,6 +16,7 @@ mod one_effect;
 mod quorum_reads;
 mod replica_memory;
 mod session_floor;
+mod slow_owner;
 mod tenant_isolation;
 
 use std::fmt;
@@ -126,6 +127,7 @@ const ALL: &[Invariant] = &[
     ("epochs", 10, epochs::check),
     ("tenant isolation", 11, tenant_isolation::check),
     ("availability", 13, availability::check),
+    ("slow owner", 13, slow_owner::check),
     ("answers in time", 13, answers_in_time::check),
 ];
 

@@ -1,0 +1,64 @@
+//! Promise 13, its second half: one slow owner does not slow the 99th percentile of quorum operations to its own pace.
+//!
+//! Judged in worlds where nothing else goes wrong: their only faults make one storage node slow, all the time. The first
+//! operations are left out; coordinators have to learn who is slow.
+
+use std::time::Duration;
+
+use pairdb::quorum::Consistency;
+
+use super::Findings;
+use crate::endpoint::Endpoint;
+use crate::evidence::Evidence;
+use crate::history::Time;
+use crate::world::Fault;
+
+/// Operations that began earlier are left out.
+const LEARNED_AFTER: Duration = Duration::from_secs(2);
+/// A percentile of fewer operations says little.
+const OPERATIONS_MIN: usize = 200;
+
+pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
+    let Some((slow, late)) = one_slow_owner(evidence) else {
+        return;
+    };
+    let judged = evidence.ops.values().filter(|op| {
+        let owners = evidence.owners(op.tenant, &op.key);
+        op.client > 0
+            && op.consistency == Consistency::Quorum
+            && op.attempts == 1
+            && op.invoked > LEARNED_AFTER.as_nanos() as Time
+            && owners.len() > 2
+            && owners.contains(&slow)
+    });
+    let mut took: Vec<Time> = judged.filter_map(|op| Some(op.completed()? - op.invoked)).collect();
+    took.sort_unstable();
+    if took.len() < OPERATIONS_MIN {
+        return;
+    }
+    let p99 = Duration::from_nanos(took[took.len() * 99 / 100]);
+    if p99 > late / 2 {
+        findings.broken_for_all(format!(
+            "{slow} alone was up to {late:?} late, and the 99th percentile of {} quorum operations is {p99:?}",
+            took.len()
+        ));
+    }
+}
+
+/// The storage node that was late from beginning to end, and by how much, if nothing else was wrong.
+fn one_slow_owner(evidence: &Evidence) -> Option<(Endpoint, Duration)> {
+    let world = &evidence.world;
+    let network = &world.network;
+    let [step] = world.faults.as_slice() else {
+        return None;
+    };
+    let constant = network.lost_request_permille + network.lost_reply_permille;
+    match step.fault {
+        Fault::Slow { who: Some(who @ Endpoint::Storage(_)), permille: 1_000, late_ms_max }
+            if step.at_ms == 0 && step.for_ms >= world.chaos_ms && constant == 0 =>
+        {
+            Some((who, Duration::from_millis(late_ms_max)))
+        }
+        _ => None,
+    }
+}
