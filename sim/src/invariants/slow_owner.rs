@@ -31,7 +31,9 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             && owners.len() > 2
             && owners.contains(&slow)
     });
-    let mut took: Vec<Time> = judged.filter_map(|op| Some(op.completed()? - op.invoked)).collect();
+    let mut took: Vec<Time> = judged
+        .filter_map(|op| Some(op.completed()? - op.invoked))
+        .collect();
     took.sort_unstable();
     if took.len() < OPERATIONS_MIN {
         return;
@@ -54,9 +56,11 @@ fn one_slow_owner(evidence: &Evidence) -> Option<(Endpoint, Duration)> {
     };
     let constant = network.lost_request_permille + network.lost_reply_permille;
     match step.fault {
-        Fault::Slow { who: Some(who @ Endpoint::Storage(_)), permille: 1_000, late_ms_max }
-            if step.at_ms == 0 && step.for_ms >= world.chaos_ms && constant == 0 =>
-        {
+        Fault::Slow {
+            who: Some(who @ Endpoint::Storage(_)),
+            permille: 1_000,
+            late_ms_max,
+        } if step.at_ms == 0 && step.for_ms >= world.chaos_ms && constant == 0 => {
             Some((who, Duration::from_millis(late_ms_max)))
         }
         _ => None,
