@@ -71,7 +71,7 @@ sabotages! {
     DeadlineIgnored "deadline-ignored" "a coordinator takes five times as long as it was given"
     PatienceEndless "patience-endless" "no other owner is asked to stamp while the first one may still answer"
     StampFailoverSkipped "stamp-failover-skipped" "a write fails as soon as one owner does not stamp it"
-    ReadFailoverSkipped "read-failover-skipped" "no other owner is read in place of one that failed"
+    ReadAsksNoMore "read-asks-no-more" "no other owner is read in place of one that is slow or failed"
     StaleEpochIsFinal "stale-epoch-is-final" "a write that was routed by an old topology fails"
     BehindIgnored "behind-ignored" "an owner stamps though it has not seen the client's own last write"
     SupersededIsSuccess "superseded-is-success" "a write that an owner refused for its stamp is acknowledged"
@@ -89,6 +89,7 @@ sabotages! {
     FloorWithoutOwnWrite "floor-without-own-write" "a read's floor leaves out the client's own write beside siblings"
     SmallerStampCounts "smaller-stamp-counts" "answers to a stamp that was raised meanwhile still count"
     HealthIgnored "health-ignored" "owners are asked in the order of the preference list, however slow they are"
+    EqualStampsByDot "equal-stamps-by-dot" "of two writes with one stamp the one with the greater dot wins"
     OwnerForgotten "owner-forgotten" "a key's last owner is never asked"
 }
 

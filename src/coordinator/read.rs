@@ -10,7 +10,7 @@ use std::pin::pin;
 
 use bytes::Bytes;
 
-use super::owners::{Answer, Calls, Owners};
+use super::owners::{Answer, Calls, OwnerOrder, Owners};
 use super::service::Coordinator;
 use super::setback::{Missing, Setback};
 use super::wait::next_answer;
@@ -162,6 +162,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             hedge_after = hedge_after.max(owners.health(position).p95());
             calls.push(owners.call(position, Operation::Read { key: key.clone() }, deadline));
         }
+        if sabotage::on(Sabotage::ReadAsksNoMore) {
+            order = OwnerOrder::default();
+        }
         let mut timer = pin!(clock.sleep_until(deadline.min(clock.now() + hedge_after)));
         loop {
             let enough = match tally.verdict() {
@@ -251,9 +254,6 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                         .unwrap_or(CallError::NoAnswer("answered something else".into()));
                     missing.note(owners.name(position), error.to_string());
                     tally.failure(position);
-                    if sabotage::on(Sabotage::ReadFailoverSkipped) {
-                        continue;
-                    }
                     if let Some(position) = order.next() {
                         calls.push(owners.call(
                             position,

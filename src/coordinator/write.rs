@@ -290,6 +290,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                 Err(error) => {
                     self.missing.failed(self.owners.name(position), &error);
                     if sabotage::on(Sabotage::StampFailoverSkipped) {
+                        self.missing.may_have_happened |= !calls.is_empty();
                         return Err(self.failed(0, false));
                     }
                 }

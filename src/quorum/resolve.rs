@@ -37,7 +37,7 @@ fn winner(record: &Record) -> Option<&Version> {
     let shown = |version: &&Version| !version.is_tombstone();
     if sabotage::on(Sabotage::TombstoneShowsOlder) {
         let values = record.siblings().iter().filter(shown);
-        return values.max_by_key(|v| (v.stamp, v.dot));
+        return values.max_by_key(|v| (v.rank(), v.dot));
     }
     latest.filter(shown)
 }

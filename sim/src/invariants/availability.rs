@@ -19,7 +19,7 @@ use crate::evidence::Evidence;
 use crate::history::{Kind, Op, Time};
 
 /// For so long the weather must have been fair before an operation begins: what it left behind has gone by then.
-const SETTLED_AFTER: Duration = Duration::from_secs(4);
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// Round trips, commits included, that the longest way of a write takes: tenant, topology, claim, read and repair before
 /// a fixed stamp, stamp, raise, join, stamp above, join, answer kept.
 const STEPS_MAX: u32 = 14;

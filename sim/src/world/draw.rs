@@ -39,6 +39,7 @@ impl World {
         };
         world.clocks = clocks(&mut Rng::new(seed, "clocks"), &world);
         world.faults = faults(&mut Rng::new(seed, "faults"), &world);
+        world.perhaps_but_one_thing_wrong();
         world
     }
 }
@@ -171,9 +172,6 @@ fn faults(rng: &mut Rng, world: &World) -> Vec<FaultStep> {
     if rng.chance(50) {
         return Vec::new();
     }
-    if rng.chance(20) {
-        return vec![slow_owner(rng, world)];
-    }
     // Which kinds occur at all, then how often each.
     let weights: Vec<u32> = (0..KINDS)
         .map(|_| {
@@ -267,19 +265,6 @@ fn fault(rng: &mut Rng, world: &World, weights: &[u32]) -> Fault {
         _ => Fault::StoreTrouble {
             who: rng.pick(&[Endpoint::Metadata, Endpoint::Idempotency]),
             permille: rng.log_between(50, 1_000) as u32,
-        },
-    }
-}
-
-/// Nothing is wrong but that one storage node is late, all the time.
-fn slow_owner(rng: &mut Rng, world: &World) -> FaultStep {
-    FaultStep {
-        at_ms: 0,
-        for_ms: world.chaos_ms,
-        fault: Fault::Slow {
-            who: Some(rng.pick(&world.storage())),
-            permille: 1_000,
-            late_ms_max: rng.log_between(200, 2_000),
         },
     }
 }

@@ -5,6 +5,7 @@
 
 mod draw;
 mod fault;
+mod lone;
 
 use std::path::Path;
 

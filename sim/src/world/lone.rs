@@ -1,0 +1,56 @@
+//! Worlds in which one thing is wrong and nothing else: what the cluster is bound to put up with.
+//!
+//! Where everything is wrong at once, nothing that is refused can be called a broken promise. A few worlds are drawn so
+//! that one storage node is gone, cut off, slow or full for most of the time, and all else is fine; there every quorum
+//! operation has to succeed, and in time.
+
+use super::{Fault, FaultStep, NetworkPlan, World};
+use crate::rng::Rng;
+
+/// How many worlds of a thousand.
+const PERMILLE: u32 = 70;
+
+impl World {
+    /// Makes it such a world, in some cases.
+    pub(super) fn perhaps_but_one_thing_wrong(&mut self) {
+        let rng = &mut Rng::new(self.seed, "one thing wrong");
+        if !rng.chance(PERMILLE) {
+            return;
+        }
+        let calm = NetworkPlan::default();
+        self.network.lost_request_permille = calm.lost_request_permille;
+        self.network.lost_reply_permille = calm.lost_reply_permille;
+        self.network.duplicate_permille = calm.duplicate_permille;
+        self.replica.queue_max = self.replica.queue_max.max(8_192);
+        let who = rng.pick(&self.storage());
+        let chaos_ms = self.chaos_ms;
+        let mut others = self.storage();
+        others.extend(self.coordinators());
+        others.retain(|other| *other != who);
+        let slow = Fault::Slow {
+            who: Some(who),
+            permille: 1_000,
+            late_ms_max: rng.log_between(200, 2_000),
+        };
+        let cut_off = |refused| Fault::Partition {
+            from: vec![who],
+            to: others.clone(),
+            both_ways: true,
+            refused,
+        };
+        let (fault, at_ms) = match rng.below(8) {
+            0 | 1 => (slow, 0),
+            2 => (cut_off(true), chaos_ms / 5),
+            3 | 4 => (cut_off(false), chaos_ms / 5),
+            5 => (Fault::Crash { who }, chaos_ms / 5),
+            6 => (Fault::FullDisk { who }, chaos_ms / 5),
+            _ => (Fault::NewEpoch, chaos_ms / 2),
+        };
+        let for_ms = chaos_ms - at_ms;
+        self.faults = vec![FaultStep {
+            at_ms,
+            for_ms,
+            fault,
+        }];
+    }
+}
