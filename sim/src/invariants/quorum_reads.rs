@@ -35,10 +35,10 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
 fn misses(evidence: &Evidence, read: &Op, completed: Time, fact: &Fact) -> Option<String> {
     let shown = evidence.shown_with_stamps(read);
     let what = match evidence.policy(read.tenant) {
-        ConflictPolicy::Siblings => missed_sibling(evidence, &shown, completed, fact)
+        ConflictPolicy::Siblings => missed_sibling(evidence, shown, completed, fact)
             .then(|| "did not see it".to_owned())
-            .or_else(|| revived(evidence, &shown, fact)),
-        ConflictPolicy::LastWriteWins => missed_latest(evidence, read, &shown, completed, fact),
+            .or_else(|| revived(evidence, shown, fact)),
+        ConflictPolicy::LastWriteWins => missed_latest(evidence, read, shown, completed, fact),
     }?;
     let (write, source) = (fact.write.0, fact.source.0);
     let proof = match write == source {

@@ -45,7 +45,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
                 stamp: None,
                 source: given,
             };
-            if missed_sibling(evidence, &shown, answer.at, &fact) {
+            if missed_sibling(evidence, shown, answer.at, &fact) {
                 let what = format!(
                     "#{} gave the context of #{} and did not see #{}",
                     read.id.0, given.0, write.0
