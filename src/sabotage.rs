@@ -87,7 +87,7 @@ sabotages! {
     RetriedShownTwice "retried-shown-twice" "a write that two owners stamped is shown twice"
     AbsentIsEqual "absent-is-equal" "an owner without the record counts as having what a read answers"
     FloorWithoutOwnWrite "floor-without-own-write" "a read's floor leaves out the client's own write beside siblings"
-    SmallerStampCounts "smaller-stamp-counts" "answers to a stamp that was raised meanwhile still count"
+    DeleteForgetsContext "delete-forgets-context" "a delete with siblings overwrites only what its stamping owner holds"
     HealthIgnored "health-ignored" "owners are asked in the order of the preference list, however slow they are"
     EqualStampsByDot "equal-stamps-by-dot" "of two writes with one stamp the one with the greater dot wins"
     OwnerForgotten "owner-forgotten" "a key's last owner is never asked"

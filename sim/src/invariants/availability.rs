@@ -20,9 +20,12 @@ use crate::history::{Kind, Op, Time};
 
 /// For so long the weather must have been fair before an operation begins: what it left behind has gone by then.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
-/// Round trips, commits included, that the longest way of a write takes: tenant, topology, claim, read and repair before
-/// a fixed stamp, stamp, raise, join, stamp above, join, answer kept.
-const STEPS_MAX: u32 = 14;
+/// Round trips, commits included, on the longest way of a read: tenant, read, topology, read again, one more, repair.
+const READ_STEPS_MAX: u32 = 6;
+/// On that of a write: tenant, stamp, topology, stamp again, raise, join, stamp above, join.
+const WRITE_STEPS_MAX: u32 = 9;
+/// What an idempotency key adds: a read and its repair for the stamp, claim, answer kept.
+const CLAIM_STEPS_MAX: u32 = 6;
 /// A queue shorter than this refuses what a few clients ask for at once.
 const QUEUE_MIN: usize = 64;
 
@@ -101,5 +104,10 @@ fn reasonable(evidence: &Evidence, op: &Op) -> Duration {
         .max(world.coordinator.stamp_patience_min)
         .max(world.coordinator.hedge_delay_min);
     let absent = evidence.factor(op.tenant) as u32 / 2;
-    step * STEPS_MAX + patience * absent
+    let steps = match op.kind {
+        Kind::Read => READ_STEPS_MAX,
+        _ if op.idempotent => WRITE_STEPS_MAX + CLAIM_STEPS_MAX,
+        _ => WRITE_STEPS_MAX,
+    };
+    step * steps + patience * absent
 }

@@ -16,7 +16,7 @@ use crate::world::Fault;
 /// Operations that began earlier are left out.
 const LEARNED_AFTER: Duration = Duration::from_secs(2);
 /// A percentile of fewer operations says little.
-const OPERATIONS_MIN: usize = 200;
+const OPERATIONS_MIN: usize = 100;
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     let Some((slow, late)) = one_slow_owner(evidence) else {

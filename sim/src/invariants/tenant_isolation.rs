@@ -20,8 +20,11 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             let Answered::Found { values, .. } = &answer.result else {
                 continue;
             };
-            let name = evidence.name(op.tenant, &op.key);
-            let foreign = |value| value::origin(value).filter(|(place, _)| *place != name);
+            let own = format!("{}#", evidence.name(op.tenant, &op.key));
+            let foreign = |value: &[u8]| match value.starts_with(own.as_bytes()) {
+                true => None,
+                false => value::origin(value),
+            };
             if let Some((place, written)) = values.iter().find_map(|(value, _)| foreign(value)) {
                 let what = format!(
                     "#{} read #{}, which was written to {place}",

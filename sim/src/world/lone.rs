@@ -1,14 +1,16 @@
 //! Worlds in which one thing is wrong and nothing else: what the cluster is bound to put up with.
 //!
 //! Where everything is wrong at once, nothing that is refused can be called a broken promise. A few worlds are drawn so
-//! that one storage node is gone, cut off, slow or full for most of the time, and all else is fine; there every quorum
-//! operation has to succeed, and in time.
+//! that one storage node is gone, cut off, slow or full for most of the time, or the topology gets one epoch after the
+//! other, and all else is fine; there every quorum operation has to succeed, and in time.
+
+use std::time::Duration;
 
 use super::{Fault, FaultStep, NetworkPlan, World};
 use crate::rng::Rng;
 
 /// How many worlds of a thousand.
-const PERMILLE: u32 = 70;
+const PERMILLE: u32 = 100;
 
 impl World {
     /// Makes it such a world, in some cases.
@@ -22,6 +24,12 @@ impl World {
         self.network.lost_reply_permille = calm.lost_reply_permille;
         self.network.duplicate_permille = calm.duplicate_permille;
         self.replica.queue_max = self.replica.queue_max.max(8_192);
+        self.replica.batch_max = self.replica.batch_max.max(1_024);
+        self.coordinator.write_timeout = Duration::from_secs(4);
+        self.coordinator.read_timeout = Duration::from_secs(4);
+        for client in &mut self.clients {
+            client.timeout_ms = 4_000;
+        }
         let who = rng.pick(&self.storage());
         let chaos_ms = self.chaos_ms;
         let mut others = self.storage();
@@ -38,13 +46,21 @@ impl World {
             both_ways: true,
             refused,
         };
-        let (fault, at_ms) = match rng.below(8) {
+        let epochs = |share| FaultStep {
+            at_ms: chaos_ms * share / 10,
+            for_ms: 1,
+            fault: Fault::NewEpoch,
+        };
+        let (fault, at_ms) = match rng.below(9) {
             0 | 1 => (slow, 0),
             2 => (cut_off(true), chaos_ms / 5),
             3 | 4 => (cut_off(false), chaos_ms / 5),
             5 => (Fault::Crash { who }, chaos_ms / 5),
             6 => (Fault::FullDisk { who }, chaos_ms / 5),
-            _ => (Fault::NewEpoch, chaos_ms / 2),
+            _ => {
+                self.faults = (1..10).map(epochs).collect();
+                return;
+            }
         };
         let for_ms = chaos_ms - at_ms;
         self.faults = vec![FaultStep {
