@@ -67,6 +67,12 @@ pub(super) fn of(outcome: &Outcome, recording: &Recording, replay: &str) -> Valu
         .keys()
         .map(|who| json!([who.to_string(), kind(*who)]))
         .collect();
+    let tenants: Vec<&String> = recording
+        .world
+        .tenants
+        .iter()
+        .map(|plan| &plan.name)
+        .collect();
     let Outcome {
         seed, violations, ..
     } = outcome;
@@ -81,6 +87,7 @@ pub(super) fn of(outcome: &Outcome, recording: &Recording, replay: &str) -> Valu
             "simulated": outcome.simulated.as_nanos() as u64,
             "violations": violations,
         },
+        "tenants": tenants,
         "lanes": lanes,
         "phases": recording.log.phases,
         "calls": calls,

@@ -152,12 +152,9 @@ impl Recorder {
     /// A request arrives.
     #[must_use]
     pub fn arrived(&self, id: CallId) -> ArrivalId {
-        let arrival = Arrival {
-            at: self.now(),
-            answered: None,
-        };
-        let index = self.with(id, |call| {
-            call.arrivals.push(arrival);
+        let index = self.with(id, |call, at| {
+            let answered = None;
+            call.arrivals.push(Arrival { at, answered });
             call.arrivals.len() - 1
         });
         ArrivalId(id, index.unwrap_or_default())
@@ -166,8 +163,7 @@ impl Recorder {
     /// A request that arrived is answered.
     pub fn answered(&self, arrival: ArrivalId, answer: impl FnOnce() -> Said) {
         let ArrivalId(id, index) = arrival;
-        let now = self.now();
-        self.with(id, |call| {
+        self.with(id, |call, now| {
             if let Some(arrival) = call.arrivals.get_mut(index) {
                 arrival.answered = Some((answer(), now));
             }
@@ -176,20 +172,18 @@ impl Recorder {
 
     /// A request does not arrive.
     pub fn failed(&self, id: CallId, fate: Fate) {
-        let now = self.now();
-        self.with(id, |call| call.failed = Some((fate, now)));
+        self.with(id, |call, now| call.failed = Some((fate, now)));
     }
 
     /// An answer has come to its end.
     pub fn returned(&self, id: CallId, fate: Fate) {
-        let now = self.now();
-        self.with(id, |call| call.answer = Some((fate, now)));
+        self.with(id, |call, now| call.answer = Some((fate, now)));
     }
 
     /// The fault of step `index` begins.
     pub fn fault_begins(&self, index: usize, fault: &Fault) {
-        let now = self.now();
         if self.is_on() {
+            let now = self.now();
             let log = &mut *self.lock();
             log.open_faults.insert(index, log.faults.len());
             log.faults.push((fault.clone(), now, None));
@@ -207,24 +201,24 @@ impl Recorder {
 
     /// A process's life takes a turn.
     pub fn life(&self, who: Endpoint, life: Life) {
-        let now = self.now();
         if self.is_on() {
+            let now = self.now();
             self.lock().lives.push((who, now, life));
         }
     }
 
     /// A disk shows another value.
     pub fn stored(&self, who: Endpoint, key: &Bytes, value: Option<&Bytes>) {
-        let now = self.now();
         if self.is_on() {
+            let now = self.now();
             self.lock().store(who, now, key, value);
         }
     }
 
     /// A disk shows exactly these records, after a loss.
     pub fn shows(&self, who: Endpoint, records: Option<&BTreeMap<Bytes, Bytes>>) {
-        let now = self.now();
         if self.is_on() {
+            let now = self.now();
             let log = &mut *self.lock();
             let old = log.shown.get(&who).cloned().unwrap_or_default();
             let none = BTreeMap::new();
@@ -240,23 +234,25 @@ impl Recorder {
 
     /// A client waits no longer.
     pub fn gave_up(&self, op: OpId) {
-        let now = self.now();
         if self.is_on() {
+            let now = self.now();
             self.lock().given_up.push((op, now));
         }
     }
 
     /// A part of the run begins.
     pub fn phase(&self, name: &'static str) {
-        let now = self.now();
         if self.is_on() {
+            let now = self.now();
             self.lock().phases.push((name, now));
         }
     }
 
-    fn with<T>(&self, id: CallId, change: impl FnOnce(&mut Call) -> T) -> Option<T> {
+    fn with<T>(&self, id: CallId, change: impl FnOnce(&mut Call, Time) -> T) -> Option<T> {
         let index = id.0? as usize;
-        self.lock().calls.get_mut(index).map(change)
+        let now = self.now();
+        let log = &mut *self.lock();
+        log.calls.get_mut(index).map(|call| change(call, now))
     }
 
     fn is_on(&self) -> bool {
