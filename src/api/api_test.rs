@@ -268,6 +268,67 @@ async fn what_is_wrong_is_named() {
 }
 
 #[tokio::test]
+async fn a_message_that_makes_no_sense_is_an_invalid_request() {
+    let (cluster, mut client) = cluster().await;
+    let mut grpc = Grpc::new(cluster.channel().await);
+    let mut send = async |value: Bytes| {
+        // The bytes of a field are whatever one wants: here a message of another type, whose first field is bytes.
+        grpc.ready().await.unwrap();
+        let path = PathAndQuery::from_static("/proto.CoordinatorService/GetTenant");
+        let codec: ProstCodec<v1::Join, v1::GetTenantResponse> = ProstCodec::default();
+        let request = v1::Join {
+            key: value,
+            record: Bytes::new(),
+        };
+        let status = grpc.unary(Request::new(request), path, codec).await;
+        status.unwrap_err()
+    };
+    let not_text = send(Bytes::from_static(b"\xff\xfe")).await;
+    // An unknown field 2 is skipped; as a field of the request's own type it is not what it should be.
+    let not_a_message = {
+        let path = PathAndQuery::from_static("/proto.CoordinatorService/CreateTenant");
+        let codec: ProstCodec<v1::Join, v1::CreateTenantResponse> = ProstCodec::default();
+        let mut grpc = Grpc::new(cluster.channel().await);
+        grpc.ready().await.unwrap();
+        let request = v1::Join {
+            key: Bytes::from_static(b"t"),
+            record: Bytes::from_static(b"where a number should be"),
+        };
+        let status = grpc.unary(Request::new(request), path, codec).await;
+        status.unwrap_err()
+    };
+    assert!(
+        not_a_message.message().contains("replication_factor"),
+        "{not_a_message:?}"
+    );
+    assert!(
+        not_text.message().contains("GetTenantRequest.tenant_id"),
+        "{not_text:?}"
+    );
+    let far_too_long = client
+        .write_key_value(write("lww", "k", vec![0; 8 * 1024 * 1024]))
+        .await
+        .unwrap_err();
+    assert!(far_too_long.message().contains("limit"), "{far_too_long:?}");
+    for status in [not_text, not_a_message, far_too_long] {
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::InvalidArgument, "INVALID_REQUEST")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_tenant_is_named_once() {
+    let (_cluster, mut client) = cluster().await;
+    let status = client.read_key_value(read("a:b", "k")).await.unwrap_err();
+    assert_eq!(
+        status.message(),
+        "tenant_id: has the character ':'; printable text without ':' is allowed"
+    );
+}
+
+#[tokio::test]
 async fn the_largest_value_passes() {
     let (_cluster, mut client) = cluster().await;
     let value = vec![7; 1024 * 1024];

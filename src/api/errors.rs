@@ -35,7 +35,7 @@ pub(super) const DOMAIN: &str = "pairdb";
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// The longest message.
-const MESSAGE_BYTES_MAX: usize = 1024;
+pub(super) const MESSAGE_BYTES_MAX: usize = 1024;
 /// A key in a message is cut to this.
 const KEY_BYTES_SHOWN: usize = 128;
 /// The longest context that goes into the details.
@@ -185,7 +185,7 @@ fn shortfall_pairs(shortfall: &QuorumNotReached) -> Vec<(&'static str, String)> 
 }
 
 /// The text, or as much of it as fits, with a sign that there was more.
-fn cut(text: &str, bytes_max: usize) -> String {
+pub(super) fn cut(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
     }

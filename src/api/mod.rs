@@ -15,6 +15,7 @@
     reason = "the front lives on the runtime, like the adapters"
 )]
 
+mod bad_message;
 mod connections;
 mod convert;
 mod coordinator_service;

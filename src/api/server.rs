@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 
+use super::bad_message::BadMessage;
 use super::connections::connections;
 use super::coordinator_service::CoordinatorFront;
 use super::guard::PanicGuard;
@@ -86,6 +87,7 @@ pub async fn serve_grpc<W: CoordinatorWorld>(
         .http2_keepalive_timeout(Some(settings.keepalive))
         .layer(PanicGuard)
         .layer(LegacyPath)
+        .layer(BadMessage)
         .add_service(service)
         .add_service(health_service)
         .add_optional_service(reflection_v1)

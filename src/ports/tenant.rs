@@ -13,13 +13,13 @@ pub struct TenantId(Arc<str>);
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TenantIdError {
     /// The empty string.
-    #[error("tenant_id is empty; it must have 1 to 255 bytes")]
+    #[error("is empty; it must have 1 to 255 bytes")]
     Empty,
     /// More than 255 bytes.
-    #[error("tenant_id has {0} bytes; at most 255 are allowed")]
+    #[error("has {0} bytes; at most 255 are allowed")]
     TooLong(usize),
     /// A control character or ':'.
-    #[error("tenant_id has the character {0:?}; printable text without ':' is allowed")]
+    #[error("has the character {0:?}; printable text without ':' is allowed")]
     Forbidden(char),
 }
 
