@@ -377,6 +377,30 @@ async fn a_missing_quorum_says_who_was_missing() {
     let mut missing: Vec<_> = info.metadata["missing"].split(',').collect();
     missing.sort_unstable();
     assert_eq!(missing, ["n1", "n2"]);
+    assert!(
+        status
+            .message()
+            .contains("n1 (not reached: localhost:7001 refuses connections)"),
+        "{status:?}"
+    );
+}
+
+#[tokio::test]
+async fn only_nodes_are_missing() {
+    let cluster = TestCluster::start().await;
+    let mut client = Client::new(cluster.channel().await);
+    create_tenant(&mut client, "lww", "").await;
+    let status = client
+        .write_key_value(write("lww", "k", "v"))
+        .await
+        .unwrap_err();
+    let details = status.get_error_details();
+    let metadata = &details.error_info().unwrap().metadata;
+    assert_eq!(metadata["missing"], "");
+    assert!(
+        status.message().contains("the cluster has no storage node"),
+        "{status:?}"
+    );
 }
 
 #[tokio::test]

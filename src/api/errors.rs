@@ -208,6 +208,7 @@ mod tests {
                 ("n2".into(), "no answer".into()),
                 ("n3".into(), "refused".into()),
             ],
+            cause: timed_out.then(|| "the topology keeps changing".into()),
             timed_out,
             indeterminate,
         }))
@@ -296,7 +297,7 @@ mod tests {
                 "QUORUM_NOT_REACHED",
                 Code::DeadlineExceeded,
                 "1 of 2 replicas needed for quorum answered before the deadline; missing: n2 (no answer), n3 (refused); \
-                 the write is indeterminate: it may take effect later",
+                 the topology keeps changing; the write is indeterminate: it may take effect later",
             ),
             (
                 store(StoreError::Unavailable {
@@ -381,6 +382,7 @@ mod tests {
             required: 10,
             answered: 0,
             missing,
+            cause: None,
             timed_out: false,
             indeterminate: false,
         }));

@@ -75,6 +75,8 @@ pub struct QuorumNotReached {
     pub answered: usize,
     /// The owners that did not, by name, with the reason as far as it is known.
     pub missing: Vec<(String, String)>,
+    /// What else stands in the way, if it is not, or not only, owners.
+    pub cause: Option<String>,
     /// Whether the deadline ended it; else it was known to be hopeless before.
     pub timed_out: bool,
     /// For writes: whether some replica may have it all the same.
@@ -88,6 +90,7 @@ impl std::fmt::Display for QuorumNotReached {
             required,
             answered,
             missing,
+            cause,
             timed_out,
             indeterminate,
         } = self;
@@ -98,11 +101,15 @@ impl std::fmt::Display for QuorumNotReached {
         };
         write!(
             f,
-            "{answered} of {required} replicas needed for {} answered {when}; missing:",
+            "{answered} of {required} replicas needed for {} answered {when}",
             consistency.as_str()
         )?;
         for (index, (node, reason)) in missing.iter().enumerate() {
-            write!(f, "{} {node} ({reason})", if index == 0 { "" } else { "," })?;
+            let before = if index == 0 { "; missing:" } else { "," };
+            write!(f, "{before} {node} ({reason})")?;
+        }
+        if let Some(cause) = cause {
+            write!(f, "; {cause}")?;
         }
         if *indeterminate {
             f.write_str("; the write is indeterminate: it may take effect later")?;

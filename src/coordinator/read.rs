@@ -174,7 +174,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     return Err(Setback::Failed(missing.error(
                         owners,
                         consistency,
-                        tally.answered(),
+                        Some(&tally),
                         self.clock().now() >= deadline,
                     )));
                 }
@@ -195,14 +195,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                         ));
                     }
                     None => {
-                        missing.note(
-                            "the context".into(),
-                            "covers a write that no reachable owner has",
-                        );
+                        missing.because("the context covers a write that no reachable owner has");
                         return Err(Setback::Failed(missing.error(
                             owners,
                             consistency,
-                            tally.answered(),
+                            Some(&tally),
                             self.clock().now() >= deadline,
                         )));
                     }
@@ -214,7 +211,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     return Err(Setback::Failed(missing.error(
                         owners,
                         consistency,
-                        tally.answered(),
+                        Some(&tally),
                         true,
                     )));
                 }
@@ -252,7 +249,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     let error = result
                         .err()
                         .unwrap_or(CallError::NoAnswer("answered something else".into()));
-                    missing.note(owners.name(position), error.to_string());
+                    missing.failed_to_read(owners.name(position), &error);
                     tally.failure(position);
                     if let Some(position) = order.next() {
                         calls.push(owners.call(
@@ -326,7 +323,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     return Err(Setback::Failed(missing.error(
                         owners,
                         consistency,
-                        tally.answered(),
+                        Some(&tally),
                         self.clock().now() >= deadline,
                     )));
                 }
@@ -336,7 +333,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 return Err(Setback::Failed(missing.error(
                     owners,
                     consistency,
-                    tally.answered(),
+                    Some(&tally),
                     self.clock().now() >= deadline,
                 )));
             }
@@ -345,7 +342,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 return Err(Setback::Failed(missing.error(
                     owners,
                     consistency,
-                    tally.answered(),
+                    Some(&tally),
                     true,
                 )));
             };
@@ -358,7 +355,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     let error = result
                         .err()
                         .unwrap_or(CallError::NoAnswer("answered something else".into()));
-                    missing.note(owners.name(position), error.to_string());
+                    missing.failed_to_read(owners.name(position), &error);
                     tally.failure(position);
                     if let Some(position) = others.next() {
                         let join = Operation::Join {

@@ -30,7 +30,7 @@ use crate::ports::{
     CallError, Clock, CoordinatorWorld, Instant, Operation, Overwrites, Random, RecordKey, Refusal,
     Reply, StampRequest,
 };
-use crate::quorum::{ConflictPolicy, Consistency, Verdict};
+use crate::quorum::{ConflictPolicy, Consistency, Tally, Verdict};
 use crate::sabotage::{self, Sabotage};
 use crate::version::{Content, Context, Dot, Rank, Record, Stamp, WriteId};
 
@@ -120,8 +120,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     let refreshed = self.refresh_topology(newer, write.deadline).await;
                     match refreshed {
                         Err(error) if !missing.may_have_happened => return Err(error),
-                        Err(error) => missing.note("the topology".into(), error.to_string()),
-                        Ok(()) => missing.note("the topology".into(), "keeps changing"),
+                        Err(error) => missing.because(error.to_string()),
+                        Ok(()) => missing.because("the topology keeps changing"),
                     }
                     if self.clock().now() >= write.deadline {
                         break;
@@ -131,7 +131,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
         let owners = self.owners(&write.key, write.replication_factor);
         let timed_out = self.clock().now() >= write.deadline;
-        Err(missing.error(&owners, write.consistency, 0, timed_out))
+        Err(missing.error(&owners, write.consistency, None, timed_out))
     }
 }
 
@@ -214,7 +214,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     };
                     timer.set(clock.sleep_until(deadline.min(clock.now() + patience)));
                 } else if calls.is_empty() {
-                    return Err(self.failed(0, false));
+                    return Err(self.failed(None, false));
                 } else {
                     timer.set(clock.sleep_until(deadline));
                 }
@@ -224,7 +224,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             else {
                 if clock.now() >= deadline {
                     self.missing.may_have_happened |= !calls.is_empty();
-                    return Err(self.failed(0, true));
+                    return Err(self.failed(None, true));
                 }
                 if let Some(position) = latest.take() {
                     self.owners.health(position).failed(clock.now());
@@ -258,7 +258,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     if raises > RAISES_MAX || !self.is_raised_above(greatest.stamp) {
                         let cause = "other writes of the key keep coming first";
                         self.missing.note(self.owners.name(position), cause);
-                        return Err(self.failed(0, false));
+                        return Err(self.failed(None, false));
                     }
                     // What is acknowledged must have the greatest stamp that was ever proposed: answers to smaller
                     // ones no longer count.
@@ -283,13 +283,13 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                         return Err(Setback::Failed(invalid("context", problem)));
                     }
                     self.missing.note(self.owners.name(position), problem);
-                    return Err(self.failed(0, false));
+                    return Err(self.failed(None, false));
                 }
                 Err(error) => {
                     self.missing.failed(self.owners.name(position), &error);
                     if sabotage::on(Sabotage::StampFailoverSkipped) {
                         self.missing.may_have_happened |= !calls.is_empty();
-                        return Err(self.failed(0, false));
+                        return Err(self.failed(None, false));
                     }
                 }
             }
@@ -334,8 +334,9 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         let gathered = match gathering.await {
             Ok(gathered) => gathered,
             Err(Setback::Failed(error)) if self.missing.may_have_happened => {
-                self.missing.note("the context".into(), error.to_string());
-                return Err(self.failed(0, self.coordinator.clock().now() >= *deadline));
+                self.missing
+                    .because(format!("what the context covers is not reached: {error}"));
+                return Err(self.failed(None, self.coordinator.clock().now() >= *deadline));
             }
             Err(setback) => return Err(setback),
         };
@@ -351,7 +352,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             }
             Err(error) => {
                 self.missing.failed(self.owners.name(position), &error);
-                Err(self.failed(0, false))
+                Err(self.failed(None, false))
             }
         }
     }
@@ -383,12 +384,12 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         loop {
             match tally.verdict() {
                 Verdict::Reached => break,
-                Verdict::Impossible => return Err(self.failed(tally.answered(), false)),
+                Verdict::Impossible => return Err(self.failed(Some(&tally), false)),
                 Verdict::Pending => {}
             }
             let Some(Answer { position, result }) = next_answer(&mut calls, timer.as_mut()).await
             else {
-                return Err(self.failed(tally.answered(), true));
+                return Err(self.failed(Some(&tally), true));
             };
             match result {
                 Ok(Reply::Joined { greatest: held }) => {
@@ -416,14 +417,12 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         Ok((tally.answered(), greatest))
     }
 
-    fn failed(&self, answered: usize, timed_out: bool) -> Setback {
+    fn failed(&self, tally: Option<&Tally>, timed_out: bool) -> Setback {
         // Calls end at the deadline too: the last of them may be heard before the timer is.
         let timed_out = timed_out || self.coordinator.clock().now() >= self.write.deadline;
-        Setback::Failed(self.missing.error(
-            self.owners,
-            self.write.consistency,
-            answered,
-            timed_out,
-        ))
+        Setback::Failed(
+            self.missing
+                .error(self.owners, self.write.consistency, tally, timed_out),
+        )
     }
 }

@@ -4,6 +4,7 @@
 //! at once: the coordinator has other owners to ask.
 
 use std::error::Error;
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -94,9 +95,7 @@ impl Peer {
         link.used_at = link.used_at.max(now);
         match &link.state {
             LinkState::Up(session) => Access::Session(Arc::clone(session)),
-            LinkState::Down(why) => {
-                Access::Down(CallError::NotSent(format!("{}: {why}", self.node.id)))
-            }
+            LinkState::Down(why) => Access::Down(CallError::NotSent(why.clone())),
             LinkState::Closed => Access::Closed,
         }
     }
@@ -157,10 +156,11 @@ impl Peer {
         let connect = tokio::time::timeout(self.settings.connect_timeout, self.connect(session));
         let mut replies = match connect.await {
             Ok(Ok(replies)) => replies,
-            Ok(Err(error)) => return format!("not connected: {}", with_causes(error.as_ref())),
+            Ok(Err(error)) => return self.in_words("can't be connected to", error.as_ref()),
             Err(_) => {
                 return format!(
-                    "not connected: no answer within {:?}",
+                    "{} does not answer within {:?}",
+                    self.node.address(),
                     self.settings.connect_timeout
                 );
             }
@@ -178,7 +178,7 @@ impl Peer {
                     }
                 }
                 Ok(None) => return "the node ended the connection".into(),
-                Err(status) => return format!("connection lost: {}", with_causes(&status)),
+                Err(status) => return self.in_words("broke the connection", &status),
             }
         }
     }
@@ -202,6 +202,23 @@ impl Peer {
         Ok(client.exchange(session.departures()).await?.into_inner())
     }
 
+    /// What went wrong, for people; all causes go to the log.
+    fn in_words(&self, what: &str, error: &(dyn Error + 'static)) -> String {
+        let address = self.node.address();
+        tracing::debug!(node = %self.node.id, %address, error = with_causes(error), "trouble with a connection");
+        match io_kind(error) {
+            Some(ErrorKind::ConnectionRefused) => format!("{address} refuses connections"),
+            Some(ErrorKind::TimedOut) => format!("{address} does not answer"),
+            Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => {
+                format!("there is no way to {address}")
+            }
+            Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof) => {
+                format!("{address} broke the connection")
+            }
+            _ => format!("{address} {what}"),
+        }
+    }
+
     /// Changes the state unless the peer was closed.
     fn set(&self, state: LinkState) -> bool {
         let mut link = lock(&self.link);
@@ -222,6 +239,18 @@ impl Link {
             session.close(reason);
         }
     }
+}
+
+/// What the operating system said, if it is behind an error.
+fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return Some(io.kind());
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// An error and what is behind it, which tonic's own words leave out.

@@ -42,7 +42,7 @@ impl Session {
 
     /// Queues a request; the ticket resolves to its answer.
     pub(super) fn call(&self, request: Request, deadline: Instant) -> Result<Ticket, CallError> {
-        let not_sent = |why: String| CallError::NotSent(format!("{}: {why}", self.node));
+        let not_sent = |why: String| CallError::NotSent(why);
         let ticket = self
             .waiters
             .register(deadline)
@@ -109,7 +109,7 @@ impl Session {
     }
 
     fn end_unsent(&self, ids: Vec<u64>, reason: &str) {
-        let error = CallError::NotSent(format!("{}: {reason}", self.node));
+        let error = CallError::NotSent(reason.into());
         self.waiters
             .answer(ids.into_iter().map(|id| (id, Err(error.clone()))));
     }

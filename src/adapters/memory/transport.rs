@@ -86,8 +86,7 @@ impl<C: Clock, S: Spawn, H: RequestHandler> ReplicaTransport for MemoryTransport
             }
             let Some((handler, gone)) = this.find(&node) else {
                 return Err(CallError::NotSent(format!(
-                    "nobody is at {} {}",
-                    node.id,
+                    "{} refuses connections",
                     node.address()
                 )));
             };
