@@ -415,6 +415,43 @@ async fn the_clients_deadline_is_kept_with_an_answer() {
         "{status:?}"
     );
     assert_eq!(reason(&status), "QUORUM_NOT_REACHED");
+    let details = status.get_error_details();
+    let missing = &details.error_info().unwrap().metadata["missing"];
+    let mut missing: Vec<_> = missing.split(',').collect();
+    missing.sort_unstable();
+    assert_eq!(missing, ["n1", "n2", "n3"]);
+}
+
+#[tokio::test]
+async fn a_change_of_what_the_metadata_store_holds_has_a_deadline() {
+    let (cluster, client) = cluster().await;
+    cluster.hang_metadata();
+    let began = std::time::Instant::now();
+    let tenant = v1::CreateTenantRequest {
+        tenant_id: "late".into(),
+        ..Default::default()
+    };
+    let (tenant, node) = futures::join!(
+        async { client.clone().create_tenant(tenant).await.unwrap_err() },
+        async {
+            let remove = v1::RemoveStorageNodeRequest {
+                node_id: "n3".into(),
+                force: false,
+            };
+            client
+                .clone()
+                .remove_storage_node(remove)
+                .await
+                .unwrap_err()
+        },
+    );
+    for status in [tenant, node] {
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::Unavailable, "STORE_UNAVAILABLE")
+        );
+    }
+    assert!(began.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]
@@ -569,6 +606,81 @@ async fn an_empty_node_can_be_removed() {
         .unwrap()
         .into_inner();
     assert_eq!((response.success, response.node_id.as_str()), (true, "n1"));
+    assert!(response.message.ends_with("it held no data"));
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_answer_is_removed_by_force_only() {
+    let (cluster, mut client) = cluster().await;
+    cluster.cut_off(0);
+    let remove = |force| v1::RemoveStorageNodeRequest {
+        node_id: "n1".into(),
+        force,
+    };
+    let status = client.remove_storage_node(remove(false)).await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::FailedPrecondition, "NODE_IN_USE")
+    );
+    assert!(status.message().contains("n1"), "{status:?}");
+    assert!(status.message().contains("by force"), "{status:?}");
+    let response = client.remove_storage_node(remove(true)).await.unwrap();
+    assert!(
+        response
+            .into_inner()
+            .message
+            .ends_with("it did not answer, and what it may hold is given up")
+    );
+    client
+        .write_key_value(write("lww", "k", "v"))
+        .await
+        .expect("the others serve");
+}
+
+#[tokio::test]
+async fn force_does_not_throw_away_data_of_a_node_that_answers() {
+    let (_cluster, mut client) = cluster().await;
+    client
+        .write_key_value(write("lww", "k", "v"))
+        .await
+        .unwrap();
+    let remove = v1::RemoveStorageNodeRequest {
+        node_id: "n1".into(),
+        force: true,
+    };
+    let status = client.remove_storage_node(remove).await.unwrap_err();
+    assert_eq!(reason(&status), "NODE_IN_USE");
+    assert!(status.message().contains("holds data"), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_new_node_must_answer_and_be_empty() {
+    let cluster = TestCluster::start().await;
+    let mut client = Client::new(cluster.channel().await);
+    let add = |n: usize| {
+        let node = TestCluster::node(n);
+        v1::AddStorageNodeRequest {
+            node_id: node.id.as_str().into(),
+            host: node.host,
+            port: i32::from(node.port),
+            virtual_nodes: 0,
+        }
+    };
+    cluster.cut_off(0);
+    cluster.fill(1);
+    for (n, problem) in [(0, "refuses connections"), (1, "holds data")] {
+        let status = client.add_storage_node(add(n)).await.unwrap_err();
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::FailedPrecondition, "NODE_IN_USE")
+        );
+        let name = format!("adding n{0}: n{0}", n + 1);
+        assert!(status.message().starts_with(&name), "{status:?}");
+        assert!(status.message().contains(problem), "{status:?}");
+    }
+    client.add_storage_node(add(2)).await.unwrap();
+    let nodes = client.list_storage_nodes(v1::ListStorageNodesRequest {});
+    assert_eq!(nodes.await.unwrap().into_inner().nodes.len(), 1);
 }
 
 #[tokio::test]

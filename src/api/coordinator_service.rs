@@ -169,18 +169,22 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         &self,
         request: Request<v1::RemoveStorageNodeRequest>,
     ) -> Answer<v1::RemoveStorageNodeResponse> {
-        let node_id = convert::node_id(request.into_inner().node_id).map_err(failed)?;
-        let topology = self
+        let v1::RemoveStorageNodeRequest { node_id, force } = request.into_inner();
+        let node_id = convert::node_id(node_id).map_err(failed)?;
+        let removal = self
             .coordinator
-            .remove_node(&node_id)
+            .remove_node(&node_id, force)
             .await
             .map_err(failed)?;
+        let data = if removal.promised {
+            "it held no data"
+        } else {
+            "it did not answer, and what it may hold is given up"
+        };
+        let epoch = removal.topology.epoch.0;
         Ok(Response::new(v1::RemoveStorageNodeResponse {
             success: true,
-            message: format!(
-                "node '{node_id}' is gone since epoch {}; no data has to move",
-                topology.epoch.0
-            ),
+            message: format!("node '{node_id}' is gone since epoch {epoch}; {data}"),
             node_id: node_id.as_str().into(),
             ..Default::default()
         }))

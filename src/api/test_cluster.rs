@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use super::{FrontSettings, serve_grpc, serve_http};
 use crate::adapters::memory::{MemoryIdempotency, MemoryMetadata, MemoryTransport};
 use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
 use crate::coordinator::{Coordinator, CoordinatorSettings};
-use crate::placement::{Epoch, Node, NodeId, NodeStatus};
+use crate::placement::{Epoch, Node, NodeId, NodeStatus, PartitionId, Topology};
 use crate::ports::{
-    CoordinatorWorld, NodeReport, Operation, Overwrites, RecordKey, Refusal, Reply, Request,
-    RequestHandler,
+    Change, CoordinatorWorld, MetadataEvent, MetadataStore, NodeReport, Operation, Overwrites,
+    RecordKey, Refusal, Reply, Request, RequestHandler, StoreError, Tenant, TenantId,
 };
 use crate::version::{Actor, Dot, Record, Version, VersionVector};
 
@@ -148,13 +148,68 @@ impl ModelNode {
     }
 }
 
+/// A metadata store in memory that can stop answering changes.
+#[derive(Clone, Default)]
+pub(super) struct HangingMetadata {
+    store: MemoryMetadata,
+    hangs: Arc<AtomicBool>,
+}
+
+impl HangingMetadata {
+    async fn unless_hanging<T>(&self, change: impl Future<Output = T>) -> T {
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        change.await
+    }
+}
+
+impl MetadataStore for HangingMetadata {
+    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
+        self.store.tenant(id).await
+    }
+
+    async fn tenants(
+        &self,
+        after: Option<&TenantId>,
+        limit: usize,
+    ) -> Result<Vec<Tenant>, StoreError> {
+        self.store.tenants(after, limit).await
+    }
+
+    async fn create_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
+        self.unless_hanging(self.store.create_tenant(tenant)).await
+    }
+
+    async fn update_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
+        self.unless_hanging(self.store.update_tenant(tenant)).await
+    }
+
+    async fn topology(&self) -> Result<Topology, StoreError> {
+        self.store.topology().await
+    }
+
+    async fn replace_topology(
+        &self,
+        expected: Epoch,
+        next: Topology,
+    ) -> Result<Change<Topology>, StoreError> {
+        let replaced = self.store.replace_topology(expected, next);
+        self.unless_hanging(replaced).await
+    }
+
+    fn watch(&self) -> impl futures::Stream<Item = MetadataEvent> + Send + Unpin + 'static {
+        self.store.watch()
+    }
+}
+
 /// The world of the coordinator under test.
 #[derive(Clone)]
 pub(super) struct TestWorld {
     clock: TokioClock,
     spawner: TokioSpawn,
     transport: MemoryTransport<TokioClock, TokioSpawn, ModelNode>,
-    metadata: MemoryMetadata,
+    metadata: HangingMetadata,
     idempotency: MemoryIdempotency<TokioClock>,
 }
 
@@ -163,7 +218,7 @@ impl CoordinatorWorld for TestWorld {
     type Random = ThreadRandom;
     type Spawn = TokioSpawn;
     type Transport = MemoryTransport<TokioClock, TokioSpawn, ModelNode>;
-    type Metadata = MemoryMetadata;
+    type Metadata = HangingMetadata;
     type Idempotency = MemoryIdempotency<TokioClock>;
 
     fn clock(&self) -> &TokioClock {
@@ -178,7 +233,7 @@ impl CoordinatorWorld for TestWorld {
     fn transport(&self) -> &Self::Transport {
         &self.transport
     }
-    fn metadata(&self) -> &MemoryMetadata {
+    fn metadata(&self) -> &HangingMetadata {
         &self.metadata
     }
     fn idempotency(&self) -> &Self::Idempotency {
@@ -207,7 +262,7 @@ impl TestCluster {
         for (n, node) in nodes.iter().enumerate() {
             transport.add(Self::node(n), node.clone());
         }
-        let (metadata, idempotency) = (MemoryMetadata::new(), MemoryIdempotency::new(clock));
+        let (metadata, idempotency) = (HangingMetadata::default(), MemoryIdempotency::new(clock));
         let world = TestWorld {
             clock,
             spawner,
@@ -215,7 +270,11 @@ impl TestCluster {
             metadata,
             idempotency,
         };
-        let coordinator = Coordinator::new(world.clone(), "test", CoordinatorSettings::default());
+        let settings = CoordinatorSettings {
+            write_timeout: Duration::from_secs(2),
+            ..CoordinatorSettings::default()
+        };
+        let coordinator = Coordinator::new(world.clone(), "test", settings);
         coordinator.start().await.unwrap();
 
         let (stop, stopped) = watch::channel(false);
@@ -280,6 +339,18 @@ impl TestCluster {
     /// Cuts a node off.
     pub(super) fn cut_off(&self, n: usize) {
         self.world.transport.remove(&Self::node(n).id);
+    }
+
+    /// A node holds a record already.
+    pub(super) fn fill(&self, n: usize) {
+        let key = RecordKey::new(PartitionId(0), &TenantId::new("t").unwrap(), "k");
+        let mut state = self.nodes[n].state.lock().unwrap();
+        state.records.insert(key, Record::default());
+    }
+
+    /// The metadata store answers no change any more.
+    pub(super) fn hang_metadata(&self) {
+        self.world.metadata.hangs.store(true, Ordering::SeqCst);
     }
 
     /// Stops serving; returns once every connection has ended.

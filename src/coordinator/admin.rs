@@ -1,18 +1,21 @@
 //! Tenants and nodes: the changes that people make.
 //!
 //! Data does not move yet. So a change of the topology or of a replication factor is made only while that is harmless, and
-//! refused otherwise: nodes are added and removed only while every node that is there is empty. Each of them promises in
-//! one step that it is empty and refuses the old epoch from then on, so no write can slip in before the change.
+//! refused otherwise: nodes are added and removed only while every node that is there is empty. Each of them, a new one
+//! included, promises in one step that it is empty and refuses the old epoch from then on, so no write can slip in before
+//! the change. Only a node that does not answer can be removed by force, without its promise.
 
 use std::sync::Arc;
 
 use super::owners::Owners;
 use super::service::Coordinator;
+use super::setback::in_words;
 use super::validate;
 use super::{CoordinatorError, validate::invalid};
-use crate::placement::{Node, NodeId, Topology};
+use crate::placement::{Epoch, Node, NodeId, Topology};
 use crate::ports::{
-    Change, Clock, CoordinatorWorld, Instant, MetadataStore, NodeReport, Operation, Reply, Tenant,
+    CallError, Change, Clock, CoordinatorWorld, Instant, MetadataStore, NodeReport, Operation,
+    ReplicaTransport, Reply, Request, Tenant,
 };
 use crate::quorum::ConflictPolicy;
 
@@ -25,6 +28,49 @@ pub struct NodeOverview {
     pub report: Option<NodeReport>,
     /// Whether it answers.
     pub healthy: bool,
+}
+
+/// A node that was removed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Removal {
+    /// The topology without it.
+    pub topology: Topology,
+    /// Whether the node promised that it is empty; otherwise what it may hold is given up.
+    pub promised: bool,
+}
+
+/// Why a node did not promise to be empty.
+enum NoPromise {
+    HoldsData(String),
+    Silent(String),
+}
+
+impl NoPromise {
+    fn into_text(self) -> String {
+        match self {
+            Self::HoldsData(text) | Self::Silent(text) => text,
+        }
+    }
+}
+
+fn promise(change: &str, name: &str, answer: Result<Reply, CallError>) -> Result<(), NoPromise> {
+    match answer {
+        Ok(Reply::Adopted { adopted: true }) => Ok(()),
+        Ok(_) => Err(NoPromise::HoldsData(format!(
+            "{change}: {name} holds data, which would have to move; this version can change the nodes of an empty \
+             cluster only"
+        ))),
+        Err(error) => Err(NoPromise::Silent(format!(
+            "{change}: {name} must answer that it holds no data, and did not ({}); start it and try again",
+            in_words(&error)
+        ))),
+    }
+}
+
+fn changed_meanwhile(change: &str) -> CoordinatorError {
+    CoordinatorError::NodeInUse(format!(
+        "{change}: the topology was changed by somebody else at the same time; look at it and try again"
+    ))
 }
 
 impl<W: CoordinatorWorld> Coordinator<W> {
@@ -54,7 +100,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             updated_at: now,
             version: 1,
         };
-        match self.world().metadata().create_tenant(tenant).await? {
+        let created = self.world().metadata().create_tenant(tenant);
+        match self.in_time(self.admin_deadline(), created).await? {
             Change::Made(tenant) => Ok(tenant),
             Change::Conflict(_) => Err(CoordinatorError::TenantExists(name.to_owned())),
         }
@@ -102,97 +149,142 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         overview.collect()
     }
 
-    /// Adds a node to a cluster that holds no data yet.
+    /// Adds a node, which must answer and be empty, to a cluster that holds no data yet.
     ///
     /// # Errors
-    /// [`CoordinatorError::NodeInUse`] when data would have to move or another change came first.
+    /// [`CoordinatorError::NodeInUse`] when data would have to move, a node does not answer, or another change came first.
     pub async fn add_node(&self, node: Node) -> Result<Topology, CoordinatorError> {
         let change = format!("adding {}", node.id);
-        self.change_topology(&change, |topology| {
-            topology
-                .with_node(node.clone())
-                .map_err(|error| invalid("node_id", error.to_string()))
-        })
-        .await
-    }
-
-    /// Removes a node from a cluster that holds no data yet.
-    ///
-    /// # Errors
-    /// [`CoordinatorError::NodeInUse`] when data would have to move or another change came first.
-    pub async fn remove_node(&self, id: &NodeId) -> Result<Topology, CoordinatorError> {
-        let change = format!("removing {id}");
-        self.change_topology(&change, |topology| {
-            topology
-                .without_node(id)
-                .map_err(|error| invalid("node_id", error.to_string()))
-        })
-        .await
-    }
-
-    async fn change_topology(
-        &self,
-        change: &str,
-        next: impl Fn(&Topology) -> Result<Topology, CoordinatorError>,
-    ) -> Result<Topology, CoordinatorError> {
         let deadline = self.admin_deadline();
-        let current = self.fetch_topology(deadline).await?;
-        self.advance_topology(current.clone());
-        let next = next(&current)?;
-        let changed_meanwhile = || {
-            CoordinatorError::NodeInUse(format!(
-                "{change}: the topology was changed by somebody else at the same time; look at it and try again"
-            ))
-        };
-        let routing = self.routing();
-        if routing.epoch() != current.epoch {
-            return Err(changed_meanwhile());
-        }
-        for index in 0..current.nodes.len() as u16 {
-            let owners = Owners::of_node(self.world().clone(), Arc::clone(&routing), index);
-            self.empty_node_adopts(change, &owners, &next, deadline)
+        let current = self.current_topology(&change, deadline).await?;
+        let next = current
+            .with_node(node.clone())
+            .map_err(|error| invalid("node_id", error.to_string()))?;
+        // First the newcomer: while it does not answer nothing has changed anywhere.
+        self.newcomer_adopts(&change, &node, &next, deadline)
+            .await?;
+        let others = current.nodes.iter().filter(|other| other.id != node.id);
+        for other in others {
+            self.empty_node_adopts(&change, &other.id, &next, deadline)
                 .await?;
         }
-        match self
-            .world()
-            .metadata()
-            .replace_topology(current.epoch, next)
-            .await?
-        {
+        self.publish(&change, &current, next, deadline).await
+    }
+
+    /// Removes a node from a cluster that holds no data yet. With `force` the node itself need not answer; one that
+    /// answers that it holds data is not removed.
+    ///
+    /// # Errors
+    /// [`CoordinatorError::NodeInUse`] when data would have to move, a node does not answer, or another change came first.
+    pub async fn remove_node(&self, id: &NodeId, force: bool) -> Result<Removal, CoordinatorError> {
+        let change = format!("removing {id}");
+        let deadline = self.admin_deadline();
+        let current = self.current_topology(&change, deadline).await?;
+        let next = current
+            .without_node(id)
+            .map_err(|error| invalid("node_id", error.to_string()))?;
+        for other in current.nodes.iter().filter(|other| other.id != *id) {
+            self.empty_node_adopts(&change, &other.id, &next, deadline)
+                .await?;
+        }
+        // Half of what is left, so that there is time to publish.
+        let left = deadline.since(self.clock().now());
+        let patience = self.clock().now() + left / 2;
+        let (name, epoch) = (id.as_str(), next.epoch);
+        let promised = match self.adopts_if_empty(id, epoch, patience).await {
+            Err(CallError::NotSent(_) | CallError::NoAnswer(_)) if force => false,
+            answer => match promise(&change, name, answer) {
+                Ok(()) => true,
+                Err(NoPromise::Silent(text)) => {
+                    return Err(CoordinatorError::NodeInUse(format!(
+                        "{text}, or remove it by force if it never comes back"
+                    )));
+                }
+                Err(NoPromise::HoldsData(text)) => return Err(CoordinatorError::NodeInUse(text)),
+            },
+        };
+        let topology = self.publish(&change, &current, next, deadline).await?;
+        Ok(Removal { topology, promised })
+    }
+
+    /// The stored topology, which is also the one in use here.
+    async fn current_topology(
+        &self,
+        change: &str,
+        deadline: Instant,
+    ) -> Result<Topology, CoordinatorError> {
+        let current = self.fetch_topology(deadline).await?;
+        self.advance_topology(current.clone());
+        if self.routing().epoch() == current.epoch {
+            Ok(current)
+        } else {
+            Err(changed_meanwhile(change))
+        }
+    }
+
+    async fn publish(
+        &self,
+        change: &str,
+        current: &Topology,
+        next: Topology,
+        deadline: Instant,
+    ) -> Result<Topology, CoordinatorError> {
+        let metadata = self.world().metadata();
+        let replaced = metadata.replace_topology(current.epoch, next);
+        match self.in_time(deadline, replaced).await? {
             Change::Made(topology) => {
                 self.advance_topology(topology.clone());
                 Ok(topology)
             }
-            Change::Conflict(_) => Err(changed_meanwhile()),
+            Change::Conflict(_) => Err(changed_meanwhile(change)),
         }
+    }
+
+    async fn newcomer_adopts(
+        &self,
+        change: &str,
+        node: &Node,
+        next: &Topology,
+        deadline: Instant,
+    ) -> Result<(), CoordinatorError> {
+        let request = Request {
+            node: node.id.clone(),
+            epoch: next.epoch,
+            operation: Operation::AdoptEpochIfEmpty { epoch: next.epoch },
+        };
+        let answer = self.world().transport().call(node, request, deadline).await;
+        promise(change, node.id.as_str(), answer)
+            .map_err(|error| CoordinatorError::NodeInUse(error.into_text()))
     }
 
     async fn empty_node_adopts(
         &self,
         change: &str,
-        owners: &Owners<W>,
+        id: &NodeId,
         next: &Topology,
         deadline: Instant,
     ) -> Result<(), CoordinatorError> {
-        let name = owners.name(0);
-        match owners
-            .call(
-                0,
-                Operation::AdoptEpochIfEmpty { epoch: next.epoch },
-                deadline,
-            )
-            .await
-            .result
-        {
-            Ok(Reply::Adopted { adopted: true }) => Ok(()),
-            Ok(_) => Err(CoordinatorError::NodeInUse(format!(
-                "{change}: {name} holds data, which would have to move; this version can change the nodes of an empty \
-                 cluster only"
-            ))),
-            Err(error) => Err(CoordinatorError::NodeInUse(format!(
-                "{change}: {name} must answer that it holds no data, and did not ({error}); start it and try again"
-            ))),
-        }
+        let answer = self.adopts_if_empty(id, next.epoch, deadline).await;
+        promise(change, id.as_str(), answer)
+            .map_err(|error| CoordinatorError::NodeInUse(error.into_text()))
+    }
+
+    /// Asks a node of the topology in use.
+    async fn adopts_if_empty(
+        &self,
+        id: &NodeId,
+        epoch: Epoch,
+        deadline: Instant,
+    ) -> Result<Reply, CallError> {
+        let routing = self.routing();
+        let nodes = &routing.topology().nodes;
+        let index = nodes.iter().position(|node| node.id == *id);
+        let Some(index) = index.and_then(|index| u16::try_from(index).ok()) else {
+            return Err(CallError::NotSent("it is not in the topology".into()));
+        };
+        let owners = Owners::of_node(self.world().clone(), Arc::clone(&routing), index);
+        let adopt = Operation::AdoptEpochIfEmpty { epoch };
+        owners.call(0, adopt, deadline).await.result
     }
 
     pub(super) fn admin_deadline(&self) -> Instant {

@@ -524,11 +524,16 @@ fn nodes_change_while_all_are_empty_and_no_longer() {
     let cluster = TestCluster::new();
     let coordinator = cluster.coordinator();
     let leaving = cluster.owners(&coordinator, "lww", "k")[0].clone();
-    let topology = cluster.run(coordinator.remove_node(&leaving)).unwrap();
+    let removal = cluster
+        .run(coordinator.remove_node(&leaving, false))
+        .unwrap();
+    let topology = removal.topology;
     assert_eq!((topology.epoch, topology.nodes.len()), (Epoch(2), 4));
     cluster.write(&coordinator, write("lww", "k", "v")).unwrap();
     let staying = cluster.owners(&coordinator, "lww", "k")[0].clone();
-    let error = cluster.run(coordinator.remove_node(&staying)).unwrap_err();
+    let error = cluster
+        .run(coordinator.remove_node(&staying, false))
+        .unwrap_err();
     assert!(
         matches!(&error, CoordinatorError::NodeInUse(cause) if cause.contains("holds data")),
         "{error}"

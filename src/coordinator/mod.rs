@@ -36,7 +36,7 @@ mod coordinator_test;
 #[cfg(test)]
 mod test_cluster;
 
-pub use admin::NodeOverview;
+pub use admin::{NodeOverview, Removal};
 pub use error::{CoordinatorError, QuorumNotReached};
 pub use request::{ClockEntry, ReadOutcome, ReadRequest, ReadValue, WriteOutcome, WriteRequest};
 pub use service::{Coordinator, Readiness};

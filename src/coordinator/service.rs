@@ -441,18 +441,28 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     }
 
     pub(super) async fn fetch_topology(&self, deadline: Instant) -> Result<Topology, StoreError> {
-        let fetched = before(self.clock(), deadline, self.world().metadata().topology())
-            .await
-            .unwrap_or_else(|| {
-                Err(StoreError::Unavailable {
-                    store: "metadata store",
-                    cause: "no answer before the deadline".into(),
-                })
-            });
+        let fetched = self
+            .in_time(deadline, self.world().metadata().topology())
+            .await;
         self.0
             .metadata_answers
             .store(fetched.is_ok(), Ordering::Relaxed);
         fetched
+    }
+
+    /// What the metadata store answers, or that it did not before the deadline; then a change may have been made.
+    pub(super) async fn in_time<T>(
+        &self,
+        deadline: Instant,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let answer = before(self.clock(), deadline, answer).await;
+        answer.unwrap_or_else(|| {
+            Err(StoreError::Unavailable {
+                store: "metadata store",
+                cause: "no answer before the deadline".into(),
+            })
+        })
     }
 
     async fn watch_metadata(self) {
