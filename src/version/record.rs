@@ -7,7 +7,6 @@
 use thiserror::Error;
 
 use super::{Dot, Rank, Stamp, Version, VersionVector, WriteId};
-use crate::sabotage::{self, Sabotage};
 
 /// All versions of a key that no other one is known to have overwritten, and all dots seen.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -82,16 +81,7 @@ impl Record {
     pub fn latest(&self) -> Option<&Version> {
         self.siblings
             .iter()
-            .max_by_key(|version| match sabotage::on(Sabotage::EqualStampsByDot) {
-                true => (
-                    Rank {
-                        write_id: WriteId::default(),
-                        ..version.rank()
-                    },
-                    version.dot,
-                ),
-                false => (version.rank(), version.dot),
-            })
+            .max_by_key(|version| (version.rank(), version.dot))
     }
 
     /// A sibling that stands for this logical write (the one with the least dot, should there be several).

@@ -90,16 +90,7 @@ fn was_fair(evidence: &Evidence, op: &Op, until: Time) -> bool {
 /// How long an operation takes at most with a majority of its owners well.
 fn reasonable(evidence: &Evidence, op: &Op) -> Duration {
     let world = &evidence.world;
-    let late = if world.network.straggler_permille > 0 {
-        10
-    } else {
-        1
-    };
-    let trip = Duration::from_micros(2 * late * world.network.latency_us_max);
-    // What everybody sends at once waits for one another where batches are small.
-    let waiting = 2 * world.clients.len() as u64 / world.replica.batch_max.max(1) as u64 + 1;
-    let disk_us = (world.disk.commit_us_max + world.disk.read_us_max) * waiting;
-    let step = trip + Duration::from_micros(disk_us);
+    let step = slowest_step(evidence);
     let patience = (step * 4)
         .max(world.coordinator.stamp_patience_min)
         .max(world.coordinator.hedge_delay_min);
@@ -110,4 +101,18 @@ fn reasonable(evidence: &Evidence, op: &Op) -> Duration {
         _ => WRITE_STEPS_MAX,
     };
     step * steps + patience * absent
+}
+
+/// How long a round trip takes at most, with a commit at its end.
+pub(super) fn slowest_step(evidence: &Evidence) -> Duration {
+    let world = &evidence.world;
+    let late = match world.network.straggler_permille {
+        0 => 1,
+        _ => 10,
+    };
+    let trip = Duration::from_micros(2 * late * world.network.latency_us_max);
+    // What everybody sends at once waits for one another where batches are small.
+    let waiting = 2 * world.clients.len() as u64 / world.replica.batch_max.max(1) as u64 + 1;
+    let disk_us = (world.disk.commit_us_max + world.disk.read_us_max) * waiting;
+    trip + Duration::from_micros(disk_us)
 }

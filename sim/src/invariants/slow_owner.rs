@@ -8,6 +8,7 @@ use std::time::Duration;
 use pairdb::quorum::Consistency;
 
 use super::Findings;
+use super::availability::slowest_step;
 use crate::endpoint::Endpoint;
 use crate::evidence::Evidence;
 use crate::history::Time;
@@ -15,6 +16,8 @@ use crate::world::Fault;
 
 /// Operations that began earlier are left out.
 const LEARNED_AFTER: Duration = Duration::from_secs(2);
+/// The slow owner's pace, divided by this, is too slow; what everybody may take comes on top.
+const PACE_SHARE: u32 = 6;
 /// A percentile of fewer operations says little.
 const OPERATIONS_MIN: usize = 100;
 
@@ -39,7 +42,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
         return;
     }
     let p99 = Duration::from_nanos(took[took.len() * 99 / 100]);
-    if p99 > late / 2 {
+    if p99 > late / PACE_SHARE + slowest_step(evidence) * 4 {
         findings.broken_for_all(format!(
             "{slow} alone was up to {late:?} late, and the 99th percentile of {} quorum operations is {p99:?}",
             took.len()

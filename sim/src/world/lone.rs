@@ -29,6 +29,9 @@ impl World {
         self.coordinator.read_timeout = Duration::from_secs(4);
         for client in &mut self.clients {
             client.timeout_ms = 4_000;
+            client.consistency = [0, 1, 0];
+            client.operations = client.operations.max(80);
+            client.think_ms_max = client.think_ms_max.min(100);
         }
         let who = rng.pick(&self.storage());
         let chaos_ms = self.chaos_ms;
@@ -38,7 +41,7 @@ impl World {
         let slow = Fault::Slow {
             who: Some(who),
             permille: 1_000,
-            late_ms_max: rng.log_between(200, 2_000),
+            late_ms_max: rng.log_between(500, 4_000),
         };
         let cut_off = |refused| Fault::Partition {
             from: vec![who],
@@ -51,12 +54,12 @@ impl World {
             for_ms: 1,
             fault: Fault::NewEpoch,
         };
-        let (fault, at_ms) = match rng.below(9) {
-            0 | 1 => (slow, 0),
-            2 => (cut_off(true), chaos_ms / 5),
-            3 | 4 => (cut_off(false), chaos_ms / 5),
-            5 => (Fault::Crash { who }, chaos_ms / 5),
-            6 => (Fault::FullDisk { who }, chaos_ms / 5),
+        let (fault, at_ms) = match rng.below(10) {
+            0..=2 => (slow, 0),
+            3 => (cut_off(true), chaos_ms / 5),
+            4 | 5 => (cut_off(false), chaos_ms / 5),
+            6 => (Fault::Crash { who }, chaos_ms / 5),
+            7 => (Fault::FullDisk { who }, chaos_ms / 5),
             _ => {
                 self.faults = (1..10).map(epochs).collect();
                 return;
