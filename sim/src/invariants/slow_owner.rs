@@ -1,7 +1,7 @@
 //! Promise 13, its second half: one slow owner does not slow the 99th percentile of quorum operations to its own pace.
 //!
-//! Judged in worlds where nothing else goes wrong: their only faults make one storage node slow, all the time. The first
-//! operations are left out; coordinators have to learn who is slow.
+//! Judged in worlds where nothing else goes wrong: their only fault makes one storage node slow, or silent, to the end.
+//! The first operations are left out; coordinators have to learn who is slow.
 
 use std::time::Duration;
 
@@ -17,20 +17,21 @@ use crate::world::Fault;
 /// Operations that began earlier are left out.
 const LEARNED_AFTER: Duration = Duration::from_secs(2);
 /// The slow owner's pace, divided by this, is too slow; what everybody may take comes on top.
-const PACE_SHARE: u32 = 6;
+const PACE_SHARE: u32 = 4;
 /// A percentile of fewer operations says little.
 const OPERATIONS_MIN: usize = 100;
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
-    let Some((slow, late)) = one_slow_owner(evidence) else {
+    let Some((slow, since, late)) = one_slow_owner(evidence) else {
         return;
     };
+    let learned = (since + LEARNED_AFTER).as_nanos() as Time;
     let judged = evidence.ops.values().filter(|op| {
         let owners = evidence.owners(op.tenant, &op.key);
         op.client > 0
             && op.consistency == Consistency::Quorum
             && op.attempts == 1
-            && op.invoked > LEARNED_AFTER.as_nanos() as Time
+            && op.invoked > learned
             && owners.len() > 2
             && owners.contains(&slow)
     });
@@ -50,22 +51,37 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     }
 }
 
-/// The storage node that was late from beginning to end, and by how much, if nothing else was wrong.
-fn one_slow_owner(evidence: &Evidence) -> Option<(Endpoint, Duration)> {
+/// The storage node that was late from some time on to the end, since when, and by how much, if nothing else was wrong.
+/// One that is cut off without notice is as late as can be.
+fn one_slow_owner(evidence: &Evidence) -> Option<(Endpoint, Duration, Duration)> {
     let world = &evidence.world;
     let network = &world.network;
     let [step] = world.faults.as_slice() else {
         return None;
     };
     let constant = network.lost_request_permille + network.lost_reply_permille;
-    match step.fault {
+    if constant > 0 || step.at_ms + step.for_ms < world.chaos_ms {
+        return None;
+    }
+    let since = Duration::from_millis(step.at_ms);
+    match &step.fault {
         Fault::Slow {
             who: Some(who @ Endpoint::Storage(_)),
             permille: 1_000,
             late_ms_max,
-        } if step.at_ms == 0 && step.for_ms >= world.chaos_ms && constant == 0 => {
-            Some((who, Duration::from_millis(late_ms_max)))
-        }
+        } => Some((*who, since, Duration::from_millis(*late_ms_max))),
+        Fault::Partition {
+            from,
+            both_ways: true,
+            refused: false,
+            ..
+        } => match from.as_slice() {
+            [who @ Endpoint::Storage(_)] => {
+                let timeout = world.clients.iter().map(|client| client.timeout_ms).min();
+                Some((*who, since, Duration::from_millis(timeout.unwrap_or(0))))
+            }
+            _ => None,
+        },
         _ => None,
     }
 }
