@@ -3,6 +3,7 @@
 //! A world is drawn from a seed ([`World::draw`]) or read from a scenario file. What it does not spell out (latencies,
 //! which key comes next) is drawn from its `seed` while it runs, so one world is one history.
 
+mod ahead;
 mod draw;
 mod fault;
 mod lone;
