@@ -1,6 +1,10 @@
-//! A client: one operation after the other, by its habits, each written down before it leaves and after it returns.
+//! A client: one operation after the other, by its habits or by its steps, each written down before it leaves and after it
+//! returns.
 //!
 //! A client knows what it was answered and nothing else. A time-out is "unknown", never "did not happen".
+
+mod answer;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +14,11 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use madsim::task::AbortHandle;
-use pairdb::coordinator::{CoordinatorError, ReadRequest, WriteOutcome, WriteRequest};
+use pairdb::coordinator::{ReadRequest, WriteRequest};
 use pairdb::quorum::Consistency;
 use pairdb::version::Content;
 
+use self::answer::{Answer, interpret, written};
 use crate::adapters::pause;
 use crate::cluster::Cluster;
 use crate::describe::Said;
@@ -22,6 +27,7 @@ use crate::history::{Answered, Kind, Op, OpId};
 use crate::network::Route;
 use crate::page::CallId;
 use crate::rng::Rng;
+use crate::story::Attempt;
 use crate::value;
 use crate::world::ClientPlan;
 
@@ -47,15 +53,42 @@ pub struct Client {
 
 /// What a client asks for.
 #[derive(Clone)]
-struct Ask {
+pub struct Ask {
     op: OpId,
+    /// The step it belongs to.
+    name: Option<String>,
     tenant: usize,
     key: String,
     kind: Kind,
     consistency: Consistency,
     context: Bytes,
     idempotency_key: Option<String>,
+    padding: u64,
     value: Bytes,
+}
+
+/// What a client wants, before it has a number.
+struct Wanted {
+    tenant: usize,
+    key: String,
+    kind: Kind,
+    consistency: Consistency,
+    given: Option<(OpId, Bytes)>,
+    /// `Some(None)`: one of its own.
+    idempotency_key: Option<Option<String>>,
+    padding: u64,
+}
+
+/// On which terms a client asks.
+struct Terms {
+    /// Which coordinator.
+    to: u8,
+    /// How long that may take.
+    timeout: Duration,
+    /// When the client gives up, if before that.
+    gives_up: Option<Duration>,
+    /// Whether whoever goes away takes the server's work along.
+    aborts: bool,
 }
 
 impl Client {
@@ -76,6 +109,9 @@ impl Client {
 
     /// Carries out its operations until they are done or chaos is over.
     pub async fn run(mut self) {
+        if !self.plan.steps.is_empty() {
+            return self.follow().await;
+        }
         for _ in 0..self.plan.operations {
             let think_us = self.rng.between(0, self.plan.think_ms_max * 1_000);
             pause(Duration::from_micros(think_us)).await;
@@ -153,7 +189,16 @@ impl Client {
         consistency: Consistency,
         given: Option<(OpId, Bytes)>,
     ) -> Option<(OpId, Bytes)> {
-        let ask = self.invoke(tenant, key, Kind::Read, consistency, given, false);
+        let padding = self.padding();
+        let ask = self.invoke(Wanted {
+            tenant,
+            key,
+            kind: Kind::Read,
+            consistency,
+            given,
+            idempotency_key: None,
+            padding,
+        });
         self.attempt(&ask).await?;
         self.latest(ask.tenant, &ask.key)
             .filter(|(op, _)| *op == ask.op)
@@ -179,7 +224,16 @@ impl Client {
         });
         let consistency = self.choose_consistency();
         let idempotent = self.rng.chance(self.plan.idempotency_permille);
-        let ask = self.invoke(tenant, key, kind, consistency, given, idempotent);
+        let padding = self.padding();
+        let ask = self.invoke(Wanted {
+            tenant,
+            key,
+            kind,
+            consistency,
+            given,
+            idempotency_key: idempotent.then_some(None),
+            padding,
+        });
         let mut success = self.attempt(&ask).await;
         if !idempotent {
             return;
@@ -197,16 +251,21 @@ impl Client {
         }
     }
 
-    fn invoke(
-        &mut self,
-        tenant: usize,
-        key: String,
-        kind: Kind,
-        consistency: Consistency,
-        given: Option<(OpId, Bytes)>,
-        idempotent: bool,
-    ) -> Ask {
-        let padding = self.rng.between(0, self.plan.padding_max) as usize;
+    fn padding(&mut self) -> u64 {
+        self.rng.between(0, self.plan.padding_max)
+    }
+
+    fn invoke(&mut self, wanted: Wanted) -> Ask {
+        let Wanted {
+            tenant,
+            key,
+            kind,
+            consistency,
+            given,
+            idempotency_key,
+            padding,
+        } = wanted;
+        let idempotent = idempotency_key.is_some();
         let (given, context) = given.map_or((None, Bytes::new()), |(op, c)| (Some(op), c));
         let client = self.number;
         let history = &self.cluster.history;
@@ -229,8 +288,11 @@ impl Client {
         let name = &self.cluster.world.tenants[tenant].name;
         Ask {
             op,
-            value: value::make(name, &key, op, padding),
-            idempotency_key: idempotent.then(|| format!("op-{}", op.0)),
+            name: None,
+            padding,
+            value: value::make(name, &key, op, padding as usize),
+            idempotency_key: idempotency_key
+                .map(|key| key.unwrap_or_else(|| format!("op-{}", op.0))),
             tenant,
             key,
             kind,
@@ -245,7 +307,34 @@ impl Client {
             let coordinators = u64::from(self.cluster.world.coordinators);
             self.coordinator = self.rng.below(coordinators) as u8 + 1;
         }
-        let to = Endpoint::Coordinator(self.coordinator);
+        let timeout = Duration::from_millis(self.plan.timeout_ms);
+        let cancels = self.rng.chance(self.plan.cancel_permille);
+        let impatience = self.cluster.faults.impatience_ms_max();
+        let gives_up = (cancels || impatience.is_some()).then(|| {
+            let most_ms = impatience.unwrap_or(self.plan.timeout_ms);
+            Duration::from_micros(self.rng.log_between(500, most_ms * 1_000))
+        });
+        let terms = Terms {
+            to: self.coordinator,
+            timeout,
+            gives_up,
+            aborts: self.rng.chance(500),
+        };
+        let answer = self.request(ask, &terms).await;
+        let success = answer.is_some_and(|answer| answer.answered.is_success());
+        if !success {
+            self.move_on();
+        }
+        success.then_some(())
+    }
+
+    /// One request for `ask`, written down in the moment this is called; the answer is `None` if the client gave up.
+    fn request<'a>(
+        &'a mut self,
+        ask: &'a Ask,
+        terms: &Terms,
+    ) -> impl Future<Output = Option<Answer>> + use<'a> {
+        let to = Endpoint::Coordinator(terms.to);
         let (from, op) = (Endpoint::Client(self.number), ask.op.0);
         let history = self.cluster.history.clone();
         history.attempt(ask.op, to);
@@ -259,51 +348,49 @@ impl Client {
         history.note(format_args!(
             "{from} #{op} {what} {place} {level}{given} -> {to}"
         ));
-
-        let timeout = Duration::from_millis(self.plan.timeout_ms);
-        let mut patience = timeout + GRACE;
-        let cancels = self.rng.chance(self.plan.cancel_permille);
-        let impatience = self.cluster.faults.impatience_ms_max();
-        if cancels || impatience.is_some() {
-            let most_ms = impatience.unwrap_or(self.plan.timeout_ms);
-            let after_us = self.rng.log_between(500, most_ms * 1_000);
-            patience = patience.min(Duration::from_micros(after_us));
-        }
-        let (call, handler) = self.send(ask, to, timeout);
-        let mut call = Box::pin(call.fuse());
-        let mut timer = Box::pin(pause(patience).fuse());
-        let answer = futures::select_biased! {
-            answer = call => answer,
-            () = timer => None,
-        };
-        let Some((answered, text)) = answer else {
-            // Whoever goes away takes the server's work along, or doesn't.
-            if self.rng.chance(500)
-                && let Some(handler) = lock(&handler).take()
-            {
-                handler.abort();
+        self.cluster.story.attempted(|| Attempt {
+            op: ask.op,
+            at: history.now(),
+            to: terms.to,
+            padding: ask.padding,
+            idempotency_key: ask.idempotency_key.clone(),
+            timeout: terms.timeout,
+            gives_up: terms.gives_up,
+            aborts: terms.aborts,
+        });
+        let patience = terms.timeout + GRACE;
+        let patience = terms.gives_up.map_or(patience, |early| early.min(patience));
+        let aborts = terms.aborts;
+        let (call, handler) = self.send(ask, to, terms.timeout);
+        async move {
+            let mut call = Box::pin(call.fuse());
+            let mut timer = Box::pin(pause(patience).fuse());
+            let answer = futures::select_biased! {
+                answer = call => answer,
+                () = timer => None,
+            };
+            let Some(answer) = answer else {
+                // Whoever goes away takes the server's work along, or doesn't.
+                if aborts && let Some(handler) = lock(&handler).take() {
+                    handler.abort();
+                }
+                history.unknown(ask.op);
+                history.recorder().gave_up(ask.op);
+                history.note(format_args!("{from} #{op} gives up"));
+                return None;
+            };
+            history.note(format_args!("{from} #{op} {}", answer.text));
+            if let Some(context) = answer.answered.context() {
+                let place = (ask.tenant, ask.key.clone());
+                let known = self.contexts.entry(place).or_default();
+                known.push((ask.op, context.clone()));
+                if known.len() > CONTEXTS_MAX {
+                    known.remove(0);
+                }
             }
-            history.unknown(ask.op);
-            history.recorder().gave_up(ask.op);
-            history.note(format_args!("{from} #{op} gives up"));
-            self.move_on();
-            return None;
-        };
-        history.note(format_args!("{from} #{op} {text}"));
-        let success = answered.is_success();
-        if let Some(context) = answered.context() {
-            let place = (ask.tenant, ask.key.clone());
-            let known = self.contexts.entry(place).or_default();
-            known.push((ask.op, context.clone()));
-            if known.len() > CONTEXTS_MAX {
-                known.remove(0);
-            }
+            history.answer(ask.op, answer.answered.clone());
+            Some(answer)
         }
-        if !success {
-            self.move_on();
-        }
-        history.answer(ask.op, answered);
-        success.then_some(())
     }
 
     fn move_on(&mut self) {
@@ -341,10 +428,7 @@ impl Client {
         ask: &Ask,
         to: Endpoint,
         timeout: Duration,
-    ) -> (
-        impl Future<Output = Option<(Answered, String)>> + use<>,
-        Started,
-    ) {
+    ) -> (impl Future<Output = Option<Answer>> + use<>, Started) {
         let route = Route {
             from: Endpoint::Client(self.number),
             to,
@@ -402,12 +486,12 @@ impl Client {
                     }
                 };
                 watch.done(ask.op);
-                let answered = interpret(result, &tenant, &ask.key);
+                let told = interpret(result, &tenant, &ask.key);
                 recorder.answered(arrival, || Said {
-                    refused: !answered.0.is_success(),
-                    ..Said::new("answer", answered.1.clone())
+                    refused: !told.answered.is_success(),
+                    ..Said::new("answer", told.text.clone())
                 });
-                let _ = answer.send(answered);
+                let _ = answer.send(told);
             });
             *lock(&started) = Some(task.abort_handle());
             Some(answered)
@@ -416,9 +500,7 @@ impl Client {
         let call = async move {
             match call.await {
                 Ok(arrived) => Some(arrived.answer),
-                Err(crate::network::Lost::Refused) => {
-                    Some((Answered::Refused, "refused: nobody there".to_owned()))
-                }
+                Err(crate::network::Lost::Refused) => Some(Answer::nobody()),
                 Err(crate::network::Lost::Broken) => None,
             }
         };
@@ -433,75 +515,6 @@ pub fn key_name(number: u8) -> String {
     ["bc", "c", "", "d", "e", "f"]
         .get(usize::from(number))
         .map_or_else(|| format!("k{number}"), |suffix| format!("{suffix}k"))
-}
-
-fn written(outcome: WriteOutcome) -> Answered {
-    Answered::Written {
-        context: outcome.context,
-        is_duplicate: outcome.is_duplicate,
-        without_idempotency: outcome.without_idempotency,
-    }
-}
-
-/// What an answer means to a client, and how it reads.
-fn interpret(
-    result: Result<Answered, CoordinatorError>,
-    tenant: &str,
-    key: &str,
-) -> (Answered, String) {
-    match result {
-        Ok(answered) => {
-            let text = match &answered {
-                Answered::Written {
-                    context,
-                    is_duplicate,
-                    without_idempotency,
-                } => format!(
-                    "ok{}{} context {:016x}",
-                    if *is_duplicate { " duplicate" } else { "" },
-                    if *without_idempotency {
-                        " without idempotency"
-                    } else {
-                        ""
-                    },
-                    crate::hash::Fnv::of(context)
-                ),
-                Answered::Found { values, context } => {
-                    let shown: Vec<String> = values
-                        .iter()
-                        .map(|(bytes, stamp)| match value::parse(tenant, key, bytes) {
-                            Some(op) => format!("#{}@{stamp}", op.0),
-                            None => format!("{:?}@{stamp}", String::from_utf8_lossy(bytes)),
-                        })
-                        .collect();
-                    let context = crate::hash::Fnv::of(context);
-                    format!("found {} context {context:016x}", shown.join(" "))
-                }
-                _ => "ok".to_owned(),
-            };
-            (answered, text)
-        }
-        Err(CoordinatorError::KeyNotFound { context, .. }) => {
-            let text = format!(
-                "found nothing context {:016x}",
-                crate::hash::Fnv::of(&context)
-            );
-            (Answered::NotFound { context }, text)
-        }
-        Err(error) => {
-            let unsure = match &error {
-                CoordinatorError::QuorumNotReached(missing) => missing.indeterminate,
-                CoordinatorError::Store(_) | CoordinatorError::Internal(_) => true,
-                _ => false,
-            };
-            let answered = if unsure {
-                Answered::Indeterminate
-            } else {
-                Answered::Refused
-            };
-            (answered, format!("failed: {error}"))
-        }
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

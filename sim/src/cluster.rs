@@ -26,9 +26,10 @@ use crate::history::{History, OpId, Time};
 use crate::network::Network;
 use crate::page::Life;
 use crate::rng::Rng;
+use crate::story::Story;
 use crate::tap::Tap;
 use crate::weather::Weather;
-use crate::world::World;
+use crate::world::{Event, World};
 
 /// How long a process waits before it tries again to start.
 const START_PAUSE: Duration = Duration::from_millis(100);
@@ -47,6 +48,8 @@ pub struct Cluster {
     pub history: History,
     /// Who looks on.
     pub tap: Tap,
+    /// How far explicit steps have come.
+    pub story: Story,
     /// What connects it.
     pub network: Network,
     /// Who could rely on whom.
@@ -105,8 +108,10 @@ impl Cluster {
             machines: Mutex::default(),
             late_answers: Mutex::default(),
         };
+        let story = Story::new(history.clone());
         let cluster = Self {
-            tap: Tap::new(history.clone()),
+            tap: Tap::new(history.clone(), story.clone()),
+            story,
             world,
             weather: Weather::new(history.clone()),
             faults,
@@ -265,7 +270,8 @@ impl Cluster {
                     self.history.note(format_args!("{who} serves"));
                     self.history.recorder().life(who, Life::Serves);
                     self.weather.serves(who);
-                    return self.shared.services.put(who, node, replica);
+                    self.shared.services.put(who, node, replica);
+                    return self.story.happens(Event::Serves(who));
                 }
                 Err(error) => {
                     self.history
@@ -289,6 +295,7 @@ impl Cluster {
         if let Some(machine) = self.machines().get_mut(&who) {
             machine.coordinator = Some(coordinator);
         }
+        self.story.happens(Event::Serves(who));
     }
 
     /// The power of one machine fails.
@@ -457,6 +464,7 @@ impl Cluster {
     /// Chaos is over.
     pub fn calm_down(&self) {
         self.shared.calm.store(true, Ordering::Relaxed);
+        self.story.end();
     }
 
     /// The storage nodes that are reached without a network.

@@ -12,10 +12,12 @@
 //! | [`network`], [`faults`] | what is between processes, and what is wrong now |
 //! | [`cluster`] | machines, and the processes that live and die on them |
 //! | [`client`] | those who use it, and write down what they saw |
+//! | [`story`] | how far explicit steps and faults have come |
 //! | [`page`] | a run as one page for a browser |
 //! | [`history`], [`tap`], [`asked`], [`describe`] | what clients saw, what nodes said and were asked |
 //! | [`weather`] | who could rely on whom, when |
 //! | [`evidence`], [`invariants`] | the model, and the promises checked against it |
+//! | [`scenario`], [`shrink`] | stories in files, and how a failing run becomes one |
 //! | [`run`](mod@run), [`sweep`], [`mutants`], [`cli`] | one run, many runs, runs with bugs put back |
 //!
 //! What this is not: no product code is changed for it beyond [`pairdb::sabotage`], and nothing here is compiled into the
@@ -62,6 +64,14 @@ pub mod rng;
     reason = "each run has a thread of its own"
 )]
 pub mod run;
+pub mod scenario;
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it has only so much real time"
+)]
+pub mod shrink;
+pub mod story;
 #[allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
+use futures::FutureExt;
 use madsim::runtime::Runtime;
 use madsim::task::JoinHandle;
 use pairdb::ports::{Operation, Reply, Request};
@@ -19,7 +20,7 @@ use pairdb::sabotage::Sabotage;
 use pairdb::version::Record;
 
 use crate::adapters::pause;
-use crate::client::{Client, key_name};
+use crate::client::Client;
 use crate::cluster::{Cluster, locate};
 use crate::endpoint::Endpoint;
 use crate::evidence::{Evidence, FinalRecord};
@@ -27,6 +28,9 @@ use crate::history::History;
 use crate::invariants::{self, Violation};
 use crate::page::{CallId, Recording};
 use crate::world::{ClientPlan, Fault, World};
+
+/// What is broken when a scenario does not go as its file says.
+pub const EXPECTATION: &str = "expectation";
 
 /// How the threads of runs are called.
 const THREAD_NAME: &str = "seed ";
@@ -46,6 +50,8 @@ pub struct Options {
     pub messages: bool,
     /// Whether to record everything for a page.
     pub record: bool,
+    /// Whether to say of each client what it did, as steps.
+    pub spell: bool,
 }
 
 /// What came of a run.
@@ -69,6 +75,8 @@ pub struct Outcome {
     pub simulated: Duration,
     /// Everything, if it was recorded.
     pub recording: Option<Arc<Recording>>,
+    /// The world with what each client did as steps, if that was asked for.
+    pub spelled: Option<World>,
 }
 
 /// Runs a world on a thread of its own, where madsim's and the standard library's hidden state is fresh.
@@ -152,6 +160,10 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
 
     cluster.history.note(format_args!("chaos"));
     cluster.history.recorder().phase("chaos");
+    if options.spell {
+        cluster.story.keep_attempts();
+    }
+    cluster.story.begin();
     let people = madsim::runtime::Handle::current()
         .create_node()
         .name("clients")
@@ -198,7 +210,17 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
     let simulated = Duration::from_nanos(cluster.history.now());
 
     let evidence = Evidence::new(&cluster, finals, complaints);
-    let violations = invariants::check(&evidence);
+    let mut violations = invariants::check(&evidence);
+    violations.extend(
+        cluster
+            .story
+            .complaints()
+            .into_iter()
+            .map(|complaint| Violation {
+                operations: complaint.op.iter().map(|op| op.0).collect(),
+                ..Violation::of_no_key(EXPECTATION, 0, complaint.what)
+            }),
+    );
     for violation in &violations {
         cluster.history.note(format_args!("violation: {violation}"));
     }
@@ -216,6 +238,10 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
         messages: cluster.history.messages(),
         simulated,
         recording: Recording::of(&cluster.world, &cluster.history),
+        spelled: options.spell.then(|| {
+            let (began, attempts) = cluster.story.attempts();
+            crate::shrink::spell::out(&evidence, began, &attempts)
+        }),
     }
 }
 
@@ -226,6 +252,10 @@ async fn nemesis(cluster: Cluster) {
         .map(|(index, step)| {
             let cluster = cluster.clone();
             madsim::task::spawn(async move {
+                if !cluster.story.reach(step.after.as_ref(), 0).await {
+                    let what = format!("fault {index} never began: {:?}", step.fault);
+                    return cluster.story.complain(None, what);
+                }
                 calm_or(&cluster, step.at_ms).await;
                 if cluster.is_calm() {
                     return;
@@ -237,7 +267,19 @@ async fn nemesis(cluster: Cluster) {
                 cluster.history.recorder().fault_begins(index, fault);
                 cluster.weather.begins(index);
                 begin(&cluster, index, fault).await;
-                calm_or(&cluster, step.for_ms).await;
+                let lasts = calm_or(&cluster, step.for_ms);
+                match step
+                    .until
+                    .as_ref()
+                    .map(|until| cluster.story.wait_for(until))
+                {
+                    None => lasts.await,
+                    Some(None) => {}
+                    Some(Some(ends)) => {
+                        let ends = ends.map(drop);
+                        futures::future::select(ends, Box::pin(lasts)).await;
+                    }
+                }
                 end(&cluster, index, fault);
                 cluster.history.recorder().fault_ends(index);
                 cluster.weather.ends(index);
@@ -314,7 +356,7 @@ async fn converge(cluster: &Cluster) -> Vec<String> {
     };
     let mut reader = Client::new(0, plan, cluster.clone());
     for (index, tenant) in cluster.world.tenants.iter().enumerate() {
-        for key in (0..tenant.keys).map(key_name) {
+        for key in cluster.world.keys(tenant) {
             let mut answered = 0;
             for _ in 0..40 {
                 let read = reader.read_at(index, key.clone(), Consistency::All, None);
@@ -339,7 +381,7 @@ async fn final_records(cluster: &Cluster) -> Vec<FinalRecord> {
     let placement = cluster.placement().await;
     let mut finals = Vec::new();
     for (index, tenant) in cluster.world.tenants.iter().enumerate() {
-        for key in (0..tenant.keys).map(key_name) {
+        for key in cluster.world.keys(tenant) {
             let r = tenant.replication_factor;
             let (record_key, owners) = locate(&placement, &tenant.name, &key, r);
             let mut records = Vec::new();
@@ -392,6 +434,7 @@ impl Outcome {
             messages: 0,
             simulated: Duration::ZERO,
             recording: None,
+            spelled: None,
         }
     }
 }

@@ -17,12 +17,14 @@ use crate::endpoint::Endpoint;
 use crate::hash::Fnv;
 use crate::history::{History, OpId, Time};
 use crate::page::{Life, Recorder};
+use crate::story::Story;
 use crate::value;
 
 /// Looks at answers. Copies share what they have seen.
 #[derive(Clone)]
 pub struct Tap {
     history: History,
+    story: Story,
     state: Arc<Mutex<Seen>>,
 }
 
@@ -87,9 +89,13 @@ pub struct Contradiction {
 impl Tap {
     /// Has seen nothing yet.
     #[must_use]
-    pub fn new(history: History) -> Self {
+    pub fn new(history: History, story: Story) -> Self {
         let state = Arc::default();
-        Self { history, state }
+        Self {
+            history,
+            story,
+            state,
+        }
     }
 
     /// Who writes down what passes.
@@ -103,6 +109,7 @@ impl Tap {
     pub fn arrived(&self, who: Endpoint, request: &Request) -> Said {
         self.history.message(&digest(who, request));
         self.history.describe(|| describe::request(who, request));
+        self.story.arrived(who, request);
         let Some(key) = key(&request.operation) else {
             return Said::default();
         };
@@ -126,6 +133,7 @@ impl Tap {
         result: &Result<Reply, Refusal>,
         said: Said,
     ) {
+        self.story.answers(who, request, result);
         let at = self.history.now();
         let mut fingerprint = Fnv::default();
         let Some(key) = key(&request.operation) else {

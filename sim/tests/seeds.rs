@@ -4,10 +4,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 use std::{env, fs};
 
-use pairdb_sim::cli::report;
+use pairdb_sim::cli::{report, stories};
 use pairdb_sim::run::{Options, run};
+use pairdb_sim::scenario::{Scenario, sabotage};
+use pairdb_sim::shrink::shrink;
 use pairdb_sim::sweep::{cores, sweep};
 use pairdb_sim::world::World;
 
@@ -25,7 +28,7 @@ fn promises_hold() {
     let mut broken = Vec::new();
     sweep(from..from + seeds, cores(), None, |outcome| {
         if !outcome.violations.is_empty() {
-            let replay = format!("cargo sim run --seed {}", outcome.seed);
+            let replay = format!("cargo sim replay --seed {}", outcome.seed);
             broken.push(report::text(&outcome, &replay));
         }
         true
@@ -33,29 +36,110 @@ fn promises_hold() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// Every story goes as its file says, whatever is drawn while it runs, and the same way when it is told again.
 #[test]
-fn scenarios_stay_mended() {
-    let folder = scenarios();
-    let files = fs::read_dir(&folder).expect("there is a folder of scenarios");
-    let mut files: Vec<PathBuf> = files
-        .map(|file| file.expect("it can be listed").path())
-        .collect();
-    files.retain(|file| {
-        file.extension()
-            .is_some_and(|extension| extension == "toml")
-    });
-    files.sort();
-    assert!(!files.is_empty());
-    for file in files {
-        let world = World::read(&file).unwrap_or_else(|problem| panic!("{problem}"));
-        let outcome = run(world, Options::default());
-        let replay = format!("cargo sim run --world {}", file.display());
-        assert!(
-            outcome.violations.is_empty(),
-            "{}",
-            report::text(&outcome, &replay)
-        );
+fn scenarios_go_as_they_say() {
+    let mut wrong = Vec::new();
+    for (file, scenario) in scenarios() {
+        for (number, outcome) in scenario.outcomes(None).enumerate() {
+            if !outcome.violations.is_empty() {
+                let replay = format!("cargo sim replay {file} --seed {}", outcome.seed);
+                wrong.push(report::text(&outcome, &replay));
+            }
+            if number == 0 {
+                let again = scenario
+                    .outcomes(None)
+                    .next()
+                    .expect("a scenario has a seed");
+                assert_eq!(outcome.fingerprint, again.fingerprint, "{file}");
+            }
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A story about a bug goes wrong when the bug is put back, under one of its seeds at least, and the invariant that it is
+/// about says so.
+#[test]
+fn scenarios_catch_what_they_are_about() {
+    let mut missed = Vec::new();
+    for (file, scenario) in scenarios() {
+        for (mutant, invariant) in &scenario.head.catches {
+            let sabotage = sabotage(mutant).expect("a scenario's mutants exist");
+            let mut outcomes = scenario.outcomes(Some(sabotage));
+            let caught = outcomes.any(|outcome| {
+                let mut violations = outcome.violations.iter();
+                violations.any(|violation| violation.invariant == invariant)
+            });
+            if !caught {
+                missed.push(format!("{file}: {mutant} breaks no '{invariant}'"));
+            }
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+/// The list in scenarios/README.md is that of the files.
+#[test]
+fn scenarios_are_listed() {
+    let readme = fs::read_to_string(folder().join("README.md")).expect("there is a README");
+    let lines: Vec<String> = scenarios()
+        .iter()
+        .map(|(file, scenario)| {
+            let (title, about) = (&scenario.head.title, &scenario.head.about);
+            assert!(
+                !title.is_empty() && !about.is_empty(),
+                "{file} tells no story"
+            );
+            stories::line(Path::new(file), scenario)
+        })
+        .collect();
+    let missing: Vec<&String> = lines
+        .iter()
+        .filter(|line| !readme.contains(*line))
+        .collect();
+    let listed = readme
+        .lines()
+        .filter(|line| line.starts_with("| ["))
+        .count();
+    assert!(
+        missing.is_empty() && listed == lines.len(),
+        "the list in scenarios/README.md should be that of `cargo sim scenarios --list`:\n{}",
+        lines.join("\n")
+    );
+}
+
+/// A run of a planted bug shrinks to a story that a file can hold and that breaks the same.
+#[test]
+fn a_planted_bug_shrinks() {
+    let mutant = sabotage("quorum-short").expect("there is that mutant");
+    let failing = (0..50).map(World::draw).find(|world| {
+        let options = Options {
+            sabotage: Some(mutant),
+            ..Options::default()
+        };
+        !run(world.clone(), options).violations.is_empty()
+    });
+    let world = failing.expect("some world finds it");
+    let limit = Duration::from_secs(20);
+    let shrunk = shrink(&world, Some(mutant), None, limit, &mut |_| {}).expect("it shrinks");
+    assert!(
+        shrunk.after.operations * 4 < shrunk.before.operations,
+        "{} became {}",
+        shrunk.before,
+        shrunk.after
+    );
+    let text = shrunk.scenario.text();
+    let read = Scenario::parse(&text).unwrap_or_else(|problem| panic!("{problem}\n{text}"));
+    assert_eq!(read.world, shrunk.scenario.world);
+    let (mutant_name, invariant) = read.head.catches.first_key_value().expect("it catches");
+    assert_eq!(mutant_name, mutant.name());
+    let outcome = read.outcomes(Some(mutant)).next().expect("it has a seed");
+    let mut violations = outcome.violations.iter();
+    assert!(
+        violations.any(|violation| violation.invariant == invariant),
+        "{text}"
+    );
 }
 
 /// Promise 12: one seed, one byte-identical history, in two fresh processes.
@@ -106,7 +190,7 @@ fn write_histories() {
     }
 }
 
-fn scenarios() -> PathBuf {
+fn folder() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = here.join("scenarios");
     if folder.is_dir() {
@@ -114,4 +198,18 @@ fn scenarios() -> PathBuf {
     } else {
         here.join("../scenarios")
     }
+}
+
+/// Every scenario with its file's name.
+fn scenarios() -> Vec<(String, Scenario)> {
+    let files = stories::files(&folder()).unwrap_or_else(|problem| panic!("{problem}"));
+    assert!(!files.is_empty());
+    let read = files.into_iter().map(|file| {
+        let scenario = Scenario::read(&file).unwrap_or_else(|problem| panic!("{problem}"));
+        let name = file
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
+        (format!("scenarios/{}", name.unwrap_or_default()), scenario)
+    });
+    read.collect()
 }

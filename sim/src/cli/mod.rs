@@ -2,16 +2,21 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod mutants;
+mod origin;
 pub mod report;
+mod shrink;
+pub mod stories;
+mod which;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use pairdb::sabotage::Sabotage;
 
-use crate::run::{Options, Outcome, run};
+use self::which::Which;
+use crate::scenario::Scenario;
 use crate::sweep::{cores, sweep};
 use crate::world::World;
 
@@ -48,6 +53,18 @@ enum Command {
         #[arg(long)]
         html: Option<PathBuf>,
     },
+    /// Runs one world again and shows all that happens, messages too.
+    Replay {
+        #[command(flatten)]
+        which: Which,
+        /// Where to write it; to standard output unless told otherwise.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Makes a short scenario of a run in which something breaks.
+    Shrink(shrink::Shrink),
+    /// Tells every story in scenarios/, and what it would bring to light.
+    Scenarios(stories::Stories),
     /// Prints the world of a seed as a scenario file.
     World {
         /// The seed.
@@ -79,65 +96,6 @@ enum Command {
     Mutants(mutants::Mutants),
 }
 
-#[derive(Args)]
-struct Which {
-    /// The world drawn from this seed; with `--world`: that world with this seed.
-    #[arg(long, required_unless_present = "world")]
-    seed: Option<u64>,
-    /// A scenario file.
-    #[arg(long)]
-    world: Option<PathBuf>,
-    /// Puts this bug back.
-    #[arg(long)]
-    mutant: Option<String>,
-}
-
-impl Which {
-    fn run(&self, messages: bool, record: bool) -> Result<Outcome, String> {
-        let mut world = match (&self.world, self.seed) {
-            (Some(path), _) => World::read(path)?,
-            (None, seed) => World::draw(seed.unwrap_or_default()),
-        };
-        world.seed = self.seed.unwrap_or(world.seed);
-        let sabotage = self.mutant.as_deref().map(sabotage).transpose()?;
-        let options = Options {
-            sabotage,
-            messages,
-            record,
-        };
-        Ok(run(world, options))
-    }
-
-    /// The command that runs the same again.
-    fn replay(&self, outcome: &Outcome) -> String {
-        let mut command = "cargo sim run".to_owned();
-        if let Some(path) = &self.world {
-            command += &format!(" --world {}", path.display());
-        }
-        command += &format!(" --seed {}", outcome.seed);
-        if let Some(mutant) = &self.mutant {
-            command += &format!(" --mutant {mutant}");
-        }
-        command
-    }
-}
-
-fn sabotage(name: &str) -> Result<Sabotage, String> {
-    let found = Sabotage::ALL
-        .iter()
-        .find(|sabotage| sabotage.name() == name);
-    found.copied().ok_or_else(|| {
-        let names: Vec<&str> = Sabotage::ALL
-            .iter()
-            .map(|sabotage| sabotage.name())
-            .collect();
-        format!(
-            "there is no mutant '{name}'; there are {}",
-            names.join(", ")
-        )
-    })
-}
-
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -145,7 +103,7 @@ pub fn main() -> ExitCode {
         Command::Run { which, json } => which.run(false, false).map(|outcome| {
             match json {
                 true => println!("{}", report::json(&outcome)),
-                false => print!("{}", report::text(&outcome, &which.replay(&outcome))),
+                false => print!("{}", report::text(&outcome, &which.replay())),
             }
             outcome.violations.is_empty()
         }),
@@ -167,12 +125,12 @@ pub fn main() -> ExitCode {
             html: Some(html),
             ..
         } => page(&which, &html),
+        Command::Replay { which, out } => replay(&which, out.as_deref()),
+        Command::Shrink(asked) => shrink::run(&asked),
+        Command::Scenarios(asked) => stories::run(&asked),
         Command::World { seed } => {
-            let world = toml::to_string(&World::draw(seed));
-            world.map_err(|error| error.to_string()).map(|text| {
-                print!("{text}");
-                true
-            })
+            print!("{}", Scenario::of(World::draw(seed)).text());
+            Ok(true)
         }
         Command::Sweep {
             seeds,
@@ -197,7 +155,7 @@ pub fn main() -> ExitCode {
 /// Writes the page of a run, and says in a line what it shows.
 fn page(which: &Which, html: &Path) -> Result<bool, String> {
     let outcome = which.run(false, true)?;
-    let replay = which.replay(&outcome);
+    let replay = which.replay();
     let recording = outcome.recording.as_deref();
     let recording = recording.ok_or("the run ended before it began")?;
     let page = crate::page::render(&outcome, recording, &replay);
@@ -205,6 +163,20 @@ fn page(which: &Which, html: &Path) -> Result<bool, String> {
     std::fs::write(html, &page).map_err(problem)?;
     print!("{}", report::text(&outcome, &replay));
     println!("open {} in a browser", html.display());
+    Ok(outcome.violations.is_empty())
+}
+
+fn replay(which: &Which, out: Option<&Path>) -> Result<bool, String> {
+    let outcome = which.run(true, false)?;
+    let verdict = report::text(&outcome, &which.replay());
+    let text = format!("{}{verdict}", outcome.history);
+    match out {
+        None => print!("{text}"),
+        Some(path) => {
+            shrink::write(path, &text)?;
+            eprint!("{verdict}");
+        }
+    }
     Ok(outcome.violations.is_empty())
 }
 
@@ -231,7 +203,10 @@ fn many(
             } else if !outcome.violations.is_empty() {
                 print!(
                     "{}",
-                    report::text(&outcome, &format!("cargo sim run --seed {}", outcome.seed))
+                    report::text(
+                        &outcome,
+                        &format!("cargo sim replay --seed {}", outcome.seed)
+                    )
                 );
             }
             if told.elapsed() > Duration::from_secs(10) {

@@ -8,6 +8,7 @@ use clap::Args;
 use pairdb::sabotage::Sabotage;
 
 use crate::mutants::{Score, Verdict, hunt};
+use crate::scenario::sabotage;
 use crate::sweep::cores;
 
 /// Which bugs to hunt, for how long, and where to put the result.
@@ -47,7 +48,7 @@ impl Mutants {
             false => self
                 .only
                 .iter()
-                .map(|name| super::sabotage(name))
+                .map(|name| sabotage(name))
                 .collect::<Result<_, _>>()?,
         };
         let jobs = self.jobs.unwrap_or_else(cores);

@@ -48,7 +48,16 @@ pub fn text(outcome: &Outcome, replay: &str) -> String {
          simulated seconds; fingerprint {fingerprint:016x}"
     );
     for violation in &outcome.violations {
-        let _ = writeln!(text, "  {violation}");
+        let _ = write!(text, "  {violation}");
+        let involved: Vec<String> = violation
+            .operations
+            .iter()
+            .map(|op| format!("#{op}"))
+            .collect();
+        let _ = match involved.is_empty() {
+            true => writeln!(text),
+            false => writeln!(text, " [{}]", involved.join(" ")),
+        };
     }
     let Some(first) = outcome.violations.first() else {
         return text;
@@ -80,6 +89,7 @@ pub fn text(outcome: &Outcome, replay: &str) -> String {
     if shown > LINES_MAX {
         let _ = writeln!(text, "    … and {} lines more", shown - LINES_MAX);
     }
+    let _ = writeln!(text, "  {}", super::origin::text());
     let _ = writeln!(text, "  again: {replay}");
     text
 }

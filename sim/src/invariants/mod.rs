@@ -131,6 +131,12 @@ const ALL: &[Invariant] = &[
     ("answers in time", 13, answers_in_time::check),
 ];
 
+/// The names of all invariants, and of what a run can be found guilty of without one.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let all = ALL.iter().map(|(name, ..)| *name);
+    all.chain(["no panic"])
+}
+
 /// Everything that was broken.
 #[must_use]
 pub fn check(evidence: &Evidence) -> Vec<Violation> {

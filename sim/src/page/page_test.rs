@@ -97,13 +97,12 @@ fn a_panic_leaves_a_page_too() {
     let mut world = World::draw(3);
     // A storage node that nobody has.
     world.faults.clear();
-    world.faults.push(crate::world::FaultStep {
-        at_ms: 500,
-        for_ms: 100,
-        fault: Fault::Crash {
-            who: Endpoint::Storage(99),
-        },
-    });
+    let nobody = Fault::Crash {
+        who: Endpoint::Storage(99),
+    };
+    world
+        .faults
+        .push(crate::world::FaultStep::new(500, 100, nobody));
     let (outcome, page) = page(world);
     assert_eq!(outcome.violations.len(), 1);
     assert!(page.contains("no panic"));

@@ -145,6 +145,7 @@ fn clients(rng: &mut Rng, chaos_ms: u64) -> Vec<ClientPlan> {
                 cancel_permille: rng.pick(&[0, 0, 20, 100]),
                 sticky: rng.chance(500),
                 padding_max,
+                steps: Vec::new(),
             }
         })
         .collect()
@@ -189,13 +190,13 @@ fn faults(rng: &mut Rng, world: &World) -> Vec<FaultStep> {
     let count = rng.log_between(1, 2 + world.chaos_ms / 700);
     let for_ms_max = rng.pick(&[300, 2_000, 6_000]);
     let mut steps: Vec<FaultStep> = (0..count)
-        .map(|_| FaultStep {
-            at_ms: rng.between(0, world.chaos_ms * 9 / 10),
-            for_ms: match rng.chance(500) {
+        .map(|_| {
+            let at_ms = rng.between(0, world.chaos_ms * 9 / 10);
+            let for_ms = match rng.chance(500) {
                 true => rng.between(for_ms_max / 4, for_ms_max),
                 false => rng.log_between(10, for_ms_max),
-            },
-            fault: fault(rng, world, &weights),
+            };
+            FaultStep::new(at_ms, for_ms, fault(rng, world, &weights))
         })
         .collect();
     // With two disks gone a key may be gone: one an hour is what the promises are about.

@@ -2,18 +2,62 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::event::Event;
+use super::human;
 use crate::endpoint::Endpoint;
 
 /// A fault that begins at a point of the chaos phase and ends some time later. All end when the phase ends.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultStep {
-    /// When it begins, in milliseconds after clients started.
+    /// It waits for this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Event>,
+    /// When it begins, in milliseconds after that, or after clients started.
+    #[serde(default, rename = "at", with = "human::ms")]
     pub at_ms: u64,
     /// How long it lasts, in milliseconds.
+    #[serde(
+        rename = "for",
+        with = "human::ms",
+        default = "forever",
+        skip_serializing_if = "is_forever"
+    )]
     pub for_ms: u64,
+    /// It ends when this happens, if it has not ended before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Event>,
     /// What happens.
     pub fault: Fault,
+}
+
+/// Longer than any run: what lasts until the end of chaos.
+pub const FOREVER_MS: u64 = 24 * 3_600_000;
+
+const fn yes() -> bool {
+    true
+}
+
+const fn forever() -> u64 {
+    FOREVER_MS
+}
+
+const fn is_forever(for_ms: &u64) -> bool {
+    *for_ms == FOREVER_MS
+}
+
+impl FaultStep {
+    /// A fault at a time, for a time, both in milliseconds.
+    #[must_use]
+    pub const fn new(at_ms: u64, for_ms: u64, fault: Fault) -> Self {
+        Self {
+            after: None,
+            at_ms,
+            for_ms,
+            until: None,
+            fault,
+        }
+    }
 }
 
 /// Something that goes wrong.
@@ -49,8 +93,10 @@ pub enum Fault {
         /// The other side.
         to: Vec<Endpoint>,
         /// Whether nothing passes back either.
+        #[serde(default = "yes")]
         both_ways: bool,
         /// Whether connecting fails at once; else messages vanish.
+        #[serde(default)]
         refused: bool,
     },
     /// Messages from or to an endpoint get lost.
@@ -69,6 +115,7 @@ pub enum Fault {
         /// How many of a thousand messages.
         permille: u32,
         /// By how much at most, in milliseconds.
+        #[serde(rename = "late_max", with = "human::ms")]
         late_ms_max: u64,
     },
     /// Requests are delivered a second time, later.
@@ -76,6 +123,7 @@ pub enum Fault {
         /// How many of a thousand requests.
         permille: u32,
         /// How much later at most, in milliseconds.
+        #[serde(rename = "late_max", with = "human::ms")]
         late_ms_max: u64,
     },
     /// A disk takes longer for everything.
@@ -83,6 +131,7 @@ pub enum Fault {
         /// The storage node.
         who: Endpoint,
         /// How much longer at most, in milliseconds.
+        #[serde(rename = "late_max", with = "human::ms")]
         late_ms_max: u64,
     },
     /// A disk takes no more data.
@@ -95,6 +144,7 @@ pub enum Fault {
         /// Whose clock.
         who: Endpoint,
         /// How far, in milliseconds.
+        #[serde(rename = "by", with = "human::signed_ms")]
         by_ms: i64,
     },
     /// A store fails some of what it is asked, before or after having done it.
@@ -109,6 +159,7 @@ pub enum Fault {
     /// A client's own habit gone wrong: every client gives up on its requests early.
     Impatience {
         /// After how many milliseconds at most.
+        #[serde(rename = "after_max", with = "human::ms")]
         after_ms_max: u64,
     },
 }

@@ -66,10 +66,6 @@ impl World {
             }
         };
         let for_ms = chaos_ms - at_ms;
-        self.faults = vec![FaultStep {
-            at_ms,
-            for_ms,
-            fault,
-        }];
+        self.faults = vec![FaultStep::new(at_ms, for_ms, fault)];
     }
 }

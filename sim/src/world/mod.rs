@@ -5,19 +5,28 @@
 
 mod ahead;
 mod draw;
+mod event;
+mod expect;
 mod fault;
+mod human;
 mod lone;
+mod settings;
+mod step;
 
-use std::path::Path;
+use std::collections::BTreeSet;
 
 use pairdb::coordinator::CoordinatorSettings;
 use pairdb::quorum::ConflictPolicy;
 use pairdb::replica::ReplicaSettings;
 use serde::{Deserialize, Serialize};
 
+use crate::client::key_name;
 use crate::endpoint::Endpoint;
 
-pub use fault::{Fault, FaultStep};
+pub use event::Event;
+pub use expect::Expect;
+pub use fault::{FOREVER_MS, Fault, FaultStep};
+pub use step::{Act, Given, Place, Step};
 
 /// Everything that decides a run.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -34,10 +43,13 @@ pub struct World {
     /// A storage node's places on the ring.
     pub virtual_nodes: u32,
     /// How long clients and faults are let loose, in milliseconds.
+    #[serde(rename = "chaos", with = "human::ms")]
     pub chaos_ms: u64,
     /// The coordinators' settings.
+    #[serde(with = "settings")]
     pub coordinator: CoordinatorSettings,
     /// The storage nodes' settings.
+    #[serde(with = "settings")]
     pub replica: ReplicaSettings,
     /// Latencies, and trouble that is there all the time.
     pub network: NetworkPlan,
@@ -58,8 +70,10 @@ pub struct World {
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkPlan {
     /// The least time a message takes, in microseconds.
+    #[serde(rename = "latency_min", with = "human::us")]
     pub latency_us_min: u64,
     /// The most time it usually takes, in microseconds.
+    #[serde(rename = "latency_max", with = "human::us")]
     pub latency_us_max: u64,
     /// How many of a thousand messages take up to ten times as long, so that later ones overtake them.
     pub straggler_permille: u32,
@@ -70,6 +84,7 @@ pub struct NetworkPlan {
     /// How many of a thousand requests are delivered twice during chaos.
     pub duplicate_permille: u32,
     /// How much later the second delivery is at most, in milliseconds.
+    #[serde(rename = "duplicate_late_max", with = "human::ms")]
     pub duplicate_late_ms_max: u64,
 }
 
@@ -79,12 +94,20 @@ pub struct NetworkPlan {
 pub struct DiskPlan {
     /// `Some`: commits are synced so often, in milliseconds, and a crash loses acknowledged ones. `None`: each commit is
     /// synced.
+    #[serde(
+        rename = "sync_interval",
+        with = "human::maybe_ms",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub sync_interval_ms: Option<u64>,
     /// The least time of a commit, in microseconds.
+    #[serde(rename = "commit_min", with = "human::us")]
     pub commit_us_min: u64,
     /// The most time of a commit, in microseconds.
+    #[serde(rename = "commit_max", with = "human::us")]
     pub commit_us_max: u64,
     /// The most time of a read, in microseconds.
+    #[serde(rename = "read_max", with = "human::us")]
     pub read_us_max: u64,
 }
 
@@ -95,14 +118,16 @@ pub struct ClockPlan {
     /// Whose.
     pub who: Endpoint,
     /// How far it is off, in milliseconds.
+    #[serde(rename = "offset", with = "human::signed_ms", default)]
     pub offset_ms: i64,
     /// How much too fast it is, in millionths.
+    #[serde(default)]
     pub drift_ppm: i64,
 }
 
 /// A tenant.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct TenantPlan {
     /// Its name.
     pub name: String,
@@ -123,8 +148,10 @@ pub struct ClientPlan {
     /// How many operations it starts at most.
     pub operations: u32,
     /// The most time between two operations, in milliseconds.
+    #[serde(rename = "think_max", with = "human::ms")]
     pub think_ms_max: u64,
     /// How long it lets the server take, in milliseconds.
+    #[serde(rename = "timeout", with = "human::ms")]
     pub timeout_ms: u64,
     /// Weight of writes.
     pub writes: u32,
@@ -154,6 +181,9 @@ pub struct ClientPlan {
     pub sticky: bool,
     /// The most bytes a value has beyond its name.
     pub padding_max: u64,
+    /// What it does, exactly and nothing else, if there is anything here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
 }
 
 impl Default for World {
@@ -194,6 +224,12 @@ impl TenantPlan {
     }
 }
 
+impl Default for TenantPlan {
+    fn default() -> Self {
+        Self::new("tenant", 3, ConflictPolicy::LastWriteWins)
+    }
+}
+
 impl Default for NetworkPlan {
     fn default() -> Self {
         Self {
@@ -219,6 +255,14 @@ impl Default for DiskPlan {
     }
 }
 
+impl ClientPlan {
+    /// Whether it goes by its habits.
+    #[must_use]
+    pub const fn roams(&self) -> bool {
+        self.steps.is_empty() && self.operations > 0
+    }
+}
+
 impl Default for ClientPlan {
     fn default() -> Self {
         Self {
@@ -239,19 +283,24 @@ impl Default for ClientPlan {
             cancel_permille: 20,
             sticky: true,
             padding_max: 64,
+            steps: Vec::new(),
         }
     }
 }
 
 impl World {
-    /// Reads a scenario file.
-    ///
-    /// # Errors
-    /// Says which file can't be read, and why.
-    pub fn read(path: &Path) -> Result<Self, String> {
-        let problem = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let text = std::fs::read_to_string(path).map_err(|error| problem(&error))?;
-        toml::from_str(&text).map_err(|error| problem(&error))
+    /// Every key of a tenant: those that habits choose from and those that steps name.
+    #[must_use]
+    pub fn keys(&self, tenant: &TenantPlan) -> BTreeSet<String> {
+        let mut keys = BTreeSet::new();
+        if self.clients.iter().any(ClientPlan::roams) {
+            keys.extend((0..tenant.keys).map(key_name));
+        }
+        let steps = self.clients.iter().flat_map(|client| &client.steps);
+        let places = steps.filter_map(|step| step.act.place());
+        let here = places.filter(|place| place.tenant == tenant.name);
+        keys.extend(here.map(|place| place.key.clone()));
+        keys
     }
 
     /// Every storage node.

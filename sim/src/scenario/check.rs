@@ -1,0 +1,121 @@
+//! What can be wrong with a scenario before it is run: names that name nothing.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{Scenario, sabotage};
+use crate::endpoint::Endpoint;
+use crate::invariants;
+use crate::run::EXPECTATION;
+use crate::world::{Act, Event, World};
+
+pub(super) fn check(scenario: &Scenario) -> Result<(), String> {
+    for (mutant, invariant) in &scenario.head.catches {
+        sabotage(mutant).map_err(|problem| format!("catches: {problem}"))?;
+        let mut known: Vec<&str> = invariants::names().collect();
+        known.push(EXPECTATION);
+        if !known.contains(&invariant.as_str()) {
+            let known = known.join(", ");
+            return Err(format!(
+                "catches.{mutant}: there is no invariant '{invariant}'; there are {known}"
+            ));
+        }
+    }
+    let world = &scenario.world;
+    tenants(world)?;
+    let names = step_names(world)?;
+    let known = |step: &str| match names.contains(step) {
+        true => Ok(()),
+        false => Err(format!("there is no step '{step}'")),
+    };
+    for (client, plan) in (1..).zip(&world.clients) {
+        for (number, step) in (1..).zip(&plan.steps) {
+            let name = step.called(client, number);
+            let about = |problem: String| format!("step {name}: {problem}");
+            for needed in step.needs() {
+                known(needed).map_err(about)?;
+            }
+            event(world, step.after.as_ref()).map_err(about)?;
+            process(world, Endpoint::Coordinator(step.via)).map_err(about)?;
+            let place = match &step.act {
+                Act::Retry(_) => continue,
+                act => act.place(),
+            };
+            let tenant = place.map_or("", |place| place.tenant.as_str());
+            if !world.tenants.iter().any(|known| known.name == tenant) {
+                return Err(about(format!("there is no tenant '{tenant}'")));
+            }
+        }
+    }
+    for (number, step) in (0..).zip(&world.faults) {
+        let about = |problem: String| format!("fault {number}: {problem}");
+        for waits in [&step.after, &step.until].into_iter().flatten() {
+            if let Some(step) = waits.step() {
+                known(step).map_err(about)?;
+            }
+            event(world, Some(waits)).map_err(about)?;
+        }
+        let fault = serde_json::to_value(&step.fault).map_err(|error| about(error.to_string()))?;
+        for who in endpoints(&fault) {
+            process(world, who).map_err(about)?;
+        }
+    }
+    for clock in &world.clocks {
+        process(world, clock.who).map_err(|problem| format!("clocks: {problem}"))?;
+    }
+    Ok(())
+}
+
+fn tenants(world: &World) -> Result<(), String> {
+    for tenant in &world.tenants {
+        if tenant.replication_factor > world.storage_nodes {
+            let name = &tenant.name;
+            return Err(format!(
+                "tenant {name}: its replication_factor is above storage_nodes"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn step_names(world: &World) -> Result<BTreeSet<String>, String> {
+    let mut names = BTreeSet::new();
+    for (client, plan) in (1..).zip(&world.clients) {
+        for (number, step) in (1..).zip(&plan.steps) {
+            let name = step.called(client, number);
+            if !names.insert(name.clone()) {
+                return Err(format!("two steps are called '{name}'"));
+            }
+        }
+    }
+    Ok(names)
+}
+
+fn event(world: &World, event: Option<&Event>) -> Result<(), String> {
+    let who = event.and_then(Event::process);
+    who.map_or(Ok(()), |who| process(world, who))
+}
+
+fn process(world: &World, who: Endpoint) -> Result<(), String> {
+    let there = match who {
+        Endpoint::Coordinator(number) => number <= world.coordinators,
+        Endpoint::Storage(number) => number <= world.storage_nodes,
+        Endpoint::Client(number) => usize::from(number) <= world.clients.len(),
+        Endpoint::Metadata | Endpoint::Idempotency => true,
+    };
+    match there {
+        true => Ok(()),
+        false => Err(format!("there is no {who}")),
+    }
+}
+
+/// Every endpoint that a fault names.
+pub(crate) fn endpoints(fault: &Value) -> Vec<Endpoint> {
+    match fault {
+        Value::String(text) => text.parse().into_iter().collect(),
+        Value::Array(items) => items.iter().flat_map(endpoints).collect(),
+        Value::Object(members) => members.values().flat_map(endpoints).collect(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,441 @@
+//! What can be taken away from a failing world, and in which order: what makes runs shorter goes first.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use pairdb::quorum::Consistency;
+use pairdb::sabotage::Sabotage;
+use serde_json::Value;
+
+use super::ddmin::ddmin;
+use super::spell::mend;
+use crate::endpoint::Endpoint;
+use crate::run::{Options, run};
+use crate::scenario::endpoints;
+use crate::world::{ClientPlan, FOREVER_MS, Fault, FaultStep, Given, Step, World};
+
+/// A search for a smaller world that breaks the same.
+pub(super) struct Search<'a> {
+    target: &'static str,
+    sabotage: Option<Sabotage>,
+    until: Instant,
+    runs: u64,
+    tell: &'a mut dyn FnMut(String),
+}
+
+/// A change to a world that makes it smaller, if it is not that small already.
+type Change = fn(&mut World);
+
+const SIMPLER: &[Change] = &[
+    |world| world.coordinator = World::default().coordinator,
+    |world| world.replica = World::default().replica,
+    |world| world.network = World::default().network,
+    |world| world.network.straggler_permille = 0,
+    |world| world.network.duplicate_permille = 0,
+    |world| world.network.lost_request_permille = 0,
+    |world| world.network.lost_reply_permille = 0,
+    |world| world.disk = World::default().disk,
+    |world| world.disk.sync_interval_ms = None,
+    |world| world.partitions = World::default().partitions,
+    |world| world.virtual_nodes = World::default().virtual_nodes,
+];
+
+const SIMPLER_STEPS: &[fn(&mut Step)] = &[
+    |step| step.context = Given::Nothing,
+    |step| step.idempotency_key = None,
+    |step| step.padding = 0,
+    |step| step.consistency = Consistency::Quorum,
+    |step| {
+        step.gives_up_us = None;
+        step.aborts = false;
+    },
+    |step| step.via = 1,
+];
+
+impl<'a> Search<'a> {
+    pub(super) fn new(
+        target: &'static str,
+        sabotage: Option<Sabotage>,
+        until: Instant,
+        tell: &'a mut dyn FnMut(String),
+    ) -> Self {
+        Self {
+            target,
+            sabotage,
+            until,
+            runs: 0,
+            tell,
+        }
+    }
+
+    pub(super) const fn runs(&self) -> u64 {
+        self.runs
+    }
+
+    pub(super) fn tell(&mut self, what: &str) {
+        (self.tell)(what.to_owned());
+    }
+
+    /// Whether the same invariant breaks there. When time has run out nothing does.
+    pub(super) fn breaks(&mut self, world: &World) -> bool {
+        if self.is_late() {
+            return false;
+        }
+        self.runs += 1;
+        let options = Options {
+            sabotage: self.sabotage,
+            ..Options::default()
+        };
+        let outcome = run(world.clone(), options);
+        outcome
+            .violations
+            .iter()
+            .any(|broken| broken.invariant == self.target)
+    }
+
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
+    /// Takes `changed` if it is another world and breaks the same.
+    fn try_out(&mut self, world: &mut World, changed: World) -> bool {
+        let taken = changed != *world && self.breaks(&changed);
+        if taken {
+            *world = changed;
+        }
+        taken
+    }
+
+    fn try_change(&mut self, world: &mut World, change: impl FnOnce(&mut World)) -> bool {
+        let mut changed = world.clone();
+        change(&mut changed);
+        self.try_out(world, changed)
+    }
+
+    /// Makes `world` as small as it gets. Returns whether it was done before time ran out.
+    pub(super) fn reduce(&mut self, world: &mut World) -> bool {
+        loop {
+            let before = world.clone();
+            self.end_early(world);
+            self.drop_clients(world);
+            self.drop_faults(world);
+            self.drop_steps(world);
+            self.end_early(world);
+            self.drop_faults(world);
+            self.drop_clocks(world);
+            self.drop_processes(world);
+            for change in SIMPLER {
+                self.try_change(world, change);
+            }
+            self.simplify_settings(world);
+            self.simplify_clients(world);
+            self.simplify_steps(world);
+            self.shorten_faults(world);
+            self.drop_tenants(world);
+            let size = super::Size::of(world, 0);
+            let runs = self.runs;
+            self.tell(&format!("{size} after {runs} runs"));
+            if self.is_late() {
+                tidy(world);
+                return false;
+            }
+            if *world == before {
+                break;
+            }
+        }
+        let mut tidied = world.clone();
+        tidy(&mut tidied);
+        self.try_out(world, tidied);
+        true
+    }
+
+    /// Ends chaos soon after the last step, or halves it.
+    fn end_early(&mut self, world: &mut World) {
+        let steps = world.clients.iter().flat_map(|client| &client.steps);
+        let last_ms = steps.filter_map(|step| step.at_us).max().unwrap_or(0) / 1_000;
+        let roams = world.clients.iter().any(ClientPlan::roams);
+        for after_ms in [200, 1_000, 5_000] {
+            let chaos_ms = last_ms + after_ms;
+            if !roams
+                && chaos_ms < world.chaos_ms
+                && self.try_change(world, |world| world.chaos_ms = chaos_ms)
+            {
+                return;
+            }
+        }
+        while roams && world.chaos_ms > 500 && self.try_change(world, |world| world.chaos_ms /= 2) {
+        }
+    }
+
+    fn drop_clients(&mut self, world: &mut World) {
+        let active: Vec<usize> = (0..world.clients.len())
+            .filter(|index| {
+                let client = &world.clients[*index];
+                client.roams() || !client.steps.is_empty()
+            })
+            .collect();
+        let with = |kept: &[usize]| {
+            let mut world = world.clone();
+            for (index, client) in world.clients.iter_mut().enumerate() {
+                if !kept.contains(&index) {
+                    *client = idle();
+                }
+            }
+            mend(&mut world);
+            world
+        };
+        let kept = ddmin(&active, |kept| self.breaks(&with(kept)));
+        *world = with(&kept);
+        for index in 0..world.clients.len() {
+            while world.clients[index].roams()
+                && world.clients[index].operations > 1
+                && self.try_change(world, |world| world.clients[index].operations /= 2)
+            {
+            }
+        }
+    }
+
+    fn drop_faults(&mut self, world: &mut World) {
+        let with = |faults: &[FaultStep]| World {
+            faults: faults.to_vec(),
+            ..world.clone()
+        };
+        let faults = ddmin(&world.faults, |faults| self.breaks(&with(faults)));
+        world.faults = faults;
+    }
+
+    fn drop_clocks(&mut self, world: &mut World) {
+        let with = |clocks: &[_]| World {
+            clocks: clocks.to_vec(),
+            ..world.clone()
+        };
+        let clocks = ddmin(&world.clocks, |clocks| self.breaks(&with(clocks)));
+        world.clocks = clocks;
+        for index in 0..world.clocks.len() {
+            self.try_change(world, |world| world.clocks[index].drift_ppm = 0);
+        }
+    }
+
+    fn drop_steps(&mut self, world: &mut World) {
+        let all: Vec<(usize, usize)> = world
+            .clients
+            .iter()
+            .enumerate()
+            .flat_map(|(client, plan)| (0..plan.steps.len()).map(move |step| (client, step)))
+            .collect();
+        let with = |kept: &[(usize, usize)]| {
+            let kept: BTreeSet<&(usize, usize)> = kept.iter().collect();
+            let mut world = world.clone();
+            for (client, plan) in world.clients.iter_mut().enumerate() {
+                let steps = plan.steps.iter().enumerate();
+                let steps = steps.filter(|(step, _)| kept.contains(&(client, *step)));
+                plan.steps = steps.map(|(_, step)| step.clone()).collect();
+                if plan.steps.is_empty() && !plan.roams() {
+                    *plan = idle();
+                }
+            }
+            mend(&mut world);
+            world
+        };
+        let kept = ddmin(&all, |kept| self.breaks(&with(kept)));
+        *world = with(&kept);
+    }
+
+    /// Takes coordinators and storage nodes away, those with the greatest numbers first.
+    fn drop_processes(&mut self, world: &mut World) {
+        for count in 1..world.coordinators {
+            let fewer = |world: &mut World| {
+                world.coordinators = count;
+                for step in world.clients.iter_mut().flat_map(|c| &mut c.steps) {
+                    step.via = (step.via - 1) % count + 1;
+                }
+                forget(
+                    world,
+                    |who| matches!(who, Endpoint::Coordinator(number) if number > count),
+                );
+            };
+            if self.try_change(world, fewer) {
+                break;
+            }
+        }
+        let factors = world.tenants.iter().map(|tenant| tenant.replication_factor);
+        for count in factors.max().unwrap_or(1)..world.storage_nodes {
+            let fewer = |world: &mut World| {
+                world.storage_nodes = count;
+                forget(
+                    world,
+                    |who| matches!(who, Endpoint::Storage(number) if number > count),
+                );
+            };
+            if self.try_change(world, fewer) {
+                break;
+            }
+        }
+    }
+
+    /// One setting after the other back to its default.
+    fn simplify_settings(&mut self, world: &mut World) {
+        let Ok(Value::Object(defaults)) = serde_json::to_value(World::default().coordinator) else {
+            return;
+        };
+        for (name, value) in defaults {
+            let mut changed = world.clone();
+            let Ok(Value::Object(mut settings)) = serde_json::to_value(&world.coordinator) else {
+                return;
+            };
+            settings.insert(name, value);
+            if let Ok(settings) = serde_json::from_value(Value::Object(settings)) {
+                changed.coordinator = settings;
+                self.try_out(world, changed);
+            }
+        }
+        let Ok(Value::Object(defaults)) = serde_json::to_value(World::default().replica) else {
+            return;
+        };
+        for (name, value) in defaults {
+            let mut changed = world.clone();
+            let Ok(Value::Object(mut settings)) = serde_json::to_value(world.replica) else {
+                return;
+            };
+            settings.insert(name, value);
+            if let Ok(settings) = serde_json::from_value(Value::Object(settings)) {
+                changed.replica = settings;
+                self.try_out(world, changed);
+            }
+        }
+    }
+
+    /// The habits of clients with steps don't matter, the time-out excepted.
+    fn simplify_clients(&mut self, world: &mut World) {
+        let plain = |client: &ClientPlan, timeout_ms| ClientPlan {
+            steps: client.steps.clone(),
+            timeout_ms,
+            ..ClientPlan::default()
+        };
+        for index in 0..world.clients.len() {
+            if world.clients[index].steps.is_empty() {
+                continue;
+            }
+            let usual = ClientPlan::default().timeout_ms;
+            let own = world.clients[index].timeout_ms;
+            for timeout_ms in [usual, own] {
+                let changed = |world: &mut World| {
+                    world.clients[index] = plain(&world.clients[index], timeout_ms);
+                };
+                if self.try_change(world, changed) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn simplify_steps(&mut self, world: &mut World) {
+        for client in 0..world.clients.len() {
+            for step in 0..world.clients[client].steps.len() {
+                for simpler in SIMPLER_STEPS {
+                    self.try_change(world, |world| {
+                        simpler(&mut world.clients[client].steps[step])
+                    });
+                }
+            }
+        }
+    }
+
+    fn shorten_faults(&mut self, world: &mut World) {
+        for index in 0..world.faults.len() {
+            let chaos_ms = world.chaos_ms;
+            let for_ms = world.faults[index].for_ms;
+            if for_ms >= chaos_ms && for_ms < FOREVER_MS {
+                self.try_change(world, |world| world.faults[index].for_ms = FOREVER_MS);
+                continue;
+            }
+            while world.faults[index].for_ms > 1
+                && world.faults[index].for_ms < FOREVER_MS
+                && self.try_change(world, |world| world.faults[index].for_ms /= 2)
+            {}
+        }
+    }
+
+    fn drop_tenants(&mut self, world: &mut World) {
+        if world.clients.iter().any(ClientPlan::roams) {
+            return;
+        }
+        let mut changed = world.clone();
+        changed.tenants.retain(|tenant| {
+            let steps = world.clients.iter().flat_map(|client| &client.steps);
+            let mut places = steps.filter_map(|step| step.act.place());
+            places.any(|place| place.tenant == tenant.name)
+        });
+        for tenant in &mut changed.tenants {
+            let usual = crate::world::TenantPlan::default();
+            (tenant.keys, tenant.hot_permille) = (usual.keys, usual.hot_permille);
+        }
+        self.try_out(world, changed);
+    }
+}
+
+/// A client that does nothing; it keeps the numbers of the others.
+fn idle() -> ClientPlan {
+    ClientPlan {
+        operations: 0,
+        ..ClientPlan::default()
+    }
+}
+
+/// Takes processes out of everything that names them.
+fn forget(world: &mut World, gone: impl Fn(Endpoint) -> bool) {
+    world.clocks.retain(|clock| !gone(clock.who));
+    world.faults.retain_mut(|step| {
+        let Ok(mut fault) = serde_json::to_value(&step.fault) else {
+            return false;
+        };
+        let stays = take_out(&mut fault, &gone);
+        match serde_json::from_value::<Fault>(fault) {
+            Ok(fault) if stays => {
+                step.fault = fault;
+                true
+            }
+            _ => false,
+        }
+    });
+}
+
+/// Takes endpoints out of a fault's lists. Returns whether the fault still means something.
+fn take_out(value: &mut Value, gone: &impl Fn(Endpoint) -> bool) -> bool {
+    match value {
+        Value::Array(items) => {
+            items.retain(|item| !endpoints(item).into_iter().any(gone));
+            !items.is_empty()
+        }
+        Value::Object(members) => members.values_mut().all(|member| take_out(member, gone)),
+        other => !endpoints(other).into_iter().any(gone),
+    }
+}
+
+/// Takes away names that nobody uses, and clients that do nothing after the last one that does something.
+fn tidy(world: &mut World) {
+    let mut used: BTreeSet<String> = BTreeSet::new();
+    for step in world.clients.iter().flat_map(|client| &client.steps) {
+        used.extend(step.needs().map(ToOwned::to_owned));
+    }
+    for step in &world.faults {
+        let events = [&step.after, &step.until].into_iter().flatten();
+        used.extend(
+            events
+                .filter_map(|event| event.step())
+                .map(ToOwned::to_owned),
+        );
+    }
+    for step in world.clients.iter_mut().flat_map(|c| &mut c.steps) {
+        if step.name.as_ref().is_some_and(|name| !used.contains(name)) {
+            step.name = None;
+        }
+    }
+    while world
+        .clients
+        .last()
+        .is_some_and(|client| client.steps.is_empty() && !client.roams())
+    {
+        world.clients.pop();
+    }
+}
