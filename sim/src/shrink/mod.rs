@@ -108,7 +108,12 @@ pub fn shrink(
     let target = target(&first, invariant)?;
     let before = Size::of(world, first.operations);
     tell(format!("'{target}' breaks with {before}"));
-    let mut search = Search::new(target, sabotage, Instant::now() + limit, tell);
+    let mut search = Search::new(target, sabotage, Instant::now() + limit, world.seed, tell);
+    let key = first
+        .violations
+        .iter()
+        .find(|broken| broken.invariant == target);
+    let key = key.and_then(|broken| broken.key.clone());
     let spelled = first
         .spelled
         .clone()
@@ -119,7 +124,7 @@ pub fn shrink(
         search.tell("spelled out it does not break: shrinking habits");
     }
     let mut small = spelled.unwrap_or_else(|| world.clone());
-    let complete = search.reduce(&mut small);
+    let complete = search.reduce(&mut small, key.as_deref());
     let last = run(small.clone(), options);
     let after = Size::of(&small, last.operations);
     let scenario = Scenario {
@@ -151,13 +156,9 @@ fn target(outcome: &Outcome, wanted: Option<&str>) -> Result<&'static str, Strin
 
 /// The world with its own seed, or else with one under which the steps break what they did.
 fn seed_for(search: &mut Search<'_>, spelled: &World) -> Option<World> {
-    let own = spelled.seed;
-    let seeds = std::iter::once(own).chain(own + 1..own + SEEDS_TRIED);
-    let mut worlds = seeds.map(|seed| World {
-        seed,
-        ..spelled.clone()
-    });
-    worlds.find(|world| search.breaks(world))
+    let seed = search.breaks_under(spelled, SEEDS_TRIED)?;
+    let spelled = spelled.clone();
+    Some(World { seed, ..spelled })
 }
 
 fn head(

@@ -19,9 +19,19 @@ pub(super) struct Search<'a> {
     target: &'static str,
     sabotage: Option<Sabotage>,
     until: Instant,
+    /// The seed under which the invariant broke last.
+    seed: u64,
+    /// How many other seeds a world is given to break under: what is taken away shifts what is drawn.
+    others: u64,
     runs: u64,
     tell: &'a mut dyn FnMut(String),
 }
+
+/// How many other seeds once nothing can be taken away under one seed.
+const OTHERS_MAX: u64 = 3;
+
+/// Above so many steps each is not looked at alone.
+const STEPS_MAX: usize = 40;
 
 /// A change to a world that makes it smaller, if it is not that small already.
 type Change = fn(&mut World);
@@ -57,12 +67,15 @@ impl<'a> Search<'a> {
         target: &'static str,
         sabotage: Option<Sabotage>,
         until: Instant,
+        seed: u64,
         tell: &'a mut dyn FnMut(String),
     ) -> Self {
         Self {
             target,
             sabotage,
             until,
+            seed,
+            others: 0,
             runs: 0,
             tell,
         }
@@ -76,21 +89,46 @@ impl<'a> Search<'a> {
         (self.tell)(what.to_owned());
     }
 
-    /// Whether the same invariant breaks there. When time has run out nothing does.
+    /// Whether the same invariant breaks there, and under which seed. When time has run out nothing does.
     pub(super) fn breaks(&mut self, world: &World) -> bool {
-        if self.is_late() {
-            return false;
+        let seeds = self.seed..=self.seed + self.others;
+        for seed in seeds {
+            if self.is_late() {
+                return false;
+            }
+            let world = World {
+                seed,
+                ..world.clone()
+            };
+            if self.breaks_as_it_is(world) {
+                self.seed = seed;
+                return true;
+            }
         }
+        false
+    }
+
+    /// The same under the seeds from `world`'s own on.
+    pub(super) fn breaks_under(&mut self, world: &World, seeds: u64) -> Option<u64> {
+        let mut seeds = world.seed..world.seed + seeds;
+        let found = seeds.find(|seed| {
+            let seed = *seed;
+            let world = world.clone();
+            !self.is_late() && self.breaks_as_it_is(World { seed, ..world })
+        });
+        self.seed = found.unwrap_or(self.seed);
+        found
+    }
+
+    fn breaks_as_it_is(&mut self, world: World) -> bool {
         self.runs += 1;
         let options = Options {
             sabotage: self.sabotage,
             ..Options::default()
         };
-        let outcome = run(world.clone(), options);
-        outcome
-            .violations
-            .iter()
-            .any(|broken| broken.invariant == self.target)
+        let outcome = run(world, options);
+        let mut broken = outcome.violations.iter();
+        broken.any(|broken| broken.invariant == self.target)
     }
 
     fn is_late(&self) -> bool {
@@ -101,9 +139,14 @@ impl<'a> Search<'a> {
     fn try_out(&mut self, world: &mut World, changed: World) -> bool {
         let taken = changed != *world && self.breaks(&changed);
         if taken {
-            *world = changed;
+            self.take(world, changed);
         }
         taken
+    }
+
+    fn take(&self, world: &mut World, changed: World) {
+        *world = changed;
+        world.seed = self.seed;
     }
 
     fn try_change(&mut self, world: &mut World, change: impl FnOnce(&mut World)) -> bool {
@@ -112,8 +155,11 @@ impl<'a> Search<'a> {
         self.try_out(world, changed)
     }
 
-    /// Makes `world` as small as it gets. Returns whether it was done before time ran out.
-    pub(super) fn reduce(&mut self, world: &mut World) -> bool {
+    /// Makes `world` as small as it gets; at first only what happens to `key` is kept, if that is enough. Returns whether
+    /// it was done before time ran out.
+    pub(super) fn reduce(&mut self, world: &mut World, key: Option<&str>) -> bool {
+        self.simplify_clients(world);
+        self.keep_key(world, key);
         loop {
             let before = world.clone();
             self.end_early(world);
@@ -123,15 +169,15 @@ impl<'a> Search<'a> {
             self.end_early(world);
             self.drop_faults(world);
             self.drop_clocks(world);
+            self.drop_tenants(world);
             self.drop_processes(world);
             for change in SIMPLER {
                 self.try_change(world, change);
             }
             self.simplify_settings(world);
-            self.simplify_clients(world);
             self.simplify_steps(world);
             self.shorten_faults(world);
-            self.drop_tenants(world);
+            self.drop_last_clients(world);
             let size = super::Size::of(world, 0);
             let runs = self.runs;
             self.tell(&format!("{size} after {runs} runs"));
@@ -139,7 +185,9 @@ impl<'a> Search<'a> {
                 tidy(world);
                 return false;
             }
-            if *world == before {
+            if self.others < OTHERS_MAX {
+                self.others = OTHERS_MAX;
+            } else if *world == before {
                 break;
             }
         }
@@ -147,6 +195,28 @@ impl<'a> Search<'a> {
         tidy(&mut tidied);
         self.try_out(world, tidied);
         true
+    }
+
+    /// Keeps the steps that are about one key.
+    fn keep_key(&mut self, world: &mut World, key: Option<&str>) {
+        let Some(key) = key else {
+            return;
+        };
+        let others = |world: &mut World| {
+            for client in world.clients.iter_mut().filter(|client| !client.roams()) {
+                let elsewhere = |step: &Step| {
+                    step.act
+                        .place()
+                        .is_some_and(|place| place.to_string() != key)
+                };
+                client.steps.retain(|step| !elsewhere(step));
+                if client.steps.is_empty() {
+                    *client = idle();
+                }
+            }
+            mend(world);
+        };
+        self.try_change(world, others);
     }
 
     /// Ends chaos soon after the last step, or halves it.
@@ -185,7 +255,8 @@ impl<'a> Search<'a> {
             world
         };
         let kept = ddmin(&active, |kept| self.breaks(&with(kept)));
-        *world = with(&kept);
+        let kept = with(&kept);
+        self.take(world, kept);
         for index in 0..world.clients.len() {
             while world.clients[index].roams()
                 && world.clients[index].operations > 1
@@ -201,7 +272,8 @@ impl<'a> Search<'a> {
             ..world.clone()
         };
         let faults = ddmin(&world.faults, |faults| self.breaks(&with(faults)));
-        world.faults = faults;
+        let kept = with(&faults);
+        self.take(world, kept);
     }
 
     fn drop_clocks(&mut self, world: &mut World) {
@@ -210,7 +282,8 @@ impl<'a> Search<'a> {
             ..world.clone()
         };
         let clocks = ddmin(&world.clocks, |clocks| self.breaks(&with(clocks)));
-        world.clocks = clocks;
+        let kept = with(&clocks);
+        self.take(world, kept);
         for index in 0..world.clocks.len() {
             self.try_change(world, |world| world.clocks[index].drift_ppm = 0);
         }
@@ -238,7 +311,8 @@ impl<'a> Search<'a> {
             world
         };
         let kept = ddmin(&all, |kept| self.breaks(&with(kept)));
-        *world = with(&kept);
+        let kept = with(&kept);
+        self.take(world, kept);
     }
 
     /// Takes coordinators and storage nodes away, those with the greatest numbers first.
@@ -330,9 +404,17 @@ impl<'a> Search<'a> {
     }
 
     fn simplify_steps(&mut self, world: &mut World) {
-        for client in 0..world.clients.len() {
-            for step in 0..world.clients[client].steps.len() {
-                for simpler in SIMPLER_STEPS {
+        let count: usize = world.clients.iter().map(|client| client.steps.len()).sum();
+        for simpler in SIMPLER_STEPS {
+            let all = |world: &mut World| {
+                let steps = world.clients.iter_mut().flat_map(|c| &mut c.steps);
+                steps.for_each(simpler);
+            };
+            if self.try_change(world, all) || count > STEPS_MAX {
+                continue;
+            }
+            for client in 0..world.clients.len() {
+                for step in 0..world.clients[client].steps.len() {
                     self.try_change(world, |world| {
                         simpler(&mut world.clients[client].steps[step])
                     });
@@ -354,6 +436,15 @@ impl<'a> Search<'a> {
                 && self.try_change(world, |world| world.faults[index].for_ms /= 2)
             {}
         }
+    }
+
+    /// Closes the gaps that clients left who do nothing any more.
+    fn drop_last_clients(&mut self, world: &mut World) {
+        self.try_change(world, |world| {
+            world
+                .clients
+                .retain(|client| client.roams() || !client.steps.is_empty());
+        });
     }
 
     fn drop_tenants(&mut self, world: &mut World) {
