@@ -13,7 +13,6 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use pairdb::sabotage::Sabotage;
 
 use self::which::Which;
 use crate::scenario::Scenario;

@@ -303,9 +303,6 @@ impl<'a> Search<'a> {
                 let steps = plan.steps.iter().enumerate();
                 let steps = steps.filter(|(step, _)| kept.contains(&(client, *step)));
                 plan.steps = steps.map(|(_, step)| step.clone()).collect();
-                if plan.steps.is_empty() && !plan.roams() {
-                    *plan = idle();
-                }
             }
             mend(&mut world);
             world
@@ -384,7 +381,8 @@ impl<'a> Search<'a> {
         let plain = |client: &ClientPlan, timeout_ms| ClientPlan {
             steps: client.steps.clone(),
             timeout_ms,
-            ..ClientPlan::default()
+            // Once its last step is gone it does nothing.
+            ..idle()
         };
         for index in 0..world.clients.len() {
             if world.clients[index].steps.is_empty() {
@@ -503,7 +501,7 @@ fn take_out(value: &mut Value, gone: &impl Fn(Endpoint) -> bool) -> bool {
     }
 }
 
-/// Takes away names that nobody uses, and clients that do nothing after the last one that does something.
+/// Takes away names that nobody uses, habits that don't matter, and clients that do nothing after the last one that does something.
 fn tidy(world: &mut World) {
     let mut used: BTreeSet<String> = BTreeSet::new();
     for step in world.clients.iter().flat_map(|client| &client.steps) {
@@ -520,6 +518,11 @@ fn tidy(world: &mut World) {
     for step in world.clients.iter_mut().flat_map(|c| &mut c.steps) {
         if step.name.as_ref().is_some_and(|name| !used.contains(name)) {
             step.name = None;
+        }
+    }
+    for client in &mut world.clients {
+        if !client.steps.is_empty() {
+            client.operations = ClientPlan::default().operations;
         }
     }
     while world
