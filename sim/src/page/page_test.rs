@@ -11,6 +11,7 @@ const RECORDED: Options = Options {
     sabotage: None,
     messages: false,
     record: true,
+    spell: false,
 };
 
 fn page(world: World) -> (Outcome, String) {

@@ -49,11 +49,7 @@ impl World {
             both_ways: true,
             refused,
         };
-        let epochs = |share| FaultStep {
-            at_ms: chaos_ms * share / 10,
-            for_ms: 1,
-            fault: Fault::NewEpoch,
-        };
+        let epochs = |share| FaultStep::new(chaos_ms * share / 10, 1, Fault::NewEpoch);
         let (fault, at_ms) = match rng.below(10) {
             0..=2 => (slow, 0),
             3 => (cut_off(true), chaos_ms / 5),
