@@ -87,8 +87,8 @@ struct Terms {
     timeout: Duration,
     /// When the client gives up, if before that.
     gives_up: Option<Duration>,
-    /// Whether whoever goes away takes the server's work along.
-    aborts: bool,
+    /// Whether whoever goes away takes the server's work along; `None`: or doesn't.
+    aborts: Option<bool>,
 }
 
 impl Client {
@@ -318,7 +318,7 @@ impl Client {
             to: self.coordinator,
             timeout,
             gives_up,
-            aborts: self.rng.chance(500),
+            aborts: None,
         };
         let answer = self.request(ask, &terms).await;
         let success = answer.is_some_and(|answer| answer.answered.is_success());
@@ -356,7 +356,7 @@ impl Client {
             idempotency_key: ask.idempotency_key.clone(),
             timeout: terms.timeout,
             gives_up: terms.gives_up,
-            aborts: terms.aborts,
+            aborts: false,
         });
         let patience = terms.timeout + GRACE;
         let patience = terms.gives_up.map_or(patience, |early| early.min(patience));
@@ -370,9 +370,11 @@ impl Client {
                 () = timer => None,
             };
             let Some(answer) = answer else {
-                // Whoever goes away takes the server's work along, or doesn't.
-                if aborts && let Some(handler) = lock(&handler).take() {
-                    handler.abort();
+                if aborts.unwrap_or_else(|| self.rng.chance(500)) {
+                    self.cluster.story.aborted(ask.op);
+                    if let Some(handler) = lock(&handler).take() {
+                        handler.abort();
+                    }
                 }
                 history.unknown(ask.op);
                 history.recorder().gave_up(ask.op);

@@ -191,6 +191,15 @@ impl Story {
         }
     }
 
+    /// The client of the latest request of `op` has gone away, and the server's work with it.
+    pub fn aborted(&self, op: OpId) {
+        if let Some(attempts) = &mut self.state().attempts
+            && let Some(attempt) = attempts.iter_mut().rfind(|attempt| attempt.op == op)
+        {
+            attempt.aborts = true;
+        }
+    }
+
     /// The requests that were kept, and when chaos began.
     #[must_use]
     pub fn attempts(&self) -> (Time, Vec<Attempt>) {

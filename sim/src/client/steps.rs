@@ -50,7 +50,7 @@ impl Client {
             to: step.via,
             timeout,
             gives_up,
-            aborts: step.aborts,
+            aborts: Some(step.aborts),
         };
         let began = self.cluster.history.now();
         let answer = self.request(&ask, &terms);
