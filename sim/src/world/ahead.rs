@@ -27,11 +27,7 @@ impl World {
         self.clocks = processes.iter().copied().map(fast).collect();
         let at_ms = self.chaos_ms / 8;
         let chaos_ms = self.chaos_ms;
-        let step = |at_ms, fault| FaultStep {
-            at_ms,
-            for_ms: chaos_ms - at_ms,
-            fault,
-        };
+        let step = |at_ms, fault| FaultStep::new(at_ms, chaos_ms - at_ms, fault);
         let set_right = processes.iter().map(|who| Fault::ClockJump {
             who: *who,
             by_ms: -HOUR_MS,
@@ -39,11 +35,10 @@ impl World {
         self.faults
             .extend(set_right.map(|fault| step(at_ms, fault)));
         // Who starts anew has forgotten which stamps it gave out.
-        let forget = self.coordinators().into_iter().map(|who| FaultStep {
-            at_ms: at_ms + 10,
-            for_ms: 100,
-            fault: Fault::Crash { who },
-        });
+        let forget = self
+            .coordinators()
+            .into_iter()
+            .map(|who| FaultStep::new(at_ms + 10, 100, Fault::Crash { who }));
         self.faults.extend(forget.collect::<Vec<_>>());
         self.faults.sort_by_key(|step| step.at_ms);
     }
