@@ -1,7 +1,8 @@
 //! Worlds in which every key holds stamps ahead of all wall clocks: they were an hour fast, and were set right.
 //!
 //! From then on a write's stamp is the one after what its stamping owner holds, so coordinators that met the same stamp
-//! propose the same next one, and an owner that missed a write proposes that write's own.
+//! propose the same next one, and an owner that missed a write proposes that write's own. Requests get lost, so that owners
+//! do miss writes.
 
 use super::{ClockPlan, Fault, FaultStep, World};
 use crate::rng::Rng;
@@ -40,6 +41,12 @@ impl World {
             .into_iter()
             .map(|who| FaultStep::new(at_ms + 10, 100, Fault::Crash { who }));
         self.faults.extend(forget.collect::<Vec<_>>());
+        let lossy = Fault::Lossy {
+            who: None,
+            request_permille: 300,
+            reply_permille: 1,
+        };
+        self.faults.push(step(at_ms + 200, lossy));
         self.faults.sort_by_key(|step| step.at_ms);
     }
 }
