@@ -12,9 +12,11 @@
 
 pub mod adapters;
 pub mod api;
+pub mod buggify;
 pub mod cli;
 pub mod config;
 pub mod coordinator;
+pub mod marks;
 pub mod placement;
 pub mod ports;
 pub mod proto;

@@ -6,8 +6,10 @@ use super::source::Source;
 
 /// What each part of the crate may import of the others.
 const LAYERS: &[(&str, &[&str])] = &[
-    // Switches for bugs on purpose and generated messages: they know nobody.
+    // Switches for bugs and rare behaviour on purpose, marks, and generated messages: they know nobody.
     ("sabotage", &[]),
+    ("buggify", &[]),
+    ("marks", &[]),
     ("proto", &[]),
     // Pure values and decisions.
     ("version", &["sabotage"]),
@@ -18,11 +20,27 @@ const LAYERS: &[(&str, &[&str])] = &[
     // What the product is; the two don't know each other.
     (
         "coordinator",
-        &["sabotage", "version", "placement", "quorum", "ports"],
+        &[
+            "sabotage",
+            "buggify",
+            "marks",
+            "version",
+            "placement",
+            "quorum",
+            "ports",
+        ],
     ),
     (
         "replica",
-        &["sabotage", "version", "placement", "quorum", "ports"],
+        &[
+            "sabotage",
+            "buggify",
+            "marks",
+            "version",
+            "placement",
+            "quorum",
+            "ports",
+        ],
     ),
     // The outside world, as it is.
     (

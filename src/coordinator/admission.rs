@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::CoordinatorError;
+use crate::marks::{self, Mark};
 
 /// Counts the requests at work, up to a bound.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ impl Admission {
         if before < self.in_flight_max {
             Ok(place)
         } else {
+            marks::reached(Mark::AdmissionRefused);
             Err(CoordinatorError::Overloaded(format!(
                 "{before} requests are at work already"
             )))

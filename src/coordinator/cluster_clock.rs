@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::marks::{self, Mark};
 use crate::placement::NodeId;
 use crate::sabotage::{self, Sabotage};
 use crate::version::{HybridClock, Stamp};
@@ -65,6 +66,9 @@ impl ClusterClock {
     pub(super) fn observe(&self, seen: Stamp, wall_ms: u64) {
         let mut state = self.lock();
         let bounded = self.bounded(&state, wall_ms);
+        if seen.wall_ms() > bounded.saturating_add(self.ahead_max_ms) {
+            marks::reached(Mark::StampAheadIgnored);
+        }
         state
             .hybrid
             .observe(seen, bounded.saturating_add(self.ahead_max_ms));
@@ -88,14 +92,16 @@ impl ClusterClock {
     }
 
     fn bounded(&self, state: &State, wall_ms: u64) -> u64 {
-        match state.median_ms {
-            Some(median) => wall_ms.min(
-                wall_ms
-                    .saturating_add_signed(median)
-                    .saturating_add(self.ahead_max_ms),
-            ),
-            None => wall_ms,
+        let Some(median) = state.median_ms else {
+            return wall_ms;
+        };
+        let most = wall_ms
+            .saturating_add_signed(median)
+            .saturating_add(self.ahead_max_ms);
+        if wall_ms > most {
+            marks::reached(Mark::ClockBounded);
         }
+        wall_ms.min(most)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -18,6 +18,8 @@ use super::validate;
 use super::wait::before;
 use super::write::{ProposedStamp, Write, Written};
 use super::{ClockEntry, CoordinatorError, IdempotencyOutage, WriteOutcome};
+use crate::buggify::{self, Site};
+use crate::marks::{self, Mark};
 use crate::placement::Token;
 use crate::ports::{
     Claim, ClaimOutcome, Clock, Completion, CoordinatorWorld, Fingerprint, IdempotencyScope,
@@ -67,14 +69,22 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         };
         let (claim, is_first) = match self.claim(&scope, claim, write.deadline).await {
             Ok(Claimed::First(claim)) => (claim, true),
-            Ok(Claimed::TakenOver(claim)) => (claim, false),
+            Ok(Claimed::TakenOver(claim)) => {
+                marks::reached(Mark::ClaimTakenOver);
+                (claim, false)
+            }
             Ok(Claimed::Answered(answer)) => {
+                marks::reached(Mark::AnswerReplayed);
                 return Ok(decode_answer(&answer, scope.idempotency_key)?.1);
             }
             Err(CoordinatorError::Store(error)) => {
                 return match self.settings().idempotency_outage {
-                    IdempotencyOutage::Refuse => Err(CoordinatorError::Store(error)),
+                    IdempotencyOutage::Refuse => {
+                        marks::reached(Mark::RefusedWithoutClaim);
+                        Err(CoordinatorError::Store(error))
+                    }
                     IdempotencyOutage::Degrade => {
+                        marks::reached(Mark::DegradedWithoutClaim);
                         self.write_without_claim(write, token, scope.idempotency_key)
                             .await
                     }
@@ -82,6 +92,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             }
             Err(error) => return Err(error),
         };
+        self.maybe_pause(Site::PauseAfterClaim, write.deadline)
+            .await;
         write.write_id = claim.write_id;
         write.stamp = ProposedStamp::Fixed(claim.stamp);
         if sabotage::on(Sabotage::ClaimedStampRaised) {
@@ -113,6 +125,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             Err(error) => {
                 // Whoever held a claim before us may have had its effect: only a claim of our own is given back.
                 if is_first && had_no_effect(&error) {
+                    marks::reached(Mark::ClaimReleased);
                     // Without the release a retry waits for the lease to run out; no more than that.
                     let release = self.world().idempotency().release(&scope, claim);
                     before(self.clock(), deadline, release).await;
@@ -120,6 +133,14 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 Err(error)
             }
         }
+    }
+
+    async fn maybe_pause(&self, site: Site, deadline: Instant) {
+        let clock = self.clock();
+        buggify::pause(site, |pause| {
+            clock.sleep_until(deadline.min(clock.now() + pause))
+        })
+        .await;
     }
 
     /// A stamp above every quorum write of the key that completed before now.
@@ -177,9 +198,12 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             let outcome = before(self.clock(), deadline, attempt)
                 .await
                 .unwrap_or_else(|| Err(late()))?;
-            let conflict = || CoordinatorError::IdempotencyKeyConflict {
-                key: scope.idempotency_key.clone(),
-                cause: "it was used for a different request; use a new idempotency key".into(),
+            let conflict = || {
+                marks::reached(Mark::IdempotencyConflict);
+                CoordinatorError::IdempotencyKeyConflict {
+                    key: scope.idempotency_key.clone(),
+                    cause: "it was used for a different request; use a new idempotency key".into(),
+                }
             };
             match outcome {
                 ClaimOutcome::Claimed => return Ok(Claimed::First(claim)),
@@ -206,8 +230,10 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     return Err(conflict());
                 }
                 ClaimOutcome::Pending(_) => {
+                    marks::reached(Mark::ClaimPending);
                     let next = self.clock().now() + pause;
                     if next >= deadline {
+                        marks::reached(Mark::ClaimStillPending);
                         return Err(CoordinatorError::Overloaded(
                             "the first request with this idempotency key is still running".into(),
                         ));
@@ -226,6 +252,13 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         outcome: WriteOutcome,
         deadline: Instant,
     ) -> Result<WriteOutcome, CoordinatorError> {
+        self.maybe_pause(Site::PauseBeforeComplete, deadline).await;
+        if buggify::on(Site::AnswerNotStored) {
+            return Ok(WriteOutcome {
+                without_idempotency: true,
+                ..outcome
+            });
+        }
         let answer = encode_answer(claim.write_id, &outcome);
         let retention = self.settings().idempotency_retention;
         let store = self.world().idempotency();
@@ -240,6 +273,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             Some(Ok(Completion::Already(answer))) => {
                 let (answered, first) = decode_answer(&answer, outcome.idempotency_key.clone())?;
                 if answered == claim.write_id.to_string() {
+                    marks::reached(Mark::AnswerFoundStored);
                     return Ok(first);
                 }
                 // The entry was lost meanwhile and the key used for another request.
@@ -249,10 +283,13 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 })
             }
             // The write is acknowledged by its owners; a retry repeats it under the same id and stamp.
-            Some(Err(_)) | None => Ok(WriteOutcome {
-                without_idempotency: true,
-                ..outcome
-            }),
+            Some(Err(_)) | None => {
+                marks::reached(Mark::AnswerNotStored);
+                Ok(WriteOutcome {
+                    without_idempotency: true,
+                    ..outcome
+                })
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use futures::stream::FuturesUnordered;
 
 use super::health::NodeHealth;
 use super::routing::Routing;
+use crate::buggify::{self, Site};
 use crate::ports::{
     CallError, Clock, CoordinatorWorld, Instant, Operation, RecordKey, Refusal, ReplicaTransport,
     Reply, Request,
@@ -105,6 +106,9 @@ impl<W: CoordinatorWorld> Owners<W> {
             return order;
         }
         order.positions[..self.len].sort_by_key(|position| preference[usize::from(*position)]);
+        if buggify::on(Site::WorstOwnerFirst) {
+            order.positions[..self.len].reverse();
+        }
         order
     }
 

@@ -7,6 +7,7 @@
 //! - An owner slower than its own 95th percentile is hedged by one more.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -15,6 +16,8 @@ use super::service::Coordinator;
 use super::setback::{Missing, Setback};
 use super::wait::next_answer;
 use super::{CoordinatorError, ReadOutcome, ReadRequest, ReadValue};
+use crate::buggify::{self, Site};
+use crate::marks::{self, Mark};
 use crate::placement::Token;
 use crate::ports::{
     CallError, Clock, CoordinatorWorld, Instant, Operation, RecordKey, Refusal, Reply,
@@ -87,6 +90,12 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 })
             })
             .collect();
+        if values.len() > 1 {
+            marks::reached(Mark::SiblingsShown);
+        }
+        if !values.is_empty() && record.siblings().iter().any(|v| v.is_tombstone()) {
+            marks::reached(Mark::DeletedBesideValue);
+        }
         if values.is_empty() {
             Err(CoordinatorError::KeyNotFound {
                 key,
@@ -117,6 +126,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 let gathered = self
                     .gather(&owners, key, consistency, floor, deadline)
                     .await?;
+                buggify::pause(Site::PauseBeforeSettle, |pause| {
+                    self.clock()
+                        .sleep_until(deadline.min(self.clock().now() + pause))
+                })
+                .await;
                 self.settle(
                     &owners,
                     key,
@@ -165,17 +179,25 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         if sabotage::on(Sabotage::ReadAsksNoMore) {
             order = OwnerOrder::default();
         }
+        if buggify::on(Site::HedgeAtOnce) {
+            hedge_after = Duration::ZERO;
+        }
+        let mut hedge = None;
         let mut timer = pin!(clock.sleep_until(deadline.min(clock.now() + hedge_after)));
         loop {
             let enough = match tally.verdict() {
                 Verdict::Reached => true,
                 Verdict::Pending => false,
                 Verdict::Impossible => {
+                    let timed_out = self.clock().now() >= deadline;
+                    if timed_out {
+                        marks::reached(Mark::ReadDeadline);
+                    }
                     return Err(Setback::Failed(missing.error(
                         owners,
                         consistency,
                         Some(&tally),
-                        self.clock().now() >= deadline,
+                        timed_out,
                     )));
                 }
             };
@@ -183,11 +205,18 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 && (floor.is_covered_by(gathered.record.seen())
                     || sabotage::on(Sabotage::FloorIgnored))
             {
+                let by = |(position, _): &(usize, _)| Some(*position) == hedge;
+                if gathered.answers.iter().any(by) {
+                    marks::reached(Mark::HedgeWon);
+                }
                 return Ok(gathered);
             }
             if calls.is_empty() {
                 match order.next() {
                     Some(position) => {
+                        if enough {
+                            marks::reached(Mark::FloorAskedMore);
+                        }
                         calls.push(owners.call(
                             position,
                             Operation::Read { key: key.clone() },
@@ -195,6 +224,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                         ));
                     }
                     None => {
+                        marks::reached(Mark::FloorFailed);
                         missing.because("the context covers a write that no reachable owner has");
                         return Err(Setback::Failed(missing.error(
                             owners,
@@ -208,6 +238,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             let Some(Answer { position, result }) = next_answer(&mut calls, timer.as_mut()).await
             else {
                 if clock.now() >= deadline {
+                    marks::reached(Mark::ReadDeadline);
                     return Err(Setback::Failed(missing.error(
                         owners,
                         consistency,
@@ -219,13 +250,18 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     if sabotage::on(Sabotage::HedgeCancelsFirst) {
                         calls.clear();
                     }
+                    marks::reached(Mark::Hedged);
+                    hedge = Some(position);
                     calls.push(owners.call(
                         position,
                         Operation::Read { key: key.clone() },
                         deadline,
                     ));
+                    timer.set(clock.sleep_until(deadline.min(clock.now() + hedge_after)));
+                } else {
+                    // Nobody is left to ask. (Without a least delay the timer would go off at once, again and again.)
+                    timer.set(clock.sleep_until(deadline));
                 }
-                timer.set(clock.sleep_until(deadline.min(clock.now() + hedge_after)));
                 continue;
             };
             match result {
@@ -243,6 +279,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     }
                 },
                 Err(CallError::Refused(Refusal::StaleEpoch { current })) => {
+                    marks::reached(Mark::EpochRefused);
                     return Err(Setback::StaleEpoch(current));
                 }
                 result => {
@@ -252,6 +289,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     missing.failed_to_read(owners.name(position), &error);
                     tally.failure(position);
                     if let Some(position) = order.next() {
+                        marks::reached(Mark::ReadWentOn);
                         calls.push(owners.call(
                             position,
                             Operation::Read { key: key.clone() },
@@ -295,6 +333,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             return Ok(record);
         }
         if tally.verdict() == Verdict::Reached || sabotage::on(Sabotage::ReadRepairSkipped) {
+            marks::reached(Mark::RepairedBehindAnswer);
             self.queue_repair(key, replication_factor);
             return Ok(record);
         }
@@ -358,6 +397,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     missing.failed_to_read(owners.name(position), &error);
                     tally.failure(position);
                     if let Some(position) = others.next() {
+                        marks::reached(Mark::RepairedElsewhere);
                         let join = Operation::Join {
                             key: key.clone(),
                             record: repair.clone(),
@@ -368,6 +408,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             }
         }
         self.finish_joins(calls, key.clone(), replication_factor, false);
+        marks::reached(Mark::RepairedBeforeAnswer);
         self.repaired_before_answer();
         Ok(record)
     }

@@ -17,6 +17,8 @@ use std::task::Poll;
 use super::owners::{Answer, Calls};
 use super::service::Coordinator;
 use super::wait::before;
+use crate::buggify::{self, Site};
+use crate::marks::{self, Mark};
 use crate::ports::{Clock, CoordinatorWorld, Instant, Operation, RecordKey, Reply, Spawn};
 use crate::version::Record;
 
@@ -81,7 +83,8 @@ impl RepairQueue {
             job.again = true;
             return;
         }
-        if state.jobs.len() >= self.keys_max {
+        if state.jobs.len() >= self.keys_max || buggify::on(Site::RepairQueueFull) {
+            marks::reached(Mark::RepairDropped);
             state.dropped += 1;
             return;
         }
@@ -125,6 +128,7 @@ impl RepairQueue {
             return Next::Nothing;
         };
         if repaired && job.again {
+            marks::reached(Mark::RepairedAgain);
             job.attempts = 0;
             state.order.push_back(key.clone());
             drop(state);
@@ -134,15 +138,23 @@ impl RepairQueue {
         job.attempts += 1;
         let attempts = job.attempts;
         if repaired || attempts >= ATTEMPTS_MAX {
+            marks::reached(match repaired {
+                true => Mark::RepairDone,
+                false => Mark::RepairGivenUp,
+            });
             state.jobs.remove(key);
             state.dropped += u64::from(!repaired);
             return Next::Nothing;
+        }
+        if buggify::on(Site::RepairRetriedAtOnce) {
+            return Next::RetryAfter(Duration::ZERO);
         }
         Next::RetryAfter(RETRY_PAUSE * (1 << (attempts - 1)))
     }
 
     /// The pause of a key is over.
     fn retry(&self, key: RecordKey) {
+        marks::reached(Mark::RepairRetried);
         self.lock().order.push_back(key);
         self.waker.wake();
     }
@@ -199,6 +211,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 while let Some(answer) = calls.next().await {
                     missed |= answer.result.is_err();
                 }
+                marks::reached(Mark::JoinedLate);
                 if missed {
                     coordinator.queue_repair(&key, replication_factor);
                 }
@@ -235,6 +248,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     async fn repair(&self, key: &RecordKey, replication_factor: u8, deadline: Instant) -> bool {
         let owners = self.owners(key, replication_factor);
         if !(0..owners.len()).all(|position| owners.health(position).is_healthy()) {
+            marks::reached(Mark::RepairWaited);
             return false;
         }
         let mut reads = Calls::new();
@@ -261,6 +275,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         if record.is_empty() {
             return all_read;
         }
+        buggify::pause(Site::PauseBeforeRepair, |pause| self.clock().sleep(pause)).await;
         let joined = record.encode();
         let mut joins = Calls::new();
         for (position, _) in held

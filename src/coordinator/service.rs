@@ -19,6 +19,8 @@ use super::write::{ProposedStamp, Write, Written};
 use super::{
     ClockEntry, CoordinatorError, CoordinatorSettings, WriteOutcome, WriteRequest, validate,
 };
+use crate::buggify::{self, Site};
+use crate::marks::{self, Mark};
 use crate::placement::{DEFAULT_PARTITIONS, Epoch, Token, Topology};
 use crate::ports::{
     Change, Clock, CoordinatorWorld, Instant, MetadataEvent, MetadataStore, NodeReport, Operation,
@@ -289,6 +291,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     pub(super) fn admit(&self) -> Result<Admitted, CoordinatorError> {
         if self.is_stopping() {
+            marks::reached(Mark::StoppingRefused);
             return Err(CoordinatorError::Overloaded(
                 "the coordinator is stopping".into(),
             ));
@@ -380,6 +383,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let refreshed = before(self.clock(), deadline, async {
             let _one_at_a_time = self.0.refreshing.lock().await;
             if self.routing().epoch() >= newer {
+                marks::reached(Mark::TopologyAlreadyFresh);
                 return Ok(());
             }
             let topology = self.fetch_topology(deadline).await?;
@@ -387,6 +391,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             if stored < newer {
                 self.publish_adopted(topology, newer).await?;
             } else {
+                marks::reached(Mark::TopologyRefreshed);
                 self.0.routing.advance(topology);
             }
             Ok(())
@@ -419,6 +424,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             .await?
         {
             Change::Made(topology) | Change::Conflict(Some(topology)) => {
+                marks::reached(Mark::AdoptedPublished);
                 self.0.routing.advance(topology)
             }
             Change::Conflict(None) => false,
@@ -471,6 +477,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             match event {
                 MetadataEvent::Tenant(id) => self.0.tenants.invalidate(&id),
                 MetadataEvent::Topology(epoch) if epoch > self.routing().epoch() => {
+                    marks::reached(Mark::MetadataWatched);
                     self.refresh_once().await
                 }
                 MetadataEvent::Topology(_) => {}
@@ -480,7 +487,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     /// The backstop behind the watch.
     async fn refresh_now_and_then(self) {
-        let pause = || self.clock().sleep(self.settings().topology_refresh);
+        let pause = || {
+            let pause = self.settings().topology_refresh;
+            let early = buggify::on(Site::TopologyRefreshed);
+            self.clock().sleep(if early { pause / 16 } else { pause })
+        };
         while self.unless_stopped(pause()).await.is_some() {
             self.refresh_once().await;
         }

@@ -12,6 +12,8 @@ use futures::future::{BoxFuture, Shared};
 
 use super::CoordinatorError;
 use super::wait::before;
+use crate::buggify::{self, Site};
+use crate::marks::{self, Mark};
 use crate::ports::{Clock, Instant, MetadataStore, Spawn, StoreError, Tenant, TenantId};
 
 use crate::sabotage::{self, Sabotage};
@@ -73,7 +75,7 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
                 false => state.cached.get(id),
             };
             match cached {
-                Some(cached) if now < cached.fresh_until => {
+                Some(cached) if now < cached.fresh_until && !buggify::on(Site::TenantExpired) => {
                     let tenant = Arc::clone(&cached.tenant);
                     state.hits += 1;
                     return Ok(tenant);
@@ -84,13 +86,14 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
         match before(&self.clock, deadline, self.fetch(id, now)).await {
             Some(Ok(Some(tenant))) => Ok(tenant),
             Some(Ok(None)) => Err(CoordinatorError::TenantNotFound(id.to_string())),
-            Some(Err(error)) => stale.ok_or(CoordinatorError::Store(error)),
-            None => stale.ok_or_else(|| {
-                CoordinatorError::Store(StoreError::Unavailable {
+            Some(Err(error)) => unanswered(stale, error),
+            None => unanswered(
+                stale,
+                StoreError::Unavailable {
                     store: "metadata store",
                     cause: "no answer before the deadline".into(),
-                })
-            }),
+                },
+            ),
         }
     }
 
@@ -101,7 +104,10 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
             let mut state = self.lock();
             state.misses += 1;
             match state.fetching.get(id) {
-                Some(fetch) => fetch.clone(),
+                Some(fetch) => {
+                    marks::reached(Mark::TenantShared);
+                    fetch.clone()
+                }
                 None => {
                     let fetch = self.start_fetch(id.clone());
                     state.fetching.insert(id.clone(), fetch.clone());
@@ -157,12 +163,25 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
     }
 }
 
+/// What to do without the store's answer.
+fn unanswered(
+    stale: Option<Arc<Tenant>>,
+    error: StoreError,
+) -> Result<Arc<Tenant>, CoordinatorError> {
+    marks::reached(match stale {
+        Some(_) => Mark::TenantStale,
+        None => Mark::TenantUnknown,
+    });
+    stale.ok_or(CoordinatorError::Store(error))
+}
+
 impl State {
     fn insert(&mut self, tenant: Arc<Tenant>, fresh_until: Instant, entries_max: usize) {
         if self.cached.len() >= entries_max && !self.cached.contains_key(&tenant.id) {
             let entries = self.cached.iter();
             let oldest = entries.min_by_key(|(_, cached)| cached.fresh_until);
             if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
+                marks::reached(Mark::TenantEvicted);
                 self.cached.remove(&oldest);
             }
         }

@@ -17,6 +17,7 @@
 //! a greater stamp.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -26,6 +27,8 @@ use super::service::Coordinator;
 use super::setback::{Missing, Setback};
 use super::validate::invalid;
 use super::wait::next_answer;
+use crate::buggify::{self, Site};
+use crate::marks::{self, Mark};
 use crate::ports::{
     CallError, Clock, CoordinatorWorld, Instant, Operation, Overwrites, Random, RecordKey, Refusal,
     Reply, StampRequest,
@@ -153,11 +156,13 @@ struct Stamped {
 impl<W: CoordinatorWorld> Pass<'_, W> {
     async fn run(mut self) -> Result<Written, Setback> {
         let mut stamped = self.stamp(None).await?;
+        self.maybe_pause(Site::PauseBeforeJoin).await;
         let (mut replicas, greatest) = self.join(&stamped).await?;
         let outstripped = self.write.policy == ConflictPolicy::LastWriteWins
             && greatest > self.write.rank()
             && !sabotage::on(Sabotage::NoRestamp);
         if outstripped && self.is_raised_above(greatest.stamp) {
+            marks::reached(Mark::Restamped);
             stamped = self.stamp(Some(stamped.position)).await?;
             (replicas, _) = self.join(&stamped).await?;
         }
@@ -171,6 +176,15 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             dot: stamped.dot,
             record,
         })
+    }
+
+    async fn maybe_pause(&self, site: Site) {
+        let clock = self.coordinator.clock();
+        let deadline = self.write.deadline;
+        buggify::pause(site, |pause| {
+            clock.sleep_until(deadline.min(clock.now() + pause))
+        })
+        .await;
     }
 
     /// Proposes a stamp above `greatest`, which an owner was found to hold. Not for a stamp that a claim has fixed.
@@ -196,7 +210,9 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         if let Some(first) = first {
             order.again(first);
         }
+        self.maybe_pause(Site::PauseBeforeStamp).await;
         let mut calls = Calls::new();
+        let mut asked = None;
         let mut raises = 0;
         let mut ask_next = true;
         let mut latest = None;
@@ -206,9 +222,13 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                 if let Some(position) = order.next() {
                     calls.push(self.owners.call(position, self.stamp_operation(), deadline));
                     latest = Some(position);
+                    if *asked.get_or_insert(position) != position {
+                        marks::reached(Mark::StampFailedOver);
+                    }
                     let p95 = self.owners.health(position).p95();
                     let patience = match sabotage::on(Sabotage::PatienceEndless) {
                         true => deadline.since(clock.now()),
+                        false if buggify::on(Site::StampImpatience) => Duration::ZERO,
                         false => (p95 * PATIENCE_P95S)
                             .max(self.coordinator.settings().stamp_patience_min),
                     };
@@ -239,6 +259,9 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             match result {
                 Ok(Reply::Stamped { dot, record }) => {
                     self.missing.may_have_happened = true;
+                    if asked != Some(position) {
+                        marks::reached(Mark::StampedElsewhere);
+                    }
                     return Ok(Stamped {
                         position,
                         dot: Some(dot),
@@ -247,6 +270,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                 }
                 Ok(Reply::Superseded { greatest, record }) => {
                     if self.write.is_fixed() || sabotage::on(Sabotage::SupersededIsSuccess) {
+                        marks::reached(Mark::SupersededFixed);
                         return Ok(Stamped {
                             position,
                             dot: None,
@@ -260,6 +284,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                         self.missing.note(self.owners.name(position), cause);
                         return Err(self.failed(None, false));
                     }
+                    marks::reached(Mark::SupersededRaised);
                     // What is acknowledged must have the greatest stamp that was ever proposed: answers to smaller
                     // ones no longer count.
                     calls.clear();
@@ -274,6 +299,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     .missing
                     .note(self.owners.name(position), "answered something else"),
                 Err(CallError::Refused(Refusal::StaleEpoch { current })) => {
+                    marks::reached(Mark::EpochRefused);
                     self.missing.may_have_happened |= !calls.is_empty();
                     return Err(Setback::StaleEpoch(current));
                 }
@@ -346,7 +372,10 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             record,
         };
         match self.owners.call(position, join, *deadline).await.result {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                marks::reached(Mark::BroughtUp);
+                Ok(())
+            }
             Err(CallError::Refused(Refusal::StaleEpoch { current })) => {
                 Err(Setback::StaleEpoch(current))
             }
@@ -386,7 +415,10 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                 Verdict::Reached
                     if !calls.is_empty() && sabotage::on(Sabotage::StragglersAwaited) => {}
                 Verdict::Reached => break,
-                Verdict::Impossible => return Err(self.failed(Some(&tally), false)),
+                Verdict::Impossible => {
+                    marks::reached(Mark::WriteImpossible);
+                    return Err(self.failed(Some(&tally), false));
+                }
                 Verdict::Pending => {}
             }
             let Some(Answer { position, result }) = next_answer(&mut calls, timer.as_mut()).await
@@ -411,6 +443,9 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                 }
             }
         }
+        if missed {
+            marks::reached(Mark::JoinMissed);
+        }
         self.coordinator
             .finish_joins(calls, key, replication_factor, missed);
         if greatest.stamp > Stamp::ZERO {
@@ -422,6 +457,15 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
     fn failed(&self, tally: Option<&Tally>, timed_out: bool) -> Setback {
         // Calls end at the deadline too: the last of them may be heard before the timer is.
         let timed_out = timed_out || self.coordinator.clock().now() >= self.write.deadline;
+        if timed_out {
+            marks::reached(match tally {
+                None => Mark::StampDeadline,
+                Some(_) => Mark::JoinDeadline,
+            });
+        }
+        if self.missing.may_have_happened {
+            marks::reached(Mark::Indeterminate);
+        }
         Setback::Failed(
             self.missing
                 .error(self.owners, self.write.consistency, tally, timed_out),

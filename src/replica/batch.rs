@@ -12,6 +12,7 @@ use super::ledger::Ledger;
 use super::recent::{self, Known, Name, RecentWrites};
 use super::slot::Slot;
 use super::stamp::{self, Limits, Outcome};
+use crate::marks::{self, Mark};
 use crate::placement::Epoch;
 use crate::ports::{Put, Random, RecordKey, Refusal, Reply, Space, StampRequest};
 use crate::sabotage::{self, Sabotage};
@@ -118,6 +119,11 @@ impl<'a, R: Random> Batch<'a, R> {
             () => held.join(&incoming),
         };
         let greatest = joined.greatest_rank();
+        if joined == *held {
+            marks::reached(Mark::JoinKnewMore);
+        } else if joined != incoming {
+            marks::reached(Mark::JoinedBoth);
+        }
         if joined != *held {
             let bytes = if joined == incoming {
                 encoded
@@ -174,7 +180,14 @@ fn slot<'s>(
     slots: &'s mut BTreeMap<RecordKey, Slot>,
     key: &RecordKey,
 ) -> Result<&'s mut Slot, Refusal> {
-    slots
+    let slot = slots
         .get_mut(key)
-        .ok_or_else(|| Refusal::Unavailable("the record was not loaded".into()))
+        .ok_or_else(|| Refusal::Unavailable("the record was not loaded".into()))?;
+    if slot.is_damaged() {
+        marks::reached(Mark::DamagedNotOverwritten);
+    }
+    if slot.is_dirty() {
+        marks::reached(Mark::BatchSameKey);
+    }
+    Ok(slot)
 }

@@ -22,6 +22,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::OpenError;
+use crate::marks::{self, Mark};
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{Batch, Durability, Put, Random, Space, StorageEngine};
 use crate::sabotage::{self, Sabotage};
@@ -83,6 +84,7 @@ fn resume(
             clean: false,
             durability,
         };
+        marks::reached(Mark::IncarnationFirst);
         identity.renew(random, "there is no data of it");
         if sabotage::on(Sabotage::IncarnationKeptAfterLoss) {
             identity.incarnations =
@@ -97,6 +99,10 @@ fn resume(
         });
     }
     let lost_writes = identity.durability == Durability::Interval && !identity.clean;
+    marks::reached(match lost_writes {
+        true => Mark::IncarnationUnclean,
+        false => Mark::IncarnationKept,
+    });
     if lost_writes && !sabotage::on(Sabotage::IncarnationKeptAfterLoss) {
         identity.renew(
             random,

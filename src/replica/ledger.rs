@@ -4,6 +4,8 @@
 //! a time: most batches don't touch the stored identity.
 
 use super::identity::Identity;
+use crate::buggify::{self, Site};
+use crate::marks::{self, Mark};
 use crate::placement::Epoch;
 use crate::ports::{Put, Random, Refusal};
 use crate::sabotage::{self, Sabotage};
@@ -40,7 +42,12 @@ impl Ledger {
         let spent = || Refusal::Unavailable("the incarnation's counters are spent".into());
         let counter = self.last_given.checked_add(1).ok_or_else(spent)?;
         if counter > self.identity.ceiling {
-            self.identity.ceiling = self.last_given.saturating_add(self.reservation);
+            let reservation = match buggify::on(Site::CountersOneByOne) {
+                true => 1,
+                false => self.reservation,
+            };
+            marks::reached(Mark::CountersReserved);
+            self.identity.ceiling = self.last_given.saturating_add(reservation);
             self.changed |= !sabotage::on(Sabotage::ReservationNotStored);
         }
         self.last_given = counter;

@@ -41,6 +41,8 @@ use std::sync::atomic::Ordering;
 
 use futures::channel::oneshot;
 
+use crate::buggify::{self, Site};
+use crate::marks::{self, Mark};
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
     Clock, NodeReport, Operation, Refusal, ReplicaWorld, Reply, Request, Space, Spawn,
@@ -197,7 +199,11 @@ impl<W: ReplicaWorld> Shared<W> {
                 check_key(key.as_bytes())?;
                 self.admit(epoch)?;
                 if epoch > self.epoch() {
+                    marks::reached(Mark::EpochLearned);
                     self.learn(epoch).await?;
+                }
+                if buggify::on(Site::QueueFull) {
+                    return Err(rejected(Rejected::Full));
                 }
                 let (answer, answered) = oneshot::channel();
                 let cost = key.as_bytes().len();
@@ -232,6 +238,9 @@ impl<W: ReplicaWorld> Shared<W> {
         };
         self.admit(epoch)?;
         let (change, answered) = change;
+        if buggify::on(Site::QueueFull) {
+            return Err(rejected(Rejected::Full));
+        }
         let cost = change.cost();
         self.mutations
             .push(Mutation { epoch, change }, cost)
@@ -286,7 +295,10 @@ fn check_key(key: &[u8]) -> Result<(), Refusal> {
 
 fn rejected(rejected: Rejected) -> Refusal {
     match rejected {
-        Rejected::Full => Refusal::Overloaded,
+        Rejected::Full => {
+            marks::reached(Mark::QueueFull);
+            Refusal::Overloaded
+        }
         Rejected::Closed => Refusal::Unavailable("the node is stopping".into()),
     }
 }

@@ -13,10 +13,12 @@ use super::ledger::Ledger;
 use super::recent::RecentWrites;
 use super::shared::Shared;
 use super::slot::Slot;
+use crate::buggify::{self, Site};
+use crate::marks::{self, Mark};
 use crate::placement::Epoch;
 use crate::ports::{
-    Durability, Put, RecordKey, Refusal, ReplicaWorld, Reply, Space, StampRequest, StorageEngine,
-    StorageError,
+    Clock, Durability, Put, RecordKey, Refusal, ReplicaWorld, Reply, Space, StampRequest,
+    StorageEngine, StorageError,
 };
 use crate::sabotage::{self, Sabotage};
 
@@ -100,9 +102,13 @@ pub(super) async fn run<W: ReplicaWorld>(
         failed: None,
     };
     let mut waiting = Vec::new();
+    let batch_max = || match buggify::on(Site::BatchOfOne) {
+        true => 1,
+        false => settings.batch_max,
+    };
     while shared
         .mutations
-        .take(&mut waiting, settings.batch_max, settings.batch_bytes_max)
+        .take(&mut waiting, batch_max(), settings.batch_bytes_max)
         .await
     {
         mutations.work(&mut waiting).await;
@@ -112,6 +118,9 @@ pub(super) async fn run<W: ReplicaWorld>(
 impl<W: ReplicaWorld> Loop<W> {
     /// Applies `waiting`, makes it durable, answers.
     async fn work(&mut self, waiting: &mut Vec<Mutation>) {
+        if waiting.len() > 1 {
+            marks::reached(Mark::BatchShared);
+        }
         let (slots, stored) = match self.load(waiting).await {
             Ok(loaded) => loaded,
             Err(error) => return self.refuse(waiting, &error).await,
@@ -242,6 +251,7 @@ impl<W: ReplicaWorld> Loop<W> {
                 Ok(())
             }
             Err(error) => {
+                marks::reached(Mark::BatchAborted);
                 self.ledger.abort(&ledger);
                 Err(error)
             }
@@ -252,6 +262,10 @@ impl<W: ReplicaWorld> Loop<W> {
         if puts.is_empty() {
             return Ok(());
         }
+        buggify::pause(Site::PauseBeforeCommit, |pause| {
+            self.shared.world.clock().sleep(pause)
+        })
+        .await;
         let storage = self.shared.world.storage();
         let mut stored = storage.commit(puts).await;
         if stored.is_ok() && must_sync && storage.durability() == Durability::Interval {
@@ -259,6 +273,11 @@ impl<W: ReplicaWorld> Loop<W> {
                 .sync()
                 .await
                 .map_err(|error| StorageError::Failed(error.to_string()));
+        }
+        match &stored {
+            Err(StorageError::Full(_)) => marks::reached(Mark::DiskFull),
+            Err(StorageError::Failed(_)) => marks::reached(Mark::StorageFailed),
+            Ok(()) => {}
         }
         if let Err(failed @ StorageError::Failed(_)) = &stored {
             tracing::error!(%failed, "a commit failed; the node takes no writes until it is started again");
@@ -303,6 +322,7 @@ impl<W: ReplicaWorld> Loop<W> {
         storage
             .commit(self.ledger.put().into_iter().collect())
             .await?;
+        marks::reached(Mark::StoppedCleanly);
         storage.sync().await
     }
 }

@@ -11,8 +11,9 @@ use futures::channel::oneshot;
 use super::ReplicaSettings;
 use super::shared::Shared;
 use super::slot::damaged;
+use crate::buggify::{self, Site};
 use crate::placement::Epoch;
-use crate::ports::{RecordKey, Refusal, ReplicaWorld, Reply, Space, StorageEngine};
+use crate::ports::{Clock, RecordKey, Refusal, ReplicaWorld, Reply, Space, StorageEngine};
 use crate::version::Record;
 
 pub(super) struct Read {
@@ -28,11 +29,19 @@ pub(super) async fn run<W: ReplicaWorld>(
     finished: oneshot::Sender<()>,
 ) {
     let mut waiting = Vec::new();
+    let batch_max = || match buggify::on(Site::BatchOfOne) {
+        true => 1,
+        false => settings.batch_max,
+    };
     while shared
         .reads
-        .take(&mut waiting, settings.batch_max, usize::MAX)
+        .take(&mut waiting, batch_max(), usize::MAX)
         .await
     {
+        buggify::pause(Site::PauseBeforeRead, |pause| {
+            shared.world.clock().sleep(pause)
+        })
+        .await;
         let keys = waiting
             .iter()
             .map(|read| read.key.as_bytes().clone())

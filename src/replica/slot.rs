@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::marks::{self, Mark};
 use crate::ports::{RecordKey, Refusal};
 use crate::version::Record;
 
@@ -78,5 +79,6 @@ impl Slot {
 
 /// Says that a stored record fails its checksum. Keys are clients' data and stay out of the log.
 pub(super) fn damaged(key: &RecordKey, error: &dyn std::fmt::Display) {
+    marks::reached(Mark::RecordDamaged);
     tracing::error!(partition = key.partition().0, tenant = key.tenant(), %error, "a stored record is damaged");
 }

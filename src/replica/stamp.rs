@@ -5,6 +5,8 @@
 //! learned of a version it has to win over: it overwrites its older self.
 
 use super::recent::Known;
+use crate::buggify::{self, Site};
+use crate::marks::{self, Mark};
 use crate::ports::{Overwrites, Refusal, StampRequest};
 use crate::sabotage::{self, Sabotage};
 use crate::version::{Context, Dot, Rank, Record, Stamp, Version, VersionVector, WriteId};
@@ -60,6 +62,10 @@ pub(super) fn stamp(
         dot: sibling.dot,
         stamp: sibling.stamp,
     });
+    let recent = recent.filter(|_| {
+        // A coordinator that asks again under last-write-wins asks with a stamp that says what it is about.
+        !matches!(request.overwrites, Overwrites::All(_)) || !buggify::on(Site::RecentForgotten)
+    });
     let known = among_held
         .chain(recent)
         .max_by_key(|known| (known.stamp, known.dot));
@@ -68,6 +74,14 @@ pub(super) fn stamp(
         && stamped_higher.is_none_or(|stamp| stamp <= known.stamp)
         && !sabotage::on(Sabotage::WriteIdForgotten)
     {
+        let is_held = held
+            .siblings()
+            .iter()
+            .any(|sibling| sibling.dot == known.dot);
+        marks::reached(match is_held {
+            true => Mark::KnownFromRecord,
+            false => Mark::KnownFromMemory,
+        });
         return Ok(Outcome::Known(known.dot));
     }
 
@@ -85,6 +99,7 @@ pub(super) fn stamp(
         && !held.seen().covers(*written)
         && !sabotage::on(Sabotage::BehindIgnored)
     {
+        marks::reached(Mark::Behind);
         return Ok(Outcome::Behind);
     }
     let overwritten = |sibling: &Version| match &request.overwrites {
@@ -99,6 +114,7 @@ pub(super) fn stamp(
         .filter(|sibling| !overwritten(sibling))
         .count();
     if left >= siblings_max {
+        marks::reached(Mark::SiblingsRefused);
         return Err(Refusal::Malformed(format!(
             "the key has {left} unresolved siblings, and {siblings_max} are allowed; read it and write with its context"
         )));
@@ -121,10 +137,19 @@ pub(super) fn stamp(
                 .stamp
                 .next()
                 .ok_or_else(|| Refusal::Malformed("no stamp is greater".into()))?;
+            if above > request.stamp {
+                marks::reached(Mark::StampRaisedLocally);
+            }
             request.stamp.max(above)
         }
     };
     let dot = give()?;
+    if known.is_some() {
+        marks::reached(Mark::StampedAgain);
+    }
+    if left > 0 {
+        marks::reached(Mark::SiblingsKept);
+    }
     let version = Version {
         dot,
         write_id: request.write_id,
