@@ -49,6 +49,8 @@ pub struct Client {
     coordinator: u8,
     /// For each tenant's key the contexts it was given, the latest last.
     contexts: BTreeMap<(usize, String), Vec<(OpId, Bytes)>>,
+    /// For each tenant's key the latest write with an idempotency key.
+    idempotent: BTreeMap<(usize, String), OpId>,
 }
 
 /// What a client asks for.
@@ -104,6 +106,7 @@ impl Client {
             rng,
             coordinator: number % coordinators + 1,
             contexts: BTreeMap::new(),
+            idempotent: BTreeMap::new(),
         }
     }
 
@@ -252,7 +255,11 @@ impl Client {
     }
 
     fn padding(&mut self) -> u64 {
-        self.rng.between(0, self.plan.padding_max)
+        match self.plan.padding_max {
+            // Long values are rare also where there are any: they cost the harness most.
+            most @ 10_000.. => self.rng.log_between(1, most),
+            most => self.rng.between(0, most),
+        }
     }
 
     fn invoke(&mut self, wanted: Wanted) -> Ask {
@@ -284,7 +291,17 @@ impl Client {
             attempts: 0,
             last_to: None,
             unknown: false,
+            claim_forgotten: false,
         });
+        let mut named = op;
+        if idempotent && kind == Kind::Write {
+            let before = self.idempotent.insert((tenant, key.clone()), op);
+            if let Some(before) = before
+                && self.rng.chance(self.plan.mistake_permille)
+            {
+                named = before;
+            }
+        }
         let name = &self.cluster.world.tenants[tenant].name;
         Ask {
             op,
@@ -292,7 +309,7 @@ impl Client {
             padding,
             value: value::make(name, &key, op, padding as usize),
             idempotency_key: idempotency_key
-                .map(|key| key.unwrap_or_else(|| format!("op-{}", op.0))),
+                .map(|key| key.unwrap_or_else(|| format!("op-{}", named.0))),
             tenant,
             key,
             kind,

@@ -8,17 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt;
 use madsim::runtime::{Handle, NodeHandle};
-use pairdb::adapters::memory::{MemoryIdempotency, MemoryMetadata};
 use pairdb::coordinator::Coordinator;
 use pairdb::placement::{Epoch, Node, NodeId, NodeStatus, Placement, Topology};
-use pairdb::ports::{MetadataStore, RecordKey, Tenant, TenantId};
+use pairdb::ports::{Change, MetadataStore, RecordKey, Tenant, TenantId};
 use pairdb::replica::Replica;
 
 use crate::adapters::{
-    CoordinatorSide, Disk, Loss, Services, SimClock, SimIdempotency, SimMetadata, SimRandom,
-    SimSpawn, SimTransport, StorageSide, StoreLink, WallClock, pause,
+    ClaimsHome, CoordinatorSide, Disk, Loss, MetadataHome, Services, SimClock, SimIdempotency,
+    SimMetadata, SimRandom, SimSpawn, SimTransport, StorageSide, StoreLink, WallClock, pause,
 };
 use crate::endpoint::Endpoint;
 use crate::faults::Faults;
@@ -60,8 +58,8 @@ pub struct Cluster {
 struct Shared {
     handle: Handle,
     services: Services,
-    metadata: MemoryMetadata,
-    idempotency: MemoryIdempotency<SimClock>,
+    metadata: MetadataHome,
+    claims: ClaimsHome,
     calm: AtomicBool,
     machines: Mutex<BTreeMap<Endpoint, Machine>>,
     late_answers: Mutex<Vec<String>>,
@@ -102,8 +100,8 @@ impl Cluster {
         let shared = Shared {
             handle,
             services: Services::default(),
-            metadata: MemoryMetadata::new(),
-            idempotency: MemoryIdempotency::new(right),
+            metadata: founded(&world).await,
+            claims: ClaimsHome::new(right),
             calm: AtomicBool::new(false),
             machines: Mutex::default(),
             late_answers: Mutex::default(),
@@ -119,31 +117,12 @@ impl Cluster {
             network,
             shared: Arc::new(shared),
         };
-        cluster.found().await;
+        cluster.build();
         cluster
     }
 
-    /// Fills the metadata store and builds the machines.
-    async fn found(&self) {
-        let nodes = self.world.storage().into_iter().map(|who| self.node(who));
-        let topology = Topology::new(Epoch(1), self.world.partitions, nodes.collect())
-            .expect("the world's topology is valid");
-        let metadata = &self.shared.metadata;
-        let stored = metadata.replace_topology(Epoch(0), topology).await;
-        stored.expect("the store in memory takes a topology");
-        for plan in &self.world.tenants {
-            let tenant = Tenant {
-                id: TenantId::new(plan.name.as_str()).expect("a tenant's name is valid"),
-                replication_factor: plan.replication_factor,
-                conflict_policy: plan.conflict_policy,
-                default_consistency: None,
-                created_at: 0,
-                updated_at: 0,
-                version: 1,
-            };
-            let created = metadata.create_tenant(tenant).await;
-            created.expect("the store in memory takes a tenant");
-        }
+    /// Builds the machines.
+    fn build(&self) {
         let seed = self.world.seed;
         let mut machines = self.machines();
         for who in self.processes() {
@@ -173,19 +152,6 @@ impl Cluster {
                 paused_at: None,
             };
             machines.insert(who, machine);
-        }
-    }
-
-    fn node(&self, who: Endpoint) -> Node {
-        let Endpoint::Storage(number) = who else {
-            unreachable!("only storage nodes are in the topology");
-        };
-        Node {
-            id: NodeId::new(who.id()).expect("a node's id is valid"),
-            host: "simulated".into(),
-            port: u16::from(number),
-            virtual_nodes: self.world.virtual_nodes,
-            status: NodeStatus::Active,
         }
     }
 
@@ -255,7 +221,7 @@ impl Cluster {
                     spawn,
                     transport,
                     metadata: SimMetadata::new(self.shared.metadata.clone(), metadata),
-                    idempotency: SimIdempotency::new(self.shared.idempotency.clone(), idempotency),
+                    idempotency: SimIdempotency::new(self.shared.claims.clone(), idempotency),
                 };
                 drop(node.spawn(self.clone().run_coordinator(who, world)));
             }
@@ -310,20 +276,22 @@ impl Cluster {
 
     /// A machine's power fails and its disk with it.
     pub fn lose_disk(&self, who: Endpoint) {
-        if let Some(disk) = self.end_process(who) {
+        self.end_process(who);
+        let disk = self.machines().get(&who).and_then(|m| m.disk.clone());
+        if let Some(disk) = disk {
             disk.replace();
             self.tap.lost(who);
             self.history
-                .note(format_args!("{who} crashes and loses its disk"));
+                .note(format_args!("{who} is down and loses its disk"));
         }
     }
 
     /// A process is asked to stop, gets a moment for it, and ends.
     pub async fn stop(&self, who: Endpoint) {
         let (node, coordinator) = {
-            let mut machines = self.machines();
-            let machine = machines.get_mut(&who).expect("a machine for each process");
-            (machine.node.clone(), machine.coordinator.take())
+            let machines = self.machines();
+            let machine = machines.get(&who).expect("a machine for each process");
+            (machine.node.clone(), machine.coordinator.clone())
         };
         let Some(node) = node else {
             return;
@@ -426,15 +394,50 @@ impl Cluster {
         }
     }
 
+    /// A machine's wall clock goes faster, by so many millionths.
+    pub fn drift_clock(&self, who: Endpoint, by_ppm: i64) {
+        if let Some(machine) = self.machines().get(&who) {
+            let now = Duration::from_nanos(self.history.now());
+            machine.wall.drift(now, by_ppm);
+        }
+    }
+
+    /// A bit of a record on a node's disk flips.
+    pub fn corrupt_record(&self, who: Endpoint) {
+        let disk = self.machines().get(&who).and_then(|m| m.disk.clone());
+        if disk.is_some_and(|disk| disk.corrupt()) {
+            self.history
+                .note(format_args!("{who} has a record with a flipped bit"));
+        }
+    }
+
+    /// The metadata store fails over to a copy that is this far behind.
+    pub async fn fail_over_metadata(&self, lost: Duration) {
+        let gone = self.shared.metadata.fail_over(lost).await;
+        let gone: Vec<u64> = gone.iter().map(|epoch| epoch.0).collect();
+        self.history
+            .note(format_args!("metadata fails over; epochs lost: {gone:?}"));
+    }
+
+    /// The idempotency store loses all it holds.
+    pub fn forget_claims(&self) {
+        self.shared.claims.forget();
+        self.history.claims_forgotten();
+        self.history.note(format_args!("idempotency forgets all"));
+    }
+
     /// The topology gets a new epoch, with the same nodes in it.
     pub async fn next_epoch(&self) {
-        let metadata = &self.shared.metadata;
+        let metadata = self.shared.metadata.store();
         let topology = metadata.topology().await;
         let topology = topology.expect("the store in memory answers");
         let expected = topology.epoch;
         if let Some(epoch) = expected.next() {
             let next = Topology { epoch, ..topology };
-            let _ = metadata.replace_topology(expected, next).await;
+            let changed = metadata.replace_topology(expected, next).await;
+            if let Ok(Change::Made(topology)) = changed {
+                self.shared.metadata.keep(topology);
+            }
         }
     }
 
@@ -476,14 +479,12 @@ impl Cluster {
     /// The newest epoch that was published.
     #[must_use]
     pub fn published_epoch(&self) -> Epoch {
-        let topology = self.shared.metadata.topology().now_or_never();
-        let topology = topology.expect("the store in memory answers at once");
-        topology.map_or(Epoch(0), |topology| topology.epoch)
+        self.shared.metadata.newest_epoch()
     }
 
     /// The current placement.
     pub async fn placement(&self) -> Placement {
-        let topology = self.shared.metadata.topology().await;
+        let topology = self.shared.metadata.store().topology().await;
         Placement::build(topology.expect("the store in memory answers"))
     }
 
@@ -510,6 +511,34 @@ impl Cluster {
         let machines = self.shared.machines.lock();
         machines.unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The metadata store as the world's operator left it.
+async fn founded(world: &World) -> MetadataHome {
+    let nodes = world.storage().into_iter().map(|who| {
+        let Endpoint::Storage(number) = who else {
+            unreachable!("only storage nodes are in the topology");
+        };
+        Node {
+            id: NodeId::new(who.id()).expect("a node's id is valid"),
+            host: "simulated".into(),
+            port: u16::from(number),
+            virtual_nodes: world.virtual_nodes,
+            status: NodeStatus::Active,
+        }
+    });
+    let topology = Topology::new(Epoch(1), world.partitions, nodes.collect())
+        .expect("the world's topology is valid");
+    let tenants = world.tenants.iter().map(|plan| Tenant {
+        id: TenantId::new(plan.name.as_str()).expect("a tenant's name is valid"),
+        replication_factor: plan.replication_factor,
+        conflict_policy: plan.conflict_policy,
+        default_consistency: None,
+        created_at: 0,
+        updated_at: 0,
+        version: 1,
+    });
+    MetadataHome::new(tenants.collect(), topology).await
 }
 
 impl DeadlineWatch {

@@ -351,7 +351,7 @@ impl Evidence {
     pub fn may_be_remade(&self, write: OpId) -> bool {
         let op = self.ops.get(&write);
         let degrades = self.world.coordinator.idempotency_outage == IdempotencyOutage::Degrade;
-        degrades && op.is_some_and(Op::may_be_unclaimed)
+        op.is_some_and(|op| op.may_be_remade(degrades))
     }
 
     /// When a write's effect was over: when it was acknowledged, unless it may be made anew.

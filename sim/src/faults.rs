@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::channel::oneshot;
+use madsim::time::TimeHandle;
+
 use crate::endpoint::Endpoint;
 use crate::rng::Rng;
 use crate::world::{Fault, NetworkPlan};
@@ -19,6 +22,15 @@ pub struct Faults {
 struct State {
     healed: bool,
     active: BTreeMap<usize, Fault>,
+    traps: BTreeMap<usize, Trap>,
+}
+
+/// Waits for one message of a process.
+struct Trap {
+    who: Endpoint,
+    peer: Option<Endpoint>,
+    left: u32,
+    tell: oneshot::Sender<()>,
 }
 
 /// Chances, out of a thousand, that a message is lost.
@@ -46,7 +58,57 @@ impl Faults {
 
     /// The fault of step `index` ends.
     pub fn end(&self, index: usize) {
-        self.state().active.remove(&index);
+        let mut state = self.state();
+        state.active.remove(&index);
+        state.traps.remove(&index);
+    }
+
+    /// Whether the fault of step `index` goes on.
+    #[must_use]
+    pub fn goes_on(&self, index: usize) -> bool {
+        self.state().active.contains_key(&index)
+    }
+
+    /// Completes over the `count`-th message from now on that `who` exchanges with `peer`, or with anybody; cancelled when
+    /// the fault of step `index` ends before.
+    pub fn trap(
+        &self,
+        index: usize,
+        who: Endpoint,
+        peer: Option<Endpoint>,
+        count: u32,
+    ) -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        let trap = Trap {
+            who,
+            peer,
+            left: count.max(1),
+            tell,
+        };
+        self.state().traps.insert(index, trap);
+        told
+    }
+
+    /// `who` sends something to `peer`, or gets something from it.
+    pub fn message(&self, who: Endpoint, peer: Endpoint) {
+        let mut state = self.state();
+        if state.traps.is_empty() {
+            return;
+        }
+        let mut sprung = Vec::new();
+        for (index, trap) in &mut state.traps {
+            if trap.who == who && trap.peer.is_none_or(|wanted| wanted == peer) {
+                trap.left -= 1;
+                if trap.left == 0 {
+                    sprung.push(*index);
+                }
+            }
+        }
+        for index in sprung {
+            if let Some(trap) = state.traps.remove(&index) {
+                let _ = trap.tell.send(()); // nobody there: the fault has ended
+            }
+        }
     }
 
     /// Every fault ends, the constant ones too.
@@ -54,21 +116,34 @@ impl Faults {
         let mut state = self.state();
         state.healed = true;
         state.active.clear();
+        state.traps.clear();
     }
 
     /// Whether nothing passes from one to the other; `Some(true)` if that is noticed at once.
     #[must_use]
     pub fn blocked(&self, from: Endpoint, to: Endpoint) -> Option<bool> {
+        let cuts = |a: &[Endpoint], b: &[Endpoint], both_ways| {
+            let there = a.contains(&from) && b.contains(&to);
+            there || both_ways && a.contains(&to) && b.contains(&from)
+        };
         self.find(|fault| match fault {
             Fault::Partition {
                 from: a,
                 to: b,
                 both_ways,
                 refused,
+            } => cuts(a, b, *both_ways).then_some(*refused),
+            Fault::Flapping {
+                from: a,
+                to: b,
+                both_ways,
+                refused,
+                down_ms,
+                up_ms,
             } => {
-                let there = a.contains(&from) && b.contains(&to);
-                let back = *both_ways && a.contains(&to) && b.contains(&from);
-                (there || back).then_some(*refused)
+                let now_ms = TimeHandle::current().elapsed().as_millis() as u64;
+                let is_down = now_ms % (down_ms + up_ms).max(1) < *down_ms;
+                (is_down && cuts(a, b, *both_ways)).then_some(*refused)
             }
             _ => None,
         })
@@ -101,6 +176,14 @@ impl Faults {
         losses
     }
 
+    /// How much longer than others one link takes, always.
+    pub fn distance(&self, rng: &mut Rng) -> Duration {
+        match self.plan.link_spread_us {
+            0 => Duration::ZERO,
+            most => Duration::from_micros(rng.log_between(1, most)),
+        }
+    }
+
     /// How long one message between the two takes.
     pub fn latency(&self, from: Endpoint, to: Endpoint, rng: &mut Rng) -> Duration {
         let usual = rng.between(self.plan.latency_us_min, self.plan.latency_us_max);
@@ -122,6 +205,12 @@ impl Faults {
             }
         }
         latency
+    }
+
+    /// How many of a thousand events of a store are lost.
+    #[must_use]
+    pub fn lost_event_permille(&self) -> u32 {
+        self.plan.lost_event_permille
     }
 
     /// Whether a request is delivered once more, and how much later.
@@ -159,6 +248,14 @@ impl Faults {
     pub fn disk_full(&self, disk: Endpoint) -> bool {
         let full = Fault::FullDisk { who: disk };
         self.find(|fault| (*fault == full).then_some(())).is_some()
+    }
+
+    /// Whether a disk fails what it is told to commit.
+    #[must_use]
+    pub fn disk_failing(&self, disk: Endpoint) -> bool {
+        let failing = Fault::FailingDisk { who: disk };
+        self.find(|fault| (*fault == failing).then_some(()))
+            .is_some()
     }
 
     /// How many of a thousand calls of a store fail.

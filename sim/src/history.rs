@@ -77,6 +77,8 @@ pub struct Op {
     pub last_to: Option<Endpoint>,
     /// Whether some attempt's fate is unknown to the client.
     pub unknown: bool,
+    /// Whether the idempotency store forgot its claim, if it had one.
+    pub claim_forgotten: bool,
 }
 
 /// What a client was answered.
@@ -146,7 +148,15 @@ impl Op {
                 } | Answered::Indeterminate
             )
         };
-        self.attempts > 1 && (self.unknown || self.answers.iter().any(unclaimed))
+        let unclaimed = self.answers.iter().any(unclaimed);
+        self.attempts > 1 && (self.unknown || unclaimed)
+    }
+
+    /// Whether one operation may have become several writes: an attempt was repeated that no claim held back any more.
+    /// `degrades`: coordinators go without a claim when they can't make one.
+    #[must_use]
+    pub fn may_be_remade(&self, degrades: bool) -> bool {
+        self.attempts > 1 && self.claim_forgotten || degrades && self.may_be_unclaimed()
     }
 
     /// Whether a write or delete may have had an effect.
@@ -214,6 +224,13 @@ impl History {
     #[must_use]
     pub const fn recorder(&self) -> &Recorder {
         &self.recorder
+    }
+
+    /// The idempotency store has lost the claims of all operations so far.
+    pub fn claims_forgotten(&self) {
+        for op in self.state().ops.values_mut() {
+            op.claim_forgotten = op.idempotent;
+        }
     }
 
     /// The simulated time.

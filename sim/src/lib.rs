@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`world`] | everything that decides a run, drawn from a seed or read from a scenario file |
 //! | [`adapters`] | the ports, carried out by simulated clocks, disks, stores and links |
-//! | [`network`], [`faults`] | what is between processes, and what is wrong now |
+//! | [`network`], [`faults`], [`nemesis`] | what is between processes, what is wrong now, what goes wrong step by step |
 //! | [`cluster`] | machines, and the processes that live and die on them |
 //! | [`client`] | those who use it, and write down what they saw |
 //! | [`story`] | how far explicit steps and faults have come |
@@ -55,6 +55,7 @@ pub mod invariants;
     reason = "it tells how long a hunt took in real time"
 )]
 pub mod mutants;
+pub mod nemesis;
 pub mod network;
 pub mod page;
 pub mod rng;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::future::{Future, pending};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::channel::oneshot;
 use madsim::runtime::NodeHandle;
@@ -26,9 +27,16 @@ struct Shared {
     faults: Faults,
     /// Where messages under way live: a simulated machine that never fails.
     wire: NodeHandle,
-    links: Mutex<BTreeMap<(Endpoint, Endpoint), Rng>>,
+    links: Mutex<BTreeMap<(Endpoint, Endpoint), Link>>,
     counted: AtomicU64,
     recorder: Recorder,
+}
+
+/// One directed link.
+struct Link {
+    rng: Rng,
+    /// How much longer than others it takes, always.
+    far: Duration,
 }
 
 /// One request's way.
@@ -112,6 +120,7 @@ impl Network {
         let network = self.clone();
         async move {
             let (answer, answered) = oneshot::channel();
+            network.0.faults.message(route.from, route.to);
             let refused = network.0.faults.blocked(route.from, route.to);
             let losses = network.0.faults.losses(route.from, route.to);
             let lost = network.draw(route.from, route.to, |rng| {
@@ -134,7 +143,10 @@ impl Network {
                 }
             }
             match answered.await {
-                Ok(answer) => answer,
+                Ok(answer) => {
+                    network.0.faults.message(route.from, route.to);
+                    answer
+                }
                 Err(oneshot::Canceled) => pending().await,
             }
         }
@@ -149,6 +161,7 @@ impl Network {
     ) {
         let Route { from, to, .. } = route;
         self.travel(from, to).await;
+        self.0.faults.message(to, from);
         let Some(work) = deliver() else {
             self.0.recorder.failed(route.call, Fate::Nobody);
             self.travel(to, from).await;
@@ -170,6 +183,7 @@ impl Network {
         }
         let result = work.await;
         drop(counted);
+        self.0.faults.message(to, from);
         let losses = self.0.faults.losses(from, to);
         let (lost, noticed) = self.draw(from, to, |rng| {
             (rng.chance(losses.reply_permille), rng.chance(500))
@@ -200,21 +214,23 @@ impl Network {
     }
 
     async fn travel(&self, from: Endpoint, to: Endpoint) {
-        let latency = self.draw(from, to, |rng| self.0.faults.latency(from, to, rng));
+        let latency = self.with_link(from, to, |link| {
+            link.far + self.0.faults.latency(from, to, &mut link.rng)
+        });
         pause(latency).await;
     }
 
     fn draw<T>(&self, from: Endpoint, to: Endpoint, draw: impl FnOnce(&mut Rng) -> T) -> T {
-        let mut links = self.0.links.lock().unwrap_or_else(PoisonError::into_inner);
-        draw(
-            links
-                .entry((from, to))
-                .or_insert_with(|| self.stream(from, to)),
-        )
+        self.with_link(from, to, |link| draw(&mut link.rng))
     }
 
-    fn stream(&self, from: Endpoint, to: Endpoint) -> Rng {
-        Rng::new(self.0.seed, &format!("link {from} {to}"))
+    fn with_link<T>(&self, from: Endpoint, to: Endpoint, use_it: impl FnOnce(&mut Link) -> T) -> T {
+        let mut links = self.0.links.lock().unwrap_or_else(PoisonError::into_inner);
+        use_it(links.entry((from, to)).or_insert_with(|| {
+            let mut rng = Rng::new(self.0.seed, &format!("link {from} {to}"));
+            let far = self.0.faults.distance(&mut rng);
+            Link { rng, far }
+        }))
     }
 }
 

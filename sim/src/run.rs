@@ -14,7 +14,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use madsim::runtime::Runtime;
 use madsim::task::JoinHandle;
-use pairdb::ports::{Operation, Reply, Request};
+use pairdb::marks::{self, Marks};
+use pairdb::ports::{CallError, Operation, Refusal, Reply, Request};
 use pairdb::quorum::Consistency;
 use pairdb::sabotage::Sabotage;
 use pairdb::version::Record;
@@ -26,7 +27,9 @@ use crate::endpoint::Endpoint;
 use crate::evidence::{Evidence, FinalRecord};
 use crate::history::History;
 use crate::invariants::{self, Violation};
+use crate::nemesis;
 use crate::page::{CallId, Recording};
+use crate::rng::Rng;
 use crate::world::{ClientPlan, Fault, World};
 
 /// What is broken when a scenario does not go as its file says.
@@ -75,6 +78,8 @@ pub struct Outcome {
     pub simulated: Duration,
     /// Everything, if it was recorded.
     pub recording: Option<Arc<Recording>>,
+    /// Which interesting branches of the core were reached.
+    pub marks: Marks,
     /// The world with what each client did as steps, if that was asked for.
     pub spelled: Option<World>,
 }
@@ -88,7 +93,12 @@ pub fn run(world: World, options: Options) -> Outcome {
         .stack_size(8 << 20);
     let run = move || {
         pairdb::sabotage::activate(options.sabotage);
-        run_here(world, options)
+        let _ = marks::take();
+        let outcome = run_here(world, options);
+        Outcome {
+            marks: marks::take(),
+            ..outcome
+        }
     };
     match thread.spawn(run).map(std::thread::JoinHandle::join) {
         Ok(Ok(outcome)) => outcome,
@@ -160,6 +170,7 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
 
     cluster.history.note(format_args!("chaos"));
     cluster.history.recorder().phase("chaos");
+    buggify(&world);
     if options.spell {
         cluster.story.keep_attempts();
     }
@@ -174,13 +185,14 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
             people.spawn(Client::new(number, plan.clone(), cluster.clone()).run())
         })
         .collect();
-    let nemesis = people.spawn(nemesis(cluster.clone()));
+    let nemesis = people.spawn(let_loose(cluster.clone()));
     pause(Duration::from_millis(world.chaos_ms)).await;
 
     cluster.history.note(format_args!("calm"));
     cluster.history.recorder().phase("calm");
     cluster.calm_down();
     cluster.faults.heal();
+    pairdb::buggify::activate(&[], Box::new(|| 0));
     let _ = nemesis.await;
     for who in cluster.processes() {
         cluster.set_paused(who, false);
@@ -238,6 +250,7 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
         messages: cluster.history.messages(),
         simulated,
         recording: Recording::of(&cluster.world, &cluster.history),
+        marks: Marks::default(),
         spelled: options.spell.then(|| {
             let (began, attempts) = cluster.story.attempts();
             crate::shrink::spell::out(&evidence, began, &attempts)
@@ -245,8 +258,15 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
     }
 }
 
+/// Makes the world's rare behaviour common.
+fn buggify(world: &World) {
+    let sites: Vec<_> = world.buggify.iter().map(|b| (b.site, b.permille)).collect();
+    let mut rng = Rng::new(world.seed, "buggify");
+    pairdb::buggify::activate(&sites, Box::new(move || rng.next_u64()));
+}
+
 /// Lets the world's faults begin and end. All have ended when it returns.
-async fn nemesis(cluster: Cluster) {
+async fn let_loose(cluster: Cluster) {
     let steps = cluster.world.faults.iter().cloned().enumerate();
     let tasks: Vec<JoinHandle<()>> = steps
         .map(|(index, step)| {
@@ -312,8 +332,19 @@ async fn begin(cluster: &Cluster, index: usize, fault: &Fault) {
         Fault::LoseDisk { who } => cluster.lose_disk(*who),
         Fault::Pause { who } => cluster.set_paused(*who, true),
         Fault::ClockJump { who, by_ms } => cluster.jump_clock(*who, *by_ms),
+        Fault::ClockDrift { who, ppm } => cluster.drift_clock(*who, *ppm),
         Fault::NewEpoch => cluster.next_epoch().await,
-        lasting => cluster.faults.begin(index, lasting.clone()),
+        Fault::CorruptRecord { who } => cluster.corrupt_record(*who),
+        Fault::ForgetClaims => cluster.forget_claims(),
+        Fault::MetadataFailover { lost_ms } => {
+            cluster
+                .fail_over_metadata(Duration::from_millis(*lost_ms))
+                .await;
+        }
+        lasting => {
+            cluster.faults.begin(index, lasting.clone());
+            nemesis::goes_on(cluster, index, lasting);
+        }
     }
 }
 
@@ -329,6 +360,20 @@ fn end(cluster: &Cluster, index: usize, fault: &Fault) {
         }
         Fault::Pause { who } => cluster.set_paused(*who, false),
         Fault::ClockJump { who, by_ms } => cluster.jump_clock(*who, -by_ms),
+        Fault::ClockDrift { who, ppm } => cluster.drift_clock(*who, -ppm),
+        Fault::CorruptRecord { who } => {
+            cluster.lose_disk(*who);
+            cluster.start(*who);
+        }
+        Fault::FailingDisk { who } => {
+            cluster.faults.end(index);
+            cluster.crash(*who);
+            cluster.start(*who);
+        }
+        Fault::CrashOn { who, .. } => {
+            cluster.faults.end(index);
+            cluster.start(*who);
+        }
         _ => cluster.faults.end(index),
     }
 }
@@ -387,20 +432,24 @@ async fn final_records(cluster: &Cluster) -> Vec<FinalRecord> {
             let mut records = Vec::new();
             for node in owners {
                 let who = Endpoint::Storage(node.port as u8);
-                let request = Request {
-                    node: node.id.clone(),
-                    epoch: placement.epoch(),
-                    operation: Operation::Read {
-                        key: record_key.clone(),
-                    },
+                let ask = async |epoch| {
+                    let request = Request {
+                        node: node.id.clone(),
+                        epoch,
+                        operation: Operation::Read {
+                            key: record_key.clone(),
+                        },
+                    };
+                    let services = cluster.services();
+                    let answer = services.deliver(who, request, &cluster.tap, CallId::default())?;
+                    answer.await.ok()
                 };
-                let answer =
-                    cluster
-                        .services()
-                        .deliver(who, request, &cluster.tap, CallId::default());
-                let reply = match answer {
-                    Some(answer) => answer.await.ok(),
-                    None => None,
+                let reply = match ask(placement.epoch()).await {
+                    // The metadata store has lost an epoch, and no coordinator had to publish it again.
+                    Some(Err(CallError::Refused(Refusal::StaleEpoch { current }))) => {
+                        ask(current).await
+                    }
+                    reply => reply,
                 };
                 let record = match reply {
                     Some(Ok(Reply::Found { record })) => {
@@ -434,6 +483,7 @@ impl Outcome {
             messages: 0,
             simulated: Duration::ZERO,
             recording: None,
+            marks: Marks::default(),
             spelled: None,
         }
     }

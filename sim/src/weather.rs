@@ -98,6 +98,7 @@ impl WeatherLog {
         let network = &world.network;
         let constant = network.lost_request_permille == 0 && network.lost_reply_permille == 0;
         constant
+            && world.buggify.is_empty()
             && self
                 .faults
                 .iter()
@@ -171,11 +172,21 @@ fn spoils(world: &World, index: usize) -> Spoils<'_> {
         | Fault::Pause { who }
         | Fault::SlowDisk { who, .. }
         | Fault::FullDisk { who }
+        | Fault::CrashLoop { who, .. }
+        | Fault::CrashOn { who, .. }
+        | Fault::FailingDisk { who }
+        | Fault::CorruptRecord { who }
         | Fault::StoreTrouble { who, .. } => Spoils::One(*who),
-        Fault::PowerFailure | Fault::Duplicate { .. } | Fault::Impatience { .. } => Spoils::All,
+        Fault::ForgetClaims => Spoils::One(Endpoint::Idempotency),
+        Fault::PowerFailure
+        | Fault::Duplicate { .. }
+        | Fault::Impatience { .. }
+        | Fault::RollingRestart { .. } => Spoils::All,
         Fault::Lossy { who, .. } | Fault::Slow { who, .. } => of(who),
-        Fault::Partition { from, to, .. } => Spoils::Between(from, to),
-        Fault::ClockJump { .. } => Spoils::Nothing,
+        Fault::Partition { from, to, .. } | Fault::Flapping { from, to, .. } => {
+            Spoils::Between(from, to)
+        }
+        Fault::ClockJump { .. } | Fault::ClockDrift { .. } => Spoils::Nothing,
         // A request that arrives twice and is refused the second time looks lost.
         Fault::NewEpoch if world.network.duplicate_permille > 0 => Spoils::All,
         Fault::NewEpoch => Spoils::Nothing,

@@ -26,7 +26,9 @@ fn promises_hold() {
     let from = number("PAIRDB_SIM_FROM").unwrap_or(0);
     let seeds = number("PAIRDB_SIM_SEEDS").unwrap_or(SEEDS);
     let mut broken = Vec::new();
+    let mut sum = report::Sum::default();
     sweep(from..from + seeds, cores(), None, |outcome| {
+        sum.add(&outcome);
         if !outcome.violations.is_empty() {
             let replay = format!("cargo sim replay --seed {}", outcome.seed);
             broken.push(report::text(&outcome, &replay));
@@ -34,6 +36,7 @@ fn promises_hold() {
         true
     });
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(!sum.lacks_marks(), "{}", sum.missing_marks());
 }
 
 /// Every story goes as its file says, whatever is drawn while it runs, and the same way when it is told again.

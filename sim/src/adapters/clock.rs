@@ -2,8 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -18,11 +17,15 @@ const SLEEP_MAX: Duration = Duration::from_secs(1_000_000);
 
 /// A machine's wall clock. It outlives the processes on the machine. Copies share it.
 #[derive(Clone, Debug)]
-pub struct WallClock(Arc<Wall>);
+pub struct WallClock(Arc<Mutex<Wall>>);
 
+/// A straight line, until the clock is changed.
 #[derive(Debug)]
 struct Wall {
-    offset_ms: AtomicI64,
+    /// The simulated time from which it runs as it does.
+    since_ms: i64,
+    /// What it shows then, from [`EPOCH_MS`] on.
+    shown_ms: i64,
     drift_ppm: i64,
 }
 
@@ -30,23 +33,39 @@ impl WallClock {
     /// A clock that is this wrong.
     #[must_use]
     pub fn new(offset_ms: i64, drift_ppm: i64) -> Self {
-        let offset_ms = AtomicI64::new(offset_ms);
-        Self(Arc::new(Wall {
-            offset_ms,
+        Self(Arc::new(Mutex::new(Wall {
+            since_ms: 0,
+            shown_ms: offset_ms,
             drift_ppm,
-        }))
+        })))
     }
 
     /// Jumps.
     pub fn jump(&self, by_ms: i64) {
-        self.0.offset_ms.fetch_add(by_ms, Ordering::Relaxed);
+        self.wall().shown_ms += by_ms;
+    }
+
+    /// Goes faster from `now` on, by so many millionths.
+    pub fn drift(&self, now: Duration, by_ppm: i64) {
+        let mut wall = self.wall();
+        wall.shown_ms = wall.at(now);
+        wall.since_ms = now.as_millis() as i64;
+        wall.drift_ppm += by_ppm;
     }
 
     fn at(&self, elapsed: Duration) -> u64 {
-        let elapsed_ms = elapsed.as_millis() as i64;
-        let drifted_ms = elapsed_ms + elapsed_ms * self.0.drift_ppm / 1_000_000;
-        let wall_ms = EPOCH_MS + drifted_ms + self.0.offset_ms.load(Ordering::Relaxed);
-        u64::try_from(wall_ms).unwrap_or(0)
+        u64::try_from(EPOCH_MS + self.wall().at(elapsed)).unwrap_or(0)
+    }
+
+    fn wall(&self) -> MutexGuard<'_, Wall> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wall {
+    fn at(&self, elapsed: Duration) -> i64 {
+        let passed_ms = elapsed.as_millis() as i64 - self.since_ms;
+        self.shown_ms + passed_ms + passed_ms * self.drift_ppm / 1_000_000
     }
 }
 
@@ -122,4 +141,22 @@ impl Future for Timer {
 /// Completes after `duration` of simulated time.
 pub async fn pause(duration: Duration) {
     Timer::new(&TimeHandle::current(), duration).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wall_clock_keeps_what_it_drifted_by() {
+        let seconds = Duration::from_secs;
+        let wall = WallClock::new(-5, 0);
+        let off = |at| wall.at(seconds(at)) as i64 - EPOCH_MS - at as i64 * 1_000;
+        assert_eq!(off(10), -5);
+        wall.drift(seconds(10), 100_000);
+        assert_eq!((off(10), off(20)), (-5, 995));
+        wall.drift(seconds(20), -100_000);
+        wall.jump(-1_000);
+        assert_eq!((off(20), off(90)), (-5, -5));
+    }
 }

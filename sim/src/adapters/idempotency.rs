@@ -1,6 +1,7 @@
 //! The idempotency store at the other end of a network that fails, and failing itself when the world says so.
 
 use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,18 +17,43 @@ use crate::describe::{self, Said};
 
 type Store = MemoryIdempotency<SimClock>;
 
+/// The idempotency store itself. Copies share it.
+#[derive(Clone)]
+pub struct ClaimsHome {
+    store: Arc<Mutex<Store>>,
+    clock: SimClock,
+}
+
+impl ClaimsHome {
+    /// An empty store that lives by `clock`.
+    #[must_use]
+    pub fn new(clock: SimClock) -> Self {
+        let store = Arc::new(Mutex::new(Store::new(clock.clone())));
+        Self { store, clock }
+    }
+
+    /// It loses all it holds.
+    pub fn forget(&self) {
+        *self.lock() = Store::new(self.clock.clone());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The idempotency store as one coordinator reaches it.
 #[derive(Clone)]
 pub struct SimIdempotency {
-    store: Store,
+    home: ClaimsHome,
     link: StoreLink,
 }
 
 impl SimIdempotency {
-    /// `store` at the end of `link`.
+    /// `home` at the end of `link`.
     #[must_use]
-    pub fn new(store: Store, link: StoreLink) -> Self {
-        Self { store, link }
+    pub fn new(home: ClaimsHome, link: StoreLink) -> Self {
+        Self { home, link }
     }
 
     async fn ask<A: Debug + Send + 'static>(
@@ -38,7 +64,7 @@ impl SimIdempotency {
         + Send
         + 'static,
     ) -> Result<A, StoreError> {
-        let store = self.store.clone();
+        let home = self.home.clone();
         let said = || Said {
             key: Some(describe::place(&scope.record)),
             ..Said::new(verb, scope.idempotency_key.clone())
@@ -46,7 +72,8 @@ impl SimIdempotency {
         self.link
             .ask(said, {
                 let scope = scope.clone();
-                move || question(&store, &scope)
+                // Whatever the store holds when the question arrives.
+                move || question(&home.lock(), &scope)
             })
             .await?
     }

@@ -2,8 +2,12 @@
 
 use std::fmt::Debug;
 use std::future::ready;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use futures::stream::{self, BoxStream};
 use futures::{FutureExt, Stream, StreamExt};
+use madsim::time::TimeHandle;
 use pairdb::adapters::memory::MemoryMetadata;
 use pairdb::placement::{Epoch, Topology};
 use pairdb::ports::{Change, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId};
@@ -11,18 +15,106 @@ use pairdb::ports::{Change, MetadataEvent, MetadataStore, StoreError, Tenant, Te
 use super::transport::StoreLink;
 use crate::describe::Said;
 
+/// The metadata store itself: what all coordinators reach, and what it held before. Copies share it.
+#[derive(Clone)]
+pub struct MetadataHome(Arc<Mutex<Home>>);
+
+struct Home {
+    store: MemoryMetadata,
+    tenants: Vec<Tenant>,
+    /// Every topology with the time it was stored at, the oldest first.
+    past: Vec<(Duration, Topology)>,
+    newest: Epoch,
+}
+
+impl MetadataHome {
+    /// A store with these tenants and this topology.
+    pub async fn new(tenants: Vec<Tenant>, topology: Topology) -> Self {
+        let store = filled(&tenants, &topology).await;
+        let newest = topology.epoch;
+        let past = vec![(Duration::ZERO, topology)];
+        Self(Arc::new(Mutex::new(Home {
+            store,
+            tenants,
+            past,
+            newest,
+        })))
+    }
+
+    /// The store that answers now.
+    #[must_use]
+    pub fn store(&self) -> MemoryMetadata {
+        self.home().store.clone()
+    }
+
+    /// The store's topology was replaced, now.
+    pub fn keep(&self, topology: Topology) {
+        let now = TimeHandle::current().elapsed();
+        let mut home = self.home();
+        home.newest = home.newest.max(topology.epoch);
+        home.past.push((now, topology));
+    }
+
+    /// The newest epoch that was ever published, also where a failover lost it.
+    #[must_use]
+    pub fn newest_epoch(&self) -> Epoch {
+        self.home().newest
+    }
+
+    /// A copy that is this far behind takes over. Returns the epochs it knows nothing of.
+    pub async fn fail_over(&self, lost: Duration) -> Vec<Epoch> {
+        let now = TimeHandle::current().elapsed();
+        let (tenants, topology, gone) = {
+            let mut home = self.home();
+            let kept = home
+                .past
+                .iter()
+                .take_while(|(at, _)| *at + lost <= now)
+                .count()
+                .max(1);
+            let gone = home.past.split_off(kept);
+            let gone: Vec<Epoch> = gone.iter().map(|(_, topology)| topology.epoch).collect();
+            let newest = home.past[kept - 1].1.clone();
+            (home.tenants.clone(), newest, gone)
+        };
+        let store = filled(&tenants, &topology).await;
+        self.home().store = store;
+        gone
+    }
+
+    /// What the store that answers now tells of.
+    fn events(&self) -> BoxStream<'static, MetadataEvent> {
+        self.home().store.watch().boxed()
+    }
+
+    fn home(&self) -> MutexGuard<'_, Home> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn filled(tenants: &[Tenant], topology: &Topology) -> MemoryMetadata {
+    let store = MemoryMetadata::new();
+    for tenant in tenants {
+        let created = store.create_tenant(tenant.clone()).await;
+        created.expect("the store in memory takes a tenant");
+    }
+    let stored = store.replace_topology(Epoch(0), topology.clone()).await;
+    stored.expect("the store in memory takes a topology");
+    store
+}
+
 /// The metadata store as one coordinator reaches it.
 #[derive(Clone)]
 pub struct SimMetadata {
-    store: MemoryMetadata,
+    home: MetadataHome,
     link: StoreLink,
 }
 
 impl SimMetadata {
-    /// `store` at the end of `link`.
+    /// `home` at the end of `link`.
     #[must_use]
-    pub fn new(store: MemoryMetadata, link: StoreLink) -> Self {
-        Self { store, link }
+    pub fn new(home: MetadataHome, link: StoreLink) -> Self {
+        Self { home, link }
     }
 
     async fn ask<A: Debug + Send + 'static>(
@@ -30,8 +122,9 @@ impl SimMetadata {
         said: impl FnOnce() -> Said,
         mut question: impl FnMut(&MemoryMetadata) -> Option<Result<A, StoreError>> + Send + 'static,
     ) -> Result<A, StoreError> {
-        let store = self.store.clone();
-        self.link.ask(said, move || question(&store)).await?
+        let home = self.home.clone();
+        // Whichever store is there when the question arrives.
+        self.link.ask(said, move || question(&home.store())).await?
     }
 }
 
@@ -88,17 +181,32 @@ impl MetadataStore for SimMetadata {
     ) -> Result<Change<Topology>, StoreError> {
         let epoch = next.epoch;
         let said = || Said::new("replace topology", format!("{expected} by {epoch}"));
+        let home = self.home.clone();
         self.ask(said, move |store| {
-            store
+            let changed = store
                 .replace_topology(expected, next.clone())
-                .now_or_never()
+                .now_or_never();
+            if let Some(Ok(Change::Made(topology))) = &changed {
+                home.keep(topology.clone());
+            }
+            changed
         })
         .await
     }
 
     fn watch(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static {
         let link = self.link.clone();
-        // Events are hints: in bad times they are lost.
-        self.store.watch().filter(move |_| ready(link.is_well()))
+        let state = (self.home.events(), self.home.clone());
+        let events = stream::unfold(state, async move |(mut events, home)| {
+            loop {
+                if let Some(event) = events.next().await {
+                    return Some((event, (events, home)));
+                }
+                // That store is gone: watches the one that took its place.
+                events = home.events();
+            }
+        });
+        // Events are hints: in bad times they are lost, and now and then in good ones.
+        events.filter(move |_| ready(link.tells())).boxed()
     }
 }

@@ -304,10 +304,14 @@ impl StoreLink {
         })
     }
 
-    /// Whether the store and the way to it are without faults.
+    /// Whether an event of the store arrives.
     #[must_use]
-    pub fn is_well(&self) -> bool {
-        self.faults.blocked(self.to, self.from).is_none()
+    pub fn tells(&self) -> bool {
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        let slips = rng.chance(self.faults.lost_event_permille());
+        drop(rng);
+        !slips
+            && self.faults.blocked(self.to, self.from).is_none()
             && self.faults.store_trouble_permille(self.to) == 0
     }
 }

@@ -216,6 +216,10 @@ fn many(
             !failed && limit.is_none_or(|limit| start.elapsed() < limit)
         },
     );
+    if json {
+        println!("{}", sum.json(start.elapsed()));
+    }
+    eprint!("{}", sum.missing_marks());
     eprintln!("{}", sum.text(start.elapsed()));
-    sum.failed == 0
+    sum.failed == 0 && !sum.lacks_marks()
 }

@@ -1,7 +1,10 @@
 //! Outcomes for people and for programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
+
+use pairdb::marks::Mark;
 
 use crate::run::Outcome;
 
@@ -94,8 +97,11 @@ pub fn text(outcome: &Outcome, replay: &str) -> String {
     text
 }
 
+/// A sweep of so many runs that never reached some mark is one that tests less than it seems to.
+pub const MARKS_AFTER_RUNS: u64 = 200;
+
 /// Many outcomes.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Sum {
     /// Runs.
     pub runs: u64,
@@ -104,6 +110,21 @@ pub struct Sum {
     operations: usize,
     succeeded: usize,
     simulated: Duration,
+    /// How many runs reached each mark, in the order of [`Mark::ALL`].
+    reached: [u64; Mark::ALL.len()],
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self {
+            runs: 0,
+            failed: 0,
+            operations: 0,
+            succeeded: 0,
+            simulated: Duration::ZERO,
+            reached: [0; Mark::ALL.len()],
+        }
+    }
 }
 
 impl Sum {
@@ -114,6 +135,47 @@ impl Sum {
         self.operations += outcome.operations;
         self.succeeded += outcome.succeeded;
         self.simulated += outcome.simulated;
+        for (mark, runs) in Mark::ALL.iter().zip(&mut self.reached) {
+            *runs += u64::from(outcome.marks.has(*mark));
+        }
+    }
+
+    fn missing(&self) -> impl Iterator<Item = Mark> {
+        let marks = Mark::ALL.iter().zip(&self.reached);
+        marks.filter(|(_, runs)| **runs == 0).map(|(mark, _)| *mark)
+    }
+
+    /// Whether there were enough runs to expect every mark, and some mark was never reached.
+    #[must_use]
+    pub fn lacks_marks(&self) -> bool {
+        self.runs >= MARKS_AFTER_RUNS && self.missing().next().is_some()
+    }
+
+    /// The marks that no run reached, a line each; empty if there are none.
+    #[must_use]
+    pub fn missing_marks(&self) -> String {
+        let mut text = String::new();
+        for mark in self.missing() {
+            let _ = writeln!(text, "never reached: {} ({})", mark.name(), mark.what());
+        }
+        text
+    }
+
+    /// All runs together as a line of JSON; `marks` says how many runs reached each.
+    #[must_use]
+    pub fn json(&self, elapsed: Duration) -> String {
+        let names = Mark::ALL.iter().map(|mark| mark.name());
+        let marks: BTreeMap<&str, u64> = names.zip(self.reached).collect();
+        serde_json::json!({
+            "runs": self.runs,
+            "failed": self.failed,
+            "operations": self.operations,
+            "succeeded": self.succeeded,
+            "simulated_ms": self.simulated.as_millis() as u64,
+            "elapsed_ms": elapsed.as_millis() as u64,
+            "marks": marks,
+        })
+        .to_string()
     }
 
     /// For people.

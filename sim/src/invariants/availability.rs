@@ -5,7 +5,8 @@
 //! whole time and some while before: the coordinator, both stores and more than half of the key's owners served,
 //! undisturbed, and linked both ways. A reasonable deadline leaves room for every round trip at its slowest, and for the
 //! patience with owners that don't answer. Not judged: requests that may fail for what they bring (a floor that only an
-//! owner far away covers, one more unresolved sibling), and worlds with tiny queues.
+//! owner far away covers, one more unresolved sibling, an idempotency key used by mistake), and worlds with tiny queues
+//! or with rare behaviour made common.
 //!
 //! That one slow owner does not slow reads to its own pace is a test of its own, by percentiles.
 
@@ -32,6 +33,7 @@ const QUEUE_MIN: usize = 64;
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     if evidence.world.replica.queue_max < QUEUE_MIN
         || evidence.world.coordinator.in_flight_max < QUEUE_MIN
+        || !evidence.world.buggify.is_empty()
     {
         return;
     }
@@ -63,7 +65,9 @@ fn may_be_judged(evidence: &Evidence, op: &Op) -> bool {
     let has_room = last_write_wins
         || op.kind == Kind::Read
         || writes.count() < evidence.world.replica.siblings_max;
-    op.consistency != Consistency::All && brings_nothing && has_room
+    let clients = &evidence.world.clients;
+    let no_mistake = !op.idempotent || clients.iter().all(|client| client.mistake_permille == 0);
+    op.consistency != Consistency::All && brings_nothing && has_room && no_mistake
 }
 
 fn was_fair(evidence: &Evidence, op: &Op, until: Time) -> bool {
@@ -110,7 +114,9 @@ pub(super) fn slowest_step(evidence: &Evidence) -> Duration {
         0 => 1,
         _ => 10,
     };
-    let trip = Duration::from_micros(2 * late * world.network.latency_us_max);
+    let network = &world.network;
+    let trip_us = 2 * (late * network.latency_us_max + network.link_spread_us);
+    let trip = Duration::from_micros(trip_us);
     // What everybody sends at once waits for one another where batches are small.
     let waiting = 2 * world.clients.len() as u64 / world.replica.batch_max.max(1) as u64 + 1;
     let disk_us = (world.disk.commit_us_max + world.disk.read_us_max) * waiting;

@@ -7,7 +7,11 @@ use crate::evidence::Evidence;
 use crate::history::Answered;
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
-    for op in evidence.ops.values().filter(|op| op.idempotent) {
+    for op in evidence
+        .ops
+        .values()
+        .filter(|op| op.idempotent && !op.claim_forgotten)
+    {
         let claimed = op.answers.iter().filter_map(|answer| match &answer.result {
             Answered::Written {
                 context,

@@ -2,7 +2,7 @@
 //! which under `last_write_wins` has one stamp: else a retry could override something newer.
 //!
 //! Judged are writes of values that the claim certainly held together: none of their attempts can have gone without it,
-//! as happens by configuration while the store is down. Of deletes nobody can tell which tombstone is whose.
+//! as happens by configuration while the store is down, and the store has not lost what it held. Of deletes nobody can tell which tombstone is whose.
 
 use std::collections::BTreeSet;
 
@@ -56,6 +56,6 @@ fn is_claimed(evidence: &Evidence, op: &Op) -> bool {
             }
         )
     });
-    evidence.world.coordinator.idempotency_outage == IdempotencyOutage::Refuse
-        || claimed.count() == op.attempts as usize
+    let always = evidence.world.coordinator.idempotency_outage == IdempotencyOutage::Refuse;
+    !op.claim_forgotten && (always || claimed.count() == op.attempts as usize)
 }

@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
+use pairdb::buggify::Site;
 use pairdb::coordinator::{CoordinatorSettings, IdempotencyOutage};
 use pairdb::quorum::ConflictPolicy;
 use pairdb::replica::ReplicaSettings;
 
-use super::{ClientPlan, ClockPlan, DiskPlan, Fault, FaultStep, NetworkPlan, TenantPlan, World};
+use super::{
+    BuggifyPlan, ClientPlan, ClockPlan, DiskPlan, Fault, FaultStep, NetworkPlan, TenantPlan, World,
+};
 use crate::endpoint::Endpoint;
 use crate::rng::Rng;
 
@@ -18,8 +21,8 @@ impl World {
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed, "world");
-        let storage_nodes = rng.pick(&[3, 4, 5, 5, 5, 6, 7]);
-        let coordinators = rng.pick(&[3, 3, 3, 4]);
+        let storage_nodes = rng.pick(&[3, 3, 4, 5, 5, 5, 6, 7, 9]);
+        let coordinators = rng.pick(&[1, 2, 3, 3, 3, 4, 5]);
         let chaos_ms = rng.pick(&[8_000, 15_000, 15_000, 25_000]);
         let mut world = Self {
             seed,
@@ -33,6 +36,7 @@ impl World {
             replica: replica(&mut Rng::new(seed, "replica settings")),
             disk: disk(&mut Rng::new(seed, "disk")),
             clocks: Vec::new(),
+            buggify: buggify(&mut Rng::new(seed, "buggify")),
             tenants: tenants(&mut Rng::new(seed, "tenants"), storage_nodes),
             clients: clients(&mut Rng::new(seed, "clients"), chaos_ms),
             faults: Vec::new(),
@@ -58,7 +62,8 @@ fn coordinator(rng: &mut Rng) -> CoordinatorSettings {
         topology_refresh: ms(rng.pick(&[1_000, 5_000, 30_000])),
         probe_interval: ms(rng.pick(&[200, 1_000, 1_000])),
         repair_queue_max: rng.pick(&[1, 16, 10_000]),
-        claim_lease: ms(rng.pick(&[200, 2_000, 10_000])),
+        in_flight_max: rng.pick(&[1, 3, 10_000, 10_000, 10_000]),
+        claim_lease: ms(rng.pick(&[10, 50, 200, 2_000, 10_000])),
         idempotency_outage: rng.pick(&[IdempotencyOutage::Degrade, IdempotencyOutage::Refuse]),
         ..CoordinatorSettings::default()
     }
@@ -70,14 +75,35 @@ fn replica(rng: &mut Rng) -> ReplicaSettings {
         batch_max: rng.pick(&[1, 4, 1_024]),
         counter_reservation: rng.pick(&[1, 4, 100, 16_384]),
         recent_writes_max: rng.pick(&[4, 64, 65_536]),
+        siblings_max: rng.pick(&[1, 3, 256, 256, 256]),
         ..ReplicaSettings::default()
     }
+}
+
+fn buggify(rng: &mut Rng) -> Vec<BuggifyPlan> {
+    if rng.chance(400) {
+        return Vec::new();
+    }
+    let active_permille = rng.pick(&[50, 200, 500]);
+    let mut sites = Site::ALL.to_vec();
+    sites.retain(|_| rng.chance(active_permille));
+    let plan = |site| BuggifyPlan {
+        site,
+        permille: match site {
+            // The eighth try in a row is what makes a difference.
+            Site::RepairRetriedAtOnce => 1_000,
+            _ => rng.log_between(5, 300) as u32,
+        },
+    };
+    sites.into_iter().map(plan).collect()
 }
 
 fn network(rng: &mut Rng) -> NetworkPlan {
     let mut plan = NetworkPlan {
         latency_us_min: rng.pick(&[50, 200, 1_000]),
         latency_us_max: rng.pick(&[1_000, 3_000, 10_000]),
+        link_spread_us: rng.pick(&[0, 0, 0, 1_000, 10_000, 40_000]),
+        lost_event_permille: 200,
         straggler_permille: rng.pick(&[0, 10, 50, 200]),
         ..NetworkPlan::default()
     };
@@ -114,20 +140,28 @@ fn tenants(rng: &mut Rng, storage_nodes: u8) -> Vec<TenantPlan> {
             name: names[index].to_owned(),
             replication_factor: rng.pick(&[1, 2, 3, 3, 3, 3, 3, 5]).min(storage_nodes),
             conflict_policy: policies.get(index).copied().unwrap_or(rng.pick(&policies)),
-            keys: rng.pick(&[1, 2, 3, 6]),
+            keys: rng.pick(&[1, 1, 2, 2, 3, 3, 6, 6, 12, 60]),
             hot_permille: rng.pick(&[0, 300, 700]),
         })
         .collect()
 }
 
 fn clients(rng: &mut Rng, chaos_ms: u64) -> Vec<ClientPlan> {
-    let count = rng.between(3, 8);
+    let count = rng.pick(&[1, 2, 3, 4, 5, 6, 7, 8, 16]);
     let permille = |rng: &mut Rng| rng.pick(&[0, 0, 100, 300, 700, 1_000]);
-    let padding_max = rng.pick(&[0, 20, 200, 5_000]);
+    let padding_max = match rng.chance(50) {
+        true => 100_000,
+        false => rng.pick(&[0, 20, 200, 5_000]),
+    };
+    // A crowd does about as much as a few.
+    let operations_max = if count > 8 { 60 } else { 120 };
+    // Habits that meet only where all have them: sessions at ONE, and retries of what is still at work.
+    let sessions = rng.chance(400);
+    let hasty = rng.chance(250);
     (0..count)
         .map(|_| {
-            let operations = rng.between(20, 120) as u32;
-            ClientPlan {
+            let operations = rng.between(20, operations_max) as u32;
+            let mut client = ClientPlan {
                 operations,
                 think_ms_max: rng.pick(&[2 * chaos_ms / u64::from(operations), 50, 5]),
                 timeout_ms: rng.pick(&[200, 500, 1_000, 3_000]),
@@ -141,12 +175,26 @@ fn clients(rng: &mut Rng, chaos_ms: u64) -> Vec<ClientPlan> {
                 floor_permille: permille(rng),
                 idempotency_permille: permille(rng),
                 repeat_permille: permille(rng) / 2,
+                mistake_permille: permille(rng) / 10,
                 retries: rng.pick(&[0, 1, 3, 10]),
-                cancel_permille: rng.pick(&[0, 0, 20, 100]),
+                cancel_permille: rng.pick(&[0, 0, 20, 100, 300]),
                 sticky: rng.chance(500),
                 padding_max,
                 steps: Vec::new(),
+            };
+            if sessions {
+                client.consistency = [4, 1, 0];
+                client.context_permille = 1_000;
+                client.stale_context_permille = 0;
+                client.floor_permille = 1_000;
+                client.writes = client.writes.max(2);
             }
+            if hasty {
+                client.idempotency_permille = 1_000;
+                client.cancel_permille = 500;
+                client.retries = 10;
+            }
+            client
         })
         .collect()
 }
@@ -202,21 +250,44 @@ fn faults(rng: &mut Rng, world: &World) -> Vec<FaultStep> {
     // With two disks gone a key may be gone: one an hour is what the promises are about.
     let mut lost = 0;
     steps.retain(|step| {
-        lost += u32::from(matches!(step.fault, Fault::LoseDisk { .. }));
-        lost <= 1 || !matches!(step.fault, Fault::LoseDisk { .. })
+        let loses = matches!(
+            step.fault,
+            Fault::LoseDisk { .. } | Fault::CorruptRecord { .. }
+        );
+        lost += u32::from(loses);
+        lost <= 1 || !loses
     });
+    let mut eventful = Vec::new();
+    for step in &steps {
+        if let Fault::MetadataFailover { lost_ms } = step.fault {
+            eventful.extend(around_failover(rng, world, step.at_ms, lost_ms));
+        }
+    }
+    steps.extend(eventful);
     steps.sort_by_key(|step| step.at_ms);
     steps
 }
 
-const KINDS: usize = 15;
+/// A failover matters when an epoch is lost by it that nodes know already, and somebody comes who does not.
+fn around_failover(rng: &mut Rng, world: &World, at_ms: u64, lost_ms: u64) -> [FaultStep; 2] {
+    let before_ms = rng.between(lost_ms / 4, lost_ms);
+    let new_epoch = FaultStep::new(at_ms.saturating_sub(before_ms), 0, Fault::NewEpoch);
+    let (at_ms, for_ms) = (at_ms + rng.between(0, 300), rng.log_between(10, 500));
+    let who = rng.pick(&world.coordinators());
+    let newcomer = FaultStep::new(at_ms, for_ms, Fault::Crash { who });
+    [new_epoch, newcomer]
+}
+
+const KINDS: usize = 22;
 
 fn fault(rng: &mut Rng, world: &World, weights: &[u32]) -> Fault {
     let storage = world.storage();
     let coordinators = world.coordinators();
     let mut processes = storage.clone();
     processes.extend(&coordinators);
-    let anybody = |rng: &mut Rng| rng.chance(700).then(|| rng.pick(&processes));
+    let mut ends = processes.clone();
+    ends.extend([Endpoint::Metadata, Endpoint::Idempotency]);
+    let anybody = |rng: &mut Rng| rng.chance(700).then(|| rng.pick(&ends));
     match rng.weighted(weights) {
         0 => Fault::Crash {
             who: rng.pick(&storage),
@@ -234,7 +305,11 @@ fn fault(rng: &mut Rng, world: &World, weights: &[u32]) -> Fault {
         5 => Fault::Pause {
             who: rng.pick(&processes),
         },
-        6 | 7 => partition(rng, world, &processes),
+        6 => partition(rng, world, &processes),
+        7 => {
+            let partition = partition(rng, world, &processes);
+            flapping(rng, partition)
+        }
         8 => Fault::Lossy {
             who: anybody(rng),
             request_permille: rng.log_between(10, 900) as u32,
@@ -260,9 +335,51 @@ fn fault(rng: &mut Rng, world: &World, weights: &[u32]) -> Fault {
             who: rng.pick(&processes),
             by_ms: rng.pick(&[1, -1]) * rng.log_between(1, 2 * HOUR_MS) as i64,
         },
-        14 if rng.chance(300) => Fault::NewEpoch,
-        14 if rng.chance(300) => Fault::Impatience {
+        14 => Fault::ClockDrift {
+            who: rng.pick(&processes),
+            ppm: rng.pick(&[1, -1]) * rng.log_between(100, 900_000) as i64,
+        },
+        15 => Fault::NewEpoch,
+        16 => topology_trouble(rng),
+        17 => store_trouble(rng),
+        18 => Fault::CrashLoop {
+            who: rng.pick(&processes),
+            every_ms: rng.log_between(20, 1_000),
+        },
+        19 => crash_on(rng, &storage, &coordinators),
+        20 => Fault::FailingDisk {
+            who: rng.pick(&storage),
+        },
+        21 => Fault::CorruptRecord {
+            who: rng.pick(&storage),
+        },
+        _ => Fault::Impatience {
             after_ms_max: rng.log_between(2, 500),
+        },
+    }
+}
+
+fn topology_trouble(rng: &mut Rng) -> Fault {
+    match rng.chance(700) {
+        true => Fault::MetadataFailover {
+            lost_ms: rng.log_between(100, 4_000),
+        },
+        false => Fault::RollingRestart {
+            pause_ms: rng.log_between(1, 500),
+        },
+    }
+}
+
+fn store_trouble(rng: &mut Rng) -> Fault {
+    match rng.below(6) {
+        0 => Fault::ForgetClaims,
+        1 => Fault::Impatience {
+            after_ms_max: rng.log_between(2, 500),
+        },
+        // All the time: the store is down.
+        2 => Fault::StoreTrouble {
+            who: rng.pick(&[Endpoint::Metadata, Endpoint::Idempotency]),
+            permille: 1_000,
         },
         _ => Fault::StoreTrouble {
             who: rng.pick(&[Endpoint::Metadata, Endpoint::Idempotency]),
@@ -271,7 +388,47 @@ fn fault(rng: &mut Rng, world: &World, weights: &[u32]) -> Fault {
     }
 }
 
+/// Over any message, or over one of those that decide something.
+fn crash_on(rng: &mut Rng, storage: &[Endpoint], coordinators: &[Endpoint]) -> Fault {
+    let who = match rng.chance(700) {
+        true => rng.pick(coordinators),
+        false => rng.pick(storage),
+    };
+    let peer = match who {
+        Endpoint::Coordinator(_) if rng.chance(400) => Some(Endpoint::Idempotency),
+        Endpoint::Coordinator(_) if rng.chance(300) => Some(rng.pick(storage)),
+        _ => None,
+    };
+    Fault::CrashOn {
+        who,
+        peer,
+        count: rng.log_between(1, 200) as u32,
+    }
+}
+
+fn flapping(rng: &mut Rng, partition: Fault) -> Fault {
+    match partition {
+        Fault::Partition {
+            from,
+            to,
+            both_ways,
+            refused,
+        } if rng.chance(500) => Fault::Flapping {
+            from,
+            to,
+            both_ways,
+            refused,
+            down_ms: rng.log_between(5, 1_000),
+            up_ms: rng.log_between(5, 1_000),
+        },
+        other => other,
+    }
+}
+
 fn partition(rng: &mut Rng, world: &World, processes: &[Endpoint]) -> Fault {
+    if rng.chance(250) {
+        return bridged(rng, processes);
+    }
     let count = rng.between(1, u64::from(world.storage_nodes / 2 + 1)) as usize;
     let from = if rng.chance(600) {
         rng.sample(&world.storage(), count)
@@ -295,6 +452,20 @@ fn partition(rng: &mut Rng, world: &World, processes: &[Endpoint]) -> Fault {
         from,
         to,
         both_ways: rng.chance(600),
+        refused: rng.chance(400),
+    }
+}
+
+/// Two halves that don't see each other, and some in between whom both see.
+fn bridged(rng: &mut Rng, processes: &[Endpoint]) -> Fault {
+    let mut all = rng.sample(processes, processes.len());
+    let bridges = rng.between(1, 2) as usize;
+    all.truncate(all.len() - bridges);
+    let from = all.split_off(all.len() / 2);
+    Fault::Partition {
+        from,
+        to: all,
+        both_ways: true,
         refused: rng.chance(400),
     }
 }

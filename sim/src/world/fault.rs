@@ -99,6 +99,47 @@ pub enum Fault {
         #[serde(default)]
         refused: bool,
     },
+    /// A partition that comes and goes, as a loose cable makes it.
+    Flapping {
+        /// One side.
+        from: Vec<Endpoint>,
+        /// The other side.
+        to: Vec<Endpoint>,
+        /// Whether nothing passes back either.
+        both_ways: bool,
+        /// Whether connecting fails at once; else messages vanish.
+        refused: bool,
+        /// For how long nothing passes, in milliseconds.
+        #[serde(rename = "down", with = "human::ms")]
+        down_ms: u64,
+        /// For how long all is well in between, in milliseconds.
+        #[serde(rename = "up", with = "human::ms")]
+        up_ms: u64,
+    },
+    /// A process crashes, starts, crashes again, until the end.
+    CrashLoop {
+        /// A storage node or a coordinator.
+        who: Endpoint,
+        /// How long it lives each time, in milliseconds.
+        #[serde(rename = "every", with = "human::ms")]
+        every_ms: u64,
+    },
+    /// A process crashes over one of its messages, and starts again at the end. (Between two messages nothing happens that
+    /// anybody could see, so this is a crash at any step of what it does.)
+    CrashOn {
+        /// A storage node or a coordinator.
+        who: Endpoint,
+        /// Which messages count: those it exchanges with this one; `None`: all. Requests and answers, sent and received.
+        peer: Option<Endpoint>,
+        /// Over which of them, from 1, beginning with the fault.
+        count: u32,
+    },
+    /// Every process is stopped and started, one after the other, as an operator does it to bring a new version.
+    RollingRestart {
+        /// The pause after each, in milliseconds.
+        #[serde(rename = "pause", with = "human::ms")]
+        pause_ms: u64,
+    },
     /// Messages from or to an endpoint get lost.
     Lossy {
         /// Whose links; `None` for all links.
@@ -139,6 +180,24 @@ pub enum Fault {
         /// The storage node.
         who: Endpoint,
     },
+    /// A commit fails, nobody knows what became of it, and the disk takes nothing more. At the end the node crashes and
+    /// starts again on a disk that works.
+    FailingDisk {
+        /// The storage node.
+        who: Endpoint,
+    },
+    /// A bit of a stored record flips. At the end the operator replaces the disk, as the documentation says.
+    CorruptRecord {
+        /// The storage node.
+        who: Endpoint,
+    },
+    /// A machine's wall clock goes too fast or too slow; what it is off by then stays.
+    ClockDrift {
+        /// Whose clock.
+        who: Endpoint,
+        /// By how much too fast, in millionths.
+        ppm: i64,
+    },
     /// A machine's wall clock jumps, and back at the end.
     ClockJump {
         /// Whose clock.
@@ -154,6 +213,15 @@ pub enum Fault {
         /// How many of a thousand calls.
         permille: u32,
     },
+    /// The metadata store fails over to a copy that is not up to date: what was stored of the topology in the last moments
+    /// is gone.
+    MetadataFailover {
+        /// How far the copy is behind, in milliseconds.
+        #[serde(rename = "lost", with = "human::ms")]
+        lost_ms: u64,
+    },
+    /// The idempotency store loses all it holds.
+    ForgetClaims,
     /// The topology gets a new epoch with the same nodes, as a change that was taken back would leave it.
     NewEpoch,
     /// A client's own habit gone wrong: every client gives up on its requests early.

@@ -23,6 +23,7 @@ impl World {
         self.network.lost_request_permille = calm.lost_request_permille;
         self.network.lost_reply_permille = calm.lost_reply_permille;
         self.network.duplicate_permille = calm.duplicate_permille;
+        self.network.link_spread_us = calm.link_spread_us;
         self.replica.queue_max = self.replica.queue_max.max(8_192);
         self.replica.batch_max = self.replica.batch_max.max(1_024);
         self.coordinator.write_timeout = Duration::from_secs(4);
@@ -33,6 +34,8 @@ impl World {
             client.operations = client.operations.max(80);
             client.think_ms_max = client.think_ms_max.min(100);
         }
+        self.coordinator.in_flight_max = self.coordinator.in_flight_max.max(10_000);
+        self.buggify.clear();
         let who = rng.pick(&self.storage());
         let chaos_ms = self.chaos_ms;
         let mut others = self.storage();

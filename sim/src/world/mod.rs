@@ -4,6 +4,7 @@
 //! which key comes next) is drawn from its `seed` while it runs, so one world is one history.
 
 mod ahead;
+mod buggify;
 mod draw;
 mod event;
 mod expect;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::client::key_name;
 use crate::endpoint::Endpoint;
 
+pub use buggify::BuggifyPlan;
 pub use event::Event;
 pub use expect::Expect;
 pub use fault::{FOREVER_MS, Fault, FaultStep};
@@ -57,6 +59,8 @@ pub struct World {
     pub disk: DiskPlan,
     /// Wrong wall clocks; who is not named has a right one.
     pub clocks: Vec<ClockPlan>,
+    /// Rare behaviour of the core that is common in this world, until faults end.
+    pub buggify: Vec<BuggifyPlan>,
     /// The tenants.
     pub tenants: Vec<TenantPlan>,
     /// The clients.
@@ -75,6 +79,9 @@ pub struct NetworkPlan {
     /// The most time it usually takes, in microseconds.
     #[serde(rename = "latency_max", with = "human::us")]
     pub latency_us_max: u64,
+    /// How much longer each link takes than others, at most, in microseconds: some are far, always.
+    #[serde(rename = "link_spread", with = "human::us")]
+    pub link_spread_us: u64,
     /// How many of a thousand messages take up to ten times as long, so that later ones overtake them.
     pub straggler_permille: u32,
     /// How many of a thousand requests are lost during chaos.
@@ -83,6 +90,8 @@ pub struct NetworkPlan {
     pub lost_reply_permille: u32,
     /// How many of a thousand requests are delivered twice during chaos.
     pub duplicate_permille: u32,
+    /// How many of a thousand events of the metadata store are lost.
+    pub lost_event_permille: u32,
     /// How much later the second delivery is at most, in milliseconds.
     #[serde(rename = "duplicate_late_max", with = "human::ms")]
     pub duplicate_late_ms_max: u64,
@@ -173,6 +182,8 @@ pub struct ClientPlan {
     pub idempotency_permille: u32,
     /// Answered writes with an idempotency key that are sent once more.
     pub repeat_permille: u32,
+    /// Writes that by mistake bring the idempotency key of the one before.
+    pub mistake_permille: u32,
     /// How often a request is retried at most.
     pub retries: u32,
     /// Operations on which the client gives up early, at a random moment.
@@ -200,6 +211,7 @@ impl Default for World {
             network: NetworkPlan::default(),
             disk: DiskPlan::default(),
             clocks: Vec::new(),
+            buggify: Vec::new(),
             tenants: vec![
                 TenantPlan::new("last", 3, ConflictPolicy::LastWriteWins),
                 TenantPlan::new("siblings", 3, ConflictPolicy::Siblings),
@@ -235,10 +247,12 @@ impl Default for NetworkPlan {
         Self {
             latency_us_min: 100,
             latency_us_max: 1_000,
+            link_spread_us: 0,
             straggler_permille: 20,
             lost_request_permille: 0,
             lost_reply_permille: 0,
             duplicate_permille: 0,
+            lost_event_permille: 0,
             duplicate_late_ms_max: 1_000,
         }
     }
@@ -279,6 +293,7 @@ impl Default for ClientPlan {
             floor_permille: 300,
             idempotency_permille: 200,
             repeat_permille: 100,
+            mistake_permille: 0,
             retries: 3,
             cancel_permille: 20,
             sticky: true,
