@@ -20,7 +20,8 @@
 //! | [`scenario`], [`shrink`] | stories in files, and how a failing run becomes one |
 //! | [`run`](mod@run), [`sweep`], [`mutants`], [`cli`] | one run, many runs, runs with bugs put back |
 //!
-//! What this is not: no product code is changed for it beyond [`pairdb::sabotage`], and nothing here is compiled into the
+//! What this is not: no product code is changed for it beyond [`pairdb::sabotage`],
+//! [`pairdb::buggify`] and [`pairdb::marks`], and nothing here is compiled into the
 //! product.
 //!
 //! Invariants: one seed, one history, to the byte, in every process. No map is hashed, no clock or randomness is the
