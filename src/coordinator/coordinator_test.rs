@@ -356,6 +356,26 @@ fn a_quorum_read_repairs_before_it_answers() {
 }
 
 #[test]
+fn a_repair_before_the_answer_goes_to_another_owner_when_one_is_silent() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    let value = "on one owner only";
+    cluster.plant(&coordinator, &owners[0], "k", Stamp::new(5, 0), value);
+    cluster.set_mood(&owners[1], Mood::SilentToJoins);
+    cluster.set_mood(&owners[2], Mood::Slow(30)); // so that the others are read
+    let started = cluster.world.clock().now();
+    assert_eq!(
+        cluster.read(&coordinator, read("lww", "k")),
+        Ok(set(&[value]))
+    );
+    let took = cluster.world.clock().now().since(started);
+    assert!(took < Duration::from_millis(200), "{took:?}");
+    assert_eq!(cluster.record(&owners[2]), cluster.record(&owners[0]));
+    assert!(cluster.record(&owners[1]).is_empty());
+}
+
+#[test]
 fn a_read_with_a_context_asks_on_until_it_is_covered_or_fails() {
     let cluster = TestCluster::new();
     let coordinator = cluster.coordinator();

@@ -347,14 +347,20 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let mut others = owners
             .by_preference()
             .filter(|p| answers.iter().all(|(answered, _)| answered != p));
-        for position in stale {
+        let clock = self.clock();
+        let join = |position| {
             let join = Operation::Join {
                 key: key.clone(),
                 record: repair.clone(),
             };
-            calls.push(owners.call(position, join, deadline));
+            owners.call(position, join, deadline)
+        };
+        let mut patience = Duration::ZERO;
+        for position in stale {
+            patience = patience.max(self.write_patience(owners, position));
+            calls.push(join(position));
         }
-        let mut timer = pin!(self.clock().sleep_until(deadline));
+        let mut timer = pin!(clock.sleep_until(deadline.min(clock.now() + patience)));
         loop {
             match tally.verdict() {
                 Verdict::Reached => break,
@@ -378,12 +384,27 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             }
             let Some(Answer { position, result }) = next_answer(&mut calls, timer.as_mut()).await
             else {
-                return Err(Setback::Failed(missing.error(
-                    owners,
-                    consistency,
-                    Some(&tally),
-                    true,
-                )));
+                if clock.now() >= deadline {
+                    return Err(Setback::Failed(missing.error(
+                        owners,
+                        consistency,
+                        Some(&tally),
+                        true,
+                    )));
+                }
+                // One that is silent must not keep a majority that is well from answering.
+                let next = others.next();
+                let wait = next.map(|position| self.write_patience(owners, position));
+                if let Some(position) = next {
+                    marks::reached(Mark::RepairedElsewhere);
+                    calls.push(join(position));
+                }
+                timer.set(
+                    clock.sleep_until(
+                        wait.map_or(deadline, |wait| deadline.min(clock.now() + wait)),
+                    ),
+                );
+                continue;
             };
             match result {
                 Ok(Reply::Joined { .. }) => tally.success(position),
@@ -398,11 +419,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     tally.failure(position);
                     if let Some(position) = others.next() {
                         marks::reached(Mark::RepairedElsewhere);
-                        let join = Operation::Join {
-                            key: key.clone(),
-                            record: repair.clone(),
-                        };
-                        calls.push(owners.call(position, join, deadline));
+                        calls.push(join(position));
                     }
                 }
             }

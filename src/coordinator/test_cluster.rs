@@ -38,6 +38,8 @@ pub(super) enum Mood {
     Silent,
     /// Everything happens, and no answer ever comes.
     LosesAnswers,
+    /// Joins come to nothing and are never answered; all else is fine.
+    SilentToJoins,
     /// Answers after this many milliseconds.
     Slow(u64),
 }
@@ -133,7 +135,8 @@ impl ReplicaTransport for TestNodes {
                 Mood::Fine => {}
                 Mood::Down => return Err(CallError::NotSent("connection refused".into())),
                 Mood::Slow(ms) => this.clock.sleep(Duration::from_millis(ms)).await,
-                Mood::Silent => {
+                Mood::SilentToJoins if !matches!(request.operation, Operation::Join { .. }) => {}
+                Mood::Silent | Mood::SilentToJoins => {
                     this.clock.sleep_until(deadline).await;
                     return Err(lost());
                 }

@@ -41,7 +41,8 @@ use crate::version::{Content, Context, Dot, Rank, Record, Stamp, WriteId};
 const TOPOLOGY_RETRIES_MAX: usize = 4;
 /// How often a greater stamp is proposed to owners that hold one above the last proposal.
 const RAISES_MAX: usize = 16;
-/// A stamping owner gets this many times its own 95th percentile before the next one is asked as well.
+/// An owner that has to make something durable gets this many times its own 95th percentile before the next one is asked as
+/// well.
 const PATIENCE_P95S: u32 = 4;
 
 /// A write that passed all checks.
@@ -104,6 +105,12 @@ impl Write {
 }
 
 impl<W: CoordinatorWorld> Coordinator<W> {
+    /// How long an owner may take to make something durable before another one is asked as well.
+    pub(super) fn write_patience(&self, owners: &Owners<W>, position: usize) -> Duration {
+        let p95 = owners.health(position).p95();
+        (p95 * PATIENCE_P95S).max(self.settings().stamp_patience_min)
+    }
+
     /// Carries out `write`.
     pub(super) async fn replicate(&self, mut write: Write) -> Result<Written, CoordinatorError> {
         let mut missing = Missing::default();
@@ -225,12 +232,10 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     if *asked.get_or_insert(position) != position {
                         marks::reached(Mark::StampFailedOver);
                     }
-                    let p95 = self.owners.health(position).p95();
                     let patience = match sabotage::on(Sabotage::PatienceEndless) {
                         true => deadline.since(clock.now()),
                         false if buggify::on(Site::StampImpatience) => Duration::ZERO,
-                        false => (p95 * PATIENCE_P95S)
-                            .max(self.coordinator.settings().stamp_patience_min),
+                        false => self.coordinator.write_patience(self.owners, position),
                     };
                     timer.set(clock.sleep_until(deadline.min(clock.now() + patience)));
                 } else if calls.is_empty() {
