@@ -100,7 +100,7 @@ impl Cluster {
         let shared = Shared {
             handle,
             services: Services::default(),
-            metadata: founded(&world).await,
+            metadata: founded(&world, right.clone()).await,
             claims: ClaimsHome::new(right),
             calm: AtomicBool::new(false),
             machines: Mutex::default(),
@@ -514,7 +514,7 @@ impl Cluster {
 }
 
 /// The metadata store as the world's operator left it.
-async fn founded(world: &World) -> MetadataHome {
+async fn founded(world: &World, clock: SimClock) -> MetadataHome {
     let nodes = world.storage().into_iter().map(|who| {
         let Endpoint::Storage(number) = who else {
             unreachable!("only storage nodes are in the topology");
@@ -538,7 +538,7 @@ async fn founded(world: &World) -> MetadataHome {
         updated_at: 0,
         version: 1,
     });
-    MetadataHome::new(tenants.collect(), topology).await
+    MetadataHome::new(tenants.collect(), topology, clock).await
 }
 
 impl DeadlineWatch {

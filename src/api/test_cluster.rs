@@ -19,8 +19,8 @@ use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
 use crate::coordinator::{Coordinator, CoordinatorSettings};
 use crate::placement::{Epoch, Node, NodeId, NodeStatus, PartitionId, Topology};
 use crate::ports::{
-    Change, CoordinatorWorld, MetadataEvent, MetadataStore, NodeReport, Operation, Overwrites,
-    RecordKey, Refusal, Reply, Request, RequestHandler, StoreError, Tenant, TenantId,
+    Change, CoordinatorWorld, LeaseOutcome, MetadataEvent, MetadataStore, NodeReport, Operation,
+    Overwrites, RecordKey, Refusal, Reply, Request, RequestHandler, StoreError, Tenant, TenantId,
 };
 use crate::version::{Actor, Dot, Record, Version, VersionVector};
 
@@ -149,9 +149,9 @@ impl ModelNode {
 }
 
 /// A metadata store in memory that can stop answering changes.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct HangingMetadata {
-    store: MemoryMetadata,
+    store: MemoryMetadata<TokioClock>,
     hangs: Arc<AtomicBool>,
 }
 
@@ -196,6 +196,21 @@ impl MetadataStore for HangingMetadata {
     ) -> Result<Change<Topology>, StoreError> {
         let replaced = self.store.replace_topology(expected, next);
         self.unless_hanging(replaced).await
+    }
+
+    async fn acquire_lease(
+        &self,
+        name: &str,
+        holder: u64,
+        ttl: Duration,
+    ) -> Result<LeaseOutcome, StoreError> {
+        self.unless_hanging(self.store.acquire_lease(name, holder, ttl))
+            .await
+    }
+
+    async fn release_lease(&self, name: &str, holder: u64) -> Result<(), StoreError> {
+        self.unless_hanging(self.store.release_lease(name, holder))
+            .await
     }
 
     fn watch(&self) -> impl futures::Stream<Item = MetadataEvent> + Send + Unpin + 'static {
@@ -262,7 +277,11 @@ impl TestCluster {
         for (n, node) in nodes.iter().enumerate() {
             transport.add(Self::node(n), node.clone());
         }
-        let (metadata, idempotency) = (HangingMetadata::default(), MemoryIdempotency::new(clock));
+        let metadata = HangingMetadata {
+            store: MemoryMetadata::new(clock),
+            hangs: Arc::default(),
+        };
+        let idempotency = MemoryIdempotency::new(clock);
         let world = TestWorld {
             clock,
             spawner,

@@ -59,7 +59,7 @@ pub(super) struct TestWorld {
     random: TestRandom,
     tasks: TestTasks,
     nodes: TestNodes,
-    metadata: MemoryMetadata,
+    metadata: MemoryMetadata<ManualClock>,
     idempotency: MemoryIdempotency<ManualClock>,
 }
 
@@ -97,7 +97,7 @@ impl CoordinatorWorld for TestWorld {
     type Random = TestRandom;
     type Spawn = TestTasks;
     type Transport = TestNodes;
-    type Metadata = MemoryMetadata;
+    type Metadata = MemoryMetadata<ManualClock>;
     type Idempotency = MemoryIdempotency<ManualClock>;
 
     fn clock(&self) -> &ManualClock {
@@ -112,7 +112,7 @@ impl CoordinatorWorld for TestWorld {
     fn transport(&self) -> &TestNodes {
         &self.nodes
     }
-    fn metadata(&self) -> &MemoryMetadata {
+    fn metadata(&self) -> &MemoryMetadata<ManualClock> {
         &self.metadata
     }
     fn idempotency(&self) -> &MemoryIdempotency<ManualClock> {
@@ -270,7 +270,7 @@ impl TestCluster {
             random: TestRandom::default(),
             tasks: TestTasks::default(),
             nodes,
-            metadata: MemoryMetadata::new(),
+            metadata: MemoryMetadata::new(clock.clone()),
             idempotency: MemoryIdempotency::new(clock.clone()),
             clock,
         };

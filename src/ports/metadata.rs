@@ -1,6 +1,7 @@
-//! The metadata store: tenants and topology, shared by all coordinators.
+//! The metadata store: tenants, topology and leases, shared by all coordinators.
 
 use std::future::Future;
+use std::time::Duration;
 
 use futures::Stream;
 
@@ -16,6 +17,20 @@ pub enum Change<T> {
     Conflict(Option<T>),
 }
 
+/// What became of asking for a lease.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LeaseOutcome {
+    /// The holder has it from now on, anew or still.
+    Held,
+    /// Another holder has it.
+    HeldByOther {
+        /// That one.
+        holder: u64,
+        /// How long it still has it, unless it renews or releases it.
+        remaining: Duration,
+    },
+}
+
 /// Something changed. A hint to refresh, never the truth itself: events may be lost, repeated or late, so whoever
 /// watches also refreshes now and then.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,7 +41,10 @@ pub enum MetadataEvent {
     Tenant(TenantId),
 }
 
-/// Tenants with optimistic locking, and the topology by compare-and-set on its epoch.
+/// Tenants with optimistic locking, the topology by compare-and-set on its epoch, and leases.
+///
+/// A lease saves work that need not be done twice; it keeps nothing safe. A holder that stalls doesn't see its lease end, and
+/// a store that fails over to an older copy may forget it. All its times run by the store's own clock.
 pub trait MetadataStore: Clone + Send + Sync + 'static {
     /// The tenant, or `None` when there is none of this name.
     fn tenant(
@@ -62,6 +80,21 @@ pub trait MetadataStore: Clone + Send + Sync + 'static {
         expected: Epoch,
         next: Topology,
     ) -> impl Future<Output = Result<Change<Topology>, StoreError>> + Send;
+
+    /// Gives the lease `name` to `holder` for `ttl` from now, if nobody has it or `holder` has it already.
+    fn acquire_lease(
+        &self,
+        name: &str,
+        holder: u64,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<LeaseOutcome, StoreError>> + Send;
+
+    /// Ends the lease `name` if `holder` has it.
+    fn release_lease(
+        &self,
+        name: &str,
+        holder: u64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Events from now on. The stream ends only with the store.
     fn watch(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static;

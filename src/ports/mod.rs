@@ -26,7 +26,7 @@ pub use handler::RequestHandler;
 pub use idempotency::{
     Claim, ClaimOutcome, Completion, Fingerprint, IdempotencyScope, IdempotencyStore,
 };
-pub use metadata::{Change, MetadataEvent, MetadataStore};
+pub use metadata::{Change, LeaseOutcome, MetadataEvent, MetadataStore};
 pub use random::Random;
 pub use replica::{
     CallError, NodeReport, Operation, Overwrites, RecordKey, RecordKeyError, Refusal,

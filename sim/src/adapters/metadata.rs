@@ -10,17 +10,23 @@ use futures::{FutureExt, Stream, StreamExt};
 use madsim::time::TimeHandle;
 use pairdb::adapters::memory::MemoryMetadata;
 use pairdb::placement::{Epoch, Topology};
-use pairdb::ports::{Change, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId};
+use pairdb::ports::{
+    Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId,
+};
 
+use super::clock::SimClock;
 use super::transport::StoreLink;
 use crate::describe::Said;
+
+type Store = MemoryMetadata<SimClock>;
 
 /// The metadata store itself: what all coordinators reach, and what it held before. Copies share it.
 #[derive(Clone)]
 pub struct MetadataHome(Arc<Mutex<Home>>);
 
 struct Home {
-    store: MemoryMetadata,
+    store: Store,
+    clock: SimClock,
     tenants: Vec<Tenant>,
     /// Every topology with the time it was stored at, the oldest first.
     past: Vec<(Duration, Topology)>,
@@ -28,13 +34,14 @@ struct Home {
 }
 
 impl MetadataHome {
-    /// A store with these tenants and this topology.
-    pub async fn new(tenants: Vec<Tenant>, topology: Topology) -> Self {
-        let store = filled(&tenants, &topology).await;
+    /// A store with these tenants and this topology, that lives by `clock`.
+    pub async fn new(tenants: Vec<Tenant>, topology: Topology, clock: SimClock) -> Self {
+        let store = filled(&tenants, &topology, clock.clone()).await;
         let newest = topology.epoch;
         let past = vec![(Duration::ZERO, topology)];
         Self(Arc::new(Mutex::new(Home {
             store,
+            clock,
             tenants,
             past,
             newest,
@@ -43,7 +50,7 @@ impl MetadataHome {
 
     /// The store that answers now.
     #[must_use]
-    pub fn store(&self) -> MemoryMetadata {
+    pub fn store(&self) -> Store {
         self.home().store.clone()
     }
 
@@ -61,10 +68,10 @@ impl MetadataHome {
         self.home().newest
     }
 
-    /// A copy that is this far behind takes over. Returns the epochs it knows nothing of.
+    /// A copy that is this far behind takes over, without any leases. Returns the epochs it knows nothing of.
     pub async fn fail_over(&self, lost: Duration) -> Vec<Epoch> {
         let now = TimeHandle::current().elapsed();
-        let (tenants, topology, gone) = {
+        let (tenants, topology, clock, gone) = {
             let mut home = self.home();
             let kept = home
                 .past
@@ -75,9 +82,9 @@ impl MetadataHome {
             let gone = home.past.split_off(kept);
             let gone: Vec<Epoch> = gone.iter().map(|(_, topology)| topology.epoch).collect();
             let newest = home.past[kept - 1].1.clone();
-            (home.tenants.clone(), newest, gone)
+            (home.tenants.clone(), newest, home.clock.clone(), gone)
         };
-        let store = filled(&tenants, &topology).await;
+        let store = filled(&tenants, &topology, clock).await;
         self.home().store = store;
         gone
     }
@@ -92,8 +99,8 @@ impl MetadataHome {
     }
 }
 
-async fn filled(tenants: &[Tenant], topology: &Topology) -> MemoryMetadata {
-    let store = MemoryMetadata::new();
+async fn filled(tenants: &[Tenant], topology: &Topology, clock: SimClock) -> Store {
+    let store = MemoryMetadata::new(clock);
     for tenant in tenants {
         let created = store.create_tenant(tenant.clone()).await;
         created.expect("the store in memory takes a tenant");
@@ -120,7 +127,7 @@ impl SimMetadata {
     async fn ask<A: Debug + Send + 'static>(
         &self,
         said: impl FnOnce() -> Said,
-        mut question: impl FnMut(&MemoryMetadata) -> Option<Result<A, StoreError>> + Send + 'static,
+        mut question: impl FnMut(&Store) -> Option<Result<A, StoreError>> + Send + 'static,
     ) -> Result<A, StoreError> {
         let home = self.home.clone();
         // Whichever store is there when the question arrives.
@@ -190,6 +197,35 @@ impl MetadataStore for SimMetadata {
                 home.keep(topology.clone());
             }
             changed
+        })
+        .await
+    }
+
+    async fn acquire_lease(
+        &self,
+        name: &str,
+        holder: u64,
+        ttl: Duration,
+    ) -> Result<LeaseOutcome, StoreError> {
+        let name = name.to_owned();
+        let said = {
+            let name = name.clone();
+            || Said::new("acquire lease", name)
+        };
+        self.ask(said, move |store| {
+            store.acquire_lease(&name, holder, ttl).now_or_never()
+        })
+        .await
+    }
+
+    async fn release_lease(&self, name: &str, holder: u64) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        let said = {
+            let name = name.clone();
+            || Said::new("release lease", name)
+        };
+        self.ask(said, move |store| {
+            store.release_lease(&name, holder).now_or_never()
         })
         .await
     }

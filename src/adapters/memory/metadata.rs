@@ -1,23 +1,28 @@
-//! Tenants and topology in memory.
+//! Tenants, topology and leases in memory.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 
 use crate::placement::{DEFAULT_PARTITIONS, Epoch, Topology};
-use crate::ports::{Change, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId};
+use crate::ports::{
+    Change, Clock, Instant, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant,
+    TenantId,
+};
 
 /// How many events a slow watcher may lag behind before it misses some.
 const EVENTS_MAX: usize = 256;
 
 /// A metadata store in memory. Copies share one store.
 #[derive(Clone, Debug)]
-pub struct MemoryMetadata {
+pub struct MemoryMetadata<C> {
     state: Arc<Mutex<State>>,
+    clock: C,
     events: broadcast::Sender<MetadataEvent>,
 }
 
@@ -25,12 +30,19 @@ pub struct MemoryMetadata {
 struct State {
     tenants: BTreeMap<TenantId, Tenant>,
     topology: Topology,
+    leases: BTreeMap<String, Lease>,
 }
 
-impl MemoryMetadata {
-    /// An empty store: no tenants, epoch 0, no nodes.
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    holder: u64,
+    ends: Instant,
+}
+
+impl<C: Clock> MemoryMetadata<C> {
+    /// An empty store: no tenants, epoch 0, no nodes. Its leases run by `clock`.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(clock: C) -> Self {
         let topology = Topology {
             epoch: Epoch(0),
             partitions: DEFAULT_PARTITIONS,
@@ -39,17 +51,19 @@ impl MemoryMetadata {
         let state = State {
             tenants: BTreeMap::new(),
             topology,
+            leases: BTreeMap::new(),
         };
         Self {
             state: Arc::new(Mutex::new(state)),
+            clock,
             events: broadcast::Sender::new(EVENTS_MAX),
         }
     }
 
     /// A store with the tenant that every new installation has.
     #[must_use]
-    pub fn with_default_tenant() -> Self {
-        let store = Self::new();
+    pub fn with_default_tenant(clock: C) -> Self {
+        let store = Self::new(clock);
         let tenant = Tenant::default_at(0);
         store.state().tenants.insert(tenant.id.clone(), tenant);
         store
@@ -70,13 +84,7 @@ impl MemoryMetadata {
     }
 }
 
-impl Default for MemoryMetadata {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl MetadataStore for MemoryMetadata {
+impl<C: Clock> MetadataStore for MemoryMetadata<C> {
     async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
         Ok(self.state().tenants.get(id).cloned())
     }
@@ -139,6 +147,40 @@ impl MetadataStore for MemoryMetadata {
         Ok(Change::Made(next))
     }
 
+    async fn acquire_lease(
+        &self,
+        name: &str,
+        holder: u64,
+        ttl: Duration,
+    ) -> Result<LeaseOutcome, StoreError> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        if let Some(lease) = state.leases.get(name)
+            && lease.holder != holder
+            && now < lease.ends
+        {
+            return Ok(LeaseOutcome::HeldByOther {
+                holder: lease.holder,
+                remaining: lease.ends.since(now),
+            });
+        }
+        let ends = now + ttl;
+        state.leases.insert(name.to_owned(), Lease { holder, ends });
+        Ok(LeaseOutcome::Held)
+    }
+
+    async fn release_lease(&self, name: &str, holder: u64) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if state
+            .leases
+            .get(name)
+            .is_some_and(|lease| lease.holder == holder)
+        {
+            state.leases.remove(name);
+        }
+        Ok(())
+    }
+
     fn watch(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static {
         BroadcastStream::new(self.events.subscribe())
             .filter_map(|event| std::future::ready(event.ok()))
@@ -153,17 +195,18 @@ mod tests {
 
     #[tokio::test]
     async fn conforms() {
-        conformance::metadata_store(async || MemoryMetadata::new(), &TokioClock::new()).await;
+        let clock = TokioClock::new();
+        conformance::metadata_store(async || MemoryMetadata::new(clock), &clock).await;
     }
 
     #[tokio::test]
     async fn starts_with_the_default_tenant_when_asked_to() {
-        conformance::default_tenant(&MemoryMetadata::with_default_tenant()).await;
+        conformance::default_tenant(&MemoryMetadata::with_default_tenant(TokioClock::new())).await;
     }
 
     #[tokio::test]
     async fn a_watch_ends_with_the_store() {
-        let store = MemoryMetadata::new();
+        let store = MemoryMetadata::new(TokioClock::new());
         let mut events = store.watch();
         drop(store);
         assert_eq!(events.next().await, None);

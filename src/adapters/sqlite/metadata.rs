@@ -1,18 +1,21 @@
-//! Tenants and topology.
+//! Tenants, topology and leases.
 //!
 //! Invariant: the row of `topology` and the rows of `storage_nodes` change together, by one transaction.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::Stream;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::database::Database;
-use super::rows;
 use super::watch::Watch;
+use super::{leases, rows};
 use crate::placement::{Epoch, Topology};
-use crate::ports::{Change, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId};
+use crate::ports::{
+    Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId,
+};
 
 const STORE: &str = "metadata store";
 
@@ -129,6 +132,29 @@ impl MetadataStore for SqliteMetadata {
             self.watch.tell(MetadataEvent::Topology(made.epoch));
         }
         Ok(change)
+    }
+
+    async fn acquire_lease(
+        &self,
+        name: &str,
+        holder: u64,
+        ttl: Duration,
+    ) -> Result<LeaseOutcome, StoreError> {
+        let name = name.to_owned();
+        self.database
+            .write(STORE, move |connection| {
+                Box::pin(leases::acquire(connection, name, holder, ttl))
+            })
+            .await
+    }
+
+    async fn release_lease(&self, name: &str, holder: u64) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        self.database
+            .write(STORE, move |connection| {
+                Box::pin(leases::release(connection, name, holder))
+            })
+            .await
     }
 
     fn watch(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static {

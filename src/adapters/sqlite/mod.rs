@@ -12,6 +12,7 @@ mod committer;
 mod database;
 mod entries;
 mod idempotency;
+mod leases;
 mod metadata;
 mod rows;
 mod watch;

@@ -1,14 +1,23 @@
-//! What every [`MetadataStore`] does: tenants by version, the topology by epoch, and a hint when either changes.
+//! What every [`MetadataStore`] does: tenants by version, the topology by epoch, a hint when either changes, and leases.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::join_all;
 
 use super::within;
 use crate::placement::{Epoch, Node, NodeId, NodeStatus, Topology};
-use crate::ports::{Change, Clock, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId};
+use crate::ports::{
+    Change, Clock, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId,
+};
 use crate::quorum::{ConflictPolicy, Consistency};
+
+/// Longer than any suite runs.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Short enough to wait for.
+const SHORT: Duration = Duration::from_millis(20);
 
 /// Panics unless the stores made by `fresh` keep to [`MetadataStore`]. A fresh store may have the default tenant.
 pub async fn metadata_store<S: MetadataStore>(fresh: impl AsyncFn() -> S, clock: &impl Clock) {
@@ -22,6 +31,9 @@ pub async fn metadata_store<S: MetadataStore>(fresh: impl AsyncFn() -> S, clock:
     epochs_grow(&fresh().await).await;
     of_many_topologies_one_is_stored(&fresh().await).await;
     changes_are_told(&fresh().await, clock).await;
+    a_lease_has_one_holder(&fresh().await).await;
+    a_lease_ends_by_itself(&fresh().await, clock).await;
+    of_many_holders_one_gets_the_lease(&fresh().await, clock).await;
 }
 
 /// Panics unless a store that was made for a new installation has the default tenant and no other.
@@ -327,6 +339,112 @@ async fn changes_are_told(store: &impl MetadataStore, clock: &impl Clock) {
     drop(one);
     ok(store.update_tenant(watched.clone()).await);
     told(&mut other, MetadataEvent::Tenant(watched.id), clock).await;
+}
+
+async fn a_lease_has_one_holder(store: &impl MetadataStore) {
+    // Every bit of a holder counts.
+    for (one, other) in [
+        (1, 2),
+        (0, u64::MAX),
+        (1 << 63, 0),
+        (u64::MAX, i64::MAX as u64),
+    ] {
+        let name = format!("of {one} or {other}");
+        ok(store.release_lease(&name, one).await); // nothing there: nothing to do
+        for _ in 0..2 {
+            assert_eq!(
+                ok(store.acquire_lease(&name, one, LONG).await),
+                LeaseOutcome::Held
+            );
+            held_by_other(ok(store.acquire_lease(&name, other, LONG).await), one);
+        }
+        ok(store.release_lease(&name, other).await);
+        held_by_other(ok(store.acquire_lease(&name, other, LONG).await), one);
+        ok(store.release_lease(&name, one).await);
+        assert_eq!(
+            ok(store.acquire_lease(&name, other, LONG).await),
+            LeaseOutcome::Held
+        );
+        held_by_other(ok(store.acquire_lease(&name, one, LONG).await), other);
+    }
+    for name in [
+        "",
+        "other",
+        "Other",
+        "'; drop table leases --",
+        "\u{1F600}",
+        &"n".repeat(255),
+    ] {
+        assert_eq!(
+            ok(store.acquire_lease(name, 7, LONG).await),
+            LeaseOutcome::Held,
+            "{name:?}"
+        );
+    }
+    let for_ever = ok(store.acquire_lease("for ever", 1, Duration::MAX).await);
+    assert_eq!(for_ever, LeaseOutcome::Held);
+    let after_for_ever = ok(store.acquire_lease("for ever", 2, LONG).await);
+    assert!(
+        matches!(after_for_ever, LeaseOutcome::HeldByOther { holder: 1, remaining } if remaining >= LONG)
+    );
+}
+
+fn held_by_other(outcome: LeaseOutcome, awaited: u64) {
+    let LeaseOutcome::HeldByOther { holder, remaining } = outcome else {
+        panic!("a second holder got the lease of {awaited}")
+    };
+    assert_eq!(holder, awaited);
+    assert!(remaining <= LONG && remaining > LONG / 2, "{remaining:?}");
+}
+
+async fn a_lease_ends_by_itself(store: &impl MetadataStore, clock: &impl Clock) {
+    let name = "short";
+    assert_eq!(
+        ok(store.acquire_lease(name, 1, SHORT).await),
+        LeaseOutcome::Held
+    );
+    clock.sleep(SHORT * 2).await;
+    assert_eq!(
+        ok(store.acquire_lease(name, 2, LONG).await),
+        LeaseOutcome::Held
+    );
+    held_by_other(ok(store.acquire_lease(name, 1, LONG).await), 2);
+
+    // To renew is to begin anew, longer or shorter.
+    assert_eq!(
+        ok(store.acquire_lease(name, 2, SHORT).await),
+        LeaseOutcome::Held
+    );
+    clock.sleep(SHORT * 2).await;
+    // Its holder may renew it when it has ended and nobody came.
+    assert_eq!(
+        ok(store.acquire_lease(name, 2, LONG).await),
+        LeaseOutcome::Held
+    );
+    held_by_other(ok(store.acquire_lease(name, 1, LONG).await), 2);
+    assert_eq!(
+        ok(store.acquire_lease(name, 2, Duration::ZERO).await),
+        LeaseOutcome::Held
+    );
+    assert_eq!(
+        ok(store.acquire_lease(name, 1, LONG).await),
+        LeaseOutcome::Held
+    );
+}
+
+async fn of_many_holders_one_gets_the_lease(store: &impl MetadataStore, clock: &impl Clock) {
+    assert_eq!(
+        ok(store.acquire_lease("contended", 99, SHORT).await),
+        LeaseOutcome::Held
+    );
+    clock.sleep(SHORT * 2).await;
+    let racers = (0..20).map(|holder| {
+        let store = store.clone();
+        async move { ok(store.acquire_lease("contended", holder, LONG).await) }
+    });
+    let outcomes = join_all(racers).await;
+    let held = |outcome: &&LeaseOutcome| **outcome == LeaseOutcome::Held;
+    assert_eq!(outcomes.iter().filter(held).count(), 1, "{outcomes:?}");
 }
 
 async fn told(
