@@ -13,3 +13,6 @@ pub use idempotency::{ClaimsHome, SimIdempotency};
 pub use metadata::{MetadataHome, SimMetadata};
 pub use process::{SimRandom, SimSpawn};
 pub use transport::{CoordinatorSide, Services, SimTransport, StorageSide, StoreLink};
+
+#[cfg(test)]
+mod stores_test;
