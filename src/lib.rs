@@ -23,4 +23,6 @@ pub mod proto;
 pub mod quorum;
 pub mod replica;
 pub mod sabotage;
+#[cfg(test)]
+mod test_servers;
 pub mod version;
