@@ -1,40 +1,62 @@
-//! Rows read with suspicion: whoever can open the file can have written them.
+//! What SQL databases hold, read with suspicion: whoever can open the database can have written it.
 
 use std::fmt::Display;
 
 use sqlx::Row;
 use sqlx::error::BoxDynError;
+use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 
 use crate::placement::{Epoch, Node, NodeId, Topology};
 use crate::ports::{Tenant, TenantId};
 
-pub(super) fn tenant(row: &SqliteRow) -> sqlx::Result<Tenant> {
-    let default_consistency: Option<&str> = row.try_get("default_consistency")?;
+/// A row of either database. Numbers are 64 bits wide in both.
+pub(super) trait SqlRow {
+    fn text(&self, column: &str) -> sqlx::Result<Option<&str>>;
+    fn integer(&self, column: &str) -> sqlx::Result<i64>;
+}
+
+impl SqlRow for SqliteRow {
+    fn text(&self, column: &str) -> sqlx::Result<Option<&str>> {
+        self.try_get(column)
+    }
+
+    fn integer(&self, column: &str) -> sqlx::Result<i64> {
+        self.try_get(column)
+    }
+}
+
+impl SqlRow for PgRow {
+    fn text(&self, column: &str) -> sqlx::Result<Option<&str>> {
+        self.try_get(column)
+    }
+
+    fn integer(&self, column: &str) -> sqlx::Result<i64> {
+        self.try_get(column)
+    }
+}
+
+pub(super) fn tenant(row: &impl SqlRow) -> sqlx::Result<Tenant> {
     Ok(Tenant {
-        id: parsed("id", TenantId::new(row.try_get::<&str, _>("id")?))?,
+        id: parsed("id", TenantId::new(text(row, "id")?))?,
         replication_factor: number(row, "replication_factor")?,
-        conflict_policy: parsed(
-            "conflict_policy",
-            row.try_get::<&str, _>("conflict_policy")?.parse(),
-        )?,
+        conflict_policy: parsed("conflict_policy", text(row, "conflict_policy")?.parse())?,
         default_consistency: parsed(
             "default_consistency",
-            default_consistency.map(str::parse).transpose(),
+            row.text("default_consistency")?.map(str::parse).transpose(),
         )?,
-        created_at: row.try_get("created_at")?,
-        updated_at: row.try_get("updated_at")?,
+        created_at: row.integer("created_at")?,
+        updated_at: row.integer("updated_at")?,
         version: number(row, "version")?,
     })
 }
 
 /// A topology from its join with the nodes: one row a node, or one row with a NULL node.
-pub(super) fn topology(rows: &[SqliteRow]) -> sqlx::Result<Topology> {
+pub(super) fn topology(rows: &[impl SqlRow]) -> sqlx::Result<Topology> {
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-    let has_node = |row: &&SqliteRow| !matches!(row.try_get::<Option<&str>, _>("id"), Ok(None));
     let nodes = rows
         .iter()
-        .filter(has_node)
+        .filter(|row| !matches!(row.text("id"), Ok(None)))
         .map(node)
         .collect::<sqlx::Result<Vec<Node>>>()?;
     let epoch = Epoch(number(first, "epoch")?);
@@ -44,22 +66,26 @@ pub(super) fn topology(rows: &[SqliteRow]) -> sqlx::Result<Topology> {
     )
 }
 
-fn node(row: &SqliteRow) -> sqlx::Result<Node> {
+fn node(row: &impl SqlRow) -> sqlx::Result<Node> {
     Ok(Node {
-        id: parsed("id", NodeId::new(row.try_get::<&str, _>("id")?))?,
-        host: row.try_get("host")?,
+        id: parsed("id", NodeId::new(text(row, "id")?))?,
+        host: text(row, "host")?.to_owned(),
         port: number(row, "port")?,
         virtual_nodes: number(row, "virtual_nodes")?,
-        status: parsed("status", row.try_get::<&str, _>("status")?.parse())?,
+        status: parsed("status", text(row, "status")?.parse())?,
     })
+}
+
+fn text<'r>(row: &'r impl SqlRow, column: &str) -> sqlx::Result<&'r str> {
+    row.text(column)?.ok_or_else(|| unreadable(column, "NULL"))
 }
 
 /// A number in the range of its type.
 pub(super) fn number<T: TryFrom<i64, Error: Display>>(
-    row: &SqliteRow,
+    row: &impl SqlRow,
     column: &str,
 ) -> sqlx::Result<T> {
-    parsed(column, T::try_from(row.try_get(column)?))
+    parsed(column, T::try_from(row.integer(column)?))
 }
 
 fn parsed<T, E: Display>(column: &str, result: Result<T, E>) -> sqlx::Result<T> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use super::rows::unreadable;
+use crate::adapters::sql_rows::unreadable;
 use crate::ports::{Claim, Fingerprint, IdempotencyScope};
 use crate::version::{Stamp, WriteId};
 

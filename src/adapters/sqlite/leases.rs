@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{Row, SqliteConnection};
 
-use super::rows::number;
+use crate::adapters::sql_rows::number;
 use crate::ports::LeaseOutcome;
 
 const ACQUIRE: &str = "

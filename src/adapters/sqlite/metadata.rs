@@ -10,8 +10,9 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::database::Database;
+use super::leases;
 use super::watch::Watch;
-use super::{leases, rows};
+use crate::adapters::sql_rows as rows;
 use crate::placement::{Epoch, Topology};
 use crate::ports::{
     Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId,

@@ -14,7 +14,6 @@ mod entries;
 mod idempotency;
 mod leases;
 mod metadata;
-mod rows;
 mod watch;
 
 use std::path::Path;

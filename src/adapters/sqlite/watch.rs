@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::BroadcastStream;
 
 use super::database::{Database, failed};
-use super::rows;
+use crate::adapters::sql_rows as rows;
 use crate::placement::Epoch;
 use crate::ports::{MetadataEvent, StoreError, TenantId};
 

@@ -1,0 +1,140 @@
+//! The pool of connections, and a deadline on everything.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio::time::{sleep, timeout};
+
+use super::PostgresSettings;
+use super::error::{asks_to_repeat, failed, late};
+use super::migrations;
+use crate::ports::StoreError;
+
+/// How often a transaction is done at most when the database asks to repeat it.
+const ATTEMPTS_MAX: u32 = 8;
+
+/// The first pause before a repetition; it doubles.
+const REPEAT_PAUSE: Duration = Duration::from_millis(4);
+
+/// An open database.
+#[derive(Debug)]
+pub(super) struct Database {
+    pool: PgPool,
+    pub(super) settings: PostgresSettings,
+}
+
+impl Database {
+    /// Connects and brings the tables up to date.
+    pub(super) async fn open(url: &str, settings: PostgresSettings) -> Result<Self, StoreError> {
+        let options = options(url).map_err(|error| failed(&error))?;
+        migrations::bring_up_to_date(&options).await?;
+        // A statement whose caller is gone ends, too, and so does a transaction.
+        let limit_ms = settings.call_timeout.as_millis().to_string();
+        // Connecting again, with back-off, is the pool's business: for as long as the caller waits.
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.connections_max)
+            .min_connections(settings.connections_min)
+            .max_lifetime(settings.connection_lifetime)
+            .acquire_timeout(settings.call_timeout)
+            .after_connect(move |connection, _| {
+                let limit_ms = limit_ms.clone();
+                Box::pin(async move { begin_session(connection, &limit_ms).await })
+            })
+            .connect_lazy_with(options);
+        Ok(Self { pool, settings })
+    }
+
+    pub(super) const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Waits for `work`, but not longer than a call may take.
+    pub(super) async fn read<T>(
+        &self,
+        work: impl Future<Output = sqlx::Result<T>>,
+    ) -> Result<T, StoreError> {
+        match timeout(self.settings.call_timeout, work).await {
+            Ok(result) => result.map_err(|error| failed(&error)),
+            Err(_) => Err(late(&format!("{:?}", self.settings.call_timeout))),
+        }
+    }
+
+    /// Runs `work` in one transaction; durable when this returns. Failing work has no effect. When time is up it is not known
+    /// whether it had.
+    pub(super) async fn write<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        W: for<'a> Fn(&'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<T>>,
+    {
+        self.read(async {
+            let mut pause = REPEAT_PAUSE;
+            for _ in 1..ATTEMPTS_MAX {
+                match self.attempt(&work).await {
+                    Err(error) if asks_to_repeat(&error) => sleep(pause).await,
+                    result => return result,
+                }
+                pause *= 2;
+            }
+            self.attempt(&work).await
+        })
+        .await
+    }
+
+    async fn attempt<T, W>(&self, work: &W) -> sqlx::Result<T>
+    where
+        W: for<'a> Fn(&'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<T>>,
+    {
+        let mut transaction = self.pool.begin().await?;
+        let done = work(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(done)
+    }
+
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+pub(super) fn options(url: &str) -> sqlx::Result<PgConnectOptions> {
+    let options: PgConnectOptions = url.parse()?;
+    Ok(match options.get_application_name() {
+        Some(_) => options,
+        None => options.application_name("pairdb"),
+    })
+}
+
+/// A connection of this process that is not the pool's.
+pub(super) async fn connect(
+    options: &PgConnectOptions,
+    limit: Duration,
+) -> Result<PgConnection, StoreError> {
+    let connecting = async {
+        let mut connection = PgConnection::connect_with(options).await?;
+        begin_session(&mut connection, &limit.as_millis().to_string()).await?;
+        Ok(connection)
+    };
+    match timeout(limit, connecting).await {
+        Ok(result) => result.map_err(|error| failed(&error)),
+        Err(_) => Err(late(&format!("{limit:?}"))),
+    }
+}
+
+/// Bounds what a statement and an idle transaction may take, and sees to it that a commit is durable when it is answered.
+/// A server that waits for more than that goes on doing so.
+async fn begin_session(connection: &mut PgConnection, limit_ms: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "SELECT set_config('statement_timeout', $1, false),
+                set_config('idle_in_transaction_session_timeout', $1, false)",
+    )
+    .bind(limit_ms)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "SELECT set_config('synchronous_commit', 'on', false)
+         WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! Tenants, topology and leases.
+//!
+//! Invariants: the row of `topology` and the rows of `storage_nodes` change together, by one transaction. A tenant changes in
+//! the transaction that counted the change, so changes have one order and are told in it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+
+use super::PostgresSettings;
+use super::database::Database;
+use super::error::STORE;
+use super::leases;
+use super::watch::{Notice, Watch};
+use crate::adapters::sql_rows as rows;
+use crate::placement::{Epoch, Node, Topology};
+use crate::ports::{
+    Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId,
+};
+
+/// One statement, so that what it reads is of one moment.
+const TOPOLOGY: &str = "SELECT * FROM topology LEFT JOIN storage_nodes ON TRUE";
+
+/// Whoever counts a change keeps others from doing so until it is committed.
+const COUNT: &str = "UPDATE tenant_changes SET newest = newest + 1 RETURNING newest";
+
+/// Both take a tenant's fields in their order and the change's number, and return the row, if they wrote one.
+const CREATE: &str = "
+    INSERT INTO tenants VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    ON CONFLICT (id) DO NOTHING
+    RETURNING *";
+const UPDATE: &str = "
+    UPDATE tenants
+    SET replication_factor = $2, conflict_policy = $3, default_consistency = $4, created_at = $5, updated_at = $6,
+        version = version + 1, changed = $8
+    WHERE id = $1 AND version = $7
+    RETURNING *";
+
+const REPLACE_NODES: &str = "
+    INSERT INTO storage_nodes
+    SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::BIGINT[], $5::TEXT[])";
+
+/// The metadata store in PostgreSQL. Copies share its connections.
+#[derive(Clone, Debug)]
+pub struct PostgresMetadata {
+    database: Arc<Database>,
+    watch: Arc<Watch>,
+}
+
+impl PostgresMetadata {
+    /// Connects, and brings the tables up to date. `url` is as libpq has it, `sslmode` and `sslrootcert` included.
+    ///
+    /// # Errors
+    /// When the database can't be used, or was migrated by a newer version of this program.
+    pub async fn open(url: &str, settings: PostgresSettings) -> Result<Self, StoreError> {
+        let database = Arc::new(Database::open(url, settings).await?);
+        let watch = Arc::new(Watch::start(&database).await?);
+        Ok(Self { database, watch })
+    }
+
+    /// Ends all work and closes the connections; every later call fails.
+    pub async fn close(&self) {
+        self.watch.stop();
+        self.database.close().await;
+    }
+
+    #[cfg(test)]
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    async fn change_tenant(
+        &self,
+        statement: &'static str,
+        tenant: Tenant,
+    ) -> Result<Change<Tenant>, StoreError> {
+        let tells = self.watch.is_told();
+        let tenant = Arc::new(tenant);
+        let change = self.database.write(|connection| {
+            let tenant = Arc::clone(&tenant);
+            Box::pin(async move { change_tenant(connection, statement, &tenant, tells).await })
+        });
+        let change = change.await?;
+        if let Change::Made(made) = &change {
+            self.watch.tell(MetadataEvent::Tenant(made.id.clone()));
+        }
+        Ok(change)
+    }
+}
+
+impl MetadataStore for PostgresMetadata {
+    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
+        let query = sqlx::query("SELECT * FROM tenants WHERE id = $1").bind(id.as_str());
+        let work = async { tenant(query.fetch_optional(self.database.pool()).await?) };
+        self.database.read(work).await
+    }
+
+    async fn tenants(
+        &self,
+        after: Option<&TenantId>,
+        limit: usize,
+    ) -> Result<Vec<Tenant>, StoreError> {
+        let query = sqlx::query("SELECT * FROM tenants WHERE id > $1 ORDER BY id LIMIT $2")
+            .bind(after.map_or("", TenantId::as_str)) // no name is empty
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        let work = async {
+            let rows = query.fetch_all(self.database.pool()).await?;
+            rows.iter().map(rows::tenant).collect()
+        };
+        self.database.read(work).await
+    }
+
+    async fn create_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
+        let version = 1;
+        self.change_tenant(CREATE, Tenant { version, ..tenant })
+            .await
+    }
+
+    async fn update_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
+        self.change_tenant(UPDATE, tenant).await
+    }
+
+    async fn topology(&self) -> Result<Topology, StoreError> {
+        let query = sqlx::query(TOPOLOGY);
+        let work = async { rows::topology(&query.fetch_all(self.database.pool()).await?) };
+        self.database.read(work).await
+    }
+
+    async fn replace_topology(
+        &self,
+        expected: Epoch,
+        next: Topology,
+    ) -> Result<Change<Topology>, StoreError> {
+        // What could not be read again is not written.
+        if let Err(error) = next.validate() {
+            return Err(StoreError::Unreadable {
+                store: STORE,
+                cause: format!("refused a topology: {error}"),
+            });
+        }
+        let tells = self.watch.is_told();
+        let next = Arc::new(next);
+        let change = self.database.write(|connection| {
+            let next = Arc::clone(&next);
+            Box::pin(async move { replace_topology(connection, expected, &next, tells).await })
+        });
+        let change = change.await?;
+        if let Change::Made(made) = &change {
+            self.watch.tell(MetadataEvent::Topology(made.epoch));
+        }
+        Ok(change)
+    }
+
+    async fn acquire_lease(
+        &self,
+        name: &str,
+        holder: u64,
+        ttl: Duration,
+    ) -> Result<LeaseOutcome, StoreError> {
+        let work = async {
+            let mut connection = self.database.pool().acquire().await?;
+            leases::acquire(&mut connection, name, holder, ttl).await
+        };
+        self.database.read(work).await
+    }
+
+    async fn release_lease(&self, name: &str, holder: u64) -> Result<(), StoreError> {
+        let work = async {
+            let mut connection = self.database.pool().acquire().await?;
+            leases::release(&mut connection, name, holder).await
+        };
+        self.database.read(work).await
+    }
+
+    fn watch(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static {
+        self.watch.subscribe()
+    }
+}
+
+async fn change_tenant(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    change: &Tenant,
+    tells: bool,
+) -> sqlx::Result<Change<Tenant>> {
+    let number: i64 = sqlx::query(COUNT)
+        .fetch_one(&mut *connection)
+        .await?
+        .try_get(0)?;
+    let written = sqlx::query(statement)
+        .bind(change.id.as_str())
+        .bind(i64::from(change.replication_factor))
+        .bind(change.conflict_policy.as_str())
+        .bind(change.default_consistency.map(|level| level.as_str()))
+        .bind(change.created_at)
+        .bind(change.updated_at)
+        .bind(i64::try_from(change.version).unwrap_or(0)) // which no stored version is
+        .bind(number)
+        .fetch_optional(&mut *connection)
+        .await?;
+    if let Some(made) = tenant(written)? {
+        if tells {
+            Notice::Tenant(number, made.id.clone())
+                .post(connection)
+                .await?;
+        }
+        return Ok(Change::Made(made));
+    }
+    let stored = sqlx::query("SELECT * FROM tenants WHERE id = $1").bind(change.id.as_str());
+    Ok(Change::Conflict(tenant(
+        stored.fetch_optional(connection).await?,
+    )?))
+}
+
+fn tenant(row: Option<PgRow>) -> sqlx::Result<Option<Tenant>> {
+    row.as_ref().map(rows::tenant).transpose()
+}
+
+async fn replace_topology(
+    connection: &mut PgConnection,
+    expected: Epoch,
+    next: &Topology,
+    tells: bool,
+) -> sqlx::Result<Change<Topology>> {
+    if !replace_epoch(connection, expected, next).await? {
+        let stored = sqlx::query(TOPOLOGY).fetch_all(connection).await?;
+        return Ok(Change::Conflict(Some(rows::topology(&stored)?)));
+    }
+    replace_nodes(connection, next).await?;
+    if tells {
+        Notice::Topology(next.epoch).post(connection).await?;
+    }
+    Ok(Change::Made(next.clone()))
+}
+
+/// Whether `expected` was stored and `next` is greater. If so, nobody else replaces it before the transaction ends.
+async fn replace_epoch(
+    connection: &mut PgConnection,
+    expected: Epoch,
+    next: &Topology,
+) -> sqlx::Result<bool> {
+    let (Ok(expected), Ok(epoch)) = (i64::try_from(expected.0), i64::try_from(next.epoch.0)) else {
+        return Ok(false); // nothing of the kind is stored, or can be
+    };
+    let sql = "UPDATE topology SET epoch = $1, partitions = $2 WHERE epoch = $3 AND epoch < $1";
+    let update = sqlx::query(sql)
+        .bind(epoch)
+        .bind(i64::from(next.partitions))
+        .bind(expected);
+    Ok(update.execute(connection).await?.rows_affected() == 1)
+}
+
+async fn replace_nodes(connection: &mut PgConnection, next: &Topology) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM storage_nodes")
+        .execute(&mut *connection)
+        .await?;
+    let texts = |text: fn(&Node) -> &str| -> Vec<String> {
+        next.nodes
+            .iter()
+            .map(|node| text(node).to_owned())
+            .collect()
+    };
+    let numbers =
+        |number: fn(&Node) -> i64| -> Vec<i64> { next.nodes.iter().map(number).collect() };
+    sqlx::query(REPLACE_NODES)
+        .bind(texts(|node| node.id.as_str()))
+        .bind(texts(|node| &node.host))
+        .bind(numbers(|node| node.port.into()))
+        .bind(numbers(|node| node.virtual_nodes.into()))
+        .bind(texts(|node| node.status.as_str()))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
