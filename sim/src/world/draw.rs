@@ -43,6 +43,7 @@ impl World {
         };
         world.clocks = clocks(&mut Rng::new(seed, "clocks"), &world);
         world.faults = faults(&mut Rng::new(seed, "faults"), &world);
+        world.perhaps_a_race();
         world.perhaps_ahead_of_all_clocks();
         world.perhaps_but_one_thing_wrong();
         world

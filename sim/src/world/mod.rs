@@ -11,6 +11,7 @@ mod expect;
 mod fault;
 mod human;
 mod lone;
+mod race;
 mod settings;
 mod step;
 
