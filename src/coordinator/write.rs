@@ -274,6 +274,8 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     });
                 }
                 Ok(Reply::Superseded { greatest, record }) => {
+                    // Another owner that was asked may have stamped it before it was overwritten.
+                    self.missing.may_have_happened |= !calls.is_empty();
                     if self.write.is_fixed() || sabotage::on(Sabotage::SupersededIsSuccess) {
                         marks::reached(Mark::SupersededFixed);
                         return Ok(Stamped {
@@ -283,7 +285,6 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                         });
                     }
                     raises += 1;
-                    self.missing.may_have_happened |= !calls.is_empty();
                     if raises > RAISES_MAX || !self.is_raised_above(greatest.stamp) {
                         let cause = "other writes of the key keep coming first";
                         self.missing.note(self.owners.name(position), cause);
