@@ -17,7 +17,7 @@ pub mod grpc;
 pub mod memory;
 pub mod postgres;
 pub mod redis;
-mod sql_migrations;
+pub mod sql_migrations;
 mod sql_rows;
 pub mod sqlite;
 pub mod tokio;

@@ -12,9 +12,11 @@ use crate::config::{Config, Layers};
 pub const EXAMPLES: &str = "\
 Examples:
   pairdb coordinator --metadata sqlite:/var/lib/pairdb/metadata.sqlite
+  pairdb coordinator --metadata postgres://pairdb@db/pairdb --redis redis://cache:6379
   pairdb coordinator --config /etc/pairdb.toml --listen 0.0.0.0:50051
 
-The metadata file is shared with the storage nodes, so all of them run on one machine for now.";
+A SQLite file is for coordinators and storage nodes of one machine; with PostgreSQL and Redis they run anywhere.
+URLs with passwords are better given in the file or the environment: PAIRDB_DATABASE__URL, PAIRDB_REDIS__URL.";
 
 const FLAGS: ListenFlags = ListenFlags {
     grpc: "--listen",
@@ -25,9 +27,13 @@ const FLAGS: ListenFlags = ListenFlags {
 /// The arguments of `coordinator`.
 #[derive(Args, Debug)]
 pub struct Coordinator {
-    /// The metadata store: sqlite:PATH
+    /// The metadata store: postgres://USER:PASSWORD@HOST/NAME or sqlite:PATH
     #[arg(long, value_name = "URL")]
     metadata: Option<String>,
+
+    /// The idempotency store: redis://HOST:PORT; not needed beside a SQLite file, which then is both
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
 
     /// The gRPC address and port; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -60,7 +66,7 @@ impl Coordinator {
 
     fn configure(&self, layers: Layers) -> Result<Config, Failure> {
         let config = layers
-            .flag("--metadata", "metadata.url", self.metadata.as_ref())?
+            .flag("--metadata", "database.url", self.metadata.as_ref())?
             .flag(
                 FLAGS.grpc,
                 "server.host",
@@ -73,8 +79,9 @@ impl Coordinator {
             )?
             .flag(FLAGS.http, "server.http_port", self.http_port)?
             .flag(FLAGS.metrics, "metrics.port", self.metrics_port)?
+            .flag("--redis", "redis.url", self.redis.as_ref())?
             .flag("--node-id", "server.node_id", self.node_id.as_ref())?
-            .build()?;
+            .build_for_coordinator()?;
         Ok(config)
     }
 

@@ -18,6 +18,7 @@ mod dev;
 mod exit;
 mod get;
 mod key;
+mod migrate;
 mod node;
 mod output;
 mod put;
@@ -80,6 +81,9 @@ enum Command {
     /// Put load on a cluster and measure it
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::Bench),
+    /// Bring the tables of the metadata store up to date, or show whether they are
+    #[command(after_help = migrate::EXAMPLES)]
+    Migrate(migrate::Migrate),
     /// Show the configuration in effect
     #[command(after_help = config::EXAMPLES)]
     Config(config::ShowConfig),
@@ -99,6 +103,7 @@ impl Command {
             Self::Node(node) => node.client().json,
             Self::Status(status) => status.client.json,
             Self::Bench(bench) => bench.json,
+            Self::Migrate(migrate) => migrate.json,
             Self::Config(config) => config.json,
         }
     }
@@ -115,6 +120,7 @@ impl Command {
             Self::Node(node) => on_one_thread(node.run()),
             Self::Status(status) => on_one_thread(status.run()),
             Self::Bench(bench) => on_one_thread(bench.run()),
+            Self::Migrate(migrate) => migrate.run(layers(file)?),
             Self::Config(config) => config.run(&layers(file)?),
         }
     }

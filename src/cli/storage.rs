@@ -11,8 +11,7 @@ use tokio::net::TcpListener;
 
 use super::exit::Failure;
 use super::output;
-use super::serve::{self, StopSignal, StorageNode, Wish};
-use crate::adapters::sqlite::SqliteStores;
+use super::serve::{self, ChosenMetadata, StopSignal, StorageNode, Wish};
 use crate::config::{Config, Layers, SyncMode, host_and_port};
 use crate::placement::{Node, NodeId, Topology};
 use crate::ports::{Change, MetadataStore, ReplicaWorld};
@@ -58,7 +57,7 @@ pub struct Storage {
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
 
-    /// The metadata store: sqlite:PATH
+    /// The metadata store: postgres://USER:PASSWORD@HOST/NAME or sqlite:PATH
     #[arg(long, value_name = "URL")]
     metadata: Option<String>,
 
@@ -98,7 +97,7 @@ impl Storage {
                 self.listen.map(|address| address.port()),
             )?
             .flag("--advertise", "storage.advertise", self.advertise.as_ref())?
-            .flag("--metadata", "metadata.url", self.metadata.as_ref())?
+            .flag("--metadata", "database.url", self.metadata.as_ref())?
             .flag("--sync", "storage.sync", self.sync)?
             .flag("--metrics", "storage.metrics", self.metrics)?
             .build()?;
@@ -115,7 +114,7 @@ impl Storage {
             _ => None,
         };
         let metrics_address = metrics.as_ref().map(serve::address).transpose()?;
-        let stores = serve::open_stores(&config).await?;
+        let metadata = serve::open_metadata(&config).await?;
         if let Some(listener) = metrics {
             // They are served to the very end: how it stops is worth knowing too.
             let serving =
@@ -126,7 +125,7 @@ impl Storage {
                 }
             });
         }
-        let mut node = start(&config, &stores, listener).await?;
+        let mut node = start(&config, &metadata, listener).await?;
         tracing::info!(node = %node.node(), address = %node.address(), "the storage node serves");
         if self.json {
             output::json(&json!({
@@ -141,13 +140,13 @@ impl Storage {
         let outcome = tokio::select! {
             () = signal.next() => Ok(()),
             failure = node.failed() => Err(failure),
-            () = follow_epochs(&stores, &replica) => Ok(()),
+            () = follow_epochs(&metadata, &replica) => Ok(()),
         };
         drop(replica);
         tracing::info!("stopping");
         let stop = async {
             let stopped = node.stop().await;
-            stores.close().await;
+            metadata.close().await;
             stopped
         };
         outcome.and(serve::stop_in_time(signal, config.server.shutdown_timeout, stop).await)
@@ -157,13 +156,13 @@ impl Storage {
 /// Brings the node up at the topology's epoch, and the topology to the node's address.
 async fn start(
     config: &Config,
-    stores: &SqliteStores,
+    metadata: &ChosenMetadata,
     listener: TcpListener,
 ) -> Result<StorageNode, Failure> {
     let settings = &config.storage;
     let id = NodeId::new(settings.node_id.as_str())
         .map_err(|error| Failure::usage(error.to_string()))?;
-    let topology = advertise(stores, &id, &settings.advertise).await?;
+    let topology = advertise(metadata, &id, &settings.advertise).await?;
     if topology.node(&id).is_none() {
         tracing::warn!(node = %id, "not part of the cluster yet; add it with `pairdb node add`");
     }
@@ -180,7 +179,11 @@ async fn start(
 }
 
 /// The topology, with the node's address in it changed to `address` if it is part of it and that says something else.
-async fn advertise(stores: &SqliteStores, id: &NodeId, address: &str) -> Result<Topology, Failure> {
+async fn advertise(
+    metadata: &ChosenMetadata,
+    id: &NodeId,
+    address: &str,
+) -> Result<Topology, Failure> {
     let store = |error: crate::ports::StoreError| {
         Failure::new(
             super::exit::Exit::Unavailable,
@@ -189,7 +192,7 @@ async fn advertise(stores: &SqliteStores, id: &NodeId, address: &str) -> Result<
         )
     };
     loop {
-        let topology = stores.metadata.topology().await.map_err(store)?;
+        let topology = metadata.topology().await.map_err(store)?;
         let Some(listed) = topology.node(id).filter(|_| !address.is_empty()) else {
             return Ok(topology);
         };
@@ -205,8 +208,7 @@ async fn advertise(stores: &SqliteStores, id: &NodeId, address: &str) -> Result<
         let next = topology
             .with_node(moved)
             .map_err(|error| Failure::usage(format!("--advertise: {error}")))?;
-        if let Change::Made(made) = stores
-            .metadata
+        if let Change::Made(made) = metadata
             .replace_topology(topology.epoch, next)
             .await
             .map_err(store)?
@@ -218,10 +220,10 @@ async fn advertise(stores: &SqliteStores, id: &NodeId, address: &str) -> Result<
 }
 
 /// Tells the node of every new epoch. Never ends.
-async fn follow_epochs<W: ReplicaWorld>(stores: &SqliteStores, node: &Replica<W>) {
-    let mut events = stores.metadata.watch();
+async fn follow_epochs<W: ReplicaWorld>(metadata: &ChosenMetadata, node: &Replica<W>) {
+    let mut events = metadata.watch();
     loop {
-        match stores.metadata.topology().await {
+        match metadata.topology().await {
             Ok(topology) => node.learn_epoch(topology.epoch).await,
             Err(error) => tracing::warn!(%error, "the topology can't be read"),
         }

@@ -87,6 +87,15 @@ impl Layers {
         Ok(config)
     }
 
+    /// The same for a coordinator, which needs more.
+    pub fn build_for_coordinator(&self) -> Result<Config, ConfigError> {
+        let config = self.build()?;
+        config
+            .validate_for_coordinator()
+            .map_err(|(key, problem)| self.bad_value(key, problem))?;
+        Ok(config)
+    }
+
     fn bad_value(&self, key: &str, problem: String) -> ConfigError {
         let source_name = self
             .given_by

@@ -171,9 +171,24 @@ fn bad_values_are_errors_that_name_key_and_source() {
             "PAIRDB_STORAGE__METRICS: storage.metrics: '9090' is not ADDRESS:PORT",
         ),
         (
-            "PAIRDB_METADATA__URL",
-            "postgres://h/d",
-            "PAIRDB_METADATA__URL: metadata.url: only sqlite:PATH",
+            "PAIRDB_DATABASE__URL",
+            "mysql://h/d",
+            "PAIRDB_DATABASE__URL: database.url: is neither postgres://",
+        ),
+        (
+            "PAIRDB_DATABASE__URL",
+            "postgres://h:port/d",
+            "PAIRDB_DATABASE__URL: database.url: ",
+        ),
+        (
+            "PAIRDB_DATABASE__CONNECTIONS_MIN",
+            "51",
+            "PAIRDB_DATABASE__CONNECTIONS_MIN: database.connections_min: is more than",
+        ),
+        (
+            "PAIRDB_REDIS__URL",
+            "localhost:6379",
+            "PAIRDB_REDIS__URL: redis.url: must begin with redis://",
         ),
         (
             "PAIRDB_LOGGING__FORMAT",
@@ -223,10 +238,27 @@ fn files_that_can_not_be_read_are_named() {
 #[test]
 fn secrets_are_masked() {
     let mut config = Config::default();
-    config.metadata.url = "postgres://user:secret@host:5432/db".into();
-    assert_eq!(
-        config.masked().metadata.url,
-        "postgres://user:***@host:5432/db"
-    );
+    config.database.url = "postgres://user:secret@host:5432/db".into();
+    config.redis.url = "rediss://:secret@host".into();
+    let masked = config.masked();
+    assert_eq!(masked.database.url, "postgres://user:***@host:5432/db");
+    assert_eq!(masked.redis.url, "rediss://:***@host");
     assert_eq!(Config::default().masked(), Config::default());
+}
+
+#[test]
+fn coordinators_need_redis_beside_postgresql_and_others_do_not() {
+    let postgres = ("PAIRDB_DATABASE__URL", "postgres://user:secret@host/db");
+    let layers = Layers::new().environment(env(&[postgres])).unwrap();
+    assert!(layers.build().is_ok());
+    let error = layers.build_for_coordinator().unwrap_err().to_string();
+    assert!(
+        error.starts_with("defaults: redis.url: must be given"),
+        "{error}"
+    );
+    assert!(!error.contains("secret"), "{error}");
+    let redis = ("PAIRDB_REDIS__URL", "redis://host");
+    let layers = layers.environment(env(&[redis])).unwrap();
+    assert!(layers.build_for_coordinator().is_ok());
+    assert!(Layers::new().build_for_coordinator().is_ok());
 }

@@ -9,11 +9,13 @@ mod error;
 mod layers;
 mod sections;
 mod source;
+mod stores;
 
 pub use error::ConfigError;
 pub use layers::{Layers, tree};
 pub(crate) use sections::host_and_port;
 pub use sections::{
-    Config, LogFormat, LoggingSettings, MetadataSettings, MetricsSettings, RuntimeKind,
-    ServerSettings, StorageSettings, SyncMode,
+    Config, LogFormat, LoggingSettings, MetricsSettings, RuntimeKind, ServerSettings,
+    StorageSettings, SyncMode,
 };
+pub use stores::{DatabaseKind, DatabaseSettings, RedisSection};

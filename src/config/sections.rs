@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::stores::{self, DatabaseSettings, RedisSection, mask_password};
 use crate::adapters::grpc::TransportSettings;
 use crate::api::FrontSettings;
 use crate::coordinator::CoordinatorSettings;
@@ -24,7 +25,9 @@ pub struct Config {
     /// The storage node's process.
     pub storage: StorageSettings,
     /// Where tenants and topology are.
-    pub metadata: MetadataSettings,
+    pub database: DatabaseSettings,
+    /// Where claims and answers of idempotent requests are.
+    pub redis: RedisSection,
     /// How the coordinator works.
     pub coordinator: CoordinatorSettings,
     /// How the storage node works.
@@ -161,22 +164,6 @@ impl std::fmt::Display for SyncMode {
     }
 }
 
-/// The metadata store.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MetadataSettings {
-    /// `sqlite:PATH`: a file that the coordinators and storage nodes of one machine share.
-    pub url: String,
-}
-
-impl Default for MetadataSettings {
-    fn default() -> Self {
-        Self {
-            url: "sqlite:pairdb-data/metadata.sqlite".into(),
-        }
-    }
-}
-
 /// The log, on standard error.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -268,16 +255,20 @@ impl Config {
                 format!("is more than grpc.message_bytes_max, {messages}"),
             ));
         }
-        if self.metadata.sqlite_path().is_none() {
-            return Err(("metadata.url", "only sqlite:PATH is supported".into()));
-        }
-        Ok(())
+        self.database.validate()?;
+        self.redis.validate()
+    }
+
+    /// Checks what only a coordinator needs.
+    pub(super) fn validate_for_coordinator(&self) -> Result<(), (&'static str, String)> {
+        stores::fit_for_coordinators(&self.database, &self.redis)
     }
 
     /// The same with secrets masked, fit to be shown.
     #[must_use]
     pub fn masked(mut self) -> Self {
-        self.metadata.url = mask_password(&self.metadata.url);
+        self.database.url = mask_password(&self.database.url);
+        self.redis.url = mask_password(&self.redis.url);
         self
     }
 }
@@ -289,16 +280,6 @@ impl StorageSettings {
             "" => Ok(None),
             address => address.parse().map(Some),
         }
-    }
-}
-
-impl MetadataSettings {
-    /// The file of a `sqlite:` URL.
-    #[must_use]
-    pub fn sqlite_path(&self) -> Option<&std::path::Path> {
-        let path = self.url.strip_prefix("sqlite:")?;
-        let path = path.strip_prefix("//").unwrap_or(path);
-        (!path.is_empty()).then(|| std::path::Path::new(path))
     }
 }
 
@@ -318,21 +299,5 @@ pub(crate) fn host_and_port(text: &str) -> Result<(String, u16), String> {
         Some(host) if !host.is_empty() => Ok((host.to_owned(), port)),
         None if !host.is_empty() && !host.contains(':') => Ok((host.to_owned(), port)),
         _ => Err(wrong()),
-    }
-}
-
-/// Replaces the password of a URL's user part.
-fn mask_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let authority_len = rest.find('/').unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(authority_len);
-    match authority
-        .rsplit_once('@')
-        .and_then(|(user, host)| Some((user.split_once(':')?.0, host)))
-    {
-        Some((user, host)) => format!("{scheme}://{user}:***@{host}{path}"),
-        None => url.to_owned(),
     }
 }

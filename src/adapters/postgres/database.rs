@@ -96,6 +96,14 @@ impl Database {
     }
 }
 
+/// Whether a URL makes sense. Doesn't connect.
+///
+/// # Errors
+/// Says what is wrong, without showing the URL.
+pub fn check_url(url: &str) -> Result<(), String> {
+    options(url).map(drop).map_err(|error| error.to_string())
+}
+
 pub(super) fn options(url: &str) -> sqlx::Result<PgConnectOptions> {
     let options: PgConnectOptions = url.parse()?;
     Ok(match options.get_application_name() {

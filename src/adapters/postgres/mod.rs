@@ -21,6 +21,7 @@ mod watch;
 
 use std::time::Duration;
 
+pub use database::check_url;
 pub use metadata::PostgresMetadata;
 pub use migrations::{migrate, migrations};
 

@@ -1,24 +1,18 @@
 //! The file's connections: one that writes, a few that read, and a timeout on everything.
 
 use std::path::Path;
-use std::time::Duration;
 
 use futures::TryFutureExt;
 use futures::future::BoxFuture;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection, SqlitePool};
 use tempfile::TempDir;
 
 use super::SqliteSettings;
 use super::committer::Committer;
+use super::migrations::prepare;
 use crate::ports::StoreError;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-
-/// Several processes that open a new file at once get into each other's way; each tries again for so long.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-const OPEN_RETRY: Duration = Duration::from_millis(50);
 
 /// An open file.
 #[derive(Debug)]
@@ -131,31 +125,7 @@ impl Database {
     }
 }
 
-const STORE: &str = "SQLite file";
-
-/// Makes the file and its tables, whoever else may be at it.
-async fn prepare(options: &SqliteConnectOptions) -> Result<(), StoreError> {
-    let give_up = tokio::time::Instant::now() + OPEN_TIMEOUT;
-    loop {
-        match migrate(options).await {
-            Err(error) if is_busy(&error) && tokio::time::Instant::now() < give_up => {
-                tokio::time::sleep(OPEN_RETRY).await;
-            }
-            result => return result.map_err(|error| failed(STORE, &error)),
-        }
-    }
-}
-
-/// Applies what is missing in one transaction: all of it or nothing, and one process at a time.
-async fn migrate(options: &SqliteConnectOptions) -> sqlx::Result<()> {
-    let mut connection = SqliteConnection::connect_with(options).await?;
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    MIGRATIONS
-        .run_direct(None, &mut *transaction, false)
-        .await?;
-    transaction.commit().await?;
-    connection.close().await
-}
+pub(super) const STORE: &str = "SQLite file";
 
 /// SQLite's primary result code, if the error is SQLite's.
 fn result_code(error: &sqlx::Error) -> Option<i32> {
@@ -172,7 +142,7 @@ fn result_code(error: &sqlx::Error) -> Option<i32> {
     Some(code & 0xff)
 }
 
-fn is_busy(error: &sqlx::Error) -> bool {
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     const BUSY: i32 = 5;
     const LOCKED: i32 = 6;
     matches!(result_code(error), Some(BUSY | LOCKED))

@@ -14,6 +14,7 @@ mod entries;
 mod idempotency;
 mod leases;
 mod metadata;
+mod migrations;
 mod watch;
 
 use std::path::Path;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use database::Database;
 pub use idempotency::SqliteIdempotency;
 pub use metadata::SqliteMetadata;
+pub use migrations::{migrate, migrations};
 
 use crate::ports::StoreError;
 

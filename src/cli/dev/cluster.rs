@@ -18,9 +18,8 @@ use tokio::net::TcpListener;
 
 use super::super::exit::{Exit, Failure};
 use super::super::serve::{
-    Addresses, CoordinatorListeners, CoordinatorProcess, ListenFlags, StorageNode,
+    Addresses, CoordinatorListeners, CoordinatorProcess, ListenFlags, StorageNode, Stores,
 };
-use crate::adapters::sqlite::{SqliteSettings, SqliteStores};
 use crate::config::Config;
 use crate::placement::{DEFAULT_VIRTUAL_NODES, Epoch, Node, NodeId, NodeStatus, Topology};
 use crate::ports::{Change, MetadataStore};
@@ -65,7 +64,7 @@ impl Directory {
 pub struct Cluster {
     coordinator: CoordinatorProcess,
     nodes: Vec<StorageNode>,
-    stores: SqliteStores,
+    stores: Stores,
     directory: Directory,
 }
 
@@ -79,9 +78,7 @@ impl Cluster {
     ) -> Result<Self, Failure> {
         let listeners = CoordinatorListeners::bind(config, flags).await?;
         let file = directory.path.join("metadata.sqlite");
-        let stores = SqliteStores::open(&file, SqliteSettings::default())
-            .await
-            .map_err(|error| Failure::local(format!("{}: {error}", file.display())))?;
+        let stores = Stores::in_file(&file).await?;
         let (topology, sockets) = place(&stores, &directory.path, wanted).await?;
         let nodes = try_join_all(topology.nodes.iter().zip(sockets).map(|(node, socket)| {
             let data = directory.path.join(node.id.as_str());
@@ -149,7 +146,7 @@ impl Cluster {
 
 /// Listens for every node and makes the topology say where.
 async fn place(
-    stores: &SqliteStores,
+    stores: &Stores,
     directory: &Path,
     wanted: Option<u16>,
 ) -> Result<(Topology, Vec<TcpListener>), Failure> {
@@ -193,7 +190,7 @@ async fn place(
 }
 
 async fn replace(
-    stores: &SqliteStores,
+    stores: &Stores,
     expected: Epoch,
     next: Topology,
 ) -> Result<Change<Topology>, Failure> {

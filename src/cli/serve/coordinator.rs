@@ -12,9 +12,9 @@ use tokio::time::{Instant, sleep};
 use super::super::exit::{Exit, Failure};
 use super::listen::{Wish, address, bind};
 use super::metrics::{collect_metrics, sample_coordinator, serve_metrics};
+use super::stores::Stores;
 use super::world::CoordinatorAdapters;
 use crate::adapters::grpc::GrpcTransport;
-use crate::adapters::sqlite::SqliteStores;
 use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
 use crate::api::{serve_grpc, serve_http};
 use crate::config::Config;
@@ -93,7 +93,7 @@ pub struct CoordinatorProcess {
 impl CoordinatorProcess {
     /// Starts it on the stores and serves on the listeners.
     pub async fn start(
-        stores: &SqliteStores,
+        stores: &Stores,
         config: &Config,
         listeners: CoordinatorListeners,
     ) -> Result<Self, Failure> {

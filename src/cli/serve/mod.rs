@@ -19,4 +19,4 @@ pub use runtime::run;
 pub use signal::StopSignal;
 pub use stop::stop_in_time;
 pub use storage_node::StorageNode;
-pub use stores::open_stores;
+pub use stores::{ChosenMetadata, Stores, open_metadata, open_stores};

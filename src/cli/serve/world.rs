@@ -1,7 +1,7 @@
 //! The world of a coordinator in production: which adapter stands behind each port.
 
+use super::stores::{ChosenIdempotency, ChosenMetadata};
 use crate::adapters::grpc::GrpcTransport;
-use crate::adapters::sqlite::{SqliteIdempotency, SqliteMetadata};
 use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
 use crate::ports::CoordinatorWorld;
 
@@ -12,8 +12,8 @@ pub struct CoordinatorAdapters {
     pub(super) random: ThreadRandom,
     pub(super) spawner: TokioSpawn,
     pub(super) transport: GrpcTransport<TokioClock>,
-    pub(super) metadata: SqliteMetadata,
-    pub(super) idempotency: SqliteIdempotency,
+    pub(super) metadata: ChosenMetadata,
+    pub(super) idempotency: ChosenIdempotency,
 }
 
 impl CoordinatorWorld for CoordinatorAdapters {
@@ -21,8 +21,8 @@ impl CoordinatorWorld for CoordinatorAdapters {
     type Random = ThreadRandom;
     type Spawn = TokioSpawn;
     type Transport = GrpcTransport<TokioClock>;
-    type Metadata = SqliteMetadata;
-    type Idempotency = SqliteIdempotency;
+    type Metadata = ChosenMetadata;
+    type Idempotency = ChosenIdempotency;
 
     fn clock(&self) -> &TokioClock {
         &self.clock
@@ -36,10 +36,10 @@ impl CoordinatorWorld for CoordinatorAdapters {
     fn transport(&self) -> &GrpcTransport<TokioClock> {
         &self.transport
     }
-    fn metadata(&self) -> &SqliteMetadata {
+    fn metadata(&self) -> &ChosenMetadata {
         &self.metadata
     }
-    fn idempotency(&self) -> &SqliteIdempotency {
+    fn idempotency(&self) -> &ChosenIdempotency {
         &self.idempotency
     }
 }

@@ -1,0 +1,81 @@
+//! The tables of this version, made by whoever comes first.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::migrate::{AppliedMigration, Migrate, Migrator};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection, SqliteConnection};
+
+use super::database::{STORE, failed, is_busy};
+use crate::adapters::sql_migrations::{self, Migration, TABLE};
+use crate::ports::StoreError;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Several processes that open a new file at once get into each other's way; each tries again for so long.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+const OPEN_RETRY: Duration = Duration::from_millis(50);
+
+/// Makes the file and its tables, whoever else may be at it.
+pub(super) async fn prepare(options: &SqliteConnectOptions) -> Result<(), StoreError> {
+    let give_up = tokio::time::Instant::now() + OPEN_TIMEOUT;
+    loop {
+        match apply(options).await {
+            Err(error) if is_busy(&error) && tokio::time::Instant::now() < give_up => {
+                tokio::time::sleep(OPEN_RETRY).await;
+            }
+            result => return result.map_err(|error| failed(STORE, &error)),
+        }
+    }
+}
+
+/// Applies what is missing in one transaction: all of it or nothing, and one process at a time.
+async fn apply(options: &SqliteConnectOptions) -> sqlx::Result<()> {
+    let mut connection = SqliteConnection::connect_with(options).await?;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    MIGRATIONS
+        .run_direct(None, &mut *transaction, false)
+        .await?;
+    transaction.commit().await?;
+    connection.close().await
+}
+
+/// Applies the migrations that the file lacks, which is made if there is none. Returns all of them.
+///
+/// # Errors
+/// When the file can't be used, or was written by a newer version of this program.
+pub async fn migrate(path: &Path) -> Result<Vec<Migration>, StoreError> {
+    prepare(
+        &SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true),
+    )
+    .await?;
+    migrations(path).await
+}
+
+/// All migrations and whether the file has them. Changes nothing.
+///
+/// # Errors
+/// When the file can't be read.
+pub async fn migrations(path: &Path) -> Result<Vec<Migration>, StoreError> {
+    let applied = match path.exists() {
+        true => applied(path).await.map_err(|error| failed(STORE, &error))?,
+        false => Vec::new(),
+    };
+    Ok(sql_migrations::list(&MIGRATIONS, &applied))
+}
+
+async fn applied(path: &Path) -> sqlx::Result<Vec<AppliedMigration>> {
+    let options = SqliteConnectOptions::new().filename(path);
+    let mut connection = SqliteConnection::connect_with(&options).await?;
+    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE name = ?")
+        .bind(TABLE)
+        .fetch_one(&mut connection)
+        .await?;
+    match tables {
+        0 => Ok(Vec::new()),
+        _ => Ok(connection.list_applied_migrations(TABLE).await?),
+    }
+}

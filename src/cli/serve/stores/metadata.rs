@@ -1,0 +1,95 @@
+//! One metadata store or another, behind one type, so that the coordinator is compiled once.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+
+use crate::adapters::postgres::PostgresMetadata;
+use crate::adapters::sqlite::SqliteStores;
+use crate::placement::{Epoch, Topology};
+use crate::ports::{
+    Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId,
+};
+
+/// The metadata store that the configuration chose. Copies share it.
+#[derive(Clone, Debug)]
+pub enum ChosenMetadata {
+    /// For one machine.
+    Sqlite(SqliteStores),
+    /// For any number of machines.
+    Postgres(PostgresMetadata),
+}
+
+/// The same call of whichever it is.
+macro_rules! call {
+    ($store:expr, $method:ident($($argument:expr),*)) => {
+        match $store {
+            ChosenMetadata::Sqlite(stores) => stores.metadata.$method($($argument),*).await,
+            ChosenMetadata::Postgres(store) => store.$method($($argument),*).await,
+        }
+    };
+}
+
+impl ChosenMetadata {
+    /// Ends all work on it; every later call fails.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite(stores) => stores.close().await,
+            Self::Postgres(store) => store.close().await,
+        }
+    }
+}
+
+impl MetadataStore for ChosenMetadata {
+    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
+        call!(self, tenant(id))
+    }
+
+    async fn tenants(
+        &self,
+        after: Option<&TenantId>,
+        limit: usize,
+    ) -> Result<Vec<Tenant>, StoreError> {
+        call!(self, tenants(after, limit))
+    }
+
+    async fn create_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
+        call!(self, create_tenant(tenant))
+    }
+
+    async fn update_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
+        call!(self, update_tenant(tenant))
+    }
+
+    async fn topology(&self) -> Result<Topology, StoreError> {
+        call!(self, topology())
+    }
+
+    async fn replace_topology(
+        &self,
+        expected: Epoch,
+        next: Topology,
+    ) -> Result<Change<Topology>, StoreError> {
+        call!(self, replace_topology(expected, next))
+    }
+
+    async fn acquire_lease(
+        &self,
+        name: &str,
+        holder: u64,
+        ttl: Duration,
+    ) -> Result<LeaseOutcome, StoreError> {
+        call!(self, acquire_lease(name, holder, ttl))
+    }
+
+    async fn release_lease(&self, name: &str, holder: u64) -> Result<(), StoreError> {
+        call!(self, release_lease(name, holder))
+    }
+
+    fn watch(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static {
+        match self {
+            Self::Sqlite(stores) => stores.metadata.watch().boxed(),
+            Self::Postgres(store) => store.watch().boxed(),
+        }
+    }
+}
