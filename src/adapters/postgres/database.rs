@@ -15,6 +15,9 @@ use crate::ports::StoreError;
 /// How often a transaction is done at most when the database asks to repeat it.
 const ATTEMPTS_MAX: u32 = 8;
 
+/// How long a first connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The first pause before a repetition; it doubles.
 const REPEAT_PAUSE: Duration = Duration::from_millis(4);
 
@@ -43,7 +46,17 @@ impl Database {
                 Box::pin(async move { begin_session(connection, &limit_ms).await })
             })
             .connect_lazy_with(options);
-        Ok(Self { pool, settings })
+        let database = Self { pool, settings };
+        match database.read(standbys_behind(&database.pool)).await {
+            Ok(0) => {}
+            Ok(standbys) => tracing::warn!(
+                standbys,
+                "standbys follow the database and none is synchronous; one that takes over may lack the newest topology, so \
+                 set synchronous_standby_names"
+            ),
+            Err(error) => tracing::debug!(%error, "the database doesn't tell of its standbys"),
+        }
+        Ok(database)
     }
 
     pub(super) const fn pool(&self) -> &PgPool {
@@ -112,19 +125,19 @@ pub(super) fn options(url: &str) -> sqlx::Result<PgConnectOptions> {
     })
 }
 
-/// A connection of this process that is not the pool's.
+/// A connection of this process that is not the pool's, whose statements may take so long.
 pub(super) async fn connect(
     options: &PgConnectOptions,
-    limit: Duration,
+    statement_limit: Duration,
 ) -> Result<PgConnection, StoreError> {
     let connecting = async {
         let mut connection = PgConnection::connect_with(options).await?;
-        begin_session(&mut connection, &limit.as_millis().to_string()).await?;
+        begin_session(&mut connection, &statement_limit.as_millis().to_string()).await?;
         Ok(connection)
     };
-    match timeout(limit, connecting).await {
+    match timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(result) => result.map_err(|error| failed(&error)),
-        Err(_) => Err(late(&format!("{limit:?}"))),
+        Err(_) => Err(late(&format!("{CONNECT_TIMEOUT:?}"))),
     }
 }
 
@@ -145,4 +158,13 @@ async fn begin_session(connection: &mut PgConnection, limit_ms: &str) -> sqlx::R
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// How many standbys follow, if the database acknowledges without waiting for any of them.
+pub(super) async fn standbys_behind(pool: &PgPool) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_replication WHERE current_setting('synchronous_standby_names') = ''",
+    )
+    .fetch_one(pool)
+    .await
 }

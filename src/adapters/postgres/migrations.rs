@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::migrate::{Migrate, Migrator};
+use sqlx::migrate::{AppliedMigration, Migrate, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{sleep, timeout};
@@ -44,20 +44,37 @@ pub async fn migrate(url: &str) -> Result<Vec<Migration>, StoreError> {
 pub async fn migrations(url: &str) -> Result<Vec<Migration>, StoreError> {
     let options = options(url).map_err(|error| failed(&error))?;
     let mut connection = connect(&options, PATIENCE).await?;
-    let applied = match connection.list_applied_migrations(TABLE).await {
-        Ok(applied) => applied,
-        Err(error) => match sqlx::Error::from(error) {
-            error if is_missing_table(&error) => Vec::new(),
-            error => return Err(failed(&error)),
-        },
-    };
+    let applied = applied(&mut connection).await?;
     Ok(sql_migrations::list(&MIGRATIONS, &applied))
+}
+
+async fn applied(connection: &mut PgConnection) -> Result<Vec<AppliedMigration>, StoreError> {
+    match connection.list_applied_migrations(TABLE).await {
+        Ok(applied) => Ok(applied),
+        Err(error) => match sqlx::Error::from(error) {
+            error if is_missing_table(&error) => Ok(Vec::new()),
+            error => Err(failed(&error)),
+        },
+    }
+}
+
+/// Then nothing needs doing, and nobody needs to be allowed to do it.
+fn are_all(applied: &[AppliedMigration]) -> bool {
+    let awaited = MIGRATIONS
+        .iter()
+        .map(|migration| (migration.version, &migration.checksum));
+    awaited.eq(applied
+        .iter()
+        .map(|applied| (applied.version, &applied.checksum)))
 }
 
 pub(super) async fn bring_up_to_date(options: &PgConnectOptions) -> Result<(), StoreError> {
     let mut attempt = 1;
     loop {
         let mut connection = connect(options, PATIENCE).await?;
+        if are_all(&applied(&mut connection).await?) {
+            return Ok(());
+        }
         let is_locked = lock(&mut connection)
             .await
             .map_err(|error| failed(&error))?;

@@ -292,6 +292,65 @@ async fn conforms_where_transactions_must_be_repeated() {
     conformance::metadata_store(fresh, &TokioClock::new()).await;
 }
 
+/// Distributed databases that speak PostgreSQL's language lack some of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn conforms_where_nobody_is_told_and_nothing_is_locked() {
+    let poor = || {
+        let url = postgres().fresh();
+        let lack = "SET allow_system_table_mods = on;
+            DELETE FROM pg_proc WHERE proname IN ('pg_notify', 'pg_advisory_lock')";
+        postgres().sql(name(&url), lack);
+        url
+    };
+    let settings = PostgresSettings {
+        look_interval_untold: Duration::from_millis(20),
+        ..patient()
+    };
+    let fresh = async || {
+        PostgresMetadata::open(&poor(), settings.clone())
+            .await
+            .unwrap()
+    };
+    conformance::metadata_store(fresh, &TokioClock::new()).await;
+
+    let url = poor();
+    let stores = join_all((0..4).map(|_| PostgresMetadata::open(&url, settings.clone()))).await;
+    let stores: Vec<_> = stores.into_iter().map(Result::unwrap).collect();
+    let mut events = stores[3].watch();
+    stores[0]
+        .replace_topology(Epoch(0), topology(1))
+        .await
+        .unwrap();
+    told(&mut events, &MetadataEvent::Topology(Epoch(1))).await;
+}
+
+/// Tables are made by somebody else; the program itself may only use them.
+#[tokio::test]
+async fn who_may_not_make_tables_uses_those_that_are_there() {
+    let url = postgres().fresh();
+    let role = format!("user_of_{}", name(&url));
+    postgres().sql(
+        name(&url),
+        &format!("CREATE ROLE {role} LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
+    );
+    let poor = url.replace("//postgres:", &format!("//{role}:"));
+    let refused = PostgresMetadata::open(&poor, patient()).await.map(drop);
+    assert!(
+        matches!(refused, Err(StoreError::Unavailable { .. })),
+        "{refused:?}"
+    );
+
+    migrate(&url).await.unwrap();
+    let may =
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}");
+    postgres().sql(name(&url), &may);
+    let store = open(&poor).await;
+    let change = store.replace_topology(Epoch(0), topology(1)).await;
+    assert!(matches!(change, Ok(Change::Made(_))), "{change:?}");
+    let standbys = super::database::standbys_behind(store.database().pool()).await;
+    assert_eq!(standbys.unwrap(), 0);
+}
+
 #[tokio::test]
 async fn the_servers_certificate_is_checked_when_asked_for() {
     let server = postgres();

@@ -52,6 +52,31 @@ impl RedisIdempotency {
         })
     }
 
+    /// What about the server may cost claims or answers, for people. Empty: nothing that it tells of.
+    ///
+    /// # Errors
+    /// When it can't be reached in time, or doesn't tell.
+    pub async fn doubts(&self) -> Result<Vec<&'static str>, StoreError> {
+        let told = async {
+            let memory = self.link.info("memory").await?;
+            Ok::<_, RedisError>((memory, self.link.info("persistence").await?))
+        };
+        let limit = self.settings.call_timeout;
+        let (memory, persistence) = match timeout(limit, told).await {
+            Ok(told) => told.map_err(|error| failed(&error))?,
+            Err(_) => return Err(late(limit)),
+        };
+        let line = |text: &str, line: &str| text.lines().any(|other| other.trim() == line);
+        let mut doubts = Vec::new();
+        if !line(&memory, "maxmemory:0") && !line(&memory, "maxmemory_policy:noeviction") {
+            doubts.push("it evicts when memory runs out: set maxmemory-policy noeviction");
+        }
+        if !line(&persistence, "aof_enabled:1") {
+            doubts.push("it forgets when it restarts: set appendonly yes");
+        }
+        Ok(doubts)
+    }
+
     async fn run<T: FromRedisValue>(
         &self,
         script: &Script,
@@ -66,10 +91,7 @@ impl RedisIdempotency {
         let limit = self.settings.call_timeout;
         match timeout(limit, self.link.run(&invocation)).await {
             Ok(answer) => answer.map_err(|error| failed(&error)),
-            Err(_) => Err(StoreError::Unavailable {
-                store: STORE,
-                cause: format!("no answer within {limit:?}"),
-            }),
+            Err(_) => Err(late(limit)),
         }
     }
 }
@@ -117,6 +139,13 @@ impl IdempotencyStore for RedisIdempotency {
         let holder = claim.holder.to_be_bytes();
         let _: Vec<Bytes> = self.run(&self.scripts.release, scope, &[&holder]).await?;
         Ok(())
+    }
+}
+
+fn late(limit: Duration) -> StoreError {
+    StoreError::Unavailable {
+        store: STORE,
+        cause: format!("no answer within {limit:?}"),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, FromRedisValue, RedisError, RedisResult, ScriptInvocation,
@@ -132,6 +133,22 @@ impl Link {
         }
     }
 
+    /// What a server says of itself; of a cluster, what the first one says.
+    pub(super) async fn info(&self, section: &str) -> RedisResult<String> {
+        let mut info = redis::cmd("INFO");
+        info.arg(section);
+        match self {
+            Self::Single(manager) => info.query_async(&mut manager.clone()).await,
+            Self::Cluster(cluster) => {
+                let mut connection = cluster.connection().await?;
+                let anywhere = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+                let told = connection.route_command(info, anywhere).await?;
+                redis::from_redis_value(told).map_err(RedisError::from)
+            }
+            Self::Sentinel(sentinel) => info.query_async(&mut sentinel.connection().await?.0).await,
+        }
+    }
+
     /// Runs the script where its key is.
     pub(super) async fn run<T: FromRedisValue>(
         &self,
@@ -140,9 +157,8 @@ impl Link {
         match self {
             Self::Single(manager) => script.invoke_async(&mut manager.clone()).await,
             Self::Cluster(cluster) => {
-                let connect = || cluster.client.get_async_connection();
-                let connection = cluster.connection.get_or_try_init(connect).await?;
-                script.invoke_async(&mut connection.clone()).await
+                let mut connection = cluster.connection().await?;
+                script.invoke_async(&mut connection).await
             }
             Self::Sentinel(sentinel) => {
                 let (mut connection, generation) = sentinel.connection().await?;
@@ -155,6 +171,13 @@ impl Link {
                 result
             }
         }
+    }
+}
+
+impl Cluster {
+    async fn connection(&self) -> RedisResult<ClusterConnection> {
+        let connect = || self.client.get_async_connection();
+        self.connection.get_or_try_init(connect).await.cloned()
     }
 }
 

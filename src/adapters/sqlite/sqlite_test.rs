@@ -354,6 +354,20 @@ async fn a_file_of_a_newer_version_is_unreadable() {
 }
 
 #[tokio::test]
+async fn migrations_are_listed_without_being_applied() {
+    let directory = TempDir::new().unwrap();
+    let path = path(&directory);
+    let before = migrations(&path).await.unwrap();
+    assert!(!before.is_empty() && before.iter().all(|migration| !migration.is_applied));
+    assert!(!path.exists());
+    let after = migrate(&path).await.unwrap();
+    assert_eq!(after.len(), before.len());
+    assert!(after.iter().all(|migration| migration.is_applied));
+    assert_eq!(migrations(&path).await.unwrap(), after);
+    conformance::default_tenant(&open(&directory).await.metadata).await;
+}
+
+#[tokio::test]
 async fn rows_that_make_no_sense_are_unreadable() {
     let directory = TempDir::new().unwrap();
     let stores = open(&directory).await;

@@ -64,6 +64,14 @@ pub async fn open_stores(config: &Config) -> Result<Stores, Failure> {
         }
         None => None,
     };
+    if let Some(redis) = &redis {
+        match redis.doubts().await {
+            Ok(doubts) => doubts
+                .iter()
+                .for_each(|doubt| tracing::warn!(doubt, "Redis may lose idempotency keys")),
+            Err(error) => tracing::warn!(%error, "starting without knowing Redis"),
+        }
+    }
     let metadata = open_metadata(config).await?;
     let idempotency = match (redis, &metadata) {
         (Some(redis), _) => ChosenIdempotency::Redis(redis),
