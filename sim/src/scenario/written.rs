@@ -12,7 +12,7 @@ pub(super) fn text(scenario: &Scenario) -> String {
     let mut text = head(scenario);
     let world = &scenario.world;
     let all = pruned(world, &World::default(), &["seed"]);
-    let tables = ["coordinator", "replica", "network", "disk", "buggify"];
+    let tables = ["coordinator", "replica", "network", "disk"];
     let lists = ["tenants", "clients"];
     let (sections, root): (Table, Table) = all
         .into_iter()
