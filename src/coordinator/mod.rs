@@ -13,9 +13,11 @@
 
 mod admin;
 mod admission;
+mod anti_entropy;
 mod cluster_clock;
 mod error;
 mod health;
+mod hints;
 mod idempotency;
 mod owners;
 mod read;
@@ -25,7 +27,6 @@ mod routing;
 mod service;
 mod setback;
 mod settings;
-mod stop;
 mod tenants;
 mod validate;
 mod wait;
@@ -37,6 +38,7 @@ mod coordinator_test;
 mod test_cluster;
 
 pub use admin::{NodeOverview, Removal};
+pub use anti_entropy::Convergence;
 pub use error::{CoordinatorError, QuorumNotReached};
 pub use request::{ClockEntry, ReadOutcome, ReadRequest, ReadValue, WriteOutcome, WriteRequest};
 pub use service::{Coordinator, Readiness};

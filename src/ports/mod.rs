@@ -17,8 +17,10 @@ mod metadata;
 mod random;
 mod replica;
 mod spawn;
+mod stop;
 mod storage;
 mod tenant;
+mod upkeep;
 
 pub use clock::{Clock, Instant};
 pub use error::StoreError;
@@ -33,8 +35,10 @@ pub use replica::{
     ReplicaTransport, Reply, Request, StampRequest,
 };
 pub use spawn::Spawn;
+pub use stop::Stop;
 pub use storage::{Batch, Durability, Put, Space, StorageEngine, StorageError};
 pub use tenant::{Tenant, TenantId, TenantIdError};
+pub use upkeep::{Digest, HintsReport, KeyHash, LEAVES, Purged, Synced, TreeName, Upkeep, Upkept};
 
 /// Everything a coordinator may touch outside itself.
 pub trait CoordinatorWorld: Clone + Send + Sync + 'static {
@@ -75,6 +79,8 @@ pub trait ReplicaWorld: Clone + Send + Sync + 'static {
     type Spawn: Spawn;
     /// The embedded engine.
     type Storage: StorageEngine;
+    /// The way to the other storage nodes.
+    type Transport: ReplicaTransport;
 
     /// The clocks.
     fn clock(&self) -> &Self::Clock;
@@ -84,4 +90,6 @@ pub trait ReplicaWorld: Clone + Send + Sync + 'static {
     fn spawner(&self) -> &Self::Spawn;
     /// The engine.
     fn storage(&self) -> &Self::Storage;
+    /// The transport.
+    fn transport(&self) -> &Self::Transport;
 }

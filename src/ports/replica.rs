@@ -7,7 +7,7 @@ use std::future::Future;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Instant, TenantId};
+use super::{HintsReport, Instant, TenantId, Upkeep, Upkept};
 use crate::placement::{Epoch, Node, NodeId, PartitionId};
 use crate::sabotage::{self, Sabotage};
 use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
@@ -22,7 +22,7 @@ pub struct RecordKey(Bytes);
 /// Why bytes are not a record's name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0} bytes are not a record key: partition, tenant or key is missing or malformed")]
-pub struct RecordKeyError(usize);
+pub struct RecordKeyError(pub(super) usize);
 
 impl RecordKey {
     /// Encodes the name.
@@ -147,6 +147,8 @@ pub enum Operation {
         /// The epoch to adopt, greater than or equal to the replica's own.
         epoch: Epoch,
     },
+    /// Look after what is stored. Answer: [`Reply::Upkept`].
+    Upkeep(Box<Upkeep>),
 }
 
 /// A request to one replica.
@@ -198,6 +200,8 @@ pub enum Reply {
         /// False when records are held; nothing was changed then.
         adopted: bool,
     },
+    /// The answer to [`Operation::Upkeep`].
+    Upkept(Upkept),
 }
 
 /// How a storage node is.
@@ -217,6 +221,10 @@ pub struct NodeReport {
     pub disk_used_percent: Option<u8>,
     /// Whether it takes writes; `Some` says why not.
     pub refuses_writes: Option<String>,
+    /// About how many tombstones wait to be purged; exact when zero.
+    pub tombstones: u64,
+    /// What it owes other nodes, those that it owes nothing left out.
+    pub hints: Vec<HintsReport>,
 }
 
 /// Why a replica did not do it. A refused operation had no effect, [`Refusal::StorageFailed`] excepted.
@@ -240,6 +248,9 @@ pub enum Refusal {
     /// More is queued than it takes on.
     #[error("the node's queue is full")]
     Overloaded,
+    /// It held tombstones of the key that every owner held, and purged them; what is to be joined is older than they were.
+    #[error("the record was deleted everywhere and purged; this is older")]
+    Purged,
     /// The stored record fails its checksum. It is kept for inspection and never served.
     #[error("the node's copy of the record is damaged")]
     Damaged,

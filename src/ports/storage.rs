@@ -11,11 +11,23 @@ pub enum Space {
     Records,
     /// The node's own identity and reservations.
     Meta,
+    /// Sums over the records, leaf by leaf.
+    Digests,
+    /// Which records are nothing but tombstones, and since when; what was purged.
+    Tombstones,
+    /// Which other node may lack which record.
+    Hints,
 }
 
 impl Space {
     /// Every space.
-    pub const ALL: [Self; 2] = [Self::Records, Self::Meta];
+    pub const ALL: [Self; 5] = [
+        Self::Records,
+        Self::Meta,
+        Self::Digests,
+        Self::Tombstones,
+        Self::Hints,
+    ];
 }
 
 /// One change of a batch: `value` of `None` removes the key.

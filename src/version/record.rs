@@ -6,7 +6,7 @@
 
 use thiserror::Error;
 
-use super::{Dot, Rank, Stamp, Version, VersionVector, WriteId};
+use super::{Context, Dot, Rank, Stamp, Version, VersionVector, WriteId};
 
 /// All versions of a key that no other one is known to have overwritten, and all dots seen.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -60,6 +60,33 @@ impl Record {
     /// Whether nothing was ever seen: neither siblings nor dots.
     pub fn is_empty(&self) -> bool {
         self.seen.is_empty() && self.siblings.is_empty()
+    }
+
+    /// Takes for seen what a client knows and what was purged since: what it overwrote is overwritten.
+    pub fn has_seen(&mut self, context: &Context) {
+        self.seen.merge(&context.shown);
+        if let Some(written) = context.written {
+            self.seen.advance(written);
+        }
+    }
+
+    /// Whether it says that the key was deleted, and nothing else.
+    pub fn is_deleted(&self) -> bool {
+        !self.siblings.is_empty() && self.siblings.iter().all(Version::is_tombstone)
+    }
+
+    /// What a record that is not there has not seen before: this one without the siblings that `old` covers. `None`: nothing.
+    #[must_use]
+    pub fn newer_than(&self, old: &VersionVector) -> Option<Record> {
+        let newer = self
+            .siblings
+            .iter()
+            .filter(|sibling| !old.covers(sibling.dot));
+        let siblings: Vec<Version> = newer.cloned().collect();
+        (!siblings.is_empty()).then(|| Record {
+            seen: self.seen.clone(),
+            siblings,
+        })
     }
 
     /// The greatest stamp of the siblings, [`Stamp::ZERO`] when there is none.

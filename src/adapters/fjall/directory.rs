@@ -88,10 +88,13 @@ fn open_engine(path: &Path, settings: &FjallSettings) -> fjall::Result<Engine> {
                 fjall::config::BloomConstructionPolicy::BitsPerKey(10.0),
             )))
     })?;
-    let meta = database.keyspace("meta", KeyspaceCreateOptions::default)?;
+    let small = |name| database.keyspace(name, KeyspaceCreateOptions::default);
     Ok(Engine {
-        database,
         records,
-        meta,
+        meta: small("meta")?,
+        digests: small("digests")?,
+        tombstones: small("tombstones")?,
+        hints: small("hints")?,
+        database,
     })
 }

@@ -72,6 +72,9 @@ struct Engine {
     database: Database,
     records: Keyspace,
     meta: Keyspace,
+    digests: Keyspace,
+    tombstones: Keyspace,
+    hints: Keyspace,
 }
 
 impl Engine {
@@ -79,6 +82,9 @@ impl Engine {
         match space {
             Space::Records => &self.records,
             Space::Meta => &self.meta,
+            Space::Digests => &self.digests,
+            Space::Tombstones => &self.tombstones,
+            Space::Hints => &self.hints,
         }
     }
 }

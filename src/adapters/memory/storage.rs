@@ -201,10 +201,7 @@ impl StorageEngine for MemoryStorage {
 }
 
 const fn index(space: Space) -> usize {
-    match space {
-        Space::Records => 0,
-        Space::Meta => 1,
-    }
+    space as usize
 }
 
 #[cfg(test)]

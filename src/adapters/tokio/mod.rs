@@ -6,6 +6,6 @@ mod random;
 mod spawn;
 
 pub use clock::TokioClock;
-pub use node_world::NodeWorld;
+pub use node_world::{NoPeers, NodeWorld};
 pub use random::ThreadRandom;
 pub use spawn::TokioSpawn;

@@ -14,7 +14,7 @@ use futures::future::{Shared, join_all};
 use super::within;
 use crate::placement::{DEFAULT_VIRTUAL_NODES, Epoch, Node, NodeId, NodeStatus, PartitionId};
 use crate::ports::{
-    CallError, Clock, Instant, NodeReport, Operation, Overwrites, RecordKey, Refusal,
+    CallError, Clock, HintsReport, Instant, NodeReport, Operation, Overwrites, RecordKey, Refusal,
     ReplicaTransport, Reply, Request, RequestHandler, StampRequest, TenantId,
 };
 use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
@@ -176,6 +176,13 @@ async fn every_answer_arrives_as_it_left<T: ReplicaTransport>(
             keys: 12,
             disk_used_percent: Some(100),
             refuses_writes,
+            tombstones: 5,
+            hints: vec![HintsReport {
+                target: node_id("n2"),
+                outstanding: 1,
+                oldest_ms: 2,
+                rounds: 3,
+            }],
         })
     };
     let answers = [

@@ -8,14 +8,21 @@ use futures::channel::oneshot;
 use futures::future::{Either, Shared, select};
 
 /// A signal that stays given.
-pub(super) struct Stop {
+pub struct Stop {
     give: Mutex<Option<oneshot::Sender<()>>>,
     given: Shared<oneshot::Receiver<()>>,
 }
 
+impl Default for Stop {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Stop {
     /// Not given yet.
-    pub(super) fn new() -> Self {
+    #[must_use]
+    pub fn new() -> Self {
         let (give, given) = oneshot::channel();
         Self {
             give: Mutex::new(Some(give)),
@@ -24,13 +31,13 @@ impl Stop {
     }
 
     /// Gives it.
-    pub(super) fn now(&self) {
+    pub fn now(&self) {
         let mut give = self.give.lock().unwrap_or_else(PoisonError::into_inner);
         give.take(); // a dropped sender completes the receiver
     }
 
     /// What `future` gives, or `None` as soon as the signal is given.
-    pub(super) async fn or<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+    pub async fn or<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         match select(self.given.clone(), pin!(future)).await {
             Either::Left(_) => None,
             Either::Right((value, _)) => Some(value),
