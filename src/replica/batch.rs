@@ -3,49 +3,90 @@
 //! Each operation sees what those before it in the batch left, so operations on one key take effect one after the other.
 //! Nothing of it is anybody else's before the batch is durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::ReplicaSettings;
+use super::leaves::Leaves;
 use super::ledger::Ledger;
 use super::recent::{self, Known, Name, RecentWrites};
 use super::slot::Slot;
 use super::stamp::{self, Limits, Outcome};
+use super::{debts, graves};
 use crate::marks::{self, Mark};
-use crate::placement::Epoch;
-use crate::ports::{Put, Random, RecordKey, Refusal, Reply, Space, StampRequest};
+use crate::placement::{Epoch, Node, NodeId};
+use crate::ports::{
+    Digest, KeyHash, Purged, Put, Random, RecordKey, Refusal, Reply, Space, StampRequest, TreeName,
+    Upkept,
+};
 use crate::sabotage::{self, Sabotage};
 use crate::version::{Dot, Record};
 
 pub(super) struct Batch<'a, R> {
     pub(super) ledger: Ledger,
-    slots: BTreeMap<RecordKey, Slot>,
+    loaded: Loaded,
+    /// What was purged of trees since the batch began.
+    purged_now: BTreeMap<TreeName, Purged>,
+    hints: Vec<Put>,
+    debts: Vec<DebtChange>,
+    wall_ms: u64,
     recent: &'a RecentWrites,
     stamped: BTreeMap<Name, Known>,
     random: &'a R,
     siblings_max: usize,
 }
 
+/// What a batch works on, as it was stored before.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// Every record that it may read or change.
+    pub(super) slots: BTreeMap<RecordKey, Slot>,
+    /// Their leaves.
+    pub(super) leaves: Leaves,
+    /// What was purged of their trees.
+    pub(super) purged: BTreeMap<TreeName, Purged>,
+    /// Those pointers among the ones it may change that are there.
+    pub(super) pointers: BTreeSet<Bytes>,
+    /// How many records there are in all, should somebody want to know.
+    pub(super) records: u64,
+}
+
+/// What changes in the account of what is owed, once the batch is durable.
+#[derive(Debug)]
+pub(super) enum DebtChange {
+    /// Another key is owed.
+    Noted(Node),
+    /// A key is owed no more.
+    Settled(NodeId),
+}
+
 /// What a batch comes to.
 pub(super) struct Applied {
+    pub(super) debts: Vec<DebtChange>,
+    pub(super) purged: bool,
     pub(super) ledger: Ledger,
     pub(super) stamped: BTreeMap<Name, Known>,
     pub(super) puts: Vec<Put>,
 }
 
 impl<'a, R: Random> Batch<'a, R> {
-    /// `slots` has every key that the batch works on.
+    /// `loaded` has every key that the batch works on.
     pub(super) fn new(
         ledger: Ledger,
-        slots: BTreeMap<RecordKey, Slot>,
+        loaded: Loaded,
+        wall_ms: u64,
         recent: &'a RecentWrites,
         random: &'a R,
         settings: &ReplicaSettings,
     ) -> Self {
         Self {
             ledger,
-            slots,
+            loaded,
+            purged_now: BTreeMap::new(),
+            hints: Vec::new(),
+            debts: Vec::new(),
+            wall_ms,
             recent,
             stamped: BTreeMap::new(),
             random,
@@ -54,8 +95,12 @@ impl<'a, R: Random> Batch<'a, R> {
     }
 
     pub(super) fn stamp(&mut self, request: StampRequest) -> Result<Reply, Refusal> {
-        let slot = slot(&mut self.slots, &request.key)?;
+        let slot = slot(&mut self.loaded.slots, &request.key)?;
         let held = slot.record()?;
+        let purged = match slot.is_absent() {
+            true => purged(&self.loaded.purged, &self.purged_now, &request.key),
+            false => None,
+        };
         self.ledger.notice(held.seen(), self.random);
         if self
             .ledger
@@ -74,8 +119,13 @@ impl<'a, R: Random> Batch<'a, R> {
         let limits = Limits {
             siblings_max: self.siblings_max,
             horizon: self.recent.horizon(),
+            purged: purged.map(|purged| purged.stamp),
         };
-        match stamp::stamp(held, remembered, request, limits, || self.ledger.give())? {
+        let unseen = Default::default();
+        let before = purged.map_or(&unseen, |purged| &purged.seen);
+        match stamp::stamp(held, before, remembered, request, limits, || {
+            self.ledger.give()
+        })? {
             Outcome::Known(dot) => Ok(Reply::Stamped {
                 dot,
                 record: slot.bytes(),
@@ -103,7 +153,7 @@ impl<'a, R: Random> Batch<'a, R> {
     }
 
     pub(super) fn join(&mut self, key: &RecordKey, encoded: Bytes) -> Result<Reply, Refusal> {
-        let slot = slot(&mut self.slots, key)?;
+        let slot = slot(&mut self.loaded.slots, key)?;
         let held = slot.record()?;
         if slot.is(&encoded) {
             return Ok(Reply::Joined {
@@ -113,6 +163,20 @@ impl<'a, R: Random> Batch<'a, R> {
         let incoming = Record::decode(encoded.clone())
             .map_err(|error| Refusal::Malformed(error.to_string()))?;
         self.ledger.notice(incoming.seen(), self.random);
+        let old = match slot.is_absent() && !sabotage::on(Sabotage::PurgedForgotten) {
+            true => purged(&self.loaded.purged, &self.purged_now, key),
+            false => None,
+        };
+        let incoming = match old {
+            Some(old) if !incoming.is_empty() => match incoming.newer_than(&old.seen) {
+                Some(newer) => newer,
+                None => {
+                    marks::reached(Mark::PurgedRefused);
+                    return Err(Refusal::Purged);
+                }
+            },
+            _ => incoming,
+        };
         let joined = match () {
             () if sabotage::on(Sabotage::JoinReplacesRecord) => incoming.clone(),
             () if sabotage::on(Sabotage::JoinKeepsOwn) && !held.is_empty() => held.clone(),
@@ -125,7 +189,7 @@ impl<'a, R: Random> Batch<'a, R> {
             marks::reached(Mark::JoinedBoth);
         }
         if joined != *held {
-            let bytes = if joined == incoming {
+            let bytes = if joined == incoming && old.is_none() {
                 encoded
             } else {
                 joined.encode()
@@ -141,33 +205,135 @@ impl<'a, R: Random> Batch<'a, R> {
         if epoch < current {
             return Err(Refusal::StaleEpoch { current });
         }
-        let adopted = stored == 0 && !self.slots.values().any(Slot::is_dirty);
+        let adopted = stored == 0 && !self.loaded.slots.values().any(Slot::is_dirty);
         if adopted {
             self.ledger.adopt(epoch);
         }
         Ok(Reply::Adopted { adopted })
     }
 
+    /// Notes that `targets` may lack what is held of `key`.
+    pub(super) fn hint(&mut self, key: &RecordKey, targets: &[Node]) -> Result<Reply, Refusal> {
+        if slot(&mut self.loaded.slots, key)?.is_absent() {
+            return Err(Refusal::Unavailable("nothing is held of the key".into()));
+        }
+        for target in targets {
+            if !self.loaded.pointers.insert(debts::pointer(&target.id, key)) {
+                marks::reached(Mark::HintCoalesced);
+                continue;
+            }
+            self.hints.push(debts::locate(target));
+            if !sabotage::on(Sabotage::HintNotStored) {
+                self.hints.push(debts::note(&target.id, key, self.wall_ms));
+            }
+            self.debts.push(DebtChange::Noted(target.clone()));
+        }
+        Ok(Reply::Upkept(Upkept::Done))
+    }
+
+    /// Forgets what `target` is owed of `key`, if what is held of it is what was delivered, by its hash.
+    pub(super) fn delivered(
+        &mut self,
+        target: &NodeId,
+        key: &RecordKey,
+        delivered: Option<u128>,
+    ) -> Result<(), Refusal> {
+        let held = slot(&mut self.loaded.slots, key)?.encoded();
+        let held = held.map(|encoded| Digest::hash(key, encoded));
+        if held != delivered && !sabotage::on(Sabotage::HintDroppedThoughNewer) {
+            marks::reached(Mark::HintOutdated);
+            return Ok(());
+        }
+        self.forget(target, key);
+        Ok(())
+    }
+
+    /// Forgets what `target` is owed of `key`.
+    pub(super) fn forget(&mut self, target: &NodeId, key: &RecordKey) {
+        if self.loaded.pointers.remove(&debts::pointer(target, key)) {
+            self.hints.push(debts::settle(target, key));
+            self.debts.push(DebtChange::Settled(target.clone()));
+        }
+    }
+
+    /// Removes a record that is still the tombstones that all its owners hold.
+    pub(super) fn purge(&mut self, KeyHash { key, hash }: &KeyHash) -> Result<(), Refusal> {
+        let slot = slot(&mut self.loaded.slots, key)?;
+        let Some(encoded) = slot.encoded() else {
+            return Ok(());
+        };
+        let record = slot.record()?;
+        let pointers = self.loaded.pointers.iter();
+        let owed = pointers.filter(|pointer| pointer.ends_with(key.as_bytes()));
+        if owed.count() > 0 && !sabotage::on(Sabotage::PurgeBeforeHints) {
+            marks::reached(Mark::PurgeWaitsForHint);
+            return Ok(());
+        }
+        if !record.is_deleted() || Digest::hash(key, encoded) != *hash {
+            marks::reached(Mark::PurgeOutdated);
+            return Ok(());
+        }
+        let tree = key.tree();
+        let loaded = &self.loaded.purged;
+        let purged = self.purged_now.entry(tree.clone());
+        let purged = purged.or_insert_with(|| loaded.get(&tree).cloned().unwrap_or_default());
+        purged.seen.merge(record.seen());
+        purged.stamp = purged.stamp.max(record.greatest_stamp());
+        slot.remove();
+        marks::reached(Mark::Purged);
+        Ok(())
+    }
+
     pub(super) fn finish(self) -> Applied {
-        let records = self.slots.into_iter().filter_map(|(key, slot)| {
-            let value = Some(slot.into_change()?);
-            Some(Put {
+        let mut leaves = self.loaded.leaves;
+        let mut records = Vec::new();
+        let mut beside = Vec::new();
+        for (key, slot) in self.loaded.slots {
+            let Some(changed) = slot.into_change() else {
+                continue;
+            };
+            leaves.change(&key, &changed);
+            beside.extend(graves::change(&key, &changed, self.wall_ms));
+            records.push(Put {
                 space: Space::Records,
                 key: key.as_bytes().clone(),
-                value,
-            })
-        });
-        let mut records: Vec<Put> = records.collect();
+                value: changed.after,
+            });
+        }
         if sabotage::on(Sabotage::BatchLosesEffect) && records.len() > 1 {
             records.pop();
         }
-        let puts = records.into_iter().chain(self.ledger.put()).collect();
+        let purged = !self.purged_now.is_empty();
+        let mut puts = records;
+        if !puts.is_empty() {
+            puts.extend(leaves.into_puts());
+        }
+        puts.append(&mut beside);
+        let floors = self.purged_now.iter();
+        puts.extend(floors.map(|(tree, purged)| graves::purged_put(tree, purged)));
+        puts.extend(self.hints);
+        puts.extend(self.ledger.put());
         Applied {
+            debts: self.debts,
+            purged,
             ledger: self.ledger,
             stamped: self.stamped,
             puts,
         }
     }
+}
+
+/// What was purged of a key's tree, before the batch or in it.
+fn purged<'p>(
+    before: &'p BTreeMap<TreeName, Purged>,
+    now: &'p BTreeMap<TreeName, Purged>,
+    key: &RecordKey,
+) -> Option<&'p Purged> {
+    if before.is_empty() && now.is_empty() {
+        return None;
+    }
+    let tree = key.tree();
+    now.get(&tree).or_else(|| before.get(&tree))
 }
 
 /// A write without its siblings.

@@ -16,24 +16,34 @@
 //! - a stored record that fails its checksum is neither served nor written over;
 //! - after a failed commit no write is accepted until the process starts again.
 //!
-//! What this is not: it knows no other node, no quorum and no policy. It is told what to overwrite.
+//! What this is not: it knows no quorum and no policy. It is told what to overwrite, whom to compare with, and who missed
+//! what; other nodes it knows only from that.
 //!
 //! Papers: Preguiça, Baquero, Almeida, Fonte, Gonçalves: *Dotted Version Vectors* (2012). Gawlick, Kinkade: *Varieties of
 //! Concurrency Control in IMS/VS Fast Path* (1985), for group commit.
 
 mod batch;
+mod debts;
+mod deliver;
 mod error;
+mod graves;
 mod handler;
 mod identity;
+mod leaves;
 mod ledger;
 mod mutations;
 mod queue;
 mod reads;
+mod rebuild;
 mod recent;
 mod settings;
 mod shared;
 mod slot;
 mod stamp;
+mod sync;
+mod tend;
+mod throttle;
+mod upkeep;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -50,6 +60,7 @@ use crate::ports::{
 };
 use crate::version::Actor;
 
+use debts::Debts;
 use ledger::Ledger;
 use mutations::{Change, Mutation};
 use queue::Rejected;
@@ -83,6 +94,7 @@ impl<W: ReplicaWorld> Drop for Handle<W> {
     fn drop(&mut self) {
         self.shared.mutations.close(None);
         self.shared.reads.close(None);
+        self.shared.stop.now();
     }
 }
 
@@ -97,22 +109,43 @@ impl<W: ReplicaWorld> Replica<W> {
         settings: ReplicaSettings,
     ) -> Result<Self, OpenError> {
         let identity = identity::open(world.storage(), world.random(), &node).await?;
+        let debts = Debts::load(world.storage()).await?;
+        let digested = rebuild::digested(world.storage()).await?;
+        let purged = graves::purged_prefix();
+        let end = graves::purged_end();
+        let purged = world
+            .storage()
+            .scan(Space::Meta, purged, Some(end), 1)
+            .await?;
         let (finished, when_finished) = oneshot::channel();
         let shared = Arc::new(Shared::new(
             world.clone(),
             &settings,
             &identity,
+            debts,
+            digested == rebuild::ALL,
             when_finished,
         ));
         let ledger = Ledger::new(identity, settings.counter_reservation);
         world.spawner().spawn(
             "replica mutations",
-            mutations::run(Arc::clone(&shared), settings, ledger),
+            mutations::run(
+                Arc::clone(&shared),
+                settings,
+                ledger,
+                digested,
+                !purged.is_empty(),
+            ),
         );
         world.spawner().spawn(
             "replica reads",
             reads::run(Arc::clone(&shared), settings, finished),
         );
+        let weak = || Arc::downgrade(&shared);
+        world
+            .spawner()
+            .spawn("replica digests", rebuild::run(weak()));
+        world.spawner().spawn("replica hints", deliver::run(weak()));
         Ok(Self {
             handle: Arc::new(Handle { shared }),
         })
@@ -174,6 +207,7 @@ impl<W: ReplicaWorld> Replica<W> {
             change: Change::Stop { answer },
         }));
         shared.reads.close(None);
+        shared.stop.now();
         if !accepted {
             let stopped = shared.status().stopped.clone();
             return stopped
@@ -195,6 +229,7 @@ impl<W: ReplicaWorld> Shared<W> {
         let epoch = request.epoch;
         let change = match request.operation {
             Operation::Probe => return self.report().await,
+            Operation::Upkeep(upkeep) => return self.upkeep(epoch, *upkeep).await,
             Operation::Read { key } => {
                 check_key(key.as_bytes())?;
                 self.admit(epoch)?;
@@ -264,6 +299,13 @@ impl<W: ReplicaWorld> Shared<W> {
     async fn report(&self) -> Result<Reply, Refusal> {
         let keys = self.world.storage().approximate_count(Space::Records).await;
         let keys = keys.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        let graves = self
+            .world
+            .storage()
+            .approximate_count(Space::Tombstones)
+            .await;
+        let tombstones = graves.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        let hints = self.debts.report();
         let status = self.status();
         Ok(Reply::Report(NodeReport {
             node: self.node.clone(),
@@ -273,6 +315,8 @@ impl<W: ReplicaWorld> Shared<W> {
             keys,
             disk_used_percent: self.world.storage().disk_used_percent(),
             refuses_writes: status.refuses_writes.clone(),
+            tombstones,
+            hints,
         }))
     }
 }

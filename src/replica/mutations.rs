@@ -1,6 +1,6 @@
 //! The mutation loop: everything that changes the node, one batch after the other.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,11 +8,14 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 
 use super::ReplicaSettings;
-use super::batch::{Applied, Batch};
+use super::batch::{Applied, Batch, Loaded};
+use super::graves;
+use super::leaves::Leaves;
 use super::ledger::Ledger;
 use super::recent::RecentWrites;
 use super::shared::Shared;
 use super::slot::Slot;
+use super::tend::Tend;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::placement::Epoch;
@@ -43,6 +46,11 @@ pub(super) enum Change {
         epoch: Epoch,
         answer: Answer,
     },
+    /// Look after what is stored.
+    Tend {
+        tend: Tend,
+        answer: Answer,
+    },
     /// Take on the mutation's epoch and do nothing else.
     Learn {
         answer: Answer,
@@ -65,24 +73,31 @@ impl Change {
                 request.key.as_bytes().len() + value
             }
             Self::Join { key, record, .. } => key.as_bytes().len() + record.len(),
+            Self::Tend { tend, .. } => tend.cost(),
             Self::AdoptIfEmpty { .. } | Self::Learn { .. } | Self::Stop { .. } => 0,
         }
     }
 
-    const fn key(&self) -> Option<&RecordKey> {
+    /// The records that it reads or changes.
+    fn keys<'a>(&'a self, into: &mut Vec<&'a RecordKey>) {
         match self {
-            Self::Stamp { request, .. } => Some(&request.key),
-            Self::Join { key, .. } => Some(key),
-            Self::AdoptIfEmpty { .. } | Self::Learn { .. } | Self::Stop { .. } => None,
+            Self::Stamp { request, .. } => into.push(&request.key),
+            Self::Join { key, .. } => into.push(key),
+            Self::Tend { tend, .. } => into.extend(tend.keys()),
+            Self::AdoptIfEmpty { .. } | Self::Learn { .. } | Self::Stop { .. } => {}
         }
     }
 }
 
-struct Loop<W> {
-    shared: Arc<Shared<W>>,
+pub(super) struct Loop<W> {
+    pub(super) shared: Arc<Shared<W>>,
     settings: ReplicaSettings,
     ledger: Ledger,
     recent: RecentWrites,
+    /// Partitions from this one on have no digests.
+    pub(super) digested: u32,
+    /// Whether anything was ever purged.
+    purged: bool,
     /// Why nothing is written any more.
     failed: Option<StorageError>,
 }
@@ -92,6 +107,8 @@ pub(super) async fn run<W: ReplicaWorld>(
     shared: Arc<Shared<W>>,
     settings: ReplicaSettings,
     ledger: Ledger,
+    digested: u32,
+    purged: bool,
 ) {
     let recent = RecentWrites::new(settings.recent_writes_max, ledger.identity.stamp_ceiling);
     let mut mutations = Loop {
@@ -99,6 +116,8 @@ pub(super) async fn run<W: ReplicaWorld>(
         settings,
         ledger,
         recent,
+        digested,
+        purged,
         failed: None,
     };
     let mut waiting = Vec::new();
@@ -121,16 +140,19 @@ impl<W: ReplicaWorld> Loop<W> {
         if waiting.len() > 1 {
             marks::reached(Mark::BatchShared);
         }
-        let (slots, stored) = match self.load(waiting).await {
+        let loaded = match self.load(waiting).await {
             Ok(loaded) => loaded,
             Err(error) => return self.refuse(waiting, &error).await,
         };
+        let stored = loaded.records;
         let shared = Arc::clone(&self.shared);
         let mut answers = Vec::with_capacity(waiting.len());
         let mut stop = None;
+        let mut rebuild = None;
         let mut batch = Batch::new(
             self.ledger.clone(),
-            slots,
+            loaded,
+            shared.world.clock().wall_ms(),
             &self.recent,
             shared.world.random(),
             &self.settings,
@@ -162,6 +184,17 @@ impl<W: ReplicaWorld> Loop<W> {
                     // Its own epoch is not taken on: with records held, nothing may change.
                     answers.push((answer, batch.adopt_if_empty(epoch.max(next), stored)));
                 }
+                Change::Tend {
+                    tend: Tend::Rebuild,
+                    answer,
+                } => rebuild = Some(answer),
+                Change::Tend { tend, answer } => {
+                    let reply = batch
+                        .ledger
+                        .admit(epoch)
+                        .and_then(|()| tend.apply(&mut batch));
+                    answers.push((answer, reply));
+                }
                 Change::Learn { answer } => {
                     batch.ledger.adopt(epoch);
                     answers.push((answer, Ok(Reply::Adopted { adopted: true })));
@@ -181,53 +214,95 @@ impl<W: ReplicaWorld> Loop<W> {
             .filter(|error| {
                 !matches!(error, StorageError::Full(_)) || !sabotage::on(Sabotage::FullDiskAnswered)
             })
-            .map(|error| refusal(&error));
+            .map(|error| refusal_of(&error));
         answer_all(answers, refusal.as_ref());
+        if let Some(answer) = rebuild {
+            let rebuilt = self.rebuild_next().await;
+            let _ = answer.send(rebuilt.map_err(|error| refusal_of(&error)));
+        }
         if let Some(answer) = stop {
             self.stop(answer).await;
         }
     }
 
-    /// The records of all keys in `waiting`, and how many there are in all, should somebody want to know.
-    async fn load(
-        &self,
-        waiting: &[Mutation],
-    ) -> Result<(BTreeMap<RecordKey, Slot>, u64), StorageError> {
+    /// What `waiting` works on.
+    async fn load(&self, waiting: &[Mutation]) -> Result<Loaded, StorageError> {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
-        let storage = self.shared.world.storage();
-        let mut keys: Vec<RecordKey> = waiting
-            .iter()
-            .filter_map(|mutation| mutation.change.key().cloned())
-            .collect();
+        let mut keys: Vec<&RecordKey> = Vec::with_capacity(waiting.len());
+        for mutation in waiting {
+            mutation.change.keys(&mut keys);
+        }
         keys.sort_unstable();
         keys.dedup();
-        let mut slots = BTreeMap::new();
-        if !keys.is_empty() {
-            let stored = storage
-                .read(
-                    Space::Records,
-                    keys.iter().map(|key| key.as_bytes().clone()).collect(),
-                )
-                .await?;
-            slots.extend(keys.into_iter().zip(stored).map(|(key, bytes)| {
-                let slot = Slot::load(&key, bytes);
-                if slot.is_damaged() {
-                    self.shared.damaged.fetch_add(1, Ordering::Relaxed);
-                }
-                (key, slot)
-            }));
+        let mut leaves = Leaves::new(self.digested);
+        let mut names: Vec<Bytes> = keys.iter().filter_map(|key| leaves.name_of(key)).collect();
+        names.sort_unstable();
+        names.dedup();
+        let mut trees = Vec::new();
+        if self.purged {
+            trees.extend(keys.iter().map(|key| key.tree()));
+            trees.dedup();
         }
+        let mut pointers = Vec::new();
+        let owed = self.shared.debts.targets();
+        for mutation in waiting {
+            if let Change::Tend { tend, .. } = &mutation.change {
+                tend.pointers(&owed, &mut pointers);
+            }
+        }
+        let purged: Vec<Bytes> = trees.iter().map(graves::purged_key).collect();
+        let records = keys.iter().map(|key| key.as_bytes().clone()).collect();
+        let (stored, digests, purged, noted) = futures::try_join!(
+            self.read(Space::Records, records),
+            self.read(Space::Digests, names.clone()),
+            self.read(Space::Meta, purged),
+            self.read(Space::Hints, pointers.clone()),
+        )?;
+        let slots = keys.into_iter().zip(stored).map(|(key, bytes)| {
+            let slot = Slot::load(key, bytes);
+            if slot.is_damaged() {
+                self.shared.damaged.fetch_add(1, Ordering::Relaxed);
+            }
+            (key.clone(), slot)
+        });
+        let slots = slots.collect();
+        for (name, digest) in names.into_iter().zip(digests) {
+            leaves.load(name, digest.as_ref());
+        }
+        let purged = trees.into_iter().zip(purged);
+        let purged = purged.filter_map(|(tree, stored)| Some((tree, graves::purged(stored?))));
+        let noted = pointers.into_iter().zip(noted);
+        let noted = noted.filter_map(|(pointer, stored)| stored.map(|_| pointer));
         let adopts = waiting
             .iter()
             .any(|mutation| matches!(mutation.change, Change::AdoptIfEmpty { .. }));
-        let stored = if adopts {
-            storage.approximate_count(Space::Records).await?
-        } else {
-            0
+        let records = match adopts {
+            true => {
+                let storage = self.shared.world.storage();
+                storage.approximate_count(Space::Records).await?
+            }
+            false => 0,
         };
-        Ok((slots, stored))
+        Ok(Loaded {
+            slots,
+            leaves,
+            purged: purged.collect(),
+            pointers: noted.collect::<BTreeSet<_>>(),
+            records,
+        })
+    }
+
+    async fn read(
+        &self,
+        space: Space,
+        keys: Vec<Bytes>,
+    ) -> Result<Vec<Option<Bytes>>, StorageError> {
+        match keys.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.shared.world.storage().read(space, keys).await,
+        }
     }
 
     /// Makes a batch durable, and only then part of what the node knows.
@@ -237,6 +312,8 @@ impl<W: ReplicaWorld> Loop<W> {
             ledger,
             stamped,
             puts,
+            debts,
+            purged,
         }: Applied,
     ) -> Result<(), StorageError> {
         match self.store(puts, ledger.must_sync(&self.ledger)).await {
@@ -245,6 +322,8 @@ impl<W: ReplicaWorld> Loop<W> {
                     self.shared.publish(&ledger.identity);
                 }
                 self.ledger.commit(ledger);
+                self.purged |= purged;
+                self.shared.account(debts);
                 for (name, known) in stamped {
                     self.recent.insert(name, known);
                 }
@@ -258,7 +337,11 @@ impl<W: ReplicaWorld> Loop<W> {
         }
     }
 
-    async fn store(&mut self, puts: Vec<Put>, must_sync: bool) -> Result<(), StorageError> {
+    pub(super) async fn store(
+        &mut self,
+        puts: Vec<Put>,
+        must_sync: bool,
+    ) -> Result<(), StorageError> {
         if puts.is_empty() {
             return Ok(());
         }
@@ -294,6 +377,7 @@ impl<W: ReplicaWorld> Loop<W> {
                 Change::Stamp { answer, .. }
                 | Change::Join { answer, .. }
                 | Change::AdoptIfEmpty { answer, .. }
+                | Change::Tend { answer, .. }
                 | Change::Learn { answer } => {
                     drop(answer.send(Err(Refusal::Unavailable(error.to_string()))))
                 }
@@ -343,7 +427,7 @@ fn answer_all(mut answers: Vec<(Answer, Result<Reply, Refusal>)>, failed: Option
     }
 }
 
-fn refusal(error: &StorageError) -> Refusal {
+fn refusal_of(error: &StorageError) -> Refusal {
     match error {
         StorageError::Full(_) => Refusal::Unavailable(error.to_string()),
         StorageError::Failed(_) => Refusal::StorageFailed(error.to_string()),

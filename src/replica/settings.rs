@@ -1,5 +1,7 @@
 //! A storage node's settings.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 const MIB: usize = 1024 * 1024;
@@ -22,6 +24,14 @@ pub struct ReplicaSettings {
     pub recent_writes_max: usize,
     /// How many unresolved siblings of one key a write may leave. Joins are never refused for it.
     pub siblings_max: usize,
+    /// How long a tombstone stays at least before it is purged, by the node's wall clock.
+    pub tombstone_grace: Duration,
+    /// How many bytes in a second hints and exchanges with other nodes may take.
+    pub upkeep_bytes_per_second: u64,
+    /// How long a node that did not answer is left alone before its hints are tried again; twice as long after each try.
+    pub hint_pause_min: Duration,
+    /// The longest such pause.
+    pub hint_pause_max: Duration,
 }
 
 impl Default for ReplicaSettings {
@@ -34,6 +44,10 @@ impl Default for ReplicaSettings {
             counter_reservation: 16_384,
             recent_writes_max: 65_536,
             siblings_max: 256,
+            tombstone_grace: Duration::from_secs(3600),
+            upkeep_bytes_per_second: 32 * MIB as u64,
+            hint_pause_min: Duration::from_secs(1),
+            hint_pause_max: Duration::from_secs(60),
         }
     }
 }

@@ -1,17 +1,22 @@
 //! What the node's handles and loops share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::channel::oneshot;
+use futures::lock::Mutex as AsyncMutex;
 
 use super::ReplicaSettings;
+use super::batch::DebtChange;
+use super::debts::Debts;
 use super::identity::Identity;
 use super::mutations::Mutation;
 use super::queue::Queue;
 use super::reads::Read;
+use super::throttle::Throttle;
+use crate::marks::{self, Mark};
 use crate::placement::{Epoch, NodeId};
-use crate::ports::{Refusal, ReplicaWorld, StorageError};
+use crate::ports::{Clock, Refusal, ReplicaWorld, Stop, StorageError};
 use crate::sabotage::{self, Sabotage};
 use crate::version::Actor;
 
@@ -22,6 +27,18 @@ pub(super) struct Shared<W> {
     pub(super) reads: Queue<Read>,
     /// The durable epoch. Only the mutation loop sets it.
     epoch: AtomicU64,
+    pub(super) settings: ReplicaSettings,
+    /// What it owes other nodes.
+    pub(super) debts: Debts,
+    /// Whether every record is in a digest.
+    pub(super) digested: AtomicBool,
+    /// One look through many records at a time, so that requests don't wait behind them.
+    pub(super) looking: AsyncMutex<()>,
+    /// One exchange with a peer at a time.
+    pub(super) syncing: AsyncMutex<()>,
+    pub(super) throttle: Throttle,
+    /// Ends what runs beside requests.
+    pub(super) stop: Stop,
     /// How often a damaged record was met.
     pub(super) damaged: AtomicU64,
     status: Mutex<Status>,
@@ -48,6 +65,8 @@ impl<W: ReplicaWorld> Shared<W> {
         world: W,
         settings: &ReplicaSettings,
         identity: &Identity,
+        debts: Debts,
+        digested: bool,
         reads_finished: oneshot::Receiver<()>,
     ) -> Self {
         let status = Status {
@@ -61,6 +80,13 @@ impl<W: ReplicaWorld> Shared<W> {
             mutations: Queue::new(settings.queue_max, settings.queue_bytes_max),
             reads: Queue::new(settings.queue_max, settings.queue_bytes_max),
             epoch: AtomicU64::new(identity.epoch.0),
+            settings: *settings,
+            debts,
+            digested: AtomicBool::new(digested),
+            looking: AsyncMutex::new(()),
+            syncing: AsyncMutex::new(()),
+            throttle: Throttle::new(settings.upkeep_bytes_per_second),
+            stop: Stop::new(),
             damaged: AtomicU64::new(0),
             status: Mutex::new(status),
             reads_finished: Mutex::new(Some(reads_finished)),
@@ -86,6 +112,21 @@ impl<W: ReplicaWorld> Shared<W> {
         self.status()
             .incarnations
             .clone_from(&identity.incarnations);
+    }
+
+    /// Keeps the account of what is owed.
+    pub(super) fn account(&self, changes: Vec<DebtChange>) {
+        let clock = self.world.clock();
+        for change in changes {
+            match change {
+                DebtChange::Noted(target) => {
+                    marks::reached(Mark::HintNoted);
+                    let first_try = clock.now() + self.settings.hint_pause_min;
+                    self.debts.noted(&target, clock.wall_ms(), first_try);
+                }
+                DebtChange::Settled(target) => self.debts.settled(&target),
+            }
+        }
     }
 
     pub(super) fn status(&self) -> MutexGuard<'_, Status> {

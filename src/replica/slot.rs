@@ -13,7 +13,21 @@ pub(super) struct Slot {
     record: Option<Record>,
     /// The record's encoding, when there is one.
     bytes: Option<Bytes>,
+    /// What the engine had before the batch, and whether that was nothing but tombstones.
+    stored: (Option<Bytes>, bool),
     dirty: bool,
+}
+
+/// What a batch did to one record.
+pub(super) struct Changed {
+    /// What was stored before.
+    pub(super) before: Option<Bytes>,
+    /// What is to be stored.
+    pub(super) after: Option<Bytes>,
+    /// Whether it was nothing but tombstones before.
+    pub(super) was_deleted: bool,
+    /// Whether it is now.
+    pub(super) is_deleted: bool,
 }
 
 impl Slot {
@@ -26,9 +40,11 @@ impl Slot {
                 None
             }
         };
+        let was_deleted = record.as_ref().is_some_and(Record::is_deleted);
         Self {
             record,
-            bytes: stored,
+            bytes: stored.clone(),
+            stored: (stored, was_deleted),
             dirty: false,
         }
     }
@@ -38,7 +54,17 @@ impl Slot {
         self.record.as_ref().ok_or(Refusal::Damaged)
     }
 
-    /// Its encoding.
+    /// Whether there is no record.
+    pub(super) const fn is_absent(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    /// Its encoding, as it is to be stored.
+    pub(super) const fn encoded(&self) -> Option<&Bytes> {
+        self.bytes.as_ref()
+    }
+
+    /// Its encoding; an empty record's when there is none.
     pub(super) fn bytes(&self) -> Bytes {
         self.bytes
             .clone()
@@ -56,16 +82,27 @@ impl Slot {
             self.record.is_some(),
             "a damaged record is not written over"
         );
-        *self = Self {
-            record: Some(record),
-            bytes: Some(bytes),
-            dirty: true,
-        };
+        self.record = Some(record);
+        self.bytes = Some(bytes);
+        self.dirty = true;
+    }
+
+    /// Removes the record.
+    pub(super) fn remove(&mut self) {
+        self.record = Some(Record::default());
+        self.bytes = None;
+        self.dirty = true;
     }
 
     /// What is to be stored, if it changed.
-    pub(super) fn into_change(self) -> Option<Bytes> {
-        if self.dirty { self.bytes } else { None }
+    pub(super) fn into_change(self) -> Option<Changed> {
+        let (before, was_deleted) = self.stored;
+        self.dirty.then(|| Changed {
+            before,
+            after: self.bytes,
+            was_deleted,
+            is_deleted: self.record.is_some_and(|record| record.is_deleted()),
+        })
     }
 
     pub(super) const fn is_damaged(&self) -> bool {

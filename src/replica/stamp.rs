@@ -35,16 +35,20 @@ pub(super) struct Limits {
     pub(super) siblings_max: usize,
     /// No write with a greater stamp was forgotten here.
     pub(super) horizon: Stamp,
+    /// Of a key that is not there: no tombstone with a greater stamp was purged from its tree.
+    pub(super) purged: Option<Stamp>,
 }
 
-/// Decides, and applies the write to `held`. `recent` is what is remembered of it, if anything; `give` a new dot.
+/// Decides, and applies the write to `held`; `before` is what was seen before a purge. `recent` is what is remembered of it, if anything; `give` a new dot.
 pub(super) fn stamp(
     held: &Record,
+    before: &VersionVector,
     recent: Option<Known>,
     request: StampRequest,
     Limits {
         siblings_max,
         horizon,
+        purged,
     }: Limits,
     give: impl FnOnce() -> Result<Dot, Refusal>,
 ) -> Result<Outcome, Refusal> {
@@ -85,10 +89,14 @@ pub(super) fn stamp(
         return Ok(Outcome::Known(known.dot));
     }
 
-    if matches!(request.overwrites, Overwrites::Covered(_)) && request.stamp <= horizon {
-        // It may be a repetition of one that was overwritten and forgotten.
+    // It may be a repetition of one that was overwritten, and then forgotten or purged.
+    let forgotten = matches!(request.overwrites, Overwrites::Covered(_)).then_some(horizon);
+    let purged = purged.filter(|_| !sabotage::on(Sabotage::PurgedForgotten));
+    if let Some(stamp) = forgotten.max(purged)
+        && request.stamp <= stamp
+    {
         return Ok(Outcome::Superseded(Rank {
-            stamp: horizon,
+            stamp,
             write_id: WriteId(u128::MAX),
         }));
     }
@@ -97,6 +105,7 @@ pub(super) fn stamp(
         ..
     }) = &request.overwrites
         && !held.seen().covers(*written)
+        && !before.covers(*written)
         && !sabotage::on(Sabotage::BehindIgnored)
     {
         marks::reached(Mark::Behind);
@@ -194,6 +203,7 @@ mod tests {
     const LIMITS: Limits = Limits {
         siblings_max: 2,
         horizon: Stamp(5),
+        purged: None,
     };
 
     fn seen<const N: usize>(entries: [(u64, u64); N]) -> VersionVector {

@@ -1,0 +1,274 @@
+//! Brings other nodes what they are owed: one target after the other, round by round.
+//!
+//! A round probes the target, then goes through all its pointers in order: reads the record, has the target join it, and
+//! drops the pointer if the record is still the same. A target that does not answer is left alone, longer after each try,
+//! until a coordinator says that it is back. Deliveries keep to the node's pace for upkeep.
+//!
+//! What this is not: it doesn't decide who is owed what; coordinators do.
+
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::channel::oneshot;
+use futures::future::{Either, poll_fn, select};
+use futures::stream::FuturesUnordered;
+use std::task::Poll;
+
+use super::debts::{self, Debt, after};
+use super::mutations::{Change, Mutation};
+use super::shared::Shared;
+use super::tend::Tend;
+use crate::marks::{self, Mark};
+use crate::placement::{Node, NodeId};
+use crate::ports::{
+    CallError, Clock, Digest, Operation, RecordKey, Refusal, ReplicaTransport, ReplicaWorld, Reply,
+    Request, Space, StorageEngine,
+};
+use crate::sabotage::{self, Sabotage};
+
+/// Pointers looked at together.
+const PAGE: usize = 64;
+/// A peer that takes longer is as good as away.
+pub(super) const PEER_PATIENCE: Duration = Duration::from_secs(5);
+const PROBE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long to rest when nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// What came of a round.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Round {
+    /// Everything was delivered.
+    Done,
+    /// Something could not be delivered, and may be next time.
+    Partly,
+    /// The target does not answer.
+    Away,
+}
+
+/// Delivers until the node stops.
+pub(super) async fn run<W: ReplicaWorld>(shared: Weak<Shared<W>>) {
+    loop {
+        let Some(here) = shared.upgrade() else {
+            return;
+        };
+        let now = here.world.clock().now();
+        let due = here.debts.next_due();
+        if let Some((target, debt)) = due.clone().filter(|(_, debt)| debt.due <= now) {
+            let delivered = here.deliver(&debt.node);
+            let Some(round) = here.stop.or(delivered).await else {
+                return;
+            };
+            here.round_over(&target, round);
+            continue;
+        }
+        let until = due.map_or(now + IDLE, |(_, debt)| debt.due);
+        let timer = here.world.clock().sleep_until(until);
+        let woken = poll_fn(|cx| {
+            here.debts.waker.register(cx.waker());
+            match here.debts.take_news() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        });
+        let wait = async {
+            match select(pin!(timer), pin!(woken)).await {
+                Either::Left(_) | Either::Right(_) => {}
+            }
+        };
+        if here.stop.or(wait).await.is_none() {
+            return;
+        }
+    }
+}
+
+impl<W: ReplicaWorld> Shared<W> {
+    /// Keeps the account of a round, and says when the next one is due.
+    fn round_over(&self, target: &NodeId, round: Round) {
+        let now = self.world.clock().now();
+        let mut targets = self.debts.lock();
+        let Some(debt) = targets.get_mut(target) else {
+            return;
+        };
+        match round {
+            Round::Done => {
+                marks::reached(Mark::HintsDelivered);
+                debt.rounds += 1;
+                debt.pause = Duration::ZERO;
+                debt.due = now + self.settings.hint_pause_min;
+            }
+            Round::Partly | Round::Away => {
+                if round == Round::Away {
+                    marks::reached(Mark::HintTargetAway);
+                }
+                let pause = (debt.pause * 2).max(self.settings.hint_pause_min);
+                debt.pause = pause.min(self.settings.hint_pause_max);
+                debt.due = now + debt.pause;
+            }
+        }
+    }
+
+    /// Goes through all that `target` is owed.
+    async fn deliver(self: &Arc<Self>, target: &Node) -> Round {
+        let probe = self.call(target, Operation::Probe, PROBE_PATIENCE).await;
+        if probe.is_err() {
+            return Round::Away;
+        }
+        let mut round = Round::Done;
+        let mut oldest_ms = u64::MAX;
+        let mut from = after(&debts::prefix(&target.id).freeze());
+        let end = end_of(&target.id);
+        loop {
+            let storage = self.world.storage();
+            let page = storage.scan(Space::Hints, from.clone(), Some(end.clone()), PAGE);
+            let Ok(page) = page.await else {
+                return Round::Partly;
+            };
+            let keys: Vec<(RecordKey, u64)> = page
+                .iter()
+                .filter_map(|(pointer, value)| {
+                    let (_, key) = debts::parse(pointer)?;
+                    Some((key?, debts::noted_ms(value)))
+                })
+                .collect();
+            let mut deliveries: FuturesUnordered<_> = keys
+                .into_iter()
+                .map(|(key, noted_ms)| async move {
+                    let delivered = self.deliver_one(target, &key).await;
+                    (key, noted_ms, delivered)
+                })
+                .collect();
+            let mut delivered = Vec::new();
+            while let Some((key, noted_ms, result)) = deliveries.next().await {
+                match result {
+                    Ok(hash) => delivered.push((key, hash)),
+                    Err(CallError::NotSent(_) | CallError::NoAnswer(_)) => {
+                        round = Round::Away;
+                        oldest_ms = oldest_ms.min(noted_ms);
+                    }
+                    Err(CallError::Refused(_)) => {
+                        round = round.max_trouble(Round::Partly);
+                        oldest_ms = oldest_ms.min(noted_ms);
+                    }
+                }
+            }
+            if !delivered.is_empty() {
+                let tend = Tend::Delivered {
+                    target: target.id.clone(),
+                    keys: delivered,
+                };
+                if self.tend(tend).await.is_err() {
+                    round = round.max_trouble(Round::Partly);
+                }
+            }
+            if round == Round::Away {
+                return round;
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE => from = after(last),
+                _ => break,
+            }
+        }
+        if let Some(debt) = self.debts.lock().get_mut(&target.id)
+            && oldest_ms < u64::MAX
+        {
+            debt.oldest_ms = oldest_ms;
+        }
+        round
+    }
+
+    /// Has `target` join what is held of `key`. Returns the hash of what it has now.
+    async fn deliver_one(&self, target: &Node, key: &RecordKey) -> Result<Option<u128>, CallError> {
+        let Some(record) = self.held(key).await? else {
+            return Ok(None);
+        };
+        let hash = Digest::hash(key, &record);
+        let bytes = (key.as_bytes().len() + record.len()) as u64;
+        self.throttle.take(self.world.clock(), bytes).await;
+        if sabotage::on(Sabotage::HintNotDelivered) {
+            return Ok(Some(hash));
+        }
+        let join = Operation::Join {
+            key: key.clone(),
+            record,
+        };
+        match self.call(target, join, PEER_PATIENCE).await {
+            // What was purged there was there.
+            Ok(_) | Err(CallError::Refused(Refusal::Purged)) => Ok(Some(hash)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The record of `key` as it is stored.
+    pub(super) async fn held(&self, key: &RecordKey) -> Result<Option<Bytes>, Refusal> {
+        let read = self.world.storage();
+        let read = read
+            .read(Space::Records, vec![key.as_bytes().clone()])
+            .await;
+        let mut read = read.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        Ok(read.pop().flatten())
+    }
+
+    /// Asks another node, by the epoch that is known here.
+    pub(super) async fn call(
+        &self,
+        node: &Node,
+        operation: Operation,
+        patience: Duration,
+    ) -> Result<Reply, CallError> {
+        let request = Request {
+            node: node.id.clone(),
+            epoch: self.epoch(),
+            operation,
+        };
+        let deadline = self.world.clock().now() + patience;
+        self.world.transport().call(node, request, deadline).await
+    }
+
+    /// Has the mutation loop do it, and waits until it is durable.
+    pub(super) async fn tend(&self, tend: Tend) -> Result<Reply, Refusal> {
+        let cost = tend.cost();
+        let (answer, answered) = oneshot::channel();
+        let mutation = Mutation {
+            epoch: self.epoch(),
+            change: Change::Tend { tend, answer },
+        };
+        self.mutations
+            .push(mutation, cost)
+            .map_err(super::rejected)?;
+        answered
+            .await
+            .unwrap_or_else(|_| Err(Refusal::Unavailable("the node is stopping".into())))
+    }
+}
+
+impl Round {
+    /// The worse of the two.
+    fn max_trouble(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Away, _) | (_, Self::Away) => Self::Away,
+            (Self::Partly, _) | (_, Self::Partly) => Self::Partly,
+            (Self::Done, Self::Done) => Self::Done,
+        }
+    }
+}
+
+impl super::debts::Debts {
+    /// Who is to be tried next.
+    fn next_due(&self) -> Option<(NodeId, Debt)> {
+        let targets = self.lock();
+        let owed = targets.iter().filter(|(_, debt)| debt.outstanding > 0);
+        owed.min_by_key(|(_, debt)| debt.due)
+            .map(|(target, debt)| (target.clone(), debt.clone()))
+    }
+}
+
+/// The end of all pointers to a target.
+fn end_of(target: &NodeId) -> Bytes {
+    let mut end = debts::prefix(target);
+    end.extend_from_slice(&[0xff; 2]); // a record key begins with its partition, and then a length and a name
+    end.extend_from_slice(&[0xff; 300]);
+    end.freeze()
+}

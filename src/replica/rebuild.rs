@@ -1,0 +1,124 @@
+//! Digests for records that have none: of a data directory from before there were digests, or one that lost them.
+//!
+//! Partition by partition, each as one step of the mutation loop, so that nothing changes meanwhile. How far it has come is
+//! stored with the digests; changes to partitions that have none yet leave none. Until all have them the node compares nothing.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use futures::channel::oneshot;
+
+use super::debts::after;
+use super::mutations::{Change, Loop, Mutation};
+use super::shared::Shared;
+use super::tend::Tend;
+use super::{graves, leaves};
+use crate::marks::{self, Mark};
+use crate::ports::{
+    Clock, Digest, Put, RecordKey, ReplicaWorld, Reply, Space, StorageEngine, StorageError, Upkept,
+};
+use crate::version::Record;
+
+const KEY: Bytes = Bytes::from_static(b"digested");
+/// All partitions there can be.
+pub(super) const ALL: u32 = 1 << 16;
+/// Read of the engine at a time.
+const PAGE: usize = 256;
+
+/// Partitions from this one on have no digests.
+pub(super) async fn digested(storage: &impl StorageEngine) -> Result<u32, StorageError> {
+    let stored = storage.read(Space::Meta, vec![KEY]).await?.pop().flatten();
+    let stored = stored.and_then(|bytes| Some(u32::from_be_bytes(bytes[..].try_into().ok()?)));
+    Ok(stored.unwrap_or(0))
+}
+
+fn put(digested: u32) -> Put {
+    Put {
+        space: Space::Meta,
+        key: KEY,
+        value: Some(Bytes::copy_from_slice(&digested.to_be_bytes())),
+    }
+}
+
+/// Has the mutation loop make digests until none are missing.
+pub(super) async fn run<W: ReplicaWorld>(shared: std::sync::Weak<Shared<W>>) {
+    loop {
+        let Some(here) = shared.upgrade() else {
+            return;
+        };
+        if here.digested.load(Ordering::Acquire) {
+            return;
+        }
+        let (answer, answered) = oneshot::channel();
+        let rebuild = Mutation {
+            epoch: here.epoch(),
+            change: Change::Tend {
+                tend: Tend::Rebuild,
+                answer,
+            },
+        };
+        let accepted = here.mutations.push(rebuild, 0).is_ok();
+        let pause = here
+            .world
+            .clock()
+            .sleep(std::time::Duration::from_millis(100));
+        drop(here);
+        match accepted.then_some(answered.await) {
+            Some(Ok(Ok(_))) => {}
+            _ => pause.await, // the queue was full, or the disk is
+        }
+    }
+}
+
+impl<W: ReplicaWorld> Loop<W> {
+    /// Makes the digests of the next partition that has records and no digests, or notes that there is none.
+    pub(super) async fn rebuild_next(&mut self) -> Result<Reply, StorageError> {
+        let storage = self.shared.world.storage().clone();
+        let mut from = match u16::try_from(self.digested) {
+            Ok(partition) => Bytes::copy_from_slice(&partition.to_be_bytes()),
+            Err(_) => return self.digested(ALL, Vec::new()).await,
+        };
+        let mut partition = None;
+        let mut digests: BTreeMap<Bytes, Digest> = BTreeMap::new();
+        let mut puts = Vec::new();
+        let wall_ms = self.shared.world.clock().wall_ms();
+        'pages: loop {
+            let page = storage.scan(Space::Records, from, None, PAGE).await?;
+            for (key, encoded) in &page {
+                let Ok(name) = RecordKey::from_bytes(key.clone()) else {
+                    continue;
+                };
+                if *partition.get_or_insert(name.partition()) != name.partition() {
+                    break 'pages;
+                }
+                let leaf = leaves::name(&name.tree(), name.leaf());
+                let digest = digests.entry(leaf).or_default();
+                digest.add(Digest::hash(&name, encoded));
+                let deleted = Record::decode(encoded.clone()).is_ok_and(|r| r.is_deleted());
+                puts.extend(deleted.then(|| graves::found(&name, wall_ms)));
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE => from = after(last),
+                _ => break,
+            }
+        }
+        let Some(partition) = partition else {
+            return self.digested(ALL, puts).await;
+        };
+        marks::reached(Mark::DigestsRebuilt);
+        puts.extend(digests.into_iter().map(|(name, d)| leaves::put(name, d)));
+        self.digested(u32::from(partition.0) + 1, puts).await
+    }
+
+    async fn digested(&mut self, digested: u32, mut puts: Vec<Put>) -> Result<Reply, StorageError> {
+        if self.digested < digested {
+            puts.push(put(digested));
+            self.store(puts, false).await?;
+            self.digested = digested;
+        }
+        let all = digested == ALL;
+        self.shared.digested.store(all, Ordering::Release);
+        Ok(Reply::Upkept(Upkept::Done))
+    }
+}

@@ -1,0 +1,293 @@
+//! The exchange with a peer: leaves are compared, then the keys of leaves that differ, then only records that differ are
+//! exchanged, both ways, by joining.
+//!
+//! What goes over the network is in proportion to the difference: 64 digests of a tree, key and hash of each record in leaves
+//! that differ, and the records that differ. One call is bounded in records and time; asked again it finds less to do. Nothing
+//! is remembered between calls, and whoever gives up the call ends it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::channel::oneshot;
+
+use super::deliver::PEER_PATIENCE;
+use super::mutations::{Change, Mutation};
+use super::shared::Shared;
+use super::tend::Tend;
+use crate::marks::{self, Mark};
+use crate::placement::Node;
+use crate::ports::{
+    CallError, Clock, Digest, KeyHash, LEAVES, Operation, RecordKey, Refusal, ReplicaWorld, Reply,
+    Synced, TreeName, Upkeep, Upkept,
+};
+use crate::sabotage::{self, Sabotage};
+use crate::version::Record;
+
+/// Records exchanged in one call.
+const RECORDS_MAX: u64 = 4096;
+/// Records exchanged at the same time.
+const AT_ONCE: usize = 16;
+/// No new page is begun after this time.
+const TIME_MAX: Duration = Duration::from_secs(3);
+
+/// A key that both sides may hold differently.
+struct Difference {
+    key: RecordKey,
+    ours: Option<u128>,
+    theirs: Option<u128>,
+}
+
+/// What became of one.
+#[derive(Default)]
+struct Exchanged {
+    sent: bool,
+    received: bool,
+    bytes: u64,
+}
+
+impl<W: ReplicaWorld> Shared<W> {
+    /// Makes both sides' records of `tree` equal, as far as one call goes.
+    pub(super) async fn sync(&self, tree: &TreeName, peer: &Node) -> Result<Synced, Refusal> {
+        let _one_at_a_time = self.syncing.lock().await;
+        let clock = self.world.clock();
+        let until = clock.now() + TIME_MAX;
+        let mut synced = Synced {
+            complete: true,
+            ..Synced::default()
+        };
+        let ours = self.leaves(tree).await?;
+        let leaves = Upkeep::Leaves { tree: tree.clone() };
+        let Upkept::Leaves { leaves: theirs } = self.ask(peer, leaves).await? else {
+            return Err(odd(peer));
+        };
+        synced.bytes += 25 * theirs.len() as u64;
+        let theirs: std::collections::BTreeMap<u8, Digest> = theirs.into_iter().collect();
+        let differing = (0..LEAVES).filter(|leaf| ours.get(leaf) != theirs.get(leaf));
+        let wanted = differing.fold(0, |set, leaf| set | 1 << leaf);
+        if wanted == 0 {
+            return Ok(synced);
+        }
+        marks::reached(Mark::LeavesDiffered);
+        let mut after: Option<RecordKey> = None;
+        loop {
+            let Upkept::Keys { keys, more } = self.keys(tree, wanted, after.as_ref()).await? else {
+                return Err(odd(peer));
+            };
+            let (ours, our_more) = (keys, more);
+            let page = Upkeep::Keys {
+                tree: tree.clone(),
+                leaves: wanted,
+                after: after.clone(),
+            };
+            let Upkept::Keys { keys, more } = self.ask(peer, page).await? else {
+                return Err(odd(peer));
+            };
+            let (theirs, their_more) = (keys, more);
+            // Beyond the end of a page that has another one nothing can be said yet.
+            let end = match (&our_more, &their_more) {
+                (Some(ours), Some(theirs)) => Some(ours.min(theirs).clone()),
+                (Some(end), None) | (None, Some(end)) => Some(end.clone()),
+                (None, None) => None,
+            };
+            let listed: u64 = theirs
+                .iter()
+                .map(|e| e.key.as_bytes().len() as u64 + 16)
+                .sum();
+            synced.bytes += listed;
+            self.throttle.take(clock, listed).await;
+            self.exchange_all(peer, differences(ours, theirs, end.as_ref()), &mut synced)
+                .await?;
+            let Some(end) = end else {
+                return Ok(synced);
+            };
+            if synced.sent + synced.received >= RECORDS_MAX || clock.now() >= until {
+                synced.complete = false;
+                return Ok(synced);
+            }
+            after = Some(end);
+        }
+    }
+
+    async fn exchange_all(
+        &self,
+        peer: &Node,
+        differences: Vec<Difference>,
+        synced: &mut Synced,
+    ) -> Result<(), Refusal> {
+        let exchanges = differences
+            .into_iter()
+            .map(|difference| self.exchange(peer, difference));
+        let mut exchanges = futures::stream::iter(exchanges).buffer_unordered(AT_ONCE);
+        while let Some(exchanged) = exchanges.next().await {
+            match exchanged {
+                Ok(Exchanged {
+                    sent,
+                    received,
+                    bytes,
+                }) => {
+                    synced.sent += u64::from(sent);
+                    synced.received += u64::from(received);
+                    synced.bytes += bytes;
+                }
+                // One record that can't be exchanged must not keep the others from it.
+                Err(Refusal::Damaged | Refusal::Overloaded | Refusal::Purged) => {
+                    synced.complete = false;
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes both sides' records of one key equal.
+    async fn exchange(&self, peer: &Node, difference: Difference) -> Result<Exchanged, Refusal> {
+        let Difference { key, ours, theirs } = difference;
+        let mut exchanged = Exchanged::default();
+        let mut at_peer = None;
+        if theirs.is_some() {
+            let read = Operation::Read { key: key.clone() };
+            match self.call(peer, read, PEER_PATIENCE).await {
+                Ok(Reply::Found { record }) => at_peer = record,
+                Ok(_) => return Err(odd(peer)),
+                Err(error) => return Err(refusal(peer, error)),
+            }
+        }
+        if let Some(record) = at_peer.clone() {
+            self.pay(&key, &record, &mut exchanged).await;
+            match self.join(&key, record.clone()).await {
+                Ok(_) => {
+                    marks::reached(Mark::SyncReceived);
+                    exchanged.received = true;
+                }
+                // All owners held what was purged here, so the peer may purge it, too.
+                Err(Refusal::Purged) => {
+                    let hash = Digest::hash(&key, &record);
+                    let keys = vec![KeyHash { key, hash }];
+                    return self.peer_purges(peer, &record, keys, exchanged).await;
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        if sabotage::on(Sabotage::SyncOneWay) {
+            return Ok(exchanged);
+        }
+        let Some(held) = self.held(&key).await? else {
+            return Ok(exchanged);
+        };
+        if at_peer.as_ref() == Some(&held) {
+            return Ok(exchanged);
+        }
+        self.pay(&key, &held, &mut exchanged).await;
+        let join = Operation::Join {
+            key: key.clone(),
+            record: held.clone(),
+        };
+        match self.call(peer, join, PEER_PATIENCE).await {
+            Ok(Reply::Joined { .. }) => {
+                marks::reached(Mark::SyncSent);
+                exchanged.sent = true;
+                Ok(exchanged)
+            }
+            Ok(_) => Err(odd(peer)),
+            Err(CallError::Refused(Refusal::Purged)) if is_deleted(&held) => {
+                marks::reached(Mark::PurgeCaughtUp);
+                let hash = ours.unwrap_or_else(|| Digest::hash(&key, &held));
+                let keys = vec![KeyHash { key, hash }];
+                self.tend(Tend::Purge { keys }).await?;
+                exchanged.received = true;
+                Ok(exchanged)
+            }
+            Err(error) => Err(refusal(peer, error)),
+        }
+    }
+
+    async fn peer_purges(
+        &self,
+        peer: &Node,
+        record: &Bytes,
+        keys: Vec<KeyHash>,
+        mut exchanged: Exchanged,
+    ) -> Result<Exchanged, Refusal> {
+        if !is_deleted(record) {
+            return Err(Refusal::Purged);
+        }
+        marks::reached(Mark::PurgeCaughtUp);
+        self.ask(peer, Upkeep::Purge { keys }).await?;
+        exchanged.sent = true;
+        Ok(exchanged)
+    }
+
+    async fn pay(&self, key: &RecordKey, record: &Bytes, exchanged: &mut Exchanged) {
+        let bytes = (key.as_bytes().len() + record.len()) as u64;
+        exchanged.bytes += bytes;
+        self.throttle.take(self.world.clock(), bytes).await;
+    }
+
+    /// Joins a record here, as anybody could ask for.
+    async fn join(&self, key: &RecordKey, record: Bytes) -> Result<Reply, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let cost = key.as_bytes().len() + record.len();
+        let mutation = Mutation {
+            epoch: self.epoch(),
+            change: Change::Join {
+                key: key.clone(),
+                record,
+                answer,
+            },
+        };
+        self.mutations
+            .push(mutation, cost)
+            .map_err(super::rejected)?;
+        answered
+            .await
+            .unwrap_or_else(|_| Err(Refusal::Unavailable("the node is stopping".into())))
+    }
+
+    async fn ask(&self, peer: &Node, upkeep: Upkeep) -> Result<Upkept, Refusal> {
+        let operation = Operation::Upkeep(Box::new(upkeep));
+        match self.call(peer, operation, PEER_PATIENCE).await {
+            Ok(Reply::Upkept(upkept)) => Ok(upkept),
+            Ok(_) => Err(odd(peer)),
+            Err(error) => Err(refusal(peer, error)),
+        }
+    }
+}
+
+/// The keys up to `end` that two sorted lists have differently.
+fn differences(
+    ours: Vec<KeyHash>,
+    theirs: Vec<KeyHash>,
+    end: Option<&RecordKey>,
+) -> Vec<Difference> {
+    let mut both = std::collections::BTreeMap::new();
+    for KeyHash { key, hash } in ours {
+        both.insert(key, (Some(hash), None));
+    }
+    for KeyHash { key, hash } in theirs {
+        both.entry(key).or_insert((None, None)).1 = Some(hash);
+    }
+    let inside = |key: &RecordKey| end.is_none_or(|end| key <= end);
+    both.into_iter()
+        .filter(|(key, (ours, theirs))| ours != theirs && inside(key))
+        .map(|(key, (ours, theirs))| Difference { key, ours, theirs })
+        .collect()
+}
+
+fn is_deleted(encoded: &Bytes) -> bool {
+    Record::decode(encoded.clone()).is_ok_and(|record| record.is_deleted())
+}
+
+fn odd(peer: &Node) -> Refusal {
+    Refusal::Unavailable(format!("{} answered something else", peer.id))
+}
+
+/// What a peer's failure is to who asked for the exchange.
+fn refusal(peer: &Node, error: CallError) -> Refusal {
+    match error {
+        CallError::Refused(
+            refusal @ (Refusal::StaleEpoch { .. } | Refusal::Damaged | Refusal::Overloaded),
+        ) => refusal,
+        error => Refusal::Unavailable(format!("{}: {error}", peer.id)),
+    }
+}

@@ -1,0 +1,94 @@
+//! The changes of upkeep that go through the mutation loop: one step with the records they are about.
+
+use bytes::Bytes;
+
+use super::batch::Batch;
+use super::debts;
+use crate::placement::{Node, NodeId};
+use crate::ports::{KeyHash, Random, RecordKey, Refusal, Reply, Upkept};
+
+pub(super) enum Tend {
+    /// Note that nodes may lack what is held of a key.
+    Hint { key: RecordKey, targets: Vec<Node> },
+    /// The target has these records now, by their hashes (`None`: there was none to deliver).
+    Delivered {
+        target: NodeId,
+        keys: Vec<(RecordKey, Option<u128>)>,
+    },
+    /// The target is a node no more.
+    Forget {
+        target: NodeId,
+        keys: Vec<RecordKey>,
+    },
+    /// All owners hold these tombstones.
+    Purge { keys: Vec<KeyHash> },
+    /// Make the digests of the next partition that lacks them. Not part of any batch.
+    Rebuild,
+}
+
+impl Tend {
+    /// The records that it is about.
+    pub(super) fn keys(&self) -> Vec<&RecordKey> {
+        match self {
+            Self::Hint { key, .. } => vec![key],
+            Self::Delivered { keys, .. } => keys.iter().map(|(key, _)| key).collect(),
+            Self::Purge { keys } => keys.iter().map(|entry| &entry.key).collect(),
+            Self::Forget { .. } | Self::Rebuild => Vec::new(),
+        }
+    }
+
+    /// The pointers that it may change or heeds; `owed` is who is owed anything.
+    pub(super) fn pointers(&self, owed: &[NodeId], into: &mut Vec<Bytes>) {
+        match self {
+            Self::Hint { key, targets } => {
+                into.extend(targets.iter().map(|node| debts::pointer(&node.id, key)));
+            }
+            Self::Delivered { target, keys } => {
+                into.extend(keys.iter().map(|(key, _)| debts::pointer(target, key)));
+            }
+            Self::Forget { target, keys } => {
+                into.extend(keys.iter().map(|key| debts::pointer(target, key)));
+            }
+            Self::Purge { keys } => {
+                for target in owed {
+                    into.extend(keys.iter().map(|e| debts::pointer(target, &e.key)));
+                }
+            }
+            Self::Rebuild => {}
+        }
+    }
+
+    /// What it takes of the queue's room.
+    pub(super) fn cost(&self) -> usize {
+        let keys = |keys: &mut dyn Iterator<Item = &RecordKey>| -> usize {
+            keys.map(|key| key.as_bytes().len()).sum()
+        };
+        match self {
+            Self::Hint { key, targets } => key.as_bytes().len() * (1 + targets.len()),
+            Self::Delivered { keys: all, .. } => keys(&mut all.iter().map(|(key, _)| key)),
+            Self::Forget { keys: all, .. } => keys(&mut all.iter()),
+            Self::Purge { keys: all } => keys(&mut all.iter().map(|entry| &entry.key)),
+            Self::Rebuild => 0,
+        }
+    }
+
+    /// Does it, in memory.
+    pub(super) fn apply<R: Random>(&self, batch: &mut Batch<'_, R>) -> Result<Reply, Refusal> {
+        match self {
+            Self::Hint { key, targets } => return batch.hint(key, targets),
+            Self::Delivered { target, keys } => {
+                for (key, hash) in keys {
+                    batch.delivered(target, key, *hash)?;
+                }
+            }
+            Self::Forget { target, keys } => keys.iter().for_each(|key| batch.forget(target, key)),
+            Self::Purge { keys } => {
+                for entry in keys {
+                    batch.purge(entry)?;
+                }
+            }
+            Self::Rebuild => {}
+        }
+        Ok(Reply::Upkept(Upkept::Done))
+    }
+}

@@ -1,0 +1,275 @@
+//! Answers to requests for upkeep: what is here, to be compared; what is owed; what may be purged.
+//!
+//! Looks through many records go one at a time and page by page, so that a request waits behind one page at most.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::debts::{self, after};
+use super::shared::Shared;
+use super::tend::Tend;
+use super::{graves, leaves};
+use crate::placement::{Epoch, NodeId};
+use crate::ports::{
+    Clock, Digest, KeyHash, Purged, RecordKey, Refusal, ReplicaWorld, Reply, Space, StorageEngine,
+    StorageError, TreeName, Upkeep, Upkept,
+};
+use crate::sabotage::{self, Sabotage};
+use crate::version::Record;
+
+/// Leaves looked at for one answer.
+const LEAVES_PAGE: usize = 4096;
+/// Records looked at for one answer.
+const RECORDS_PAGE: usize = 128;
+/// Keys that one request may name.
+pub(super) const KEYS_MAX: usize = 1024;
+/// Nodes that may be owed something.
+const TARGETS_MAX: usize = 1024;
+
+impl<W: ReplicaWorld> Shared<W> {
+    /// Does what is asked for.
+    pub(super) async fn upkeep(&self, epoch: Epoch, upkeep: Upkeep) -> Result<Reply, Refusal> {
+        self.admit(epoch)?;
+        if epoch > self.epoch() {
+            self.learn(epoch).await?;
+        }
+        let upkept = match upkeep {
+            Upkeep::Roots { after } => self.roots(after.as_ref()).await?,
+            Upkeep::Leaves { tree } => {
+                let leaves = self.leaves(&tree).await?;
+                Upkept::Leaves {
+                    leaves: leaves.into_iter().collect(),
+                }
+            }
+            Upkeep::Keys {
+                tree,
+                leaves,
+                after,
+            } => self.keys(&tree, leaves, after.as_ref()).await?,
+            Upkeep::Sync { tree, peer } => Upkept::Synced(self.sync(&tree, &peer).await?),
+            Upkeep::Hint { key, targets } => {
+                super::check_key(key.as_bytes())?;
+                if targets.len() > TARGETS_MAX || self.debts.lock().len() > TARGETS_MAX {
+                    return Err(Refusal::Overloaded);
+                }
+                return self.tend(Tend::Hint { key, targets }).await;
+            }
+            Upkeep::DeliverHints { target } => {
+                self.debts.is_back(&target, self.world.clock().now());
+                Upkept::Done
+            }
+            Upkeep::ForgetHints { target } => return self.forget(&target).await,
+            Upkeep::Tombstones { tree, after } => self.tombstones(&tree, after.as_ref()).await?,
+            Upkeep::AreTombstones { keys } => {
+                let keys = self.old_tombstones(few(keys)?, None).await?;
+                Upkept::Keys { keys, more: None }
+            }
+            Upkeep::Purge { keys } => {
+                let keys = few(keys)?;
+                return self.tend(Tend::Purge { keys }).await;
+            }
+            Upkeep::Purged { tree } => Upkept::Purged(self.purged(&tree).await?),
+        };
+        // What was looked at may be from before a newer epoch, and must not be taken for what is there now.
+        self.admit(epoch)?;
+        Ok(Reply::Upkept(upkept))
+    }
+
+    fn has_digests(&self) -> Result<(), Refusal> {
+        match self.digested.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => Err(Refusal::Unavailable(
+                "the node is making its digests".into(),
+            )),
+        }
+    }
+
+    async fn roots(&self, after_tree: Option<&TreeName>) -> Result<Upkept, Refusal> {
+        self.has_digests()?;
+        let from = after_tree.map_or_else(Bytes::new, TreeName::end);
+        let page = self.look(Space::Digests, from, None, LEAVES_PAGE).await?;
+        let mut roots: Vec<(TreeName, Digest)> = Vec::new();
+        for (name, stored) in &page {
+            let Some((tree, _)) = leaves::parse(name) else {
+                continue;
+            };
+            let digest = leaves::decode(stored).unwrap_or_default();
+            match roots.last_mut() {
+                Some((last, root)) if *last == tree => *root = root.and(digest),
+                _ => roots.push((tree, digest)),
+            }
+        }
+        let more = page.len() == LEAVES_PAGE;
+        if more {
+            roots.pop(); // there may be more of it
+        }
+        Ok(Upkept::Roots { roots, more })
+    }
+
+    /// The leaves that have records.
+    pub(super) async fn leaves(&self, tree: &TreeName) -> Result<BTreeMap<u8, Digest>, Refusal> {
+        self.has_digests()?;
+        let (from, end) = (leaves::name(tree, 0), Some(tree.end()));
+        let page = self.look(Space::Digests, from, end, LEAVES_PAGE).await?;
+        let leaves = page.iter().filter_map(|(name, stored)| {
+            let (_, leaf) = leaves::parse(name).filter(|(found, _)| found == tree)?;
+            Some((leaf, leaves::decode(stored)?))
+        });
+        Ok(leaves.collect())
+    }
+
+    /// A page of keys with their hashes, of the leaves in the set `wanted`.
+    pub(super) async fn keys(
+        &self,
+        tree: &TreeName,
+        wanted: u64,
+        after_key: Option<&RecordKey>,
+    ) -> Result<Upkept, Refusal> {
+        let from = after_key.map_or_else(|| tree.as_bytes().clone(), |key| after(key.as_bytes()));
+        let end = Some(tree.end());
+        let page = self.look(Space::Records, from, end, RECORDS_PAGE).await?;
+        let more = match page.last() {
+            Some((last, _)) if page.len() == RECORDS_PAGE => key(last),
+            _ => None,
+        };
+        let keys = page.iter().filter_map(|(name, encoded)| {
+            let key = key(name)?;
+            let hash = Digest::hash(&key, encoded);
+            (wanted >> key.leaf() & 1 == 1).then_some(KeyHash { key, hash })
+        });
+        let keys = keys.collect();
+        Ok(Upkept::Keys { keys, more })
+    }
+
+    /// A page of those tombstones that may be purged as far as this node goes.
+    async fn tombstones(
+        &self,
+        tree: &TreeName,
+        after_key: Option<&RecordKey>,
+    ) -> Result<Upkept, Refusal> {
+        let from = after_key.map_or_else(|| tree.as_bytes().clone(), |key| after(key.as_bytes()));
+        let end = Some(tree.end());
+        let page = self
+            .look(Space::Tombstones, from, end, RECORDS_PAGE)
+            .await?;
+        let more = match page.last() {
+            Some((last, _)) if page.len() == RECORDS_PAGE => key(last),
+            _ => None,
+        };
+        let mut keys = Vec::with_capacity(page.len());
+        let mut since = Vec::with_capacity(page.len());
+        for (name, at) in page {
+            let Some(key) = key(&name) else {
+                continue;
+            };
+            if let Some(encoded) = self.held(&key).await? {
+                let hash = Digest::hash(&key, &encoded);
+                keys.push(KeyHash { key, hash });
+                since.push(Some(at));
+            }
+        }
+        let keys = self.old_tombstones(keys, Some(since)).await?;
+        Ok(Upkept::Keys { keys, more })
+    }
+
+    /// Those of `keys` that are held here just so, are nothing but tombstones, have been for the grace period, and are owed
+    /// to nobody. `since` is what is noted of each, if that was read already.
+    async fn old_tombstones(
+        &self,
+        keys: Vec<KeyHash>,
+        since: Option<Vec<Option<Bytes>>>,
+    ) -> Result<Vec<KeyHash>, Refusal> {
+        let names = || keys.iter().map(|entry| entry.key.as_bytes().clone());
+        let storage = self.world.storage();
+        let since = match since {
+            Some(since) => since,
+            None => {
+                let read = storage.read(Space::Tombstones, names().collect()).await;
+                read.map_err(unavailable)?
+            }
+        };
+        let held = storage.read(Space::Records, names().collect()).await;
+        let held = held.map_err(unavailable)?;
+        let mut owed = vec![false; keys.len()];
+        for target in self.debts.targets() {
+            let pointers = keys.iter().map(|entry| debts::pointer(&target, &entry.key));
+            let pointers = storage.read(Space::Hints, pointers.collect()).await;
+            for (owed, pointer) in owed.iter_mut().zip(pointers.map_err(unavailable)?) {
+                *owed |= pointer.is_some();
+            }
+        }
+        let now_ms = self.world.clock().wall_ms();
+        let grace_ms = u64::try_from(self.settings.tombstone_grace.as_millis()).unwrap_or(u64::MAX);
+        let is_old = |at: &Bytes| now_ms.saturating_sub(graves::since(at)) >= grace_ms;
+        let all = keys.into_iter().zip(since).zip(held).zip(owed);
+        let old = all.filter_map(|(((entry, since), held), owed)| {
+            let held = held?;
+            let same = Digest::hash(&entry.key, &held) == entry.hash;
+            let deleted = Record::decode(held).is_ok_and(|record| record.is_deleted());
+            let owed = owed && !sabotage::on(Sabotage::PurgeBeforeHints);
+            (same && deleted && !owed && is_old(&since?)).then_some(entry)
+        });
+        Ok(old.collect())
+    }
+
+    async fn purged(&self, tree: &TreeName) -> Result<Purged, Refusal> {
+        let read = self.world.storage();
+        let read = read.read(Space::Meta, vec![graves::purged_key(tree)]).await;
+        let stored = read.map_err(unavailable)?.pop().flatten();
+        Ok(stored.map(graves::purged).unwrap_or_default())
+    }
+
+    /// Forgets all that `target` is owed, page by page.
+    async fn forget(&self, target: &NodeId) -> Result<Reply, Refusal> {
+        loop {
+            let from = debts::prefix(target).freeze();
+            let page = self
+                .look(Space::Hints, after(&from), None, KEYS_MAX)
+                .await?;
+            let keys: Vec<RecordKey> = page
+                .iter()
+                .map_while(|(pointer, _)| debts::parse(pointer).filter(|(owed, _)| owed == target))
+                .filter_map(|(_, key)| key)
+                .collect();
+            let last = keys.len() < KEYS_MAX;
+            let target = target.clone();
+            let done = self.tend(Tend::Forget { target, keys }).await?;
+            if last {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// One look at a time.
+    async fn look(
+        &self,
+        space: Space,
+        from: Bytes,
+        to: Option<Bytes>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, Refusal> {
+        let _one_at_a_time = self.looking.lock().await;
+        let page = self.world.storage().scan(space, from, to, limit).await;
+        page.map_err(unavailable)
+    }
+}
+
+fn unavailable(error: StorageError) -> Refusal {
+    Refusal::Unavailable(error.to_string())
+}
+
+fn key(name: &Bytes) -> Option<RecordKey> {
+    RecordKey::from_bytes(name.clone()).ok()
+}
+
+fn few(keys: Vec<KeyHash>) -> Result<Vec<KeyHash>, Refusal> {
+    match keys.len() > KEYS_MAX {
+        true => Err(Refusal::Malformed(format!(
+            "{} keys at once; at most {KEYS_MAX} are taken",
+            keys.len()
+        ))),
+        false => Ok(keys),
+    }
+}
