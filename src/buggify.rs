@@ -54,6 +54,7 @@ sites! {
     AnswerNotStored "answer-not-stored" "the answer for an idempotency key is not stored"
     RepairQueueFull "repair-queue-full" "the queue of repairs says that it is full"
     RepairRetriedAtOnce "repair-retried-at-once" "a background repair that failed is tried again at once"
+    PauseBeforePurge "pause-before-purge" "a purge stands still between the owners' consent and the removal"
     PauseBeforeRepair "pause-before-repair" "a background repair stands still between reading and joining"
     TenantExpired "tenant-expired" "a cached tenant is past its time"
     TopologyRefreshed "topology-refreshed" "the topology is refreshed without need"

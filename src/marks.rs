@@ -36,6 +36,27 @@ macro_rules! marks {
 }
 
 marks! {
+    // Upkeep.
+    HintNotTaken "hint-not-taken" "no owner noted that another one missed a write"
+    RoundCutShort "round-cut-short" "the topology changed while owners were compared"
+    RoundAllEqual "round-all-equal" "all owners of everything were found equal"
+    RoundFoundDifferences "round-found-differences" "owners were compared and differed, or did not answer"
+    TreeDiffered "tree-differed" "the owners of a tree differed and exchanged records"
+    HintNoted "hint-noted" "an owner noted durably that another one missed a write"
+    HintCoalesced "hint-coalesced" "a hint was noted already"
+    HintOutdated "hint-outdated" "a record changed while it was delivered, and its hint stayed"
+    HintsDelivered "hints-delivered" "everything that a node was owed was delivered to it"
+    HintTargetAway "hint-target-away" "a node that is owed something did not answer"
+    LeavesDiffered "leaves-differed" "two owners compared a tree and it differed"
+    SyncSent "sync-sent" "an exchange gave the peer something"
+    SyncReceived "sync-received" "an exchange got something from the peer"
+    DigestsRebuilt "digests-rebuilt" "a node had records without digests, and made them"
+    Purged "purged" "a record that was deleted everywhere was removed"
+    PurgeWaitsForHint "purge-waits-for-hint" "a tombstone was not purged because somebody was owed it"
+    PurgeOutdated "purge-outdated" "a record changed before it could be purged"
+    ClaimOlderThanPurge "claim-older-than-purge" "a claimed write met deletes as late as itself that had been purged"
+    PurgedRefused "purged-refused" "a record came to be joined that is older than a purge"
+    PurgeCaughtUp "purge-caught-up" "an owner purged what another one was found to have purged"
     // Writes.
     StampFailedOver "stamp-failed-over" "another owner was asked to stamp after the first failed or was slow"
     StampedElsewhere "stamped-elsewhere" "another owner than the first one asked stamped the write"
@@ -54,6 +75,7 @@ marks! {
     HedgeWon "hedge-won" "a read was answered by enough owners thanks to the one that was asked in addition"
     ReadWentOn "read-went-on" "an owner failed a read and the next one was asked"
     FloorAskedMore "floor-asked-more" "enough owners had answered and did not cover the context: one more was asked"
+    FloorPurged "floor-purged" "what the context covered was deleted everywhere and purged"
     FloorFailed "floor-failed" "no owner that could be reached covered the context"
     ReadDeadline "read-deadline" "a read's deadline passed before enough owners had answered"
     RepairedBeforeAnswer "repaired-before-answer" "a read brought a quorum up to its answer before giving it"

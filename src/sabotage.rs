@@ -91,6 +91,16 @@ sabotages! {
     StragglersAwaited "stragglers-awaited" "a write is answered when all owners have it, or have failed"
     HealthIgnored "health-ignored" "owners are asked in the order of the preference list, however slow they are"
     EqualStampsByDot "equal-stamps-by-dot" "of two writes with one stamp the one with the greater dot wins"
+    DigestOmitsSeen "digest-omits-seen" "a record's digest says nothing of what it has seen"
+    DigestKeepsOld "digest-keeps-old" "a record that is replaced stays in the digest of its leaf"
+    HintNotStored "hint-not-stored" "a hint is answered for and not stored"
+    HintSkipped "hint-skipped" "who missed a write is noted nowhere"
+    PurgeBeforeHints "purge-before-hints" "a tombstone is purged though it is noted that somebody lacks it"
+    PurgeWithOwnerMissing "purge-with-owner-missing" "tombstones are purged while an owner does not answer"
+    HintNotDelivered "hint-not-delivered" "a hint is dropped without a delivery"
+    SyncOneWay "sync-one-way" "an exchange gets what is lacking and gives nothing"
+    HintDroppedThoughNewer "hint-dropped-though-newer" "a hint is dropped though the record changed after it was delivered"
+    PurgedForgotten "purged-forgotten" "a node takes a late message for a new write after a purge"
     OwnerForgotten "owner-forgotten" "a key's last owner is never asked"
 }
 

@@ -30,6 +30,8 @@ struct State {
     failures_in_row: u32,
     last_failure: Instant,
     report: Option<NodeReport>,
+    /// It answers again after it was unhealthy, and nobody has taken note yet.
+    back: bool,
 }
 
 /// How good a choice a node is; smaller is better.
@@ -52,6 +54,7 @@ impl NodeHealth {
     pub(super) fn answered(&self, latency: Duration) {
         let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1);
         let mut state = self.lock();
+        state.back |= state.failures_in_row >= FAILURES_MAX;
         state.failures_in_row = 0;
         if state.mean_ns == 0 {
             state.mean_ns = ns;
@@ -86,6 +89,11 @@ impl NodeHealth {
     /// Runs `read` on the latest report without cloning it.
     pub(super) fn with_report<T>(&self, read: impl FnOnce(Option<&NodeReport>) -> T) -> T {
         read(self.lock().report.as_ref())
+    }
+
+    /// Whether it has come back since this was last asked.
+    pub(super) fn take_back(&self) -> bool {
+        std::mem::take(&mut self.lock().back)
     }
 
     pub(super) fn is_healthy(&self) -> bool {

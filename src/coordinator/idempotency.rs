@@ -10,9 +10,11 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::owners::{Answer, Calls};
 use super::service::Coordinator;
 use super::validate;
 use super::wait::before;
@@ -23,11 +25,11 @@ use crate::marks::{self, Mark};
 use crate::placement::Token;
 use crate::ports::{
     Claim, ClaimOutcome, Clock, Completion, CoordinatorWorld, Fingerprint, IdempotencyScope,
-    IdempotencyStore, Instant, Random, StoreError,
+    IdempotencyStore, Instant, Operation, Random, RecordKey, Reply, StoreError, Upkeep, Upkept,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
 use crate::sabotage::{self, Sabotage};
-use crate::version::{Content, Context, Record, WriteId};
+use crate::version::{Content, Context, Record, Stamp, WriteId};
 
 /// First pause between looks at a claim somebody else holds; it doubles up to a quarter of a second.
 const POLL_PAUSE: Duration = Duration::from_millis(5);
@@ -171,13 +173,43 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 &Context::default(),
                 *deadline,
             )
-            .await?
-            .greatest_stamp();
+            .await?;
+        let held = match held.is_empty() {
+            true => self.purged_stamp(key, *replication_factor, *deadline).await,
+            false => held.greatest_stamp(),
+        };
         self.stamp_above(held)
             .map(ProposedStamp::Fixed)
             .ok_or(CoordinatorError::Internal(
                 "no stamp is left above the key's",
             ))
+    }
+
+    /// The greatest stamp that was purged of the key's tree: the write must be above it, too.
+    async fn purged_stamp(
+        &self,
+        key: &RecordKey,
+        replication_factor: u8,
+        deadline: Instant,
+    ) -> Stamp {
+        let owners = self.owners(key, replication_factor);
+        let mut calls = Calls::new();
+        for position in 0..owners.len() {
+            let upkeep = Upkeep::Purged { tree: key.tree() };
+            let operation = Operation::Upkeep(Box::new(upkeep));
+            calls.push(owners.call(position, operation, deadline));
+        }
+        let mut answered = 0;
+        let mut greatest = Stamp::ZERO;
+        while answered < owners.required(Consistency::Quorum)
+            && let Some(Answer { result, .. }) = calls.next().await
+        {
+            if let Ok(Reply::Upkept(Upkept::Purged(purged))) = result {
+                answered += 1;
+                greatest = greatest.max(purged.stamp);
+            }
+        }
+        greatest
     }
 
     async fn claim(

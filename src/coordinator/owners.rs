@@ -9,6 +9,7 @@ use futures::stream::FuturesUnordered;
 use super::health::NodeHealth;
 use super::routing::Routing;
 use crate::buggify::{self, Site};
+use crate::placement::Node;
 use crate::ports::{
     CallError, Clock, CoordinatorWorld, Instant, Operation, RecordKey, Refusal, ReplicaTransport,
     Reply, Request,
@@ -79,6 +80,10 @@ impl<W: CoordinatorWorld> Owners<W> {
         self.routing.node(self.nodes[position]).id.to_string()
     }
 
+    pub(super) fn node(&self, position: usize) -> &Node {
+        self.routing.node(self.nodes[position])
+    }
+
     pub(super) fn health(&self, position: usize) -> &Arc<NodeHealth> {
         self.routing.health(self.nodes[position])
     }
@@ -112,6 +117,22 @@ impl<W: CoordinatorWorld> Owners<W> {
         order
     }
 
+    /// Asks one owner for something that says nothing of how fast it serves.
+    pub(super) async fn call_quietly(
+        &self,
+        position: usize,
+        operation: Operation,
+        deadline: Instant,
+    ) -> Result<Reply, CallError> {
+        let node = self.node(position);
+        let request = Request {
+            node: node.id.clone(),
+            epoch: self.routing.epoch(),
+            operation,
+        };
+        self.world.transport().call(node, request, deadline).await
+    }
+
     /// Asks one owner; its health learns from what becomes of it.
     pub(super) fn call(
         &self,
@@ -134,7 +155,10 @@ impl<W: CoordinatorWorld> Owners<W> {
             match &result {
                 Ok(_) => under_way.answered(),
                 Err(CallError::Refused(
-                    Refusal::StaleEpoch { .. } | Refusal::Damaged | Refusal::Malformed(_),
+                    Refusal::StaleEpoch { .. }
+                    | Refusal::Damaged
+                    | Refusal::Malformed(_)
+                    | Refusal::Purged,
                 )) => {
                     under_way.answered();
                 }

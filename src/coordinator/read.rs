@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 
 use super::owners::{Answer, Calls, OwnerOrder, Owners};
 use super::service::Coordinator;
@@ -20,7 +21,8 @@ use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::placement::Token;
 use crate::ports::{
-    CallError, Clock, CoordinatorWorld, Instant, Operation, RecordKey, Refusal, Reply,
+    CallError, Clock, CoordinatorWorld, Instant, Operation, RecordKey, Refusal, Reply, Upkeep,
+    Upkept,
 };
 use crate::quorum::{ConflictPolicy, Consistency, Verdict, resolve};
 use crate::sabotage::{self, Sabotage};
@@ -223,6 +225,14 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                             deadline,
                         ));
                     }
+                    None if self
+                        .was_purged(owners, key, &gathered, floor, deadline)
+                        .await =>
+                    {
+                        marks::reached(Mark::FloorPurged);
+                        gathered.record.has_seen(floor);
+                        return Ok(gathered);
+                    }
                     None => {
                         marks::reached(Mark::FloorFailed);
                         missing.because("the context covers a write that no reachable owner has");
@@ -301,6 +311,32 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
     }
 
+    /// Whether an owner that has nothing of the key has purged what the context covers: all of it was deleted.
+    async fn was_purged(
+        &self,
+        owners: &Owners<W>,
+        key: &RecordKey,
+        gathered: &Gathered,
+        floor: &Context,
+        deadline: Instant,
+    ) -> bool {
+        let absent = gathered.answers.iter().filter(|(_, held)| held.is_none());
+        let absent: Vec<usize> = absent.map(|(position, _)| *position).collect();
+        let mut calls = Calls::new();
+        for position in absent {
+            let upkeep = Upkeep::Purged { tree: key.tree() };
+            let operation = Operation::Upkeep(Box::new(upkeep));
+            calls.push(owners.call(position, operation, deadline));
+        }
+        let mut seen = gathered.record.seen().clone();
+        while let Some(Answer { result, .. }) = calls.next().await {
+            if let Ok(Reply::Upkept(Upkept::Purged(purged))) = result {
+                seen.merge(&purged.seen);
+            }
+        }
+        floor.is_covered_by(&seen)
+    }
+
     /// Makes sure that as many owners hold the joined record as were asked for, then gives it out.
     async fn settle(
         &self,
@@ -320,10 +356,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             return Ok(record);
         };
         let mut tally = owners.tally(consistency);
-        let mut stale = Vec::new();
+        let (mut holders, mut stale) = (Vec::new(), Vec::new());
         for (position, answer) in &answers {
             let absent = answer.is_none() && sabotage::on(Sabotage::AbsentIsEqual);
             if answer.as_ref() == Some(&encoded) || absent {
+                holders.push(*position);
                 tally.success(*position)
             } else {
                 stale.push(*position)
@@ -407,7 +444,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 continue;
             };
             match result {
-                Ok(Reply::Joined { .. }) => tally.success(position),
+                // What was purged there was there.
+                Ok(Reply::Joined { .. }) | Err(CallError::Refused(Refusal::Purged)) => {
+                    holders.push(position);
+                    tally.success(position);
+                }
                 Err(CallError::Refused(Refusal::StaleEpoch { current })) => {
                     return Err(Setback::StaleEpoch(current));
                 }
@@ -424,7 +465,14 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 }
             }
         }
-        self.finish_joins(calls, key.clone(), replication_factor, false);
+        self.finish_joins(
+            owners,
+            calls,
+            key.clone(),
+            replication_factor,
+            holders,
+            Vec::new(),
+        );
         marks::reached(Mark::RepairedBeforeAnswer);
         self.repaired_before_answer();
         Ok(record)

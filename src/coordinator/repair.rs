@@ -14,12 +14,14 @@ use futures::task::AtomicWaker;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use super::owners::{Answer, Calls};
+use super::owners::{Answer, Calls, Owners};
 use super::service::Coordinator;
 use super::wait::before;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
-use crate::ports::{Clock, CoordinatorWorld, Instant, Operation, RecordKey, Reply, Spawn};
+use crate::ports::{
+    CallError, Clock, CoordinatorWorld, Instant, Operation, RecordKey, Refusal, Reply, Spawn,
+};
 use crate::version::Record;
 
 /// Tries for one key, all in all.
@@ -189,32 +191,33 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         self.repairs().dropped()
     }
 
-    /// Sees joins to their end after the client has been answered; an owner that misses one is repaired.
+    /// Sees joins to their end after the client has been answered; that an owner missed one is noted by one that has it.
     pub(super) fn finish_joins(
         &self,
+        owners: &Owners<W>,
         mut calls: Calls,
         key: RecordKey,
         replication_factor: u8,
-        missed: bool,
+        holders: Vec<usize>,
+        missed: Vec<usize>,
     ) {
-        if calls.is_empty() {
-            if missed {
-                self.queue_repair(&key, replication_factor);
-            }
+        if calls.is_empty() && missed.is_empty() {
             return;
         }
-        let coordinator = self.clone();
+        let (coordinator, owners) = (self.clone(), owners.clone());
         self.world()
             .spawner()
             .spawn("joins after the answer", async move {
                 let mut missed = missed;
                 while let Some(answer) = calls.next().await {
-                    missed |= answer.result.is_err();
+                    marks::reached(Mark::JoinedLate);
+                    if answer.result.is_err() {
+                        missed.push(answer.position);
+                    }
                 }
-                marks::reached(Mark::JoinedLate);
-                if missed {
-                    coordinator.queue_repair(&key, replication_factor);
-                }
+                coordinator
+                    .hint(&owners, &key, replication_factor, &holders, &missed)
+                    .await;
             });
     }
 
@@ -290,7 +293,10 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
         let mut all_joined = true;
         while let Some(answer) = joins.next().await {
-            all_joined &= matches!(answer.result, Ok(Reply::Joined { .. }));
+            all_joined &= matches!(
+                answer.result,
+                Ok(Reply::Joined { .. }) | Err(CallError::Refused(Refusal::Purged))
+            );
         }
         all_read && all_joined
     }

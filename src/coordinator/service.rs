@@ -8,11 +8,11 @@ use futures::StreamExt;
 use futures::lock::Mutex as AsyncMutex;
 
 use super::admission::{Admission, Admitted};
+use super::anti_entropy::AntiEntropy;
 use super::cluster_clock::ClusterClock;
 use super::owners::Owners;
 use super::repair::RepairQueue;
 use super::routing::{CurrentRouting, Routing};
-use super::stop::Stop;
 use super::tenants::Tenants;
 use super::wait::before;
 use super::write::{ProposedStamp, Write, Written};
@@ -24,7 +24,7 @@ use crate::marks::{self, Mark};
 use crate::placement::{DEFAULT_PARTITIONS, Epoch, Token, Topology};
 use crate::ports::{
     Change, Clock, CoordinatorWorld, Instant, MetadataEvent, MetadataStore, NodeReport, Operation,
-    Random, RecordKey, Reply, Spawn, StoreError, Tenant, TenantId,
+    Random, RecordKey, Reply, Spawn, Stop, StoreError, Tenant, TenantId,
 };
 use crate::quorum::Consistency;
 use crate::sabotage::{self, Sabotage};
@@ -44,6 +44,7 @@ struct Shared<W: CoordinatorWorld> {
     stamps: ClusterClock,
     admission: Admission,
     repairs: RepairQueue,
+    anti_entropy: AntiEntropy,
     blocking_repairs: AtomicU64,
     metadata_answers: AtomicBool,
     stopping: AtomicBool,
@@ -107,6 +108,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             stamps: ClusterClock::new(settings.clock_ahead_max),
             admission: Admission::new(settings.in_flight_max),
             repairs: RepairQueue::new(settings.repair_queue_max),
+            anti_entropy: AntiEntropy::default(),
             blocking_repairs: AtomicU64::new(0),
             metadata_answers: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -133,6 +135,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         spawner.spawn("topology refresh", self.clone().refresh_now_and_then());
         spawner.spawn("probes", self.clone().probe_now_and_then());
         spawner.spawn("repairs", self.clone().repair_until_stopped());
+        spawner.spawn("anti-entropy", self.clone().keep_equal());
         Ok(())
     }
 
@@ -278,6 +281,10 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     pub(super) fn repairs(&self) -> &RepairQueue {
         &self.0.repairs
+    }
+
+    pub(super) fn anti_entropy(&self) -> &AntiEntropy {
+        &self.0.anti_entropy
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -515,6 +522,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             let next = self.clock().now() + interval;
             let probe = async {
                 self.probe_nodes(next).await;
+                self.mind_hints(next).await;
                 self.clock().sleep_until(next).await;
             };
             if self.unless_stopped(probe).await.is_none() {

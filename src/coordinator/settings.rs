@@ -44,6 +44,13 @@ pub struct CoordinatorSettings {
     pub probe_interval: Duration,
     /// How many background repairs may wait.
     pub repair_queue_max: usize,
+    /// How often all owners are compared.
+    pub anti_entropy_period: Duration,
+    /// How soon they are compared again while something differs or somebody is missing, and how often a coordinator that
+    /// does not lead asks whether it should.
+    pub anti_entropy_pause: Duration,
+    /// How long a coordinator that leads and falls silent is waited for.
+    pub anti_entropy_lease: Duration,
     /// How many requests may be at work at once.
     pub in_flight_max: usize,
     /// How long an idempotency claim shields its request from others.
@@ -69,6 +76,9 @@ impl Default for CoordinatorSettings {
             topology_refresh: Duration::from_secs(30),
             probe_interval: Duration::from_secs(1),
             repair_queue_max: 10_000,
+            anti_entropy_period: Duration::from_secs(300),
+            anti_entropy_pause: Duration::from_secs(5),
+            anti_entropy_lease: Duration::from_secs(30),
             in_flight_max: 10_000,
             claim_lease: Duration::from_secs(10),
             idempotency_retention: Duration::from_secs(24 * 3600),

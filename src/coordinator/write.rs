@@ -276,6 +276,18 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                 Ok(Reply::Superseded { greatest, record }) => {
                     // Another owner that was asked may have stamped it before it was overwritten.
                     self.missing.may_have_happened |= !calls.is_empty();
+                    let by_purge = |record: &Bytes| {
+                        let held = Record::decode(record.clone()).unwrap_or_default();
+                        held.greatest_rank() < greatest
+                    };
+                    if self.write.is_fixed() && by_purge(&record) {
+                        marks::reached(Mark::ClaimOlderThanPurge);
+                        self.missing.may_have_happened = true;
+                        self.missing.because(
+                            "deletes as late as this write were purged, so it may have been made and deleted",
+                        );
+                        return Err(self.failed(None, false));
+                    }
                     if self.write.is_fixed() || sabotage::on(Sabotage::SupersededIsSuccess) {
                         marks::reached(Mark::SupersededFixed);
                         return Ok(Stamped {
@@ -378,7 +390,8 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             record,
         };
         match self.owners.call(position, join, *deadline).await.result {
-            Ok(_) => {
+            // What was purged there was there.
+            Ok(_) | Err(CallError::Refused(Refusal::Purged)) => {
                 marks::reached(Mark::BroughtUp);
                 Ok(())
             }
@@ -414,7 +427,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             };
             calls.push(self.owners.call(position, join, deadline));
         }
-        let mut missed = false;
+        let (mut holders, mut missed) = (vec![stamped.position], Vec::new());
         let mut timer = pin!(self.coordinator.clock().sleep_until(deadline));
         loop {
             match tally.verdict() {
@@ -434,6 +447,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             match result {
                 Ok(Reply::Joined { greatest: held }) => {
                     greatest = greatest.max(held);
+                    holders.push(position);
                     tally.success(position);
                 }
                 Err(CallError::Refused(Refusal::StaleEpoch { current })) => {
@@ -445,15 +459,15 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                         .unwrap_or(CallError::NoAnswer("answered something else".into()));
                     self.missing.failed(self.owners.name(position), &error);
                     tally.failure(position);
-                    missed = true;
+                    missed.push(position);
                 }
             }
         }
-        if missed {
+        if !missed.is_empty() {
             marks::reached(Mark::JoinMissed);
         }
         self.coordinator
-            .finish_joins(calls, key, replication_factor, missed);
+            .finish_joins(self.owners, calls, key, replication_factor, holders, missed);
         if greatest.stamp > Stamp::ZERO {
             self.coordinator.observe_stamp(greatest.stamp);
         }

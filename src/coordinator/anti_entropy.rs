@@ -1,0 +1,463 @@
+//! Anti-entropy: owners are compared tree by tree, in rounds, and what differs is exchanged.
+//!
+//! One coordinator at a time leads, by a lease in the metadata store; any other takes over when it is gone. A lease keeps
+//! nothing safe, and need not: two that lead at once do the same work twice, and all of it is joins and purges that their
+//! owners agree to.
+//!
+//! In a round all nodes list their trees, in the same order, page by page, and the digests of each tree's owners are compared
+//! here, where tenants' replication factors are known. A tree whose owners differ is exchanged between one of them and each
+//! of the others until nothing moves; one whose owners are equal has its tombstones purged. A round ends early when the
+//! topology changes. Memory is bounded by a page for each node.
+//!
+//! What this is not: records never come through here; storage nodes exchange them.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+
+use super::owners::Owners;
+use super::routing::Routing;
+use super::service::Coordinator;
+use crate::buggify::{self, Site};
+use crate::marks::{self, Mark};
+use crate::placement::{Epoch, NodeId};
+use crate::ports::{
+    Clock, CoordinatorWorld, Digest, Instant, LeaseOutcome, MetadataStore, Operation, Random,
+    Reply, TenantId, TreeName, Upkeep, Upkept,
+};
+use crate::sabotage::{self, Sabotage};
+use std::sync::Arc;
+
+/// What the lease is called.
+const LEASE: &str = "anti-entropy";
+/// Trees exchanged at the same time.
+const TREES_AT_ONCE: usize = 4;
+/// How often an exchange goes around a tree's owners. What still differs then is left to the next round.
+const PASSES_MAX: usize = 4;
+/// How often a peer is asked to go on with one exchange that is not complete.
+const CALLS_MAX: usize = 64;
+/// One call of upkeep. An exchange takes up to three seconds and what it has begun.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How far the owners are from being equal, as the last round of comparing found it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Convergence {
+    /// Whether this coordinator leads the comparing.
+    pub leads: bool,
+    /// Rounds that went through all trees, since this coordinator started.
+    pub rounds: u64,
+    /// When the last of them ended, Unix milliseconds by this coordinator's clock; 0: none has.
+    pub ended_ms: u64,
+    /// Of the last complete round: trees whose owners were equal.
+    pub equal: u64,
+    /// Trees whose owners differed; they were made equal, or not yet.
+    pub divergent: u64,
+    /// Trees of which an owner did not answer.
+    pub unknown: u64,
+    /// Trees seen so far in the round under way.
+    pub seen: u64,
+    /// Records that were exchanged, since this coordinator started.
+    pub exchanged: u64,
+    /// Bytes of keys, hashes and records that this took.
+    pub bytes: u64,
+    /// Tombstones that were purged.
+    pub purged: u64,
+}
+
+/// What the comparing keeps.
+#[derive(Debug, Default)]
+pub(super) struct AntiEntropy {
+    state: Mutex<Convergence>,
+}
+
+impl AntiEntropy {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Convergence> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The trees of one node, as far as they were listed.
+struct Listing {
+    index: u16,
+    page: VecDeque<(TreeName, Digest)>,
+    last: Option<TreeName>,
+    more: bool,
+    /// It did not answer: what it has is unknown from here on.
+    silent: bool,
+}
+
+/// One tree and what its owners say of it.
+struct Found {
+    tree: TreeName,
+    owners: Vec<u16>,
+    /// `None`: the owner did not answer.
+    digests: Vec<Option<Digest>>,
+}
+
+/// What a round came to.
+#[derive(Clone, Copy, Default)]
+struct Round {
+    equal: u64,
+    divergent: u64,
+    unknown: u64,
+}
+
+impl<W: CoordinatorWorld> Coordinator<W> {
+    /// How far the owners are from being equal, as far as this coordinator knows.
+    #[must_use]
+    pub fn convergence(&self) -> Convergence {
+        self.anti_entropy().lock().clone()
+    }
+
+    /// Compares owners, round after round, while this coordinator has the lease.
+    pub(super) async fn keep_equal(self) {
+        let holder = self.random().next_u64();
+        let pause = self.settings().anti_entropy_pause;
+        let mut wait = pause;
+        loop {
+            // Not all coordinators at once.
+            let jitter = Duration::from_nanos(self.random().next_u64() % 250_000_000);
+            let sleep = self.clock().sleep(wait + jitter.min(wait));
+            if self.unless_stopped(sleep).await.is_none() {
+                break;
+            }
+            wait = pause;
+            if !self.leads(holder).await {
+                continue;
+            }
+            let Some(round) = self.unless_stopped(self.round(holder)).await else {
+                break;
+            };
+            if let Some(round) = round
+                && round.divergent + round.unknown == 0
+            {
+                wait = self.settings().anti_entropy_period.max(pause);
+            }
+        }
+        if self.anti_entropy().lock().leads {
+            let deadline = self.admin_deadline();
+            let release = self.world().metadata().release_lease(LEASE, holder);
+            let _ = self.in_time(deadline, release).await; // it ends by itself
+        }
+    }
+
+    /// Takes or renews the lease.
+    async fn leads(&self, holder: u64) -> bool {
+        let pause = self.settings().anti_entropy_pause;
+        let lease = self.settings().anti_entropy_lease.max(pause * 2);
+        let acquire = self.world().metadata().acquire_lease(LEASE, holder, lease);
+        let leads = match self.in_time(self.admin_deadline(), acquire).await {
+            Ok(LeaseOutcome::Held) => true,
+            Ok(LeaseOutcome::HeldByOther { .. }) => false,
+            Err(error) => {
+                tracing::debug!(%error, "can't ask for the lease of anti-entropy");
+                false
+            }
+        };
+        self.anti_entropy().lock().leads = leads;
+        leads
+    }
+
+    /// Goes through all trees. `None`: not to the end.
+    async fn round(&self, holder: u64) -> Option<Round> {
+        let routing = self.routing();
+        let mut renew_at = self.clock().now() + self.settings().anti_entropy_lease / 3;
+        let mut round = Round::default();
+        let mut listings: Vec<Listing> = (0..routing.topology().nodes.len() as u16)
+            .map(Listing::new)
+            .collect();
+        let mut under_way = FuturesUnordered::new();
+        self.anti_entropy().lock().seen = 0;
+        loop {
+            for listing in &mut listings {
+                self.fill(&routing, listing).await?;
+            }
+            let Some(found) = self.next_tree(&routing, &mut listings).await else {
+                break;
+            };
+            self.anti_entropy().lock().seen += 1;
+            match found {
+                Some(found) if found.has_silent() => {
+                    round.unknown += 1;
+                    under_way.push(self.tend(Arc::clone(&routing), found));
+                }
+                Some(found) => {
+                    round.divergent += u64::from(!found.is_equal());
+                    round.equal += u64::from(found.is_equal());
+                    under_way.push(self.tend(Arc::clone(&routing), found));
+                }
+                None => round.unknown += 1,
+            }
+            while under_way.len() >= TREES_AT_ONCE {
+                under_way.next().await;
+            }
+            if self.routing().epoch() != routing.epoch() {
+                marks::reached(Mark::RoundCutShort);
+                return None;
+            }
+            if self.clock().now() >= renew_at {
+                if !self.leads(holder).await {
+                    return None;
+                }
+                renew_at = self.clock().now() + self.settings().anti_entropy_lease / 3;
+            }
+        }
+        while under_way.next().await.is_some() {}
+        let mut state = self.anti_entropy().lock();
+        state.rounds += 1;
+        state.ended_ms = self.clock().wall_ms();
+        state.equal = round.equal;
+        state.divergent = round.divergent;
+        state.unknown = round.unknown;
+        marks::reached(match round.divergent + round.unknown {
+            0 => Mark::RoundAllEqual,
+            _ => Mark::RoundFoundDifferences,
+        });
+        Some(round)
+    }
+
+    /// Gets the next page if there is none. `None`: the topology has changed.
+    async fn fill(&self, routing: &Arc<Routing>, listing: &mut Listing) -> Option<()> {
+        while listing.page.is_empty() && listing.more && !listing.silent {
+            let after = listing.last.clone();
+            match self
+                .ask(routing, listing.index, Upkeep::Roots { after })
+                .await
+            {
+                Ok(Upkept::Roots { roots, more }) => {
+                    listing.last = roots.last().map(|(tree, _)| tree.clone());
+                    listing.more = more && listing.last.is_some();
+                    listing.page = roots.into();
+                }
+                Ok(_) => listing.silent = true,
+                Err(Some(newer)) => {
+                    let _ = self.refresh_topology(newer, self.admin_deadline()).await;
+                    return None;
+                }
+                Err(None) => listing.silent = true,
+            }
+        }
+        Some(())
+    }
+
+    /// The least tree of all that are listed. `Some(None)`: its tenant can't be found.
+    async fn next_tree(
+        &self,
+        routing: &Routing,
+        listings: &mut [Listing],
+    ) -> Option<Option<Found>> {
+        let fronts = listings.iter().filter_map(|listing| listing.page.front());
+        let tree = fronts.map(|(tree, _)| tree).min()?.clone();
+        let mut digests = Vec::with_capacity(listings.len());
+        for listing in listings.iter_mut() {
+            let digest = match listing.page.front() {
+                Some((front, digest)) if *front == tree => Some(*digest),
+                // A page that was listed says that the tree is not there, up to where it ends.
+                _ if listing.silent && listing.page.is_empty() => None,
+                _ => Some(Digest::default()),
+            };
+            if listing
+                .page
+                .front()
+                .is_some_and(|(front, _)| *front == tree)
+            {
+                listing.page.pop_front();
+            }
+            digests.push(digest);
+        }
+        let tenant = TenantId::new(tree.tenant()).ok()?;
+        let Ok(tenant) = self.cached_tenant(&tenant, self.admin_deadline()).await else {
+            return Some(None);
+        };
+        let owners = routing.owners(tree.partition(), tenant.replication_factor);
+        let of_owner = |index: &u16| digests.get(usize::from(*index)).copied().flatten();
+        Some(Some(Found {
+            digests: owners.iter().map(of_owner).collect(),
+            owners: owners.to_vec(),
+            tree,
+        }))
+    }
+
+    /// Exchanges what differs; purges where nothing does.
+    async fn tend(&self, routing: Arc<Routing>, found: Found) {
+        if found.is_equal() {
+            if !found.has_silent() || sabotage::on(Sabotage::PurgeWithOwnerMissing) {
+                self.purge(&routing, &found).await;
+            }
+        } else {
+            marks::reached(Mark::TreeDiffered);
+            self.exchange(&routing, &found).await;
+        }
+    }
+
+    /// Has the first owner that answers exchange with each other one until nothing moves.
+    async fn exchange(&self, routing: &Arc<Routing>, found: &Found) {
+        let mut answering = found.answering();
+        let Some(pivot) = answering.next() else {
+            return;
+        };
+        let peers: Vec<u16> = answering.collect();
+        for _ in 0..PASSES_MAX {
+            let mut moved = 0;
+            for peer in &peers {
+                for _ in 0..CALLS_MAX {
+                    let sync = Upkeep::Sync {
+                        tree: found.tree.clone(),
+                        peer: routing.node(*peer).clone(),
+                    };
+                    let Ok(Upkept::Synced(synced)) = self.ask(routing, pivot, sync).await else {
+                        break;
+                    };
+                    let records = synced.sent + synced.received;
+                    moved += records;
+                    let mut state = self.anti_entropy().lock();
+                    state.exchanged += records;
+                    state.bytes += synced.bytes;
+                    drop(state);
+                    if synced.complete || records == 0 {
+                        break;
+                    }
+                }
+            }
+            if moved == 0 || peers.len() < 2 {
+                return;
+            }
+        }
+    }
+
+    /// Removes the tombstones that all owners hold alike and have held long enough.
+    async fn purge(&self, routing: &Arc<Routing>, found: &Found) {
+        let waiting = |index: &u16| {
+            let health = routing.health(*index);
+            health.with_report(|report| report.is_none_or(|report| report.tombstones > 0))
+        };
+        let Some((first, others)) = found.owners.split_first() else {
+            return;
+        };
+        if !waiting(first) {
+            return;
+        }
+        let mut after = None;
+        loop {
+            let list = Upkeep::Tombstones {
+                tree: found.tree.clone(),
+                after: after.take(),
+            };
+            let Ok(Upkept::Keys { mut keys, more }) = self.ask(routing, *first, list).await else {
+                return;
+            };
+            for other in others {
+                if keys.is_empty() {
+                    break;
+                }
+                let asked = Upkeep::AreTombstones { keys: keys.clone() };
+                match self.ask(routing, *other, asked).await {
+                    Ok(Upkept::Keys { keys: same, .. }) => keys = same,
+                    _ if sabotage::on(Sabotage::PurgeWithOwnerMissing) => {}
+                    _ => return,
+                }
+            }
+            if !keys.is_empty() {
+                buggify::pause(Site::PauseBeforePurge, |pause| self.clock().sleep(pause)).await;
+                self.anti_entropy().lock().purged += keys.len() as u64;
+                let purge = |owner: &u16| {
+                    let purge = Upkeep::Purge { keys: keys.clone() };
+                    self.ask(routing, *owner, purge)
+                };
+                // An owner that is not reached learns of it when it is compared.
+                futures::future::join_all(found.owners.iter().map(purge)).await;
+            }
+            match more {
+                Some(more) => after = Some(more),
+                None => return,
+            }
+        }
+    }
+
+    /// Asks one node. The error is the newer epoch that it knows, if that is why.
+    async fn ask(
+        &self,
+        routing: &Arc<Routing>,
+        index: u16,
+        upkeep: Upkeep,
+    ) -> Result<Upkept, Option<Epoch>> {
+        use crate::ports::{CallError, Refusal};
+        let deadline = self.clock().now() + PATIENCE;
+        let owners = Owners::of_node(self.world().clone(), Arc::clone(routing), index);
+        let operation = Operation::Upkeep(Box::new(upkeep));
+        match owners.call_quietly(0, operation, deadline).await {
+            Ok(Reply::Upkept(upkept)) => Ok(upkept),
+            Ok(_) => Err(None),
+            Err(CallError::Refused(Refusal::StaleEpoch { current })) => Err(Some(current)),
+            Err(error) => {
+                tracing::debug!(node = %routing.node(index).id, %error, "upkeep failed");
+                Err(None)
+            }
+        }
+    }
+
+    /// Tells who owes something to nodes that are back, and who owes something to nodes that are none any more.
+    pub(super) async fn mind_hints(&self, deadline: Instant) {
+        let routing = self.routing();
+        let back: Vec<NodeId> = routing
+            .nodes()
+            .filter(|(_, health)| health.take_back())
+            .map(|(node, _)| node.id.clone())
+            .collect();
+        let mut calls = FuturesUnordered::new();
+        for (index, (_, health)) in (0..).zip(routing.nodes()) {
+            let owed = health.with_report(|report| match report {
+                Some(report) => report.hints.iter().map(|h| h.target.clone()).collect(),
+                None => Vec::new(),
+            });
+            for target in owed {
+                let node = routing.topology().node(&target);
+                let upkeep = match node {
+                    Some(target) if back.contains(&target.id) => Upkeep::DeliverHints {
+                        target: target.clone(),
+                    },
+                    Some(_) => continue,
+                    None => Upkeep::ForgetHints { target },
+                };
+                let owners = Owners::of_node(self.world().clone(), Arc::clone(&routing), index);
+                let operation = Operation::Upkeep(Box::new(upkeep));
+                calls.push(async move { owners.call_quietly(0, operation, deadline).await });
+            }
+        }
+        while calls.next().await.is_some() {}
+    }
+}
+
+impl Listing {
+    const fn new(index: u16) -> Self {
+        Self {
+            index,
+            page: VecDeque::new(),
+            last: None,
+            more: true,
+            silent: false,
+        }
+    }
+}
+
+impl Found {
+    fn has_silent(&self) -> bool {
+        self.digests.iter().any(Option::is_none)
+    }
+
+    /// Whether all owners that answered have the same.
+    fn is_equal(&self) -> bool {
+        let mut known = self.digests.iter().flatten();
+        let first = known.next();
+        known.all(|digest| Some(digest) == first)
+    }
+
+    fn answering(&self) -> impl Iterator<Item = u16> {
+        let both = self.owners.iter().zip(&self.digests);
+        both.filter(|(_, digest)| digest.is_some())
+            .map(|(index, _)| *index)
+    }
+}
