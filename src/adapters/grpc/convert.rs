@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use super::upkeep;
 use super::waiters::Answer;
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
@@ -39,6 +40,7 @@ pub(super) fn request_to_proto(
         Operation::AdoptEpochIfEmpty { epoch } => {
             Wire::AdoptEpochIfEmpty(v1::AdoptEpochIfEmpty { epoch: epoch.0 })
         }
+        Operation::Upkeep(task) => Wire::Upkeep(upkeep::to_proto(*task)),
     };
     v1::ReplicaRequest {
         id,
@@ -70,6 +72,7 @@ pub(super) fn request_from_proto(
         Some(Wire::AdoptEpochIfEmpty(adopt)) => Operation::AdoptEpochIfEmpty {
             epoch: Epoch(adopt.epoch),
         },
+        Some(Wire::Upkeep(task)) => Operation::Upkeep(Box::new(upkeep::from_proto(task)?)),
         None => {
             return Err(Refusal::Malformed(
                 "no operation, or one that this node does not know".into(),
@@ -101,6 +104,7 @@ pub(super) fn reply_to_proto(id: u64, outcome: Result<Reply, Refusal>) -> v1::Re
         Ok(Reply::Found { record }) => Outcome::Found(v1::Found { record }),
         Ok(Reply::Report(report)) => Outcome::Report(report_to_proto(report)),
         Ok(Reply::Adopted { adopted }) => Outcome::Adopted(v1::Adopted { adopted }),
+        Ok(Reply::Upkept(upkept)) => Outcome::Upkept(upkeep::answer_to_proto(upkept)),
         Err(refusal) => Outcome::Refusal(refusal_to_proto(refusal)),
     };
     v1::ReplicaReply {
@@ -168,11 +172,21 @@ pub(super) fn answer_from_proto(reply: v1::ReplicaReply) -> Answer {
                     .disk_used_percent
                     .map(|percent| u8::try_from(percent.min(100)).unwrap_or(100)),
                 refuses_writes: report.refuses_writes,
+                tombstones: report.tombstones,
+                hints: report
+                    .hints
+                    .into_iter()
+                    .filter_map(upkeep::hints_from_proto)
+                    .collect(),
             })
         }
         Some(Outcome::Adopted(adopted)) => Reply::Adopted {
             adopted: adopted.adopted,
         },
+        Some(Outcome::Upkept(upkept)) => Reply::Upkept(
+            upkeep::answer_from_proto(upkept)
+                .ok_or_else(|| no_answer("upkeep of some other kind"))?,
+        ),
         Some(Outcome::Refusal(refusal)) => {
             let refusal =
                 refusal_from_proto(refusal).ok_or_else(|| no_answer("an unknown refusal"))?;
@@ -263,6 +277,12 @@ fn report_to_proto(report: NodeReport) -> v1::NodeReport {
         keys: report.keys,
         disk_used_percent: report.disk_used_percent.map(u32::from),
         refuses_writes: report.refuses_writes,
+        tombstones: report.tombstones,
+        hints: report
+            .hints
+            .into_iter()
+            .map(upkeep::hints_to_proto)
+            .collect(),
     }
 }
 
@@ -282,6 +302,7 @@ fn refusal_to_proto(refusal: Refusal) -> v1::Refusal {
         Refusal::Unavailable(why) => plain(RefusalKind::Unavailable, why),
         Refusal::Overloaded => plain(RefusalKind::Overloaded, String::new()),
         Refusal::Damaged => plain(RefusalKind::Damaged, String::new()),
+        Refusal::Purged => plain(RefusalKind::Purged, String::new()),
         Refusal::StorageFailed(why) => plain(RefusalKind::StorageFailed, why),
         Refusal::Malformed(why) => plain(RefusalKind::Malformed, why),
     }
@@ -299,16 +320,17 @@ fn refusal_from_proto(refusal: v1::Refusal) -> Option<Refusal> {
         RefusalKind::Unavailable => Refusal::Unavailable(refusal.text),
         RefusalKind::Overloaded => Refusal::Overloaded,
         RefusalKind::Damaged => Refusal::Damaged,
+        RefusalKind::Purged => Refusal::Purged,
         RefusalKind::StorageFailed => Refusal::StorageFailed(refusal.text),
         RefusalKind::Malformed => Refusal::Malformed(refusal.text),
     })
 }
 
-fn key(bytes: Bytes) -> Result<RecordKey, Refusal> {
+pub(super) fn key(bytes: Bytes) -> Result<RecordKey, Refusal> {
     RecordKey::from_bytes(bytes).map_err(malformed)
 }
 
-fn malformed(error: impl std::fmt::Display) -> Refusal {
+pub(super) fn malformed(error: impl std::fmt::Display) -> Refusal {
     Refusal::Malformed(error.to_string())
 }
 

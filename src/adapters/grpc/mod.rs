@@ -28,6 +28,7 @@ mod server;
 mod session;
 mod settings;
 mod transport;
+mod upkeep;
 mod waiters;
 
 #[cfg(test)]

@@ -13,8 +13,10 @@ use tokio::time::timeout;
 use super::super::exit::{Exit, Failure};
 use super::listen::address;
 use crate::adapters::fjall::{FjallDurability, FjallSettings, FjallStorage};
-use crate::adapters::grpc::{StorageFrontSettings, serve_storage};
-use crate::adapters::tokio::NodeWorld;
+use crate::adapters::grpc::{
+    GrpcTransport, StorageFrontSettings, TransportSettings, serve_storage,
+};
+use crate::adapters::tokio::{NodeWorld, TokioClock};
 use crate::config::SyncMode;
 use crate::placement::{Epoch, NodeId};
 use crate::replica::{Replica, ReplicaSettings};
@@ -22,11 +24,13 @@ use crate::replica::{Replica, ReplicaSettings};
 /// How long coordinators may take to close their connections.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+type World = NodeWorld<FjallStorage, GrpcTransport<TokioClock>>;
+
 type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
 
 /// A storage node that serves.
 pub struct StorageNode {
-    replica: Replica<NodeWorld<FjallStorage>>,
+    replica: Replica<World>,
     storage: FjallStorage,
     address: SocketAddr,
     shutdown: oneshot::Sender<()>,
@@ -46,7 +50,10 @@ impl StorageNode {
     ) -> Result<Self, Failure> {
         let address = address(&listener)?;
         let storage = open(data, sync).await?;
-        let replica = Replica::open(NodeWorld::new(storage.clone()), node, settings)
+        let clock = TokioClock::new();
+        let peers = GrpcTransport::new(clock.clone(), TransportSettings::default());
+        let world = NodeWorld::with_peers(storage.clone(), clock, peers);
+        let replica = Replica::open(world, node, settings)
             .await
             .map_err(|error| Failure::local(format!("{}: {error}", data.display())))?;
         replica.learn_epoch(epoch).await;
@@ -76,7 +83,7 @@ impl StorageNode {
     }
 
     /// The node behind the front.
-    pub const fn replica(&self) -> &Replica<NodeWorld<FjallStorage>> {
+    pub const fn replica(&self) -> &Replica<World> {
         &self.replica
     }
 

@@ -1,0 +1,286 @@
+//! Upkeep as protobuf, and back. As in [`convert`](super::convert), what comes from outside may be anything.
+
+use bytes::Bytes;
+
+use super::convert::{key, malformed};
+use crate::placement::{Node, NodeId, NodeStatus};
+use crate::ports::{
+    Digest, HintsReport, KeyHash, Purged, RecordKey, Refusal, Synced, TreeName, Upkeep, Upkept,
+};
+use crate::proto::v1;
+use crate::proto::v1::upkeep::Task;
+use crate::proto::v1::upkept::Outcome;
+use crate::version::{Actor, Stamp};
+
+pub(super) fn to_proto(upkeep: Upkeep) -> v1::Upkeep {
+    let name = |tree: TreeName| tree.as_bytes().clone();
+    let or_empty = |key: Option<RecordKey>| key.map_or_else(Bytes::new, |k| k.as_bytes().clone());
+    let task = match upkeep {
+        Upkeep::Roots { after } => Task::RootsAfter(after.map_or_else(Bytes::new, name)),
+        Upkeep::Leaves { tree } => Task::Leaves(name(tree)),
+        Upkeep::Keys {
+            tree,
+            leaves,
+            after,
+        } => Task::Keys(v1::ListKeys {
+            tree: name(tree),
+            leaves,
+            after: or_empty(after),
+        }),
+        Upkeep::Sync { tree, peer } => Task::Sync(v1::SyncTree {
+            tree: name(tree),
+            peer: Some(peer_to_proto(peer)),
+        }),
+        Upkeep::Hint { key, targets } => Task::Hint(v1::Hint {
+            key: key.as_bytes().clone(),
+            targets: targets.into_iter().map(peer_to_proto).collect(),
+        }),
+        Upkeep::DeliverHints { target } => Task::DeliverHints(peer_to_proto(target)),
+        Upkeep::ForgetHints { target } => Task::ForgetHints(target.as_str().into()),
+        Upkeep::Tombstones { tree, after } => Task::Tombstones(v1::ListKeys {
+            tree: name(tree),
+            leaves: u64::MAX,
+            after: or_empty(after),
+        }),
+        Upkeep::AreTombstones { keys } => Task::AreTombstones(hashes_to_proto(keys)),
+        Upkeep::Purge { keys } => Task::Purge(hashes_to_proto(keys)),
+        Upkeep::Purged { tree } => Task::Purged(name(tree)),
+    };
+    v1::Upkeep { task: Some(task) }
+}
+
+pub(super) fn from_proto(upkeep: v1::Upkeep) -> Result<Upkeep, Refusal> {
+    let unknown = || Refusal::Malformed("upkeep that this node does not know".into());
+    Ok(match upkeep.task.ok_or_else(unknown)? {
+        Task::RootsAfter(after) => Upkeep::Roots {
+            after: match after.is_empty() {
+                true => None,
+                false => Some(tree(after)?),
+            },
+        },
+        Task::Leaves(name) => Upkeep::Leaves { tree: tree(name)? },
+        Task::Keys(list) => Upkeep::Keys {
+            tree: tree(list.tree)?,
+            leaves: list.leaves,
+            after: key_or_none(list.after)?,
+        },
+        Task::Sync(sync) => Upkeep::Sync {
+            tree: tree(sync.tree)?,
+            peer: peer_from_proto(sync.peer.unwrap_or_default())?,
+        },
+        Task::Hint(hint) => Upkeep::Hint {
+            key: key(hint.key)?,
+            targets: hint
+                .targets
+                .into_iter()
+                .map(peer_from_proto)
+                .collect::<Result<_, _>>()?,
+        },
+        Task::DeliverHints(target) => Upkeep::DeliverHints {
+            target: peer_from_proto(target)?,
+        },
+        Task::ForgetHints(target) => Upkeep::ForgetHints {
+            target: NodeId::new(target).map_err(malformed)?,
+        },
+        Task::Tombstones(list) => Upkeep::Tombstones {
+            tree: tree(list.tree)?,
+            after: key_or_none(list.after)?,
+        },
+        Task::AreTombstones(keys) => Upkeep::AreTombstones {
+            keys: hashes_from_proto(keys.keys)?,
+        },
+        Task::Purge(keys) => Upkeep::Purge {
+            keys: hashes_from_proto(keys.keys)?,
+        },
+        Task::Purged(name) => Upkeep::Purged { tree: tree(name)? },
+    })
+}
+
+pub(super) fn answer_to_proto(upkept: Upkept) -> v1::Upkept {
+    let outcome = match upkept {
+        Upkept::Roots { roots, more } => Outcome::Roots(v1::Roots {
+            roots: roots
+                .into_iter()
+                .map(|(tree, digest)| v1::Root {
+                    tree: tree.as_bytes().clone(),
+                    digest: Some(digest_to_proto(digest)),
+                })
+                .collect(),
+            more,
+        }),
+        Upkept::Leaves { leaves } => Outcome::Leaves(v1::Leaves {
+            leaves: leaves
+                .into_iter()
+                .map(|(leaf, digest)| v1::Leaf {
+                    leaf: leaf.into(),
+                    digest: Some(digest_to_proto(digest)),
+                })
+                .collect(),
+        }),
+        Upkept::Keys { keys, more } => Outcome::Keys(v1::KeyPage {
+            keys: hashes_to_proto(keys).keys,
+            more: more.map_or_else(Bytes::new, |key| key.as_bytes().clone()),
+        }),
+        Upkept::Synced(synced) => Outcome::Synced(v1::Synced {
+            sent: synced.sent,
+            received: synced.received,
+            bytes: synced.bytes,
+            complete: synced.complete,
+        }),
+        Upkept::Purged(purged) => {
+            let seen = purged.seen.iter();
+            let (actors, counters) = seen.map(|(actor, counter)| (actor.0, counter)).unzip();
+            Outcome::Purged(v1::PurgedOf {
+                actors,
+                counters,
+                stamp: purged.stamp.0,
+            })
+        }
+        Upkept::Done => Outcome::Done(v1::Done {}),
+    };
+    v1::Upkept {
+        outcome: Some(outcome),
+    }
+}
+
+/// `None` for what makes no sense.
+pub(super) fn answer_from_proto(upkept: v1::Upkept) -> Option<Upkept> {
+    Some(match upkept.outcome? {
+        Outcome::Roots(roots) => Upkept::Roots {
+            roots: roots
+                .roots
+                .into_iter()
+                .map(|root| {
+                    let tree = TreeName::from_bytes(root.tree).ok()?;
+                    Some((tree, digest_from_proto(root.digest)?))
+                })
+                .collect::<Option<_>>()?,
+            more: roots.more,
+        },
+        Outcome::Leaves(leaves) => Upkept::Leaves {
+            leaves: leaves
+                .leaves
+                .into_iter()
+                .map(|leaf| {
+                    let number = u8::try_from(leaf.leaf).ok()?;
+                    Some((number, digest_from_proto(leaf.digest)?))
+                })
+                .collect::<Option<_>>()?,
+        },
+        Outcome::Keys(page) => Upkept::Keys {
+            keys: hashes_from_proto(page.keys).ok()?,
+            more: key_or_none(page.more).ok()?,
+        },
+        Outcome::Synced(synced) => Upkept::Synced(Synced {
+            sent: synced.sent,
+            received: synced.received,
+            bytes: synced.bytes,
+            complete: synced.complete,
+        }),
+        Outcome::Purged(purged) => {
+            if purged.actors.len() != purged.counters.len() {
+                return None;
+            }
+            let actors = purged.actors.into_iter().map(Actor);
+            Upkept::Purged(Purged {
+                seen: actors.zip(purged.counters).collect(),
+                stamp: Stamp(purged.stamp),
+            })
+        }
+        Outcome::Done(v1::Done {}) => Upkept::Done,
+    })
+}
+
+pub(super) fn hints_to_proto(hints: HintsReport) -> v1::HintsReport {
+    v1::HintsReport {
+        target: hints.target.as_str().into(),
+        outstanding: hints.outstanding,
+        oldest_ms: hints.oldest_ms,
+        rounds: hints.rounds,
+    }
+}
+
+pub(super) fn hints_from_proto(hints: v1::HintsReport) -> Option<HintsReport> {
+    Some(HintsReport {
+        target: NodeId::new(hints.target).ok()?,
+        outstanding: hints.outstanding,
+        oldest_ms: hints.oldest_ms,
+        rounds: hints.rounds,
+    })
+}
+
+fn peer_to_proto(node: Node) -> v1::Peer {
+    v1::Peer {
+        node_id: node.id.as_str().into(),
+        host: node.host,
+        port: node.port.into(),
+    }
+}
+
+fn peer_from_proto(peer: v1::Peer) -> Result<Node, Refusal> {
+    let node = Node {
+        id: NodeId::new(peer.node_id).map_err(malformed)?,
+        host: peer.host,
+        port: u16::try_from(peer.port).map_err(malformed)?,
+        virtual_nodes: 1,
+        status: NodeStatus::Active,
+    };
+    node.validate().map_err(malformed)?;
+    Ok(node)
+}
+
+fn digest_to_proto(digest: Digest) -> v1::Digest {
+    v1::Digest {
+        sum: Bytes::copy_from_slice(&digest.sum.to_be_bytes()),
+        records: digest.records,
+    }
+}
+
+fn digest_from_proto(digest: Option<v1::Digest>) -> Option<Digest> {
+    let digest = digest?;
+    Some(Digest {
+        sum: hash_from(&digest.sum)?,
+        records: digest.records,
+    })
+}
+
+fn hashes_to_proto(keys: Vec<KeyHash>) -> v1::KeyHashes {
+    let keys = keys.into_iter().map(|entry| v1::KeyHash {
+        key: entry.key.as_bytes().clone(),
+        hash: Bytes::copy_from_slice(&entry.hash.to_be_bytes()),
+    });
+    v1::KeyHashes {
+        keys: keys.collect(),
+    }
+}
+
+fn hashes_from_proto(keys: Vec<v1::KeyHash>) -> Result<Vec<KeyHash>, Refusal> {
+    let short = || Refusal::Malformed("a hash that has not 16 bytes".into());
+    keys.into_iter()
+        .map(|entry| {
+            Ok(KeyHash {
+                key: key(entry.key)?,
+                hash: hash_from(&entry.hash).ok_or_else(short)?,
+            })
+        })
+        .collect()
+}
+
+fn hash_from(bytes: &Bytes) -> Option<u128> {
+    Some(u128::from_be_bytes(bytes[..].try_into().ok()?))
+}
+
+fn key_or_none(bytes: Bytes) -> Result<Option<RecordKey>, Refusal> {
+    match bytes.is_empty() {
+        true => Ok(None),
+        false => key(bytes).map(Some),
+    }
+}
+
+fn tree(bytes: Bytes) -> Result<TreeName, Refusal> {
+    TreeName::from_bytes(bytes).map_err(malformed)
+}
+
+#[cfg(test)]
+#[path = "upkeep_test.rs"]
+mod tests;

@@ -1,0 +1,130 @@
+//! Every kind of upkeep comes back as it went out, and nonsense is refused.
+
+use super::*;
+use crate::placement::PartitionId;
+use crate::ports::TenantId;
+
+fn some_key() -> RecordKey {
+    RecordKey::new(PartitionId(3), &TenantId::new("t").unwrap(), "k")
+}
+
+fn peer() -> Node {
+    Node {
+        id: NodeId::new("node-1").unwrap(),
+        host: "10.0.0.1".into(),
+        port: 7001,
+        virtual_nodes: 1,
+        status: NodeStatus::Active,
+    }
+}
+
+fn hashes() -> Vec<KeyHash> {
+    let key = some_key();
+    vec![KeyHash { key, hash: 7 << 90 }]
+}
+
+#[test]
+fn every_task_comes_back() {
+    let tree = some_key().tree();
+    let target = peer().id;
+    for task in [
+        Upkeep::Roots { after: None },
+        Upkeep::Roots {
+            after: Some(tree.clone()),
+        },
+        Upkeep::Leaves { tree: tree.clone() },
+        Upkeep::Keys {
+            tree: tree.clone(),
+            leaves: 5,
+            after: Some(some_key()),
+        },
+        Upkeep::Sync {
+            tree: tree.clone(),
+            peer: peer(),
+        },
+        Upkeep::Hint {
+            key: some_key(),
+            targets: vec![peer()],
+        },
+        Upkeep::DeliverHints { target: peer() },
+        Upkeep::ForgetHints { target },
+        Upkeep::Tombstones {
+            tree: tree.clone(),
+            after: None,
+        },
+        Upkeep::AreTombstones { keys: hashes() },
+        Upkeep::Purge { keys: hashes() },
+        Upkeep::Purged { tree },
+    ] {
+        assert_eq!(from_proto(to_proto(task.clone())), Ok(task));
+    }
+}
+
+#[test]
+fn every_answer_comes_back() {
+    let digest = Digest {
+        sum: u128::MAX - 9,
+        records: 4,
+    };
+    for answer in [
+        Upkept::Roots {
+            roots: vec![(some_key().tree(), digest)],
+            more: true,
+        },
+        Upkept::Leaves {
+            leaves: vec![(0, digest), (63, digest)],
+        },
+        Upkept::Keys {
+            keys: hashes(),
+            more: Some(some_key()),
+        },
+        Upkept::Synced(Synced {
+            sent: 1,
+            received: 2,
+            bytes: 3,
+            complete: true,
+        }),
+        Upkept::Purged(Purged {
+            seen: [(Actor(1), 2), (Actor(3), 4)].into_iter().collect(),
+            stamp: Stamp(5),
+        }),
+        Upkept::Done,
+    ] {
+        assert_eq!(
+            answer_from_proto(answer_to_proto(answer.clone())),
+            Some(answer)
+        );
+    }
+}
+
+#[test]
+fn nonsense_is_refused() {
+    for task in [
+        None,
+        Some(Task::Leaves(Bytes::new())),
+        Some(Task::Sync(v1::SyncTree::default())),
+        Some(Task::DeliverHints(v1::Peer {
+            node_id: "n".into(),
+            host: "h".into(),
+            port: 1 << 20,
+        })),
+        Some(Task::Purge(v1::KeyHashes {
+            keys: vec![v1::KeyHash {
+                key: some_key().as_bytes().clone(),
+                hash: Bytes::from_static(b"short"),
+            }],
+        })),
+    ] {
+        assert!(matches!(
+            from_proto(v1::Upkeep { task }),
+            Err(Refusal::Malformed(_))
+        ));
+    }
+    let uneven = Outcome::Purged(v1::PurgedOf {
+        actors: vec![1],
+        ..v1::PurgedOf::default()
+    });
+    for outcome in [None, Some(uneven)] {
+        assert_eq!(answer_from_proto(v1::Upkept { outcome }), None);
+    }
+}
