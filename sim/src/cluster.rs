@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use madsim::runtime::{Handle, NodeHandle};
 use pairdb::coordinator::Coordinator;
 use pairdb::placement::{Epoch, Node, NodeId, NodeStatus, Placement, Topology};
-use pairdb::ports::{Change, MetadataStore, RecordKey, Tenant, TenantId};
+use pairdb::ports::{Change, MetadataStore, RecordKey, Space, Tenant, TenantId};
 use pairdb::replica::Replica;
 
 use crate::adapters::{
@@ -118,7 +119,66 @@ impl Cluster {
             shared: Arc::new(shared),
         };
         cluster.build();
+        cluster.watch_purges().await;
         cluster
+    }
+
+    /// Has every removal of a record compared with what the other owners hold.
+    async fn watch_purges(&self) {
+        let placement = Arc::new(self.placement().await);
+        let factors: BTreeMap<String, u8> = self
+            .world
+            .tenants
+            .iter()
+            .map(|tenant| (tenant.name.clone(), tenant.replication_factor))
+            .collect();
+        let factors = Arc::new(factors);
+        let disks: Vec<(Endpoint, Disk)> = self
+            .machines()
+            .iter()
+            .filter_map(|(who, machine)| Some((*who, machine.disk.clone()?)))
+            .collect();
+        for (who, disk) in &disks {
+            let (who, tap) = (*who, self.tap.clone());
+            let (placement, factors) = (Arc::clone(&placement), Arc::clone(&factors));
+            let disks = disks.clone();
+            disk.watch(Box::new(move |key, old, owed| {
+                let Ok(name) = RecordKey::from_bytes(key.clone()) else {
+                    return;
+                };
+                let factor = factors.get(name.tenant()).copied().unwrap_or_default();
+                let owners = placement.owners(name.partition(), usize::from(factor));
+                let owners = owners.iter().map(|index| placement.node(*index).port);
+                let owners: Vec<u16> = owners.collect();
+                let is_other = |other: Endpoint| {
+                    let own = |port: &u16| other == Endpoint::Storage(*port as u8);
+                    other != who && owners.iter().any(own)
+                };
+                let mut others = Vec::new();
+                for (other, disk) in disks.iter().filter(|(other, _)| is_other(*other)) {
+                    others.push((*other, disk.get(Space::Records, key)));
+                }
+                tap.purged(who, &name, old, &others, owed);
+            }));
+        }
+    }
+
+    /// What is on each node's disk, of one space.
+    #[must_use]
+    pub fn contents(&self, space: Space) -> BTreeMap<Endpoint, BTreeMap<Bytes, Bytes>> {
+        let machines = self.machines();
+        let disks = machines.iter();
+        disks
+            .filter_map(|(who, machine)| Some((*who, machine.disk.as_ref()?.contents(space))))
+            .collect()
+    }
+
+    /// A node's machine fails, and when it is back the digests are gone.
+    pub fn lose_digests(&self, who: Endpoint) {
+        self.crash(who);
+        if let Some(disk) = self.machines().get(&who).and_then(|m| m.disk.clone()) {
+            disk.lose_digests();
+        }
     }
 
     /// Builds the machines.
@@ -184,9 +244,17 @@ impl Cluster {
         let spawn = SimSpawn(node.clone());
         self.history.note(format_args!("{who} starts, life {life}"));
         self.history.recorder().life(who, Life::Starts);
+        let transport = SimTransport {
+            from: who,
+            clock: clock.clone(),
+            network: self.network.clone(),
+            services: self.shared.services.clone(),
+            tap: self.tap.clone(),
+        };
         match &machine.disk {
             Some(disk) => {
                 let world = StorageSide {
+                    transport,
                     clock,
                     random,
                     spawn,
@@ -208,13 +276,6 @@ impl Cluster {
                 };
                 let metadata = link(Endpoint::Metadata, "metadata store");
                 let idempotency = link(Endpoint::Idempotency, "idempotency store");
-                let transport = SimTransport {
-                    from: who,
-                    clock: clock.clone(),
-                    network: self.network.clone(),
-                    services: self.shared.services.clone(),
-                    tap: self.tap.clone(),
-                };
                 let world = CoordinatorSide {
                     clock,
                     random,

@@ -64,6 +64,16 @@ pub struct FinalRecord {
     pub records: Vec<(Endpoint, Result<Bytes, String>)>,
 }
 
+impl FinalRecord {
+    /// Whether all owners answered, and hold the same.
+    #[must_use]
+    pub fn is_equal(&self) -> bool {
+        let mut held = self.records.iter().map(|(_, record)| record.as_ref().ok());
+        let first = held.next().flatten();
+        first.is_some() && held.all(|record| record == first)
+    }
+}
+
 /// A write that so many owners are known to hold since some time: it was acknowledged, or a read showed it.
 #[derive(Clone, Copy, Debug)]
 pub struct Fact {
@@ -294,7 +304,7 @@ impl Evidence {
             .map(|last| (last.tenant, last.key.as_str()))
     }
 
-    /// What all owners together hold in the end.
+    /// What all owners together hold in the end, and what they purged.
     #[must_use]
     pub fn final_record(&self, tenant: usize, key: &str) -> Record {
         let last = self
@@ -302,9 +312,14 @@ impl Evidence {
             .iter()
             .find(|last| last.tenant == tenant && last.key == key);
         let records = last.into_iter().flat_map(|last| &last.records);
-        records
+        let held = records
             .filter_map(|(_, record)| Record::decode(record.as_ref().ok()?.clone()).ok())
-            .fold(Record::default(), |all, record| all.join(&record))
+            .fold(Record::default(), |all, record| all.join(&record));
+        let name = &self.world.tenants[tenant].name;
+        let purged = self.seen.purged.iter();
+        purged
+            .filter(|(purged, _)| purged.tenant() == name && purged.key() == key)
+            .fold(held, |all, (_, purged)| all.join(purged))
     }
 
     /// The write of a version's value.

@@ -45,6 +45,10 @@ pub struct Seen {
     pub asked: Asked,
     /// Contradictions, found on the spot.
     pub contradictions: Vec<Contradiction>,
+    /// What was purged of each key, all together.
+    pub purged: BTreeMap<RecordKey, Record>,
+    /// How often each node purged each key, and what of it.
+    purges: BTreeMap<(Endpoint, RecordKey), (u32, VersionVector)>,
     /// What each node has said to know of each key.
     memory: BTreeMap<(Endpoint, RecordKey), VersionVector>,
     /// The newest epoch that each node has answered to.
@@ -56,6 +60,7 @@ pub struct Seen {
 pub struct Said {
     seen: VersionVector,
     epoch: Epoch,
+    purges: u32,
 }
 
 /// A version as it was first seen.
@@ -122,6 +127,7 @@ impl Tap {
                 .cloned()
                 .unwrap_or_default(),
             epoch: state.epochs.get(&who).copied().unwrap_or_default(),
+            purges: state.purges(who, key),
         }
     }
 
@@ -140,6 +146,14 @@ impl Tap {
             return;
         };
         let mut state = self.state();
+        let said = match state.purges(who, key) == said.purges {
+            true => said,
+            // What was known when the request arrived may be gone, and rightly so.
+            false => Said {
+                seen: VersionVector::default(),
+                ..said
+            },
+        };
         if result.is_ok() {
             if request.epoch < said.epoch {
                 let (old, new) = (request.epoch, said.epoch);
@@ -182,6 +196,45 @@ impl Tap {
         drop(state);
         self.history.describe(|| describe::answer(who, key, result));
         self.history.message(&fingerprint.finish().to_be_bytes());
+    }
+
+    /// A node removed a record. `others` have what the other owners hold of it; `owed`: it had
+    /// noted that one lacks it.
+    pub fn purged(
+        &self,
+        who: Endpoint,
+        key: &RecordKey,
+        old: &Bytes,
+        others: &[(Endpoint, Option<Bytes>)],
+        owed: bool,
+    ) {
+        let mut state = self.state();
+        state.memory.remove(&(who, key.clone()));
+        let record = Record::decode(old.clone()).unwrap_or_default();
+        let (count, seen) = state.purges.entry((who, key.clone())).or_default();
+        *count += 1;
+        seen.merge(record.seen());
+        if !record.is_deleted() {
+            state.contradiction("purge", key, format!("{who} purged what was not deleted"));
+        }
+        for (other, held) in others {
+            let held = held
+                .clone()
+                .map(|held| Record::decode(held).unwrap_or_default());
+            let purged = state.purges.get(&(*other, key.clone()));
+            let purged_too = purged.is_some_and(|(_, seen)| seen.descends(record.seen()));
+            let knows = |held: Record| held.seen().descends(record.seen());
+            if !purged_too && !held.is_none_or(knows) {
+                let what = format!("{who} purged a delete that {other} has not seen");
+                state.contradiction("purge", key, what);
+            }
+        }
+        if owed {
+            let what = format!("{who} purged a delete that it had noted somebody lacks");
+            state.contradiction("purge", key, what);
+        }
+        let purged = state.purged.entry(key.clone()).or_default();
+        *purged = purged.join(&record);
     }
 
     /// A node's process ended.
@@ -282,6 +335,11 @@ impl Seen {
                 }
             }
         }
+    }
+
+    fn purges(&self, who: Endpoint, key: &RecordKey) -> u32 {
+        let purges = self.purges.get(&(who, key.clone()));
+        purges.map_or(0, |(count, _)| *count)
     }
 
     fn contradiction(&mut self, rule: &'static str, key: &RecordKey, what: String) {

@@ -169,6 +169,7 @@ fn spoils(world: &World, index: usize) -> Spoils<'_> {
         Fault::Crash { who }
         | Fault::Restart { who }
         | Fault::LoseDisk { who }
+        | Fault::LoseDigests { who }
         | Fault::Pause { who }
         | Fault::SlowDisk { who, .. }
         | Fault::FullDisk { who }

@@ -7,7 +7,7 @@
 //! What this is not: a model of bytes and sectors. That the engine keeps what its journal promises is tested on the engine.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,8 +29,12 @@ pub struct Disk {
     plan: Arc<DiskPlan>,
     faults: Faults,
     recorder: Recorder,
+    watch: Arc<OnceLock<PurgeWatch>>,
     state: Arc<Mutex<State>>,
 }
+
+/// Who looks on when a record is removed: the key, what was there, and whether a hint about it is there, too.
+pub type PurgeWatch = Box<dyn Fn(&Bytes, &Bytes, bool) + Send + Sync>;
 
 type Maps = BTreeMap<Space, BTreeMap<Bytes, Bytes>>;
 
@@ -81,7 +85,38 @@ impl Disk {
             plan: Arc::new(plan),
             faults,
             recorder,
+            watch: Arc::default(),
             state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// From now on `watch` is told of every record that is removed. It must not look at this disk.
+    pub fn watch(&self, watch: PurgeWatch) {
+        let _ = self.watch.set(watch); // the first one stays
+    }
+
+    /// Every key and value of a space, as they are read now.
+    #[must_use]
+    pub fn contents(&self, space: Space) -> BTreeMap<Bytes, Bytes> {
+        let state = self.state();
+        state.visible.get(&space).cloned().unwrap_or_default()
+    }
+
+    /// The value of one key, as it is read now.
+    #[must_use]
+    pub fn get(&self, space: Space, key: &Bytes) -> Option<Bytes> {
+        self.state().visible.get(&space)?.get(key).cloned()
+    }
+
+    /// All digests are lost, as if there never were any.
+    pub fn lose_digests(&self) {
+        let mut state = self.state();
+        let state = &mut *state;
+        for maps in [&mut state.visible, &mut state.durable] {
+            maps.remove(&Space::Digests);
+            if let Some(meta) = maps.get_mut(&Space::Meta) {
+                meta.remove(&Bytes::from_static(b"digested"));
+            }
         }
     }
 
@@ -176,6 +211,22 @@ impl Disk {
     fn complete(&self, number: u64, sync: bool) {
         let mut state = self.state();
         for put in state.completes(number) {
+            if put.space == Space::Records
+                && put.value.is_none()
+                && let Some(watch) = self.watch.get()
+                && let Some(old) = state
+                    .visible
+                    .get(&Space::Records)
+                    .and_then(|r| r.get(&put.key))
+            {
+                let hints = state.visible.get(&Space::Hints);
+                let owed = |hint: &Bytes| hint.ends_with(&put.key);
+                watch(
+                    &put.key,
+                    old,
+                    hints.is_some_and(|hints| hints.keys().any(owed)),
+                );
+            }
             if put.space == Space::Records {
                 self.recorder.stored(self.who, &put.key, put.value.as_ref());
             }

@@ -40,6 +40,8 @@ pub struct StorageSide {
     pub spawn: SimSpawn,
     /// Its disk.
     pub disk: SimDisk,
+    /// Its way to the other storage nodes.
+    pub transport: SimTransport,
 }
 
 impl ReplicaWorld for StorageSide {
@@ -47,6 +49,7 @@ impl ReplicaWorld for StorageSide {
     type Random = SimRandom;
     type Spawn = SimSpawn;
     type Storage = SimDisk;
+    type Transport = SimTransport;
 
     fn clock(&self) -> &SimClock {
         &self.clock
@@ -62,6 +65,10 @@ impl ReplicaWorld for StorageSide {
 
     fn storage(&self) -> &SimDisk {
         &self.disk
+    }
+
+    fn transport(&self) -> &SimTransport {
+        &self.transport
     }
 }
 
@@ -168,10 +175,10 @@ impl Services {
     }
 }
 
-/// One coordinator's way to the storage nodes.
+/// One process's way to the storage nodes.
 #[derive(Clone)]
 pub struct SimTransport {
-    /// The coordinator.
+    /// The process.
     pub from: Endpoint,
     /// Its clock.
     pub clock: SimClock,

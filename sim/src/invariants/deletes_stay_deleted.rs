@@ -1,6 +1,8 @@
 //! Promise 8: a value that an acknowledged delete overwrote is never returned again: not by a read whose owners meet the
 //! delete's and that began after it, and not in the end.
 //!
+//! A delete is purged only when every owner has it and nobody is owed it.
+//!
 //! Under `siblings` a delete overwrites what its client knew and gave the context of; under `last_write_wins` also what
 //! had completed, or was seen, at owners that meet its own before it began. A write that ran beside it may stay.
 
@@ -13,6 +15,7 @@ use crate::evidence::{Evidence, Fact};
 use crate::history::{Kind, Op, OpId};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
+    findings.contradictions(evidence, &["purge"]);
     for (tenant, key) in evidence.keys() {
         let deletes: Vec<&Op> = evidence
             .ops_of(tenant, key)

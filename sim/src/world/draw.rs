@@ -66,6 +66,9 @@ fn coordinator(rng: &mut Rng) -> CoordinatorSettings {
         in_flight_max: rng.pick(&[1, 3, 10_000, 10_000, 10_000]),
         claim_lease: ms(rng.pick(&[10, 50, 200, 2_000, 10_000])),
         idempotency_outage: rng.pick(&[IdempotencyOutage::Degrade, IdempotencyOutage::Refuse]),
+        anti_entropy_period: ms(rng.pick(&[500, 2_000, 10_000])),
+        anti_entropy_pause: ms(rng.pick(&[100, 500, 2_000])),
+        anti_entropy_lease: ms(rng.pick(&[500, 3_000, 10_000])),
         ..CoordinatorSettings::default()
     }
 }
@@ -77,6 +80,10 @@ fn replica(rng: &mut Rng) -> ReplicaSettings {
         counter_reservation: rng.pick(&[1, 4, 100, 16_384]),
         recent_writes_max: rng.pick(&[4, 64, 65_536]),
         siblings_max: rng.pick(&[1, 3, 256, 256, 256]),
+        tombstone_grace: Duration::from_millis(rng.pick(&[0, 300, 2_000, 3_600_000])),
+        upkeep_bytes_per_second: rng.pick(&[20_000, 1_000_000, 32 << 20]),
+        hint_pause_min: Duration::from_millis(rng.pick(&[20, 200, 1_000])),
+        hint_pause_max: Duration::from_millis(rng.pick(&[1_000, 5_000])),
         ..ReplicaSettings::default()
     }
 }
@@ -297,6 +304,9 @@ fn fault(rng: &mut Rng, world: &World, weights: &[u32]) -> Fault {
             who: rng.pick(&coordinators),
         },
         2 => Fault::PowerFailure,
+        3 if rng.chance(200) => Fault::LoseDigests {
+            who: rng.pick(&storage),
+        },
         3 => Fault::Restart {
             who: rng.pick(&processes),
         },

@@ -81,6 +81,11 @@ pub enum Fault {
         /// The storage node.
         who: Endpoint,
     },
+    /// A storage node loses power, and starts again at the end without its digests, as from a time before there were any.
+    LoseDigests {
+        /// The storage node.
+        who: Endpoint,
+    },
     /// A process stands still (a long pause of the machine), without anybody being told.
     Pause {
         /// A storage node or a coordinator.
