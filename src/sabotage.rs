@@ -101,6 +101,12 @@ sabotages! {
     SyncOneWay "sync-one-way" "an exchange gets what is lacking and gives nothing"
     HintDroppedThoughNewer "hint-dropped-though-newer" "a hint is dropped though the record changed after it was delivered"
     PurgedForgotten "purged-forgotten" "a node takes a late message for a new write after a purge"
+    ChecksumIgnored "checksum-ignored" "a record whose checksum does not fit is read all the same"
+    DamagedServed "damaged-served" "a storage node answers reads with damaged records"
+    FingerprintIgnored "fingerprint-ignored" "an idempotency key used for another request gets the first one's answer"
+    TenantNeverExpires "tenant-never-expires" "a cached tenant is used for ever"
+    UnhealthyForEver "unhealthy-for-ever" "a node that failed a few times never counts as healthy again"
+    SilentRepairAwaited "silent-repair-awaited" "a read's repair asks no other owner while one is silent"
     OwnerForgotten "owner-forgotten" "a key's last owner is never asked"
 }
 

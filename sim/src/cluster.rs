@@ -17,7 +17,8 @@ use pairdb::replica::Replica;
 
 use crate::adapters::{
     ClaimsHome, CoordinatorSide, Disk, Loss, MetadataHome, Services, SimClock, SimIdempotency,
-    SimMetadata, SimRandom, SimSpawn, SimTransport, StorageSide, StoreLink, WallClock, pause,
+    SimMetadata, SimRandom, SimSpawn, SimTransport, StorageSide, StoreLink, TenantLookup,
+    WallClock, pause,
 };
 use crate::endpoint::Endpoint;
 use crate::faults::Faults;
@@ -541,6 +542,12 @@ impl Cluster {
     #[must_use]
     pub fn published_epoch(&self) -> Epoch {
         self.shared.metadata.newest_epoch()
+    }
+
+    /// Which tenants coordinators asked the metadata store for.
+    #[must_use]
+    pub fn tenant_lookups(&self) -> Vec<TenantLookup> {
+        self.shared.metadata.looked_up()
     }
 
     /// The current placement.

@@ -13,6 +13,7 @@ use pairdb::placement::{Epoch, Token};
 use pairdb::quorum::{ConflictPolicy, Consistency};
 use pairdb::version::{Context, Dot, Record, Stamp};
 
+use crate::adapters::TenantLookup;
 use crate::cluster::Cluster;
 use crate::endpoint::Endpoint;
 use crate::history::{Answered, Kind, Op, OpId, Time};
@@ -34,12 +35,16 @@ pub struct Evidence {
     pub seen: Seen,
     /// What the owners of each key hold in the end.
     pub finals: Vec<FinalRecord>,
+    /// What owners hold that background repair should have made equal and did not, before anybody read.
+    pub unrepaired: Vec<FinalRecord>,
     /// Who could rely on whom.
     pub weather: WeatherLog,
     /// The newest epoch that was published.
     pub published_epoch: Epoch,
     /// What did not go as it should in the calm.
     pub complaints: Vec<String>,
+    /// Which tenants coordinators asked the metadata store for.
+    pub tenant_lookups: Vec<TenantLookup>,
     /// Coordinators' answers after their deadlines.
     pub late_answers: Vec<String>,
     /// For each write and delete all the writes it follows.
@@ -100,9 +105,11 @@ impl Evidence {
             dots: seen.dots_of_ops(),
             seen,
             finals,
+            unrepaired: Vec::new(),
             weather: cluster.weather.log(),
             published_epoch: cluster.published_epoch(),
             complaints,
+            tenant_lookups: cluster.tenant_lookups(),
             late_answers: cluster.late_answers(),
             shown: BTreeMap::new(),
             follows: BTreeMap::new(),

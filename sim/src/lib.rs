@@ -15,6 +15,7 @@
 //! | [`story`] | how far explicit steps and faults have come |
 //! | [`page`] | a run as one page for a browser |
 //! | [`history`], [`tap`], [`asked`], [`describe`] | what clients saw, what nodes said and were asked |
+//! | [`unaided`] | what background repair has to do before anybody reads |
 //! | [`weather`] | who could rely on whom, when |
 //! | [`evidence`], [`invariants`] | the model, and the promises checked against it |
 //! | [`scenario`], [`shrink`] | stories in files, and how a failing run becomes one |
@@ -81,6 +82,7 @@ pub mod story;
 )]
 pub mod sweep;
 pub mod tap;
+pub mod unaided;
 pub mod value;
 pub mod weather;
 pub mod world;

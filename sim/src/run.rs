@@ -34,6 +34,7 @@ use crate::invariants::{self, Violation};
 use crate::nemesis;
 use crate::page::{CallId, Recording};
 use crate::rng::Rng;
+use crate::unaided;
 use crate::world::{ClientPlan, Fault, World};
 
 /// What is broken when a scenario does not go as its file says.
@@ -214,9 +215,12 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
         complaints.push("messages never stop".to_owned());
     }
 
+    let unrepaired = unaided::repaired(&cluster).await;
     cluster.history.note(format_args!("convergence"));
     cluster.history.recorder().phase("convergence");
-    complaints.extend(converge(&cluster).await);
+    if !unaided::is_unaided(&world) {
+        complaints.extend(converge(&cluster).await);
+    }
     complaints.extend(read_everything(&cluster).await);
     if !wait_until(|| cluster.network.in_flight() == 0).await {
         complaints.push("messages never stop".to_owned());
@@ -234,7 +238,8 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
     cluster.history.recorder().phase("end");
     let simulated = Duration::from_nanos(cluster.history.now());
 
-    let evidence = Evidence::new(&cluster, finals, complaints);
+    let mut evidence = Evidence::new(&cluster, finals, complaints);
+    evidence.unrepaired = unrepaired;
     let mut violations = invariants::check(&evidence);
     violations.extend(
         cluster
@@ -479,7 +484,7 @@ async fn read_everything(cluster: &Cluster) -> Vec<String> {
 }
 
 /// What every owner of every key holds, asked directly.
-async fn final_records(cluster: &Cluster) -> Vec<FinalRecord> {
+pub(crate) async fn final_records(cluster: &Cluster) -> Vec<FinalRecord> {
     let placement = cluster.placement().await;
     let mut finals = Vec::new();
     for (index, tenant) in cluster.world.tenants.iter().enumerate() {

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::ports::{Instant, NodeReport};
+use crate::sabotage::{self, Sabotage};
 
 /// This many failures in a row make a node unhealthy until it answers again.
 const FAILURES_MAX: u32 = 3;
@@ -54,8 +55,10 @@ impl NodeHealth {
     pub(super) fn answered(&self, latency: Duration) {
         let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1);
         let mut state = self.lock();
-        state.back |= state.failures_in_row >= FAILURES_MAX;
-        state.failures_in_row = 0;
+        if !sabotage::on(Sabotage::UnhealthyForEver) {
+            state.back |= state.failures_in_row >= FAILURES_MAX;
+            state.failures_in_row = 0;
+        }
         if state.mean_ns == 0 {
             state.mean_ns = ns;
             state.p95_ns = ns.saturating_mul(2);

@@ -237,6 +237,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     cause: "it was used for a different request; use a new idempotency key".into(),
                 }
             };
+            let differs = |other: Fingerprint| {
+                other != claim.fingerprint && !sabotage::on(Sabotage::FingerprintIgnored)
+            };
             match outcome {
                 ClaimOutcome::Claimed => return Ok(Claimed::First(claim)),
                 ClaimOutcome::Answered { .. } if sabotage::on(Sabotage::StoredAnswerIgnored) => {
@@ -254,11 +257,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                         ..first
                     }));
                 }
-                ClaimOutcome::Answered { fingerprint, .. } if fingerprint != claim.fingerprint => {
+                ClaimOutcome::Answered { fingerprint, .. } if differs(fingerprint) => {
                     return Err(conflict());
                 }
                 ClaimOutcome::Answered { answer, .. } => return Ok(Claimed::Answered(answer)),
-                ClaimOutcome::Pending(other) if other.fingerprint != claim.fingerprint => {
+                ClaimOutcome::Pending(other) if differs(other.fingerprint) => {
                     return Err(conflict());
                 }
                 ClaimOutcome::Pending(_) => {

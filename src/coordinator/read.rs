@@ -430,7 +430,10 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     )));
                 }
                 // One that is silent must not keep a majority that is well from answering.
-                let next = others.next();
+                let next = match sabotage::on(Sabotage::SilentRepairAwaited) {
+                    true => None,
+                    false => others.next(),
+                };
                 let wait = next.map(|position| self.write_patience(owners, position));
                 if let Some(position) = next {
                     marks::reached(Mark::RepairedElsewhere);

@@ -14,6 +14,7 @@ use super::slot::damaged;
 use crate::buggify::{self, Site};
 use crate::placement::Epoch;
 use crate::ports::{Clock, RecordKey, Refusal, ReplicaWorld, Reply, Space, StorageEngine};
+use crate::sabotage::{self, Sabotage};
 use crate::version::Record;
 
 pub(super) struct Read {
@@ -74,6 +75,7 @@ pub(super) async fn run<W: ReplicaWorld>(
 fn check(key: &RecordKey, record: Option<Bytes>) -> Result<Reply, Refusal> {
     if let Some(record) = &record
         && let Err(error) = Record::decode(record.clone())
+        && !sabotage::on(Sabotage::DamagedServed)
     {
         damaged(key, &error);
         return Err(Refusal::Damaged);

@@ -17,6 +17,7 @@ use pairdb::ports::{
 use super::clock::SimClock;
 use super::transport::StoreLink;
 use crate::describe::Said;
+use crate::endpoint::Endpoint;
 
 type Store = MemoryMetadata<SimClock>;
 
@@ -31,6 +32,18 @@ struct Home {
     /// Every topology with the time it was stored at, the oldest first.
     past: Vec<(Duration, Topology)>,
     newest: Epoch,
+    looked_up: Vec<TenantLookup>,
+}
+
+/// A coordinator asks for a tenant, whether or not it is answered.
+#[derive(Clone, Debug)]
+pub struct TenantLookup {
+    /// Who asks.
+    pub from: Endpoint,
+    /// The tenant's name.
+    pub tenant: String,
+    /// When.
+    pub at: Duration,
 }
 
 impl MetadataHome {
@@ -45,6 +58,7 @@ impl MetadataHome {
             tenants,
             past,
             newest,
+            looked_up: Vec::new(),
         })))
     }
 
@@ -60,6 +74,21 @@ impl MetadataHome {
         let mut home = self.home();
         home.newest = home.newest.max(topology.epoch);
         home.past.push((now, topology));
+    }
+
+    /// Which tenants were asked for.
+    #[must_use]
+    pub fn looked_up(&self) -> Vec<TenantLookup> {
+        self.home().looked_up.clone()
+    }
+
+    fn look_up(&self, from: Endpoint, tenant: &TenantId) {
+        let lookup = TenantLookup {
+            from,
+            tenant: tenant.to_string(),
+            at: TimeHandle::current().elapsed(),
+        };
+        self.home().looked_up.push(lookup);
     }
 
     /// The newest epoch that was ever published, also where a failover lost it.
@@ -139,6 +168,7 @@ impl MetadataStore for SimMetadata {
     async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
         let id = id.clone();
         let name = id.to_string();
+        self.home.look_up(self.link.from, &id);
         let said = || Said::new("tenant", name);
         self.ask(said, move |store| store.tenant(&id).now_or_never())
             .await

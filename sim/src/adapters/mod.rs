@@ -10,7 +10,7 @@ mod transport;
 pub use clock::{SimClock, WallClock, pause};
 pub use disk::{Disk, Loss, SimDisk};
 pub use idempotency::{ClaimsHome, SimIdempotency};
-pub use metadata::{MetadataHome, SimMetadata};
+pub use metadata::{MetadataHome, SimMetadata, TenantLookup};
 pub use process::{SimRandom, SimSpawn};
 pub use transport::{CoordinatorSide, Services, SimTransport, StorageSide, StoreLink};
 

@@ -17,6 +17,7 @@ mod quorum_reads;
 mod replica_memory;
 mod session_floor;
 mod slow_owner;
+mod tenant_freshness;
 mod tenant_isolation;
 
 use std::fmt;
@@ -126,6 +127,7 @@ const ALL: &[Invariant] = &[
     ("replica memory", 0, replica_memory::check),
     ("epochs", 10, epochs::check),
     ("tenant isolation", 11, tenant_isolation::check),
+    ("tenant freshness", 0, tenant_freshness::check),
     ("availability", 13, availability::check),
     ("slow owner", 13, slow_owner::check),
     ("answers in time", 13, answers_in_time::check),

@@ -9,6 +9,9 @@ use std::time::Duration;
 use super::{Fault, FaultStep, NetworkPlan, World};
 use crate::rng::Rng;
 
+/// A pause that no run is long enough for: owners are not compared, and hints have to do what they can alone.
+pub const NEVER: Duration = Duration::from_secs(3_600);
+
 /// How many worlds of a thousand.
 const PERMILLE: u32 = 100;
 
@@ -33,6 +36,9 @@ impl World {
             client.consistency = [0, 1, 0];
             client.operations = client.operations.max(80);
             client.think_ms_max = client.think_ms_max.min(100);
+        }
+        if rng.chance(500) {
+            self.coordinator.anti_entropy_pause = NEVER;
         }
         self.coordinator.in_flight_max = self.coordinator.in_flight_max.max(10_000);
         self.buggify.clear();

@@ -1,0 +1,35 @@
+//! What an operator changes about a tenant is in effect everywhere after the cache's time, though the event that tells of it
+//! got lost: a coordinator that serves a tenant has asked the metadata store for it no longer ago than that.
+//!
+//! It is no promise of the replication protocol. That a coordinator goes on with what it has when it is not answered is
+//! [`super::availability`]'s.
+
+use std::time::Duration;
+
+use super::Findings;
+use crate::evidence::Evidence;
+
+/// A question that was asked shortly before may have been under way still, and its answer expires early.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(2);
+
+pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
+    let within = evidence.world.coordinator.tenant_ttl + UNDER_WAY_MAX;
+    for op in evidence.ops.values().filter(|op| op.attempts == 1) {
+        let Some((completed, by)) = op.completed().zip(op.last_to) else {
+            continue;
+        };
+        let tenant = &evidence.world.tenants[op.tenant].name;
+        let from = Duration::from_nanos(op.invoked).saturating_sub(within);
+        let until = Duration::from_nanos(completed);
+        let asked = evidence.tenant_lookups.iter().any(|lookup| {
+            lookup.from == by && lookup.tenant == *tenant && (from..=until).contains(&lookup.at)
+        });
+        if !asked {
+            let what = format!(
+                "{by} served #{} with what it has known of {tenant} for longer than {within:?}",
+                op.id.0
+            );
+            findings.broken(op.tenant, &op.key, &[op.id], what);
+        }
+    }
+}
