@@ -243,6 +243,13 @@ impl Faults {
         .unwrap_or(0)
     }
 
+    /// Whether a disk finishes no commit.
+    #[must_use]
+    pub fn disk_stuck(&self, disk: Endpoint) -> bool {
+        let stuck = Fault::StuckDisk { who: disk };
+        self.find(|fault| (*fault == stuck).then_some(())).is_some()
+    }
+
     /// Whether a disk is full.
     #[must_use]
     pub fn disk_full(&self, disk: Endpoint) -> bool {

@@ -172,6 +172,7 @@ fn spoils(world: &World, index: usize) -> Spoils<'_> {
         | Fault::LoseDigests { who }
         | Fault::Pause { who }
         | Fault::SlowDisk { who, .. }
+        | Fault::StuckDisk { who }
         | Fault::FullDisk { who }
         | Fault::CrashLoop { who, .. }
         | Fault::CrashOn { who, .. }

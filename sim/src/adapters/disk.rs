@@ -36,6 +36,9 @@ pub struct Disk {
 /// Who looks on when a record is removed: the key, what was there, and whether a hint about it is there, too.
 pub type PurgeWatch = Box<dyn Fn(&Bytes, &Bytes, bool) + Send + Sync>;
 
+/// A disk that is stuck looks again after this time.
+const STUCK_PAUSE: Duration = Duration::from_millis(20);
+
 type Maps = BTreeMap<Space, BTreeMap<Bytes, Bytes>>;
 
 struct State {
@@ -361,6 +364,9 @@ impl StorageEngine for SimDisk {
         let disk = self.disk.clone();
         drop(self.node.spawn(async move {
             pause(delay).await;
+            while disk.faults.disk_stuck(disk.who) {
+                pause(STUCK_PAUSE).await;
+            }
             let sync = disk.plan.sync_interval_ms.is_none();
             disk.complete(number, sync);
             let _ = done.send(());

@@ -335,6 +335,9 @@ fn fault(rng: &mut Rng, world: &World, weights: &[u32]) -> Fault {
             permille: rng.log_between(50, 1_000) as u32,
             late_ms_max: rng.log_between(5, 8_000),
         },
+        11 if rng.chance(200) => Fault::StuckDisk {
+            who: rng.pick(&storage),
+        },
         11 => Fault::SlowDisk {
             who: rng.pick(&storage),
             late_ms_max: rng.log_between(5, 2_000),

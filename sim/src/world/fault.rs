@@ -180,6 +180,11 @@ pub enum Fault {
         #[serde(rename = "late_max", with = "human::ms")]
         late_ms_max: u64,
     },
+    /// A disk finishes nothing that it is told to commit until the end; it reads as ever.
+    StuckDisk {
+        /// The storage node.
+        who: Endpoint,
+    },
     /// A disk takes no more data.
     FullDisk {
         /// The storage node.

@@ -1,7 +1,7 @@
 //! Worlds in which one thing is wrong and nothing else: what the cluster is bound to put up with.
 //!
 //! Where everything is wrong at once, nothing that is refused can be called a broken promise. A few worlds are drawn so
-//! that one storage node is gone, cut off, slow or full for most of the time, or the topology gets one epoch after the
+//! that one storage node is gone, cut off, slow, full or stuck for most of the time, or the topology gets one epoch after the
 //! other, and all else is fine; there every quorum operation has to succeed, and in time.
 
 use std::time::Duration;
@@ -59,12 +59,13 @@ impl World {
             refused,
         };
         let epochs = |share| FaultStep::new(chaos_ms * share / 10, 1, Fault::NewEpoch);
-        let (fault, at_ms) = match rng.below(10) {
+        let (fault, at_ms) = match rng.below(12) {
             0..=2 => (slow, 0),
             3 => (cut_off(true), chaos_ms / 5),
             4 | 5 => (cut_off(false), chaos_ms / 5),
             6 => (Fault::Crash { who }, chaos_ms / 5),
             7 => (Fault::FullDisk { who }, chaos_ms / 5),
+            8 | 9 => (Fault::StuckDisk { who }, chaos_ms / 5),
             _ => {
                 self.faults = (1..10).map(epochs).collect();
                 return;

@@ -29,6 +29,7 @@ pub use buggify::BuggifyPlan;
 pub use event::Event;
 pub use expect::Expect;
 pub use fault::{FOREVER_MS, Fault, FaultStep};
+pub use lone::NEVER;
 pub use step::{Act, Given, Place, Step};
 
 /// Everything that decides a run.
