@@ -51,7 +51,7 @@ impl StorageNode {
         let address = address(&listener)?;
         let storage = open(data, sync).await?;
         let clock = TokioClock::new();
-        let peers = GrpcTransport::new(clock.clone(), TransportSettings::default());
+        let peers = GrpcTransport::new(clock, TransportSettings::default());
         let world = NodeWorld::with_peers(storage.clone(), clock, peers);
         let replica = Replica::open(world, node, settings)
             .await
