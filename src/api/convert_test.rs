@@ -284,6 +284,8 @@ fn a_node_is_shown_with_its_report_or_without() {
         wall_ms: 1,
         keys: 12,
         disk_used_percent: Some(42),
+        tombstones: 0,
+        hints: Vec::new(),
         refuses_writes: Some("the disk is full".into()),
     };
     let silent = NodeOverview {

@@ -128,6 +128,7 @@ impl ModelNode {
             Operation::Read { key } => Ok(Reply::Found {
                 record: state.records.get(&key).map(Record::encode),
             }),
+            Operation::Upkeep(_) => Err(Refusal::Unavailable("no upkeep here".into())),
             Operation::Probe => Ok(Reply::Report(NodeReport {
                 node: self.id.clone(),
                 incarnations: vec![actor],
@@ -135,6 +136,8 @@ impl ModelNode {
                 wall_ms: crate::ports::Clock::wall_ms(&TokioClock::new()),
                 keys: state.records.len() as u64,
                 disk_used_percent: None,
+                tombstones: 0,
+                hints: Vec::new(),
                 refuses_writes: None,
             })),
             Operation::AdoptEpochIfEmpty { epoch } => {

@@ -236,6 +236,7 @@ impl ModelNode {
             Operation::Read { key } => Ok(Reply::Found {
                 record: self.records.get(&key).map(Record::encode),
             }),
+            Operation::Upkeep(_) => Err(Refusal::Unavailable("no upkeep here".into())),
             Operation::Probe => Ok(Reply::Report(NodeReport {
                 node: id.clone(),
                 incarnations: vec![Self::actor(id)],
@@ -243,6 +244,8 @@ impl ModelNode {
                 wall_ms: 1_000_000,
                 keys: self.records.len() as u64,
                 disk_used_percent: None,
+                tombstones: 0,
+                hints: Vec::new(),
                 refuses_writes: None,
             })),
             Operation::AdoptEpochIfEmpty { epoch } => {

@@ -265,7 +265,14 @@ mod tests {
     }
 
     fn outcome(request: StampRequest, recent: Option<Known>) -> Result<Outcome, Refusal> {
-        stamp(&held(), recent, request, LIMITS, || Ok(NEW))
+        stamp(
+            &held(),
+            &VersionVector::default(),
+            recent,
+            request,
+            LIMITS,
+            || Ok(NEW),
+        )
     }
 
     fn superseded() -> Result<Outcome, Refusal> {
@@ -307,7 +314,14 @@ mod tests {
             (vec![31], 300),
             "of two writes with one stamp the name decides, at every owner alike"
         );
-        let empty = stamp(&Record::default(), None, all(1, 0), LIMITS, || Ok(NEW));
+        let empty = stamp(
+            &Record::default(),
+            &VersionVector::default(),
+            None,
+            all(1, 0),
+            LIMITS,
+            || Ok(NEW),
+        );
         assert!(
             matches!(empty, Ok(Outcome::Applied(..))),
             "nothing is there that could supersede it"
@@ -455,7 +469,14 @@ mod tests {
             Err(Refusal::Malformed(_))
         ));
         let hostile = Record::new(seen([(2, 1)]), vec![version(2, 20, u64::MAX)]).unwrap();
-        let refused = stamp(&hostile, None, covered(1, 9, [(2, 1)]), LIMITS, || Ok(NEW));
+        let refused = stamp(
+            &hostile,
+            &VersionVector::default(),
+            None,
+            covered(1, 9, [(2, 1)]),
+            LIMITS,
+            || Ok(NEW),
+        );
         assert!(matches!(refused, Err(Refusal::Malformed(_))));
     }
 }

@@ -152,6 +152,9 @@ impl Disk {
             .unsynced
             .extend(pending.into_iter().map(|(_, batch)| batch));
         state.unsynced.truncate(keep);
+        for put in state.unsynced.iter().flatten() {
+            self.look_on(&state, put);
+        }
         state.make_durable();
         state.visible = state.durable.clone();
         self.recorder
@@ -214,27 +217,30 @@ impl Disk {
     fn complete(&self, number: u64, sync: bool) {
         let mut state = self.state();
         for put in state.completes(number) {
-            if put.space == Space::Records
-                && put.value.is_none()
-                && let Some(watch) = self.watch.get()
-                && let Some(old) = state
-                    .visible
-                    .get(&Space::Records)
-                    .and_then(|r| r.get(&put.key))
-            {
-                let hints = state.visible.get(&Space::Hints);
-                let owed = |hint: &Bytes| hint.ends_with(&put.key);
-                watch(
-                    &put.key,
-                    old,
-                    hints.is_some_and(|hints| hints.keys().any(owed)),
-                );
-            }
+            self.look_on(&state, put);
             if put.space == Space::Records {
                 self.recorder.stored(self.who, &put.key, put.value.as_ref());
             }
         }
         state.complete(number, sync);
+    }
+
+    /// Tells of a record that is about to be removed.
+    fn look_on(&self, state: &State, put: &Put) {
+        let records = state.visible.get(&Space::Records);
+        if put.space == Space::Records
+            && put.value.is_none()
+            && let Some(watch) = self.watch.get()
+            && let Some(old) = records.and_then(|records| records.get(&put.key))
+        {
+            let hints = state.visible.get(&Space::Hints);
+            let owed = |hint: &Bytes| hint.ends_with(&put.key);
+            watch(
+                &put.key,
+                old,
+                hints.is_some_and(|hints| hints.keys().any(owed)),
+            );
+        }
     }
 
     fn delay(&self, us_min: u64, us_max: u64) -> Duration {

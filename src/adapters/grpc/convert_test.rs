@@ -90,6 +90,8 @@ fn report(refuses_writes: Option<String>) -> Reply {
         epoch: Epoch(9),
         wall_ms: u64::MAX,
         keys: 12,
+        tombstones: 0,
+        hints: Vec::new(),
         refuses_writes,
     })
 }
