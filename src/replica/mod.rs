@@ -142,9 +142,11 @@ impl<W: ReplicaWorld> Replica<W> {
             reads::run(Arc::clone(&shared), settings, finished),
         );
         let weak = || Arc::downgrade(&shared);
-        world
-            .spawner()
-            .spawn("replica digests", rebuild::run(weak()));
+        if digested < rebuild::ALL {
+            world
+                .spawner()
+                .spawn("replica digests", rebuild::run(weak()));
+        }
         world.spawner().spawn("replica hints", deliver::run(weak()));
         Ok(Self {
             handle: Arc::new(Handle { shared }),

@@ -26,11 +26,19 @@ pub(super) const ALL: u32 = 1 << 16;
 /// Read of the engine at a time.
 const PAGE: usize = 256;
 
-/// Partitions from this one on have no digests.
+/// Partitions from this one on have no digests. Where there are no records, none lack them.
 pub(super) async fn digested(storage: &impl StorageEngine) -> Result<u32, StorageError> {
     let stored = storage.read(Space::Meta, vec![KEY]).await?.pop().flatten();
     let stored = stored.and_then(|bytes| Some(u32::from_be_bytes(bytes[..].try_into().ok()?)));
-    Ok(stored.unwrap_or(0))
+    if let Some(digested) = stored {
+        return Ok(digested);
+    }
+    let records = storage.scan(Space::Records, Bytes::new(), None, 1).await?;
+    if !records.is_empty() {
+        return Ok(0);
+    }
+    storage.commit(vec![put(ALL)]).await?;
+    Ok(ALL)
 }
 
 fn put(digested: u32) -> Put {

@@ -801,7 +801,7 @@ async fn the_loops_end_with_the_last_handle() {
     let Node { replica, world, .. } = node;
     drop(replica);
     tokio::task::yield_now().await;
-    assert_eq!(world.spawner().running(), 2);
+    assert_eq!(world.spawner().running(), 3);
     drop(copy);
     world.spawner().idle().await;
 }
