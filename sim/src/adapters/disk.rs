@@ -152,8 +152,11 @@ impl Disk {
             .unsynced
             .extend(pending.into_iter().map(|(_, batch)| batch));
         state.unsynced.truncate(keep);
-        for put in state.unsynced.iter().flatten() {
-            self.look_on(&state, put);
+        // What was on its way and survives becomes visible now, one after the other.
+        let kept: Vec<Batch> = state.unsynced.iter().skip(completed).cloned().collect();
+        for put in kept.into_iter().flatten() {
+            self.look_on(&state, &put);
+            apply(&mut state.visible, vec![put]);
         }
         state.make_durable();
         state.visible = state.durable.clone();
