@@ -96,6 +96,7 @@ sabotages! {
     HintNotStored "hint-not-stored" "a hint is answered for and not stored"
     HintSkipped "hint-skipped" "who missed a write is noted nowhere"
     PurgeBeforeHints "purge-before-hints" "a tombstone is purged though it is noted that somebody lacks it"
+    PurgeUnproved "purge-unproved" "tombstones are purged while owners differ in other keys of the tree"
     PurgeWithOwnerMissing "purge-with-owner-missing" "tombstones are purged while an owner does not answer"
     HintNotDelivered "hint-not-delivered" "a hint is dropped without a delivery"
     SyncOneWay "sync-one-way" "an exchange gets what is lacking and gives nothing"

@@ -146,7 +146,8 @@ impl Tap {
             return;
         };
         let mut state = self.state();
-        let said = match state.purges(who, key) == said.purges {
+        let remember = state.purges(who, key) == said.purges;
+        let said = match remember {
             true => said,
             // What was known when the request arrived may be gone, and rightly so.
             false => Said {
@@ -168,22 +169,22 @@ impl Tap {
                 fingerprint.write(record);
                 // Who has the write from somebody else answers with that one's dot.
                 state.nodes.entry(dot.actor).or_insert(who);
-                state.holds(who, key, record, &said.seen, at);
+                state.holds(who, key, record, &said.seen, at, remember);
             }
             (Operation::Stamp(_), Ok(Reply::Superseded { record, .. })) => {
                 fingerprint.write(record);
-                state.holds(who, key, record, &said.seen, at);
+                state.holds(who, key, record, &said.seen, at, remember);
             }
             (Operation::Join { record, .. }, Ok(Reply::Joined { greatest })) => {
                 fingerprint.write(&greatest.stamp.0.to_be_bytes());
                 fingerprint.write(&greatest.write_id.0.to_be_bytes());
-                state.holds(who, key, record, &VersionVector::default(), at);
+                state.holds(who, key, record, &VersionVector::default(), at, remember);
             }
             (Operation::Read { .. }, Ok(Reply::Found { record })) => {
                 let empty = Record::default().encode();
                 let record = record.as_ref().unwrap_or(&empty);
                 fingerprint.write(record);
-                state.holds(who, key, record, &said.seen, at);
+                state.holds(who, key, record, &said.seen, at, remember);
             }
             (_, result) => {
                 let kind = match result {
@@ -273,6 +274,7 @@ impl Seen {
         bytes: &Bytes,
         known: &VersionVector,
         at: Time,
+        remember: bool,
     ) {
         let record = match Record::decode(bytes.clone()) {
             Ok(record) => record,
@@ -289,7 +291,9 @@ impl Seen {
             self.contradiction("memory", key, what);
         }
         let memory = self.memory.entry((who, key.clone())).or_default();
-        memory.merge(record.seen());
+        if remember {
+            memory.merge(record.seen());
+        }
         for version in record.siblings() {
             self.sighted(key, version, at);
             let holders = self.holders.entry(version.dot).or_default();

@@ -360,7 +360,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     _ => return,
                 }
             }
-            if !keys.is_empty() {
+            if !keys.is_empty() && self.are_equal(routing, found).await {
                 buggify::pause(Site::PauseBeforePurge, |pause| self.clock().sleep(pause)).await;
                 self.anti_entropy().lock().purged += keys.len() as u64;
                 let purge = |owner: &u16| {
@@ -375,6 +375,23 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 None => return,
             }
         }
+    }
+
+    /// Whether all owners of a tree are equal now. All dots that were given before are then known to all of them, those of
+    /// other keys, too: what was purged can tell them from new ones.
+    async fn are_equal(&self, routing: &Arc<Routing>, found: &Found) -> bool {
+        let leaves = |owner: &u16| {
+            let tree = found.tree.clone();
+            self.ask(routing, *owner, Upkeep::Leaves { tree })
+        };
+        let leaves = futures::future::join_all(found.owners.iter().map(leaves)).await;
+        if sabotage::on(Sabotage::PurgeUnproved) {
+            return true;
+        }
+        let first = leaves.first();
+        leaves
+            .iter()
+            .all(|leaves| leaves.is_ok() && Some(leaves) == first)
     }
 
     /// Asks one node. The error is the newer epoch that it knows, if that is why.

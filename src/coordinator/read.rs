@@ -311,7 +311,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
     }
 
-    /// Whether an owner that has nothing of the key has purged what the context covers: all of it was deleted.
+    /// Whether what the context covers, and the answer does not, was purged: it was deleted everywhere.
     async fn was_purged(
         &self,
         owners: &Owners<W>,
@@ -320,13 +320,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         floor: &Context,
         deadline: Instant,
     ) -> bool {
-        let absent = gathered.answers.iter().filter(|(_, held)| held.is_none());
-        let absent: Vec<usize> = absent.map(|(position, _)| *position).collect();
         let mut calls = Calls::new();
-        for position in absent {
+        for (position, _) in &gathered.answers {
             let upkeep = Upkeep::Purged { tree: key.tree() };
             let operation = Operation::Upkeep(Box::new(upkeep));
-            calls.push(owners.call(position, operation, deadline));
+            calls.push(owners.call(*position, operation, deadline));
         }
         let mut seen = gathered.record.seen().clone();
         while let Some(Answer { result, .. }) = calls.next().await {

@@ -225,8 +225,9 @@ pub enum Upkeep {
 /// What a replica keeps of the records it has purged from a tree: enough to know a message from before the purge, however
 /// late it comes.
 ///
-/// A record is purged when all its owners hold it alike. By then all of them have seen every dot that was given to the
-/// tree before, so of a key that is not there a dot covered by this one is old, not new.
+/// Records are purged when their owners hold all of the tree alike. By then all of them know every dot that any purged record
+/// had seen, also those of other keys. So a dot that this covers and that the key's record has not seen, should there be one,
+/// is old, not new.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Purged {
     /// Everything that any purged record had seen.

@@ -97,10 +97,8 @@ impl<'a, R: Random> Batch<'a, R> {
     pub(super) fn stamp(&mut self, request: StampRequest) -> Result<Reply, Refusal> {
         let slot = slot(&mut self.loaded.slots, &request.key)?;
         let held = slot.record()?;
-        let purged = match slot.is_absent() {
-            true => purged(&self.loaded.purged, &self.purged_now, &request.key),
-            false => None,
-        };
+        let purged = purged(&self.loaded.purged, &self.purged_now, &request.key);
+        let is_absent = slot.is_absent();
         self.ledger.notice(held.seen(), self.random);
         if self
             .ledger
@@ -119,7 +117,7 @@ impl<'a, R: Random> Batch<'a, R> {
         let limits = Limits {
             siblings_max: self.siblings_max,
             horizon: self.recent.horizon(),
-            purged: purged.map(|purged| purged.stamp),
+            purged: purged.filter(|_| is_absent).map(|purged| purged.stamp),
         };
         let unseen = Default::default();
         let before = purged.map_or(&unseen, |purged| &purged.seen);
@@ -163,18 +161,22 @@ impl<'a, R: Random> Batch<'a, R> {
         let incoming = Record::decode(encoded.clone())
             .map_err(|error| Refusal::Malformed(error.to_string()))?;
         self.ledger.notice(incoming.seen(), self.random);
-        let old = match slot.is_absent() && !sabotage::on(Sabotage::PurgedForgotten) {
-            true => purged(&self.loaded.purged, &self.purged_now, key),
-            false => None,
-        };
+        let old = purged(&self.loaded.purged, &self.purged_now, key)
+            .filter(|_| !sabotage::on(Sabotage::PurgedForgotten));
         let incoming = match old {
-            Some(old) if !incoming.is_empty() => match incoming.newer_than(&old.seen) {
-                Some(newer) => newer,
-                None => {
-                    marks::reached(Mark::PurgedRefused);
-                    return Err(Refusal::Purged);
+            Some(old) if !incoming.siblings().is_empty() => {
+                match incoming.without(&old.seen, held) {
+                    Some(left) => left,
+                    None if slot.is_absent() => {
+                        marks::reached(Mark::PurgedRefused);
+                        return Err(Refusal::Purged);
+                    }
+                    None => {
+                        let greatest = held.greatest_rank();
+                        return Ok(Reply::Joined { greatest });
+                    }
                 }
-            },
+            }
             _ => incoming,
         };
         let joined = match () {

@@ -75,14 +75,14 @@ impl Record {
         !self.siblings.is_empty() && self.siblings.iter().all(Version::is_tombstone)
     }
 
-    /// What a record that is not there has not seen before: this one without the siblings that `old` covers. `None`: nothing.
+    /// This record without what was purged before it came: siblings that `purged` covers and `held` does not have. `None`:
+    /// nothing is left.
     #[must_use]
-    pub fn newer_than(&self, old: &VersionVector) -> Option<Record> {
-        let newer = self
-            .siblings
-            .iter()
-            .filter(|sibling| !old.covers(sibling.dot));
-        let siblings: Vec<Version> = newer.cloned().collect();
+    pub fn without(&self, purged: &VersionVector, held: &Record) -> Option<Record> {
+        let has = |dot: Dot| held.siblings.iter().any(|sibling| sibling.dot == dot);
+        let left = self.siblings.iter();
+        let left = left.filter(|sibling| !purged.covers(sibling.dot) || has(sibling.dot));
+        let siblings: Vec<Version> = left.cloned().collect();
         (!siblings.is_empty()).then(|| Record {
             seen: self.seen.clone(),
             siblings,
