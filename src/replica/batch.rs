@@ -165,17 +165,12 @@ impl<'a, R: Random> Batch<'a, R> {
             .filter(|_| !sabotage::on(Sabotage::PurgedForgotten));
         let incoming = match old {
             Some(old) if !incoming.siblings().is_empty() => {
-                match incoming.without(&old.seen, held) {
-                    Some(left) => left,
-                    None if slot.is_absent() => {
-                        marks::reached(Mark::PurgedRefused);
-                        return Err(Refusal::Purged);
-                    }
-                    None => {
-                        let greatest = held.greatest_rank();
-                        return Ok(Reply::Joined { greatest });
-                    }
+                let left = incoming.without(&old.seen, held);
+                if left.siblings().is_empty() && slot.is_absent() {
+                    marks::reached(Mark::PurgedRefused);
+                    return Err(Refusal::Purged);
                 }
+                left
             }
             _ => incoming,
         };

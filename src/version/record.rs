@@ -75,18 +75,16 @@ impl Record {
         !self.siblings.is_empty() && self.siblings.iter().all(Version::is_tombstone)
     }
 
-    /// This record without what was purged before it came: siblings that `purged` covers and `held` does not have. `None`:
-    /// nothing is left.
+    /// This record without what was purged before it came: siblings that `purged` covers and `held` does not have.
     #[must_use]
-    pub fn without(&self, purged: &VersionVector, held: &Record) -> Option<Record> {
+    pub fn without(&self, purged: &VersionVector, held: &Record) -> Record {
         let has = |dot: Dot| held.siblings.iter().any(|sibling| sibling.dot == dot);
         let left = self.siblings.iter();
         let left = left.filter(|sibling| !purged.covers(sibling.dot) || has(sibling.dot));
-        let siblings: Vec<Version> = left.cloned().collect();
-        (!siblings.is_empty()).then(|| Record {
+        Record {
+            siblings: left.cloned().collect(),
             seen: self.seen.clone(),
-            siblings,
-        })
+        }
     }
 
     /// The greatest stamp of the siblings, [`Stamp::ZERO`] when there is none.
