@@ -52,9 +52,7 @@ marks! {
     SyncReceived "sync-received" "an exchange got something from the peer"
     DigestsRebuilt "digests-rebuilt" "a node had records without digests, and made them"
     Purged "purged" "a record that was deleted everywhere was removed"
-    PurgeWaitsForHint "purge-waits-for-hint" "a tombstone was not purged because somebody was owed it"
     PurgeOutdated "purge-outdated" "a record changed before it could be purged"
-    ClaimOlderThanPurge "claim-older-than-purge" "a claimed write met deletes as late as itself that had been purged"
     PurgedRefused "purged-refused" "a record came to be joined that is older than a purge"
     PurgeCaughtUp "purge-caught-up" "an owner purged what another one was found to have purged"
     // Writes.
@@ -88,7 +86,6 @@ marks! {
     RepairDropped "repair-dropped" "a repair did not fit into the queue"
     RepairRetried "repair-retried" "a repair that failed was tried again"
     RepairGivenUp "repair-given-up" "a repair was given up after its last try"
-    RepairedAgain "repaired-again" "a key was found stale while it was repaired, and queued anew"
     RepairWaited "repair-waited" "a repair was put off because an owner did not answer anyway"
     // Topology and tenants.
     EpochRefused "epoch-refused" "an owner refused an older epoch"

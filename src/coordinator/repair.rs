@@ -130,7 +130,6 @@ impl RepairQueue {
             return Next::Nothing;
         };
         if repaired && job.again {
-            marks::reached(Mark::RepairedAgain);
             job.attempts = 0;
             state.order.push_back(key.clone());
             drop(state);

@@ -281,7 +281,6 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                         held.greatest_rank() < greatest
                     };
                     if self.write.is_fixed() && by_purge(&record) {
-                        marks::reached(Mark::ClaimOlderThanPurge);
                         self.missing.may_have_happened = true;
                         self.missing.because(
                             "deletes as late as this write were purged, so it may have been made and deleted",

@@ -263,7 +263,6 @@ impl<'a, R: Random> Batch<'a, R> {
         let pointers = self.loaded.pointers.iter();
         let owed = pointers.filter(|pointer| pointer.ends_with(key.as_bytes()));
         if owed.count() > 0 && !sabotage::on(Sabotage::PurgeBeforeHints) {
-            marks::reached(Mark::PurgeWaitsForHint);
             return Ok(());
         }
         if !record.is_deleted() || Digest::hash(key, encoded) != *hash {
