@@ -2,6 +2,7 @@
 
 use tonic::{Code, Request, Response, Status};
 
+use super::convergence;
 use super::convert;
 use super::deadline::patience;
 use super::errors::{status, to_status};
@@ -215,5 +216,16 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
             nodes,
             error_message: String::new(),
         }))
+    }
+    async fn get_convergence(
+        &self,
+        request: Request<v1::GetConvergenceRequest>,
+    ) -> Answer<v1::GetConvergenceResponse> {
+        let asked = match request.into_inner().ask_nodes {
+            true => Some(self.coordinator.ask_nodes().await),
+            false => None,
+        };
+        let outlook = self.coordinator.outlook();
+        Ok(Response::new(convergence::response(outlook, asked)))
     }
 }

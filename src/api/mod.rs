@@ -17,6 +17,7 @@
 
 mod bad_message;
 mod connections;
+mod convergence;
 mod convert;
 mod coordinator_service;
 mod deadline;

@@ -141,6 +141,56 @@ impl Drop for Server {
     }
 }
 
+fn storage_node(
+    directory: &Path,
+    metadata: &str,
+    number: usize,
+    listen: &str,
+    sync: &str,
+) -> Server {
+    let data = directory.join(format!("node-{number}"));
+    let name = format!("node-{number}");
+    Server::start(&[
+        "storage",
+        "--node-id",
+        &name,
+        "--data",
+        data.to_str().unwrap(),
+        "--listen",
+        listen,
+        "--metadata",
+        metadata,
+        "--sync",
+        sync,
+        "--metrics",
+        "127.0.0.1:0",
+    ])
+}
+
+fn coordinator(metadata: &str) -> Server {
+    let listen = [
+        "coordinator",
+        "--metadata",
+        metadata,
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    Server::start(&[&listen[..], &["--http-port", "0", "--metrics-port", "0"]].concat())
+}
+
+/// Makes storage nodes part of the coordinator's cluster.
+fn join(front: &Server, nodes: &[Server]) {
+    for node in nodes {
+        let (host, port) = node.ready["grpc"]
+            .as_str()
+            .unwrap()
+            .rsplit_once(':')
+            .unwrap();
+        let name = node.ready["node"].as_str().unwrap();
+        front.ok(&["node", "add", name, host, port]);
+    }
+}
+
 fn http_get(address: &str, path: &str) -> String {
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     write!(
@@ -552,53 +602,21 @@ fn coordinator_and_storage_nodes_run_as_processes_of_their_own() {
     // Each of them configured somewhat differently.
     let sync = ["always", "interval:50ms", "always"];
     let storage = |number: usize, listen: &str| {
-        let data = directory.path().join(format!("node-{number}"));
-        let name = format!("node-{number}");
-        Server::start(&[
-            "storage",
-            "--node-id",
-            &name,
-            "--data",
-            data.to_str().unwrap(),
-            "--listen",
+        storage_node(
+            directory.path(),
+            &metadata,
+            number,
             listen,
-            "--metadata",
-            &metadata,
-            "--sync",
             sync[number - 1],
-            "--metrics",
-            "127.0.0.1:0",
-        ])
+        )
     };
-    let coordinator = || {
-        let listen = [
-            "coordinator",
-            "--metadata",
-            &metadata,
-            "--listen",
-            "127.0.0.1:0",
-        ];
-        Server::start(&[&listen[..], &["--http-port", "0", "--metrics-port", "0"]].concat())
-    };
+    let coordinator = || coordinator(&metadata);
 
     let front = coordinator();
     let mut nodes: Vec<Server> = (1..=3)
         .map(|number| storage(number, "127.0.0.1:0"))
         .collect();
-    for node in &nodes {
-        let (host, port) = node.ready["grpc"]
-            .as_str()
-            .unwrap()
-            .rsplit_once(':')
-            .unwrap();
-        front.ok(&[
-            "node",
-            "add",
-            node.ready["node"].as_str().unwrap(),
-            host,
-            port,
-        ]);
-    }
+    join(&front, &nodes);
     front.ok(&["put", "greeting", "hello"]);
     let metrics = http_get(nodes[0].ready["metrics"].as_str().unwrap(), "/metrics");
     assert!(metrics.contains("\nstorage_commit_merged"), "{metrics}");
@@ -638,4 +656,73 @@ fn coordinator_and_storage_nodes_run_as_processes_of_their_own() {
         ("QUORUM_NOT_REACHED".into(), 5)
     );
     second.stops("INT");
+}
+
+#[test]
+fn what_a_node_missed_is_owed_to_it_and_shown_and_waited_for() {
+    let directory = TempDir::new().unwrap();
+    let metadata = format!(
+        "sqlite:{}",
+        directory.path().join("metadata.sqlite").display()
+    );
+    let storage = |number: usize, listen: &str| {
+        storage_node(directory.path(), &metadata, number, listen, "always")
+    };
+    let front = coordinator(&metadata);
+    let mut nodes: Vec<Server> = (1..=3)
+        .map(|number| storage(number, "127.0.0.1:0"))
+        .collect();
+    join(&front, &nodes);
+    front.ok(&["put", "key 0", "value"]);
+    assert_eq!(front.ok(&["hints"])["hints"], json!([]));
+    assert_eq!(front.ok(&["hints", "wait", "--node", "node-3"])["hints"], 0);
+    assert_eq!(
+        front.fails(&["hints", "wait", "--node", "node-4"]),
+        ("NODE_NOT_FOUND".into(), 3)
+    );
+
+    let address = nodes[2].ready["grpc"].as_str().unwrap().to_owned();
+    nodes.pop().unwrap().dies();
+    for number in 1..=5 {
+        front.ok(&["put", &format!("key {number}"), "value"]);
+    }
+    let owed = |all: &Value| -> u64 {
+        let hints = all["hints"].as_array().unwrap().iter();
+        let hints = hints.filter(|hints| hints["target"] == "node-3");
+        hints.map(|h| h["outstanding"].as_u64().unwrap()).sum()
+    };
+    let give_up = Instant::now() + PATIENCE;
+    let hints = loop {
+        let hints = front.ok(&["hints"]);
+        if owed(&hints) >= 5 {
+            break hints;
+        }
+        assert!(Instant::now() < give_up, "hints are missing: {hints}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert_eq!(hints["did_not_answer"], json!(["node-3"]));
+    assert_eq!(
+        front.fails(&["hints", "wait", "--node", "node-3", "--timeout", "1s"]),
+        ("TIMEOUT".into(), 5)
+    );
+    let convergence = &front.ok(&["status"])["convergence"];
+    assert!(owed(convergence) >= 5, "{convergence}");
+    let text = pairdb(&["status", "--server", &front.url()])
+        .output()
+        .unwrap();
+    assert!(
+        stdout(&text).contains("\nhints: node-3 is owed 5 keys by node-"),
+        "{text:?}"
+    );
+    let metrics = http_get(front.ready["metrics"].as_str().unwrap(), "/metrics");
+    assert!(
+        metrics.contains("\ncoordinator_hints_outstanding{target=\"node-3\"} 5\n"),
+        "{metrics}"
+    );
+
+    nodes.push(storage(3, &address));
+    let waited = front.ok(&["hints", "wait", "--node", "node-3"]);
+    assert!(waited["hints"].as_u64() <= Some(5), "{waited}");
+    assert_eq!(owed(&front.ok(&["hints"])), 0);
+    front.stops("TERM");
 }

@@ -12,11 +12,13 @@
 mod bench;
 mod client;
 mod config;
+mod convergence;
 mod coordinator;
 mod delete;
 mod dev;
 mod exit;
 mod get;
+mod hints;
 mod key;
 mod migrate;
 mod node;
@@ -78,6 +80,9 @@ enum Command {
     /// Show how the cluster is
     #[command(after_help = status::EXAMPLES)]
     Status(status::Status),
+    /// Show what storage nodes owe each other, or wait until one has got it
+    #[command(after_help = hints::EXAMPLES)]
+    Hints(hints::Hints),
     /// Put load on a cluster and measure it
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::Bench),
@@ -102,6 +107,7 @@ impl Command {
             Self::Tenant(tenant) => tenant.client().json,
             Self::Node(node) => node.client().json,
             Self::Status(status) => status.client.json,
+            Self::Hints(hints) => hints.json(),
             Self::Bench(bench) => bench.json,
             Self::Migrate(migrate) => migrate.json,
             Self::Config(config) => config.json,
@@ -119,6 +125,7 @@ impl Command {
             Self::Tenant(tenant) => on_one_thread(tenant.run()),
             Self::Node(node) => on_one_thread(node.run()),
             Self::Status(status) => on_one_thread(status.run()),
+            Self::Hints(hints) => on_one_thread(hints.run()),
             Self::Bench(bench) => on_one_thread(bench.run()),
             Self::Migrate(migrate) => migrate.run(layers(file)?),
             Self::Config(config) => config.run(&layers(file)?),

@@ -7,6 +7,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::client::{ClientArgs, Effect, client, failure};
+use super::convergence;
 use super::exit::{Exit, Failure};
 use super::node;
 use super::output::{self, BAD, GOOD, styled};
@@ -16,6 +17,9 @@ pub const EXAMPLES: &str = "\
 Examples:
   pairdb status
   pairdb status --json --server http://db.example:50051
+
+Trees are what the owners of data are compared by: all that one tenant has in one partition. Hints are what
+storage nodes owe one that did not answer (`pairdb hints`), tombstones what is left of deleted keys.
 
 Exits with 5 when the coordinator is not reachable or not ready. A storage node that is down is
 shown, but as long as the coordinator serves, the exit code is 0.";
@@ -40,7 +44,9 @@ impl Status {
             .map_err(|status| failure(&status, Effect::Reads))?
             .into_inner();
         let serving = health.status() == ServingStatus::Serving;
-        let nodes = node::nodes(&self.client, &mut client(channel)).await?;
+        let mut client = client(channel);
+        let nodes = node::nodes(&self.client, &mut client).await?;
+        let convergence = convergence::convergence(&self.client, &mut client, false).await?;
         let epoch = nodes.iter().map(|node| node.epoch).max().unwrap_or(0);
         let reachable = nodes.iter().filter(|node| node.reachable).count();
 
@@ -50,6 +56,7 @@ impl Status {
                 "epoch": epoch,
                 "nodes_reachable": reachable,
                 "nodes": nodes.iter().map(node::to_json).collect::<Vec<_>>(),
+                "convergence": convergence::to_json(&convergence),
             }))?;
         } else {
             let server = &self.client.server;
@@ -63,6 +70,7 @@ impl Status {
                 nodes.len()
             ))?;
             node::table(&nodes)?;
+            convergence::summary(&convergence)?;
         }
         if serving {
             return Ok(());

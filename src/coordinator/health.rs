@@ -31,6 +31,8 @@ struct State {
     failures_in_row: u32,
     last_failure: Instant,
     report: Option<NodeReport>,
+    /// When it was asked for the report.
+    asked_at: Instant,
     /// It answers again after it was unhealthy, and nobody has taken note yet.
     back: bool,
 }
@@ -80,8 +82,18 @@ impl NodeHealth {
         state.last_failure = now;
     }
 
-    pub(super) fn reported(&self, report: NodeReport) {
-        self.lock().report = Some(report);
+    /// It answered, asked at `asked_at`, how it is.
+    pub(super) fn reported(&self, report: NodeReport, asked_at: Instant) {
+        let mut state = self.lock();
+        if asked_at >= state.asked_at {
+            state.report = Some(report);
+            state.asked_at = asked_at;
+        }
+    }
+
+    /// When it was asked for its latest report.
+    pub(super) fn asked_at(&self) -> Instant {
+        self.lock().asked_at
     }
 
     /// The latest report, if the node ever gave one.

@@ -537,18 +537,18 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let probes = (0..routing.topology().nodes.len() as u16).map(|index| {
             let owners = Owners::of_node(self.0.world.clone(), Arc::clone(&routing), index);
             async move {
-                let sent_ms = self.clock().wall_ms();
+                let (asked_at, sent_ms) = (self.clock().now(), self.clock().wall_ms());
                 let answer = owners.call(0, Operation::Probe, deadline).await;
                 let received_ms = self.clock().wall_ms();
                 if let Ok(Reply::Report(report)) = answer.result {
-                    self.learn(&owners, report, sent_ms / 2 + received_ms / 2);
+                    self.learn(&owners, report, asked_at, sent_ms / 2 + received_ms / 2);
                 }
             }
         });
         before(self.clock(), deadline, futures::future::join_all(probes)).await;
     }
 
-    fn learn(&self, owners: &Owners<W>, report: NodeReport, own_wall_ms: u64) {
+    fn learn(&self, owners: &Owners<W>, report: NodeReport, asked_at: Instant, own_wall_ms: u64) {
         let offset_ms =
             i64::try_from(i128::from(report.wall_ms) - i128::from(own_wall_ms)).unwrap_or(i64::MAX);
         let ahead_ms = self.0.stamps.probed(&report.node, offset_ms);
@@ -564,7 +564,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             tracing::warn!(node = %report.node, ahead_ms = offset_ms.saturating_add(ahead_ms), "wall clock ahead");
         }
         let newer = report.epoch;
-        owners.health(0).reported(report);
+        owners.health(0).reported(report, asked_at);
         if newer > self.routing().epoch() {
             tracing::debug!(
                 coordinator = self.0.name,

@@ -1,6 +1,8 @@
 //! Prometheus metrics over HTTP: what was counted where it happened, and the coordinator's state at the time of asking.
 
+use std::collections::BTreeSet;
 use std::future::Future;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,11 +13,15 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 
 use super::super::exit::Failure;
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, Outlook};
+use crate::placement::NodeId;
 use crate::ports::CoordinatorWorld;
 
 /// How often histograms are folded, whether or not anybody scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Who was ever owed something: a series that was begun is brought to zero, also when its node is gone.
+static TARGETS: Mutex<BTreeSet<NodeId>> = Mutex::new(BTreeSet::new());
 
 /// Starts collecting metrics for the whole process.
 pub fn collect_metrics() -> Result<PrometheusHandle, Failure> {
@@ -71,4 +77,35 @@ pub fn sample_coordinator<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
     gauge!("coordinator_storage_nodes").set(readiness.nodes as f64);
     gauge!("coordinator_requests_in_flight").set(readiness.in_flight as f64);
     gauge!("coordinator_repair_queue_size").set(readiness.repairs_queued as f64);
+    sample_upkeep(&coordinator.outlook());
+}
+
+fn sample_upkeep(outlook: &Outlook) {
+    let trees = &outlook.trees;
+    counter!("coordinator_repairs_dropped_total").absolute(outlook.repairs_dropped);
+    gauge!("coordinator_anti_entropy_leads").set(if trees.leads { 1.0 } else { 0.0 });
+    counter!("coordinator_anti_entropy_rounds_total").absolute(trees.rounds);
+    counter!("coordinator_anti_entropy_records_total").absolute(trees.exchanged);
+    counter!("coordinator_anti_entropy_bytes_total").absolute(trees.bytes);
+    counter!("coordinator_tombstones_purged_total").absolute(trees.purged);
+    if let Some(age) = outlook.round_age {
+        gauge!("coordinator_anti_entropy_round_age_seconds").set(age.as_secs_f64());
+        gauge!("coordinator_trees", "state" => "equal").set(trees.equal as f64);
+        gauge!("coordinator_trees", "state" => "divergent").set(trees.divergent as f64);
+        gauge!("coordinator_trees", "state" => "unknown").set(trees.unknown as f64);
+    }
+    for node in &outlook.nodes {
+        let name = node.node.to_string();
+        gauge!("coordinator_tombstones_waiting", "node" => name).set(node.tombstones as f64);
+    }
+    let mut owed = outlook.owed();
+    let mut targets = TARGETS.lock().unwrap_or_else(PoisonError::into_inner);
+    targets.extend(owed.keys().cloned());
+    for target in targets.iter() {
+        let (outstanding, oldest) = owed.remove(target).unwrap_or_default();
+        let target = target.to_string();
+        gauge!("coordinator_hints_outstanding", "target" => target.clone()).set(outstanding as f64);
+        gauge!("coordinator_hints_oldest_age_seconds", "target" => target)
+            .set(oldest.as_secs_f64());
+    }
 }

@@ -1,0 +1,55 @@
+//! How far the owners are from being equal, as messages.
+
+use std::time::Duration;
+
+use crate::coordinator::{HintsOutlook, NodeOutlook, Outlook};
+use crate::ports::Instant;
+use crate::proto::v1;
+
+/// All of it. Nodes were asked at `asked`, if they were.
+pub(super) fn response(outlook: Outlook, asked: Option<Instant>) -> v1::GetConvergenceResponse {
+    let trees = outlook.trees;
+    v1::GetConvergenceResponse {
+        leads: trees.leads,
+        rounds: trees.rounds,
+        round_age_ms: outlook.round_age.map(millis),
+        trees_equal: trees.equal,
+        trees_divergent: trees.divergent,
+        trees_unknown: trees.unknown,
+        trees_seen: trees.seen,
+        records_exchanged: trees.exchanged,
+        bytes_exchanged: trees.bytes,
+        tombstones_purged: trees.purged,
+        repairs_queued: outlook.repairs_queued as u64,
+        repairs_dropped: outlook.repairs_dropped,
+        nodes: outlook
+            .nodes
+            .into_iter()
+            .map(|outlook| node(outlook, asked))
+            .collect(),
+    }
+}
+
+fn node(node: NodeOutlook, asked: Option<Instant>) -> v1::NodeConvergence {
+    v1::NodeConvergence {
+        node_id: node.node.as_str().into(),
+        reachable: node.healthy,
+        answered: asked.is_some() && node.asked_at >= asked,
+        report_age_ms: node.report_age.map(millis),
+        tombstones: node.tombstones,
+        hints: node.hints.into_iter().map(hints).collect(),
+    }
+}
+
+fn hints(hints: HintsOutlook) -> v1::HintsOutstanding {
+    v1::HintsOutstanding {
+        target: hints.report.target.as_str().into(),
+        outstanding: hints.report.outstanding,
+        oldest_age_ms: millis(hints.oldest_age),
+        rounds: hints.report.rounds,
+    }
+}
+
+fn millis(age: Duration) -> u64 {
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+}
