@@ -891,3 +891,72 @@ async fn a_stop_finishes_what_is_at_work() {
     );
     assert!(client.read_key_value(read("lww", "k")).await.is_err());
 }
+
+/// Goes through all pages: keys, names of what differs, names of what was not compared.
+async fn verified(
+    client: &mut CoordinatorServiceClient<Channel>,
+    tenant: &str,
+) -> (u64, Vec<String>, Vec<String>) {
+    let (mut keys, mut differing, mut unverified) = (0, Vec::new(), Vec::new());
+    let mut after = Bytes::new();
+    loop {
+        let request = v1::VerifyPageRequest {
+            tenant_id: tenant.into(),
+            after,
+        };
+        let page = client.verify_page(request).await.unwrap().into_inner();
+        keys += page.keys;
+        for difference in page.differences {
+            let states: Vec<_> = difference.owners.iter().map(|o| o.state.as_str()).collect();
+            let (tenant, key) = (difference.tenant_id, difference.key);
+            differing.push(format!("{tenant}/{key}: {}", states.join(" ")));
+        }
+        unverified.extend(page.unverified.into_iter().map(|missing| missing.name));
+        after = page.next;
+        if after.is_empty() {
+            differing.sort();
+            return (keys, differing, unverified);
+        }
+    }
+}
+
+#[tokio::test]
+async fn verification_reads_all_owners_of_all_keys() {
+    let (cluster, mut client) = cluster().await;
+    for number in 0..7 {
+        for tenant in ["lww", "siblings"] {
+            let mut write = write(tenant, &format!("k{number}"), "v");
+            write.consistency = "all".into();
+            client.write_key_value(write).await.unwrap();
+        }
+    }
+    assert_eq!(verified(&mut client, "").await, (14, vec![], vec![]));
+    assert_eq!(verified(&mut client, "lww").await, (7, vec![], vec![]));
+
+    cluster.forget(1, "k3");
+    let (keys, differing, unverified) = verified(&mut client, "").await;
+    assert_eq!((keys, unverified), (14, vec![]));
+    assert_eq!(differing.len(), 2);
+    for (found, key) in differing.iter().zip(["lww/k3: ", "siblings/k3: "]) {
+        assert!(found.starts_with(key), "{found}");
+        assert_eq!(found.matches("value").count(), 2, "{found}");
+        assert_eq!(found.matches("nothing").count(), 1, "{found}");
+    }
+
+    cluster.cut_off(1);
+    let (keys, differing, unverified) = verified(&mut client, "siblings").await;
+    assert_eq!((keys, differing), (7, vec![]));
+    assert_eq!(unverified, ["n2"]);
+
+    let request = |tenant_id: &str, after: &'static [u8]| v1::VerifyPageRequest {
+        tenant_id: tenant_id.into(),
+        after: Bytes::from_static(after),
+    };
+    let status = client
+        .verify_page(request("nobody", b""))
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&status), "TENANT_NOT_FOUND");
+    let status = client.verify_page(request("", b"?")).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_REQUEST");
+}

@@ -6,6 +6,7 @@ use super::convergence;
 use super::convert;
 use super::deadline::patience;
 use super::errors::{status, to_status};
+use super::verify;
 use crate::coordinator::{Coordinator, CoordinatorError, WriteOutcome, WriteRequest};
 use crate::ports::CoordinatorWorld;
 use crate::proto::v1;
@@ -227,5 +228,14 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         };
         let outlook = self.coordinator.outlook();
         Ok(Response::new(convergence::response(outlook, asked)))
+    }
+    async fn verify_page(
+        &self,
+        request: Request<v1::VerifyPageRequest>,
+    ) -> Answer<v1::VerifyPageResponse> {
+        let v1::VerifyPageRequest { tenant_id, after } = request.into_inner();
+        let found = self.coordinator.verify(&tenant_id, after).await;
+        let found = found.map_err(|error| to_status(&error, &tenant_id))?;
+        Ok(Response::new(verify::response(found)))
     }
 }

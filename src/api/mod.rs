@@ -27,6 +27,7 @@ mod health;
 mod http;
 mod legacy_path;
 mod server;
+mod verify;
 
 pub use errors::{error_code, to_status};
 pub use http::serve_http;

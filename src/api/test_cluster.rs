@@ -19,8 +19,9 @@ use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
 use crate::coordinator::{Coordinator, CoordinatorSettings};
 use crate::placement::{Epoch, Node, NodeId, NodeStatus, PartitionId, Topology};
 use crate::ports::{
-    Change, CoordinatorWorld, LeaseOutcome, MetadataEvent, MetadataStore, NodeReport, Operation,
-    Overwrites, RecordKey, Refusal, Reply, Request, RequestHandler, StoreError, Tenant, TenantId,
+    Change, CoordinatorWorld, Digest, KeyHash, LeaseOutcome, MetadataEvent, MetadataStore,
+    NodeReport, Operation, Overwrites, RecordKey, Refusal, Reply, Request, RequestHandler,
+    StoreError, Tenant, TenantId, Upkeep, Upkept,
 };
 use crate::version::{Actor, Dot, Record, Version, VersionVector};
 
@@ -128,7 +129,7 @@ impl ModelNode {
             Operation::Read { key } => Ok(Reply::Found {
                 record: state.records.get(&key).map(Record::encode),
             }),
-            Operation::Upkeep(_) => Err(Refusal::Unavailable("no upkeep here".into())),
+            Operation::Upkeep(upkeep) => state.list(*upkeep).map(Reply::Upkept),
             Operation::Probe => Ok(Reply::Report(NodeReport {
                 node: self.id.clone(),
                 incarnations: vec![actor],
@@ -147,6 +148,40 @@ impl ModelNode {
                 }
                 Ok(Reply::Adopted { adopted })
             }
+        }
+    }
+}
+
+impl ModelState {
+    /// Lists trees and keys, two at a time; that is all the upkeep there is.
+    fn list(&self, upkeep: Upkeep) -> Result<Upkept, Refusal> {
+        const PAGE: usize = 2;
+        match upkeep {
+            Upkeep::Roots { after } => {
+                let mut trees: Vec<_> = self.records.keys().map(RecordKey::tree).collect();
+                trees.dedup();
+                trees.retain(|tree| after.as_ref().is_none_or(|after| tree > after));
+                let more = trees.len() > PAGE;
+                trees.truncate(PAGE);
+                let roots = trees.into_iter().map(|tree| (tree, Digest::default()));
+                let roots = roots.collect();
+                Ok(Upkept::Roots { roots, more })
+            }
+            Upkeep::Keys { tree, after, .. } => {
+                let records = self.records.iter();
+                let mut keys: Vec<_> = records
+                    .filter(|(key, _)| key.tree() == tree && after.as_ref() < Some(key))
+                    .map(|(key, record)| KeyHash {
+                        hash: Digest::hash(key, &record.encode()),
+                        key: key.clone(),
+                    })
+                    .collect();
+                let more = keys.len() > PAGE;
+                keys.truncate(PAGE);
+                let more = keys.last().map(|last| last.key.clone()).filter(|_| more);
+                Ok(Upkept::Keys { keys, more })
+            }
+            _ => Err(Refusal::Unavailable("no upkeep here".into())),
         }
     }
 }
@@ -368,6 +403,12 @@ impl TestCluster {
         let key = RecordKey::new(PartitionId(0), &TenantId::new("t").unwrap(), "k");
         let mut state = self.nodes[n].state.lock().unwrap();
         state.records.insert(key, Record::default());
+    }
+
+    /// A node forgets all records of keys named so.
+    pub(super) fn forget(&self, n: usize, key: &str) {
+        let mut state = self.nodes[n].state.lock().unwrap();
+        state.records.retain(|held, _| held.key() != key);
     }
 
     /// The metadata store answers no change any more.

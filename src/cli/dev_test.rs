@@ -720,9 +720,36 @@ fn what_a_node_missed_is_owed_to_it_and_shown_and_waited_for() {
         "{metrics}"
     );
 
+    let unproved = pairdb(&["verify", "--json", "--server", &front.url()])
+        .output()
+        .unwrap();
+    assert_eq!(unproved.status.code(), Some(5), "{unproved:?}");
+    let found: Value = serde_json::from_slice(&unproved.stdout).unwrap();
+    assert_eq!(
+        (&found["keys"], &found["equal"], &found["differing"]),
+        (&json!(6), &json!(false), &json!(0))
+    );
+    assert_eq!(found["not_compared"][0]["name"], "node-3");
+
     nodes.push(storage(3, &address));
     let waited = front.ok(&["hints", "wait", "--node", "node-3"]);
     assert!(waited["hints"].as_u64() <= Some(5), "{waited}");
     assert_eq!(owed(&front.ok(&["hints"])), 0);
+    let found = front.ok(&["verify"]);
+    assert_eq!(
+        (&found["keys"], &found["equal"], &found["not_compared"]),
+        (&json!(6), &json!(true), &json!([]))
+    );
+    assert_eq!(
+        front.fails(&["verify", "--tenant", "nobody"]),
+        ("TENANT_NOT_FOUND".into(), 3)
+    );
+    let text = pairdb(&["verify", "--tenant", "default", "--server", &front.url()])
+        .output()
+        .unwrap();
+    assert!(
+        stdout(&text).starts_with("all owners are equal: 6 keys compared in "),
+        "{text:?}"
+    );
     front.stops("TERM");
 }

@@ -29,6 +29,7 @@ mod status;
 mod storage;
 mod tenant;
 mod value;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -83,6 +84,9 @@ enum Command {
     /// Show what storage nodes owe each other, or wait until one has got it
     #[command(after_help = hints::EXAMPLES)]
     Hints(hints::Hints),
+    /// Read all owners of all keys and print differences
+    #[command(after_help = verify::EXAMPLES)]
+    Verify(verify::Verify),
     /// Put load on a cluster and measure it
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::Bench),
@@ -108,6 +112,7 @@ impl Command {
             Self::Node(node) => node.client().json,
             Self::Status(status) => status.client.json,
             Self::Hints(hints) => hints.json(),
+            Self::Verify(verify) => verify.client.json,
             Self::Bench(bench) => bench.json,
             Self::Migrate(migrate) => migrate.json,
             Self::Config(config) => config.json,
@@ -126,6 +131,7 @@ impl Command {
             Self::Node(node) => on_one_thread(node.run()),
             Self::Status(status) => on_one_thread(status.run()),
             Self::Hints(hints) => on_one_thread(hints.run()),
+            Self::Verify(verify) => on_one_thread(verify.run()),
             Self::Bench(bench) => on_one_thread(bench.run()),
             Self::Migrate(migrate) => migrate.run(layers(file)?),
             Self::Config(config) => config.run(&layers(file)?),

@@ -30,6 +30,7 @@ mod setback;
 mod settings;
 mod tenants;
 mod validate;
+mod verify;
 mod wait;
 mod write;
 
@@ -45,3 +46,4 @@ pub use outlook::{HintsOutlook, NodeOutlook, Outlook};
 pub use request::{ClockEntry, ReadOutcome, ReadRequest, ReadValue, WriteOutcome, WriteRequest};
 pub use service::{Coordinator, Readiness};
 pub use settings::{CoordinatorSettings, IdempotencyOutage};
+pub use verify::{Difference, Holds, Unverified, Verified};
