@@ -42,6 +42,8 @@ marks! {
     RoundAllEqual "round-all-equal" "all owners of everything were found equal"
     RoundFoundDifferences "round-found-differences" "owners were compared and differed, or did not answer"
     TreeDiffered "tree-differed" "the owners of a tree differed and exchanged records"
+    AnsweredRefilling "answered-refilling" "a node that lost its disk answered, and did not count"
+    Refilled "refilled" "a node that had lost its disk had got everything back, and counted again"
     HintNoted "hint-noted" "an owner noted durably that another one missed a write"
     HintCoalesced "hint-coalesced" "a hint was noted already"
     HintOutdated "hint-outdated" "a record changed while it was delivered, and its hint stayed"

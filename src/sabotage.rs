@@ -102,6 +102,8 @@ sabotages! {
     SyncOneWay "sync-one-way" "an exchange gets what is lacking and gives nothing"
     HintDroppedThoughNewer "hint-dropped-though-newer" "a hint is dropped though the record changed after it was delivered"
     PurgedForgotten "purged-forgotten" "a node takes a late message for a new write after a purge"
+    RefillingCounts "refilling-counts" "a node that lost its disk counts for quorums at once"
+    RefilledUnproved "refilled-unproved" "a node that lost its disk counts again before all owners were asked for what it lost"
     ChecksumIgnored "checksum-ignored" "a record whose checksum does not fit is read all the same"
     DamagedServed "damaged-served" "a storage node answers reads with damaged records"
     FingerprintIgnored "fingerprint-ignored" "an idempotency key used for another request gets the first one's answer"

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use madsim::runtime::{Handle, NodeHandle};
 use pairdb::coordinator::Coordinator;
 use pairdb::placement::{Epoch, Node, NodeId, NodeStatus, Placement, Topology};
-use pairdb::ports::{Change, MetadataStore, RecordKey, Space, Tenant, TenantId};
+use pairdb::ports::{
+    Change, MetadataStore, Operation, RecordKey, Request, Space, Tenant, TenantId,
+};
 use pairdb::replica::Replica;
 
 use crate::adapters::{
@@ -31,6 +33,8 @@ use crate::tap::Tap;
 use crate::weather::Weather;
 use crate::world::{Event, World};
 
+/// How often to look whether a node that lost its disk counts again.
+const REFILL_PAUSE: Duration = Duration::from_millis(100);
 /// How long a process waits before it tries again to start.
 const START_PAUSE: Duration = Duration::from_millis(100);
 
@@ -174,6 +178,13 @@ impl Cluster {
             .collect()
     }
 
+    /// Whether a node serves and counts for no quorum, since it lost its disk.
+    #[must_use]
+    pub fn is_refilling(&self, who: Endpoint) -> bool {
+        let replica = self.shared.services.get(who);
+        replica.is_some_and(|replica| replica.is_refilling())
+    }
+
     /// A node's machine fails, and when it is back the digests are gone.
     pub fn lose_digests(&self, who: Endpoint) {
         self.crash(who);
@@ -261,7 +272,12 @@ impl Cluster {
                     spawn,
                     disk: disk.mount(&node),
                 };
-                drop(node.spawn(self.clone().run_storage(who, node.clone(), world)));
+                drop(
+                    node.spawn(
+                        self.clone()
+                            .run_storage(who, node.clone(), world, life == 1),
+                    ),
+                );
             }
             None => {
                 let link = |to, name| StoreLink {
@@ -290,16 +306,29 @@ impl Cluster {
         }
     }
 
-    async fn run_storage(self, who: Endpoint, node: NodeHandle, world: StorageSide) {
+    /// `is_new`: as a node that is added to the cluster, of whom nobody expects anything that it could have lost.
+    async fn run_storage(self, who: Endpoint, node: NodeHandle, world: StorageSide, is_new: bool) {
         let id = NodeId::new(who.id()).expect("a node's id is valid");
         loop {
             match Replica::open(world.clone(), id.clone(), self.world.replica).await {
                 Ok(replica) => {
+                    if is_new {
+                        let adopt = Operation::AdoptEpochIfEmpty { epoch: Epoch(0) };
+                        let request = Request {
+                            node: id.clone(),
+                            epoch: Epoch(0),
+                            operation: adopt,
+                        };
+                        let _ = replica.handle(request).await; // if not, it is refilled
+                    }
                     self.history.note(format_args!("{who} serves"));
                     self.history.recorder().life(who, Life::Serves);
-                    self.weather.serves(who);
-                    self.shared.services.put(who, node, replica);
-                    return self.story.happens(Event::Serves(who));
+                    self.shared.services.put(who, node, replica.clone());
+                    self.story.happens(Event::Serves(who));
+                    while replica.is_refilling() {
+                        pause(REFILL_PAUSE).await;
+                    }
+                    return self.weather.serves(who); // a node that counts for no quorum is not well
                 }
                 Err(error) => {
                     self.history
@@ -342,7 +371,7 @@ impl Cluster {
         let disk = self.machines().get(&who).and_then(|m| m.disk.clone());
         if let Some(disk) = disk {
             disk.replace();
-            self.tap.lost(who);
+            self.tap.lost(who, true);
             self.history
                 .note(format_args!("{who} is down and loses its disk"));
         }
@@ -396,7 +425,7 @@ impl Cluster {
             "{who} ends; commits lost: {completed} completed, {under_way} under way; kept {kept}"
         ));
         if completed > 0 {
-            self.tap.lost(who);
+            self.tap.lost(who, false);
         }
     }
 

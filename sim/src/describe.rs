@@ -139,6 +139,12 @@ pub fn answer(who: Endpoint, key: &RecordKey, result: &Result<Reply, Refusal>) -
             record: Some(bytes),
         }) => format!("found {}", record(key, bytes)),
         Ok(Reply::Found { record: None }) => "found nothing".to_owned(),
+        Ok(Reply::Refilling(reply)) => {
+            return format!(
+                "{}, being refilled",
+                answer(who, key, &Ok((**reply).clone()))
+            );
+        }
         Ok(other) => format!("{other:?}"),
         Err(refusal) => format!("refused: {refusal}"),
     };
@@ -209,6 +215,13 @@ pub fn answer_parts(result: &Result<Reply, Refusal>) -> Said {
             record: record.clone(),
             ..Said::new(record.as_ref().map_or("nothing", |_| "found"), "")
         },
+        Ok(Reply::Refilling(reply)) => {
+            let said = answer_parts(&Ok((**reply).clone()));
+            Said {
+                text: format!("{} (being refilled: counts for no quorum)", said.text),
+                ..said
+            }
+        }
         Ok(other) => Said::new("ok", format!("{other:?}")),
         Err(refusal) => Said {
             refused: true,

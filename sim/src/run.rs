@@ -443,13 +443,22 @@ async fn converge(cluster: &Cluster) -> Vec<String> {
             .filter(|(_, hints)| hints.keys().any(|hint| pointer(&hint)));
         owing.next().map(|(who, _)| who.to_string())
     };
-    let converged = wait_until(|| differing().is_none() && owing().is_none()).await;
-    if converged {
+    let refilling = || {
+        let nodes = cluster.world.storage();
+        nodes.into_iter().find(|who| cluster.is_refilling(*who))
+    };
+    let converged = || differing().is_none() && owing().is_none() && refilling().is_none();
+    if wait_until(converged).await {
         return Vec::new();
     }
     let differing = differing().map(|key| format!("the owners of {key} still differ"));
     let owing = owing().map(|who| format!("{who} still owes somebody something"));
-    differing.into_iter().chain(owing).collect()
+    let refilling = refilling().map(|who| format!("{who} still counts for no quorum"));
+    differing
+        .into_iter()
+        .chain(owing)
+        .chain(refilling)
+        .collect()
 }
 
 /// Reads every key at every owner through every coordinator. Returns complaints.
@@ -513,7 +522,7 @@ pub(crate) async fn final_records(cluster: &Cluster) -> Vec<FinalRecord> {
                     }
                     reply => reply,
                 };
-                let record = match reply {
+                let record = match reply.map(|answer| answer.map(Reply::even_if_refilling)) {
                     Some(Ok(Reply::Found { record })) => {
                         Ok(record.unwrap_or_else(|| Record::default().encode()))
                     }

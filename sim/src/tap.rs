@@ -37,6 +37,8 @@ pub struct Seen {
     pub holders: BTreeMap<Dot, Vec<(Endpoint, Time)>>,
     /// When a node lost something it had said to hold.
     pub losses: Vec<(Endpoint, Time)>,
+    /// Those of them of which the node can't know: commits that were answered before they were durable.
+    pub unnoticed: Vec<(Endpoint, Time)>,
     /// When a node's process ended.
     pub ends: Vec<(Endpoint, Time)>,
     /// Whose incarnation an actor is.
@@ -139,6 +141,16 @@ impl Tap {
         result: &Result<Reply, Refusal>,
         said: Said,
     ) {
+        let said_result = result;
+        let held;
+        let result = match result {
+            // Whether or not it counts for a quorum, it is true.
+            Ok(Reply::Refilling(reply)) => {
+                held = Ok((**reply).clone());
+                &held
+            }
+            result => result,
+        };
         self.story.answers(who, request, result);
         let at = self.history.now();
         let mut fingerprint = Fnv::default();
@@ -195,7 +207,8 @@ impl Tap {
             }
         }
         drop(state);
-        self.history.describe(|| describe::answer(who, key, result));
+        self.history
+            .describe(|| describe::answer(who, key, said_result));
         self.history.message(&fingerprint.finish().to_be_bytes());
     }
 
@@ -245,11 +258,14 @@ impl Tap {
         self.state().ends.push((who, at));
     }
 
-    /// A node lost something that it had said to hold.
-    pub fn lost(&self, who: Endpoint) {
+    /// A node lost something that it had said to hold. It `notices` when its disk is another one.
+    pub fn lost(&self, who: Endpoint, notices: bool) {
         let at = self.history.now();
         let mut state = self.state();
         state.losses.push((who, at));
+        if !notices {
+            state.unnoticed.push((who, at));
+        }
         state.memory.retain(|(node, _), _| *node != who);
         state.epochs.remove(&who);
     }

@@ -38,6 +38,7 @@ fn node(node: NodeOutlook, asked: Option<Instant>) -> v1::NodeConvergence {
         report_age_ms: node.report_age.map(millis),
         tombstones: node.tombstones,
         hints: node.hints.into_iter().map(hints).collect(),
+        refilling_ms: node.refilling.map(millis),
     }
 }
 

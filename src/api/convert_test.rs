@@ -286,6 +286,7 @@ fn a_node_is_shown_with_its_report_or_without() {
         disk_used_percent: Some(42),
         tombstones: 0,
         hints: Vec::new(),
+        refilling: None,
         refuses_writes: Some("the disk is full".into()),
     };
     let silent = NodeOverview {

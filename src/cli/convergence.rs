@@ -46,6 +46,7 @@ pub fn to_json(all: &GetConvergenceResponse) -> Value {
             "node": node.node_id,
             "report_age_ms": node.report_age_ms,
             "tombstones": node.tombstones,
+            "refilling_ms": node.refilling_ms,
         })).collect::<Vec<_>>(),
         "hints": hints_to_json(all),
     })
@@ -86,6 +87,18 @@ pub fn summary(all: &GetConvergenceResponse) -> Result<(), Failure> {
             keys_in_words(keys),
             holders.join(", "),
             age(oldest.unwrap_or(0))
+        ))?;
+    }
+    let refilling = all.nodes.iter().filter_map(|node| {
+        let since = node.refilling_ms?;
+        Some((node.node_id.as_str(), since))
+    });
+    for (node, since) in refilling {
+        output::line(&format!(
+            "{} lost its disk: it {} before it has got back all that others hold; it has been running so for {}",
+            styled(STRONG, node),
+            styled(BAD, "counts for no quorum"),
+            age(since)
         ))?;
     }
     let waiting: u64 = all.nodes.iter().map(|node| node.tombstones).sum();

@@ -323,6 +323,7 @@ mod tests {
             answered,
             report_age_ms: None,
             tombstones: 0,
+            refilling_ms: None,
             hints: hints.into_iter().collect(),
         }
     }

@@ -9,6 +9,11 @@
 //! of the others until nothing moves; one whose owners are equal has its tombstones purged. A round ends early when the
 //! topology changes. Memory is bounded by a page for each node.
 //!
+//! A node that lost its disk counts for no quorum before it has got back what it may have acknowledged. That is known when a
+//! round has gone through all trees, none of their owners was silent, and each tree that the node owns was found equal or
+//! exchanged between all its owners to the end, twice: after the first time one of them has what any has, after the second
+//! they all do. The round must have begun when the last message from before the loss was over.
+//!
 //! What this is not: records never come through here; storage nodes exchange them.
 
 use std::collections::VecDeque;
@@ -18,6 +23,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
+use super::health::NodeHealth;
 use super::owners::Owners;
 use super::routing::Routing;
 use super::service::Coordinator;
@@ -25,10 +31,11 @@ use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    Clock, CoordinatorWorld, Digest, Instant, LeaseOutcome, MetadataStore, Operation, Random,
-    Reply, TenantId, TreeName, Upkeep, Upkept,
+    Clock, CoordinatorWorld, Digest, Instant, LeaseOutcome, MetadataStore, NodeReport, Operation,
+    Random, Reply, TenantId, TreeName, Upkeep, Upkept,
 };
 use crate::sabotage::{self, Sabotage};
+use crate::version::Actor;
 use std::sync::Arc;
 
 /// What the lease is called.
@@ -37,6 +44,8 @@ const LEASE: &str = "anti-entropy";
 const TREES_AT_ONCE: usize = 4;
 /// How often an exchange goes around a tree's owners. What still differs then is left to the next round.
 const PASSES_MAX: usize = 4;
+/// In the first the pivot gets what any owner has, in the second all others get it.
+const PASSES_PROVING: usize = 2;
 /// How often a peer is asked to go on with one exchange that is not complete.
 const CALLS_MAX: usize = 64;
 /// One call of upkeep. An exchange takes up to three seconds and what it has begun.
@@ -97,12 +106,25 @@ struct Found {
     digests: Vec<Option<Digest>>,
 }
 
+/// A tree whose owners were compared, and exchanged what differed.
+struct Tended {
+    owners: Vec<u16>,
+    /// Whether each of them has now what any of them had.
+    whole: bool,
+}
+
 /// What a round came to.
 #[derive(Clone, Copy, Default)]
 struct Round {
     equal: u64,
     divergent: u64,
     unknown: u64,
+}
+
+/// A node that lost its disk, and may have got everything back by the end of the round.
+struct Refill {
+    index: u16,
+    incarnation: Actor,
 }
 
 impl<W: CoordinatorWorld> Coordinator<W> {
@@ -120,7 +142,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         loop {
             // Not all coordinators at once.
             let jitter = Duration::from_nanos(self.random().next_u64() % 250_000_000);
-            let sleep = self.clock().sleep(wait + jitter.min(wait));
+            let sleep = self.rest(wait + jitter.min(wait), pause);
             if self.unless_stopped(sleep).await.is_none() {
                 break;
             }
@@ -142,6 +164,36 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             let release = self.world().metadata().release_lease(LEASE, holder);
             let _ = self.in_time(deadline, release).await; // it ends by itself
         }
+    }
+
+    /// Rests for so long, less if a node lost its disk: it should count again soon.
+    async fn rest(&self, all: Duration, pause: Duration) {
+        let until = self.clock().now() + all;
+        while self.clock().now() < until {
+            self.clock()
+                .sleep_until(until.min(self.clock().now() + pause))
+                .await;
+            let routing = self.routing();
+            let lost = |report: Option<&NodeReport>| report.is_some_and(|r| r.refilling.is_some());
+            if routing.nodes().any(|(_, health)| health.with_report(lost)) {
+                return;
+            }
+        }
+    }
+
+    /// The nodes that lost their disks so long ago that nothing from before that is under way any more.
+    fn refills(&self, routing: &Routing) -> Vec<Refill> {
+        let settings = self.settings();
+        let lives = settings.write_timeout.max(settings.read_timeout) * 2;
+        let refill = |(index, (_, health)): (u16, (_, &Arc<NodeHealth>))| {
+            health.with_report(|report| {
+                let report = report?;
+                let since = report.refilling?;
+                let incarnation = *report.incarnations.last()?;
+                (since >= lives).then_some(Refill { index, incarnation })
+            })
+        };
+        (0..).zip(routing.nodes()).filter_map(refill).collect()
     }
 
     /// Takes or renews the lease.
@@ -169,6 +221,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let mut listings: Vec<Listing> = (0..routing.topology().nodes.len() as u16)
             .map(Listing::new)
             .collect();
+        let mut refills = self.refills(&routing);
         let mut under_way = FuturesUnordered::new();
         self.anti_entropy().lock().seen = 0;
         loop {
@@ -189,10 +242,15 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     round.equal += u64::from(found.is_equal());
                     under_way.push(self.tend(Arc::clone(&routing), found));
                 }
-                None => round.unknown += 1,
+                None => {
+                    round.unknown += 1;
+                    refills.clear();
+                }
             }
-            while under_way.len() >= TREES_AT_ONCE {
-                under_way.next().await;
+            while under_way.len() >= TREES_AT_ONCE
+                && let Some(tended) = under_way.next().await
+            {
+                tended.keep(&mut refills);
             }
             if self.routing().epoch() != routing.epoch() {
                 marks::reached(Mark::RoundCutShort);
@@ -205,7 +263,17 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 renew_at = self.clock().now() + self.settings().anti_entropy_lease / 3;
             }
         }
-        while under_way.next().await.is_some() {}
+        while let Some(tended) = under_way.next().await {
+            tended.keep(&mut refills);
+        }
+        let silent = listings.iter().any(|listing| listing.silent);
+        if !silent || sabotage::on(Sabotage::RefilledUnproved) {
+            for Refill { index, incarnation } in refills {
+                tracing::info!(node = %routing.node(index).id, %incarnation, "has got back what it lost");
+                let refilled = Upkeep::Refilled { incarnation };
+                let _ = self.ask(&routing, index, refilled).await; // if not, in the next round
+            }
+        }
         let mut state = self.anti_entropy().lock();
         state.rounds += 1;
         state.ended_ms = self.clock().wall_ms();
@@ -282,27 +350,41 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     }
 
     /// Exchanges what differs; purges where nothing does.
-    async fn tend(&self, routing: Arc<Routing>, found: Found) {
+    async fn tend(&self, routing: Arc<Routing>, found: Found) -> Tended {
+        let whole;
         if found.is_equal() {
+            whole = !found.has_silent();
             if !found.has_silent() || sabotage::on(Sabotage::PurgeWithOwnerMissing) {
                 self.purge(&routing, &found).await;
             }
         } else {
             marks::reached(Mark::TreeDiffered);
-            self.exchange(&routing, &found).await;
+            if sabotage::on(Sabotage::PurgeUnproved) {
+                self.purge(&routing, &found).await;
+            }
+            let passes = self.exchange(&routing, &found).await;
+            whole = !found.has_silent() && passes >= PASSES_PROVING;
+        }
+        Tended {
+            owners: found.owners,
+            whole: whole || sabotage::on(Sabotage::RefilledUnproved),
         }
     }
 
-    /// Has the first owner that answers exchange with each other one until nothing moves.
-    async fn exchange(&self, routing: &Arc<Routing>, found: &Found) {
+    /// Has the first owner that answers exchange with each other one until nothing moves. Returns how often it went around
+    /// them and all that differed was exchanged.
+    async fn exchange(&self, routing: &Arc<Routing>, found: &Found) -> usize {
         let mut answering = found.answering();
         let Some(pivot) = answering.next() else {
-            return;
+            return 0;
         };
         let peers: Vec<u16> = answering.collect();
+        let mut passes = 0;
         for _ in 0..PASSES_MAX {
             let mut moved = 0;
+            let mut complete = true;
             for peer in &peers {
+                let mut exchanged = false;
                 for _ in 0..CALLS_MAX {
                     let sync = Upkeep::Sync {
                         tree: found.tree.clone(),
@@ -317,15 +399,20 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     state.exchanged += records;
                     state.bytes += synced.bytes;
                     drop(state);
+                    exchanged = synced.complete;
                     if synced.complete || records == 0 {
                         break;
                     }
                 }
+                complete &= exchanged;
             }
+            passes += usize::from(complete);
             if moved == 0 || peers.len() < 2 {
-                return;
+                // Going around once more would change nothing.
+                return if complete { PASSES_PROVING } else { 0 };
             }
         }
+        passes
     }
 
     /// Removes the tombstones that all owners hold alike and have held long enough.
@@ -445,6 +532,13 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             }
         }
         while calls.next().await.is_some() {}
+    }
+}
+
+impl Tended {
+    /// Keeps those that may still have everything.
+    fn keep(&self, refills: &mut Vec<Refill>) {
+        refills.retain(|refill| self.whole || !self.owners.contains(&refill.index));
     }
 }
 

@@ -33,6 +33,8 @@ struct State {
     report: Option<NodeReport>,
     /// When it was asked for the report.
     asked_at: Instant,
+    /// It said that it is being refilled.
+    refilling: bool,
     /// It answers again after it was unhealthy, and nobody has taken note yet.
     back: bool,
 }
@@ -76,6 +78,11 @@ impl NodeHealth {
         }
     }
 
+    /// It said that it is being refilled. Its next report says whether it still is.
+    pub(super) fn is_refilling(&self) {
+        self.lock().refilling = true;
+    }
+
     pub(super) fn failed(&self, now: Instant) {
         let mut state = self.lock();
         state.failures_in_row = state.failures_in_row.saturating_add(1);
@@ -86,6 +93,7 @@ impl NodeHealth {
     pub(super) fn reported(&self, report: NodeReport, asked_at: Instant) {
         let mut state = self.lock();
         if asked_at >= state.asked_at {
+            state.refilling = report.refilling.is_some();
             state.report = Some(report);
             state.asked_at = asked_at;
         }
@@ -126,7 +134,7 @@ impl NodeHealth {
             .is_some_and(|report| report.refuses_writes.is_some());
         let waiting = u64::from(self.in_flight.load(Ordering::Relaxed));
         Preference {
-            unhealthy: tired || refuses,
+            unhealthy: tired || refuses || state.refilling,
             expected_ns: state.mean_ns.saturating_mul(waiting + 1),
         }
     }

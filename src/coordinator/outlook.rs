@@ -41,6 +41,8 @@ pub struct NodeOutlook {
     pub tombstones: u64,
     /// What it owes others.
     pub hints: Vec<HintsOutlook>,
+    /// For how long it has been running and being refilled after the loss of its disk, if it is.
+    pub refilling: Option<Duration>,
 }
 
 /// What one node owes another.
@@ -73,6 +75,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 asked_at,
                 report_age: asked_at.map(|asked_at| now.since(asked_at)),
                 tombstones: report.as_ref().map_or(0, |report| report.tombstones),
+                refilling: report.as_ref().and_then(|report| report.refilling),
                 hints: report.map_or_else(Vec::new, |report| {
                     report.hints.into_iter().map(hint).collect()
                 }),
@@ -139,6 +142,7 @@ mod tests {
             report_age: None,
             tombstones: 0,
             hints,
+            refilling: None,
         };
         let outlook = Outlook {
             trees: Convergence::default(),

@@ -117,7 +117,7 @@ impl<W: CoordinatorWorld> Owners<W> {
         order
     }
 
-    /// Asks one owner for something that says nothing of how fast it serves.
+    /// Asks one owner for something that says nothing of how fast it serves, and that counts for no quorum.
     pub(super) async fn call_quietly(
         &self,
         position: usize,
@@ -130,10 +130,12 @@ impl<W: CoordinatorWorld> Owners<W> {
             epoch: self.routing.epoch(),
             operation,
         };
-        self.world.transport().call(node, request, deadline).await
+        let answer = self.world.transport().call(node, request, deadline).await;
+        answer.map(Reply::even_if_refilling)
     }
 
-    /// Asks one owner; its health learns from what becomes of it.
+    /// Asks one owner; its health learns from what becomes of it. What one says that is being refilled is a refusal: it may
+    /// lack what it once acknowledged.
     pub(super) fn call(
         &self,
         position: usize,
@@ -151,9 +153,16 @@ impl<W: CoordinatorWorld> Owners<W> {
         let health = Arc::clone(self.health(position));
         async move {
             let under_way = UnderWay::start(&clock, &health);
-            let result = call.await;
+            let result = match call.await {
+                Ok(Reply::Refilling(_)) => Err(Refusal::Refilling.into()),
+                result => result,
+            };
             match &result {
                 Ok(_) => under_way.answered(),
+                Err(CallError::Refused(Refusal::Refilling)) => {
+                    under_way.health.is_refilling();
+                    under_way.answered();
+                }
                 Err(CallError::Refused(
                     Refusal::StaleEpoch { .. }
                     | Refusal::Damaged

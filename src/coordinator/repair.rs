@@ -210,7 +210,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 let mut missed = missed;
                 while let Some(answer) = calls.next().await {
                     marks::reached(Mark::JoinedLate);
-                    if answer.result.is_err() {
+                    let has_it = matches!(
+                        answer.result,
+                        Ok(_) | Err(CallError::Refused(Refusal::Refilling))
+                    );
+                    if !has_it {
                         missed.push(answer.position);
                     }
                 }
@@ -294,7 +298,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         while let Some(answer) = joins.next().await {
             all_joined &= matches!(
                 answer.result,
-                Ok(Reply::Joined { .. }) | Err(CallError::Refused(Refusal::Purged))
+                Ok(Reply::Joined { .. })
+                    | Err(CallError::Refused(Refusal::Purged | Refusal::Refilling))
             );
         }
         all_read && all_joined

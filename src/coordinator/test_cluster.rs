@@ -246,6 +246,7 @@ impl ModelNode {
                 disk_used_percent: None,
                 tombstones: 0,
                 hints: Vec::new(),
+                refilling: None,
                 refuses_writes: None,
             })),
             Operation::AdoptEpochIfEmpty { epoch } => {

@@ -458,7 +458,10 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                         .unwrap_or(CallError::NoAnswer("answered something else".into()));
                     self.missing.failed(self.owners.name(position), &error);
                     tally.failure(position);
-                    missed.push(position);
+                    // One that is being refilled has it; it only doesn't count.
+                    if error != CallError::Refused(Refusal::Refilling) {
+                        missed.push(position);
+                    }
                 }
             }
         }

@@ -4,6 +4,7 @@
 //! reference-counted [`Bytes`] and are never copied on the way.
 
 use std::future::Future;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -202,6 +203,20 @@ pub enum Reply {
     },
     /// The answer to [`Operation::Upkeep`].
     Upkept(Upkept),
+    /// It is done: this is a [`Reply::Joined`] or [`Reply::Found`] of a node that is being refilled. It counts for no quorum,
+    /// since the node can't know what it held before it lost its disk.
+    Refilling(Box<Self>),
+}
+
+impl Reply {
+    /// What was answered, whether or not it counts.
+    #[must_use]
+    pub fn even_if_refilling(self) -> Self {
+        match self {
+            Self::Refilling(reply) => *reply,
+            reply => reply,
+        }
+    }
 }
 
 /// How a storage node is.
@@ -225,6 +240,9 @@ pub struct NodeReport {
     pub tombstones: u64,
     /// What it owes other nodes, those that it owes nothing left out.
     pub hints: Vec<HintsReport>,
+    /// Whether it lost its disk and is not known yet to hold again all that it should; `Some` says since when it has been
+    /// running so. Until then it counts for no quorum.
+    pub refilling: Option<Duration>,
 }
 
 /// Why a replica did not do it. A refused operation had no effect, [`Refusal::StorageFailed`] excepted.
@@ -251,6 +269,9 @@ pub enum Refusal {
     /// It held tombstones of the key that every owner held, and purged them; what is to be joined is older than they were.
     #[error("the record was deleted everywhere and purged; this is older")]
     Purged,
+    /// It lost its disk and does not hold all that it should yet, so it can't tell what the write follows.
+    #[error("the node lost its disk and is being refilled")]
+    Refilling,
     /// The stored record fails its checksum. It is kept for inspection and never served.
     #[error("the node's copy of the record is damaged")]
     Damaged,

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::{RecordKey, RecordKeyError};
 use crate::placement::{Node, NodeId, PartitionId};
 use crate::sabotage::{self, Sabotage};
-use crate::version::{Record, Stamp, VersionVector};
+use crate::version::{Actor, Record, Stamp, VersionVector};
 
 /// How many leaves a tree has; a set of leaves fits a `u64`.
 pub const LEAVES: u8 = 64;
@@ -219,6 +219,12 @@ pub enum Upkeep {
     Purged {
         /// Which tree.
         tree: TreeName,
+    },
+    /// The replica has joined all that any other owner of anything holds, since it lost its disk: it counts again. Refused if
+    /// it has become another incarnation meanwhile. Answer: [`Upkept::Done`].
+    Refilled {
+        /// The incarnation of which this is known.
+        incarnation: Actor,
     },
 }
 

@@ -21,7 +21,7 @@ use crate::ports::{
     Upkept,
 };
 use crate::sabotage::{self, Sabotage};
-use crate::version::{Dot, Record};
+use crate::version::{Actor, Dot, Record};
 
 pub(super) struct Batch<'a, R> {
     pub(super) ledger: Ledger,
@@ -95,6 +95,9 @@ impl<'a, R: Random> Batch<'a, R> {
     }
 
     pub(super) fn stamp(&mut self, request: StampRequest) -> Result<Reply, Refusal> {
+        if self.is_refilling() {
+            return Err(Refusal::Refilling);
+        }
         let slot = slot(&mut self.loaded.slots, &request.key)?;
         let held = slot.record()?;
         let purged = purged(&self.loaded.purged, &self.purged_now, &request.key);
@@ -151,6 +154,24 @@ impl<'a, R: Random> Batch<'a, R> {
     }
 
     pub(super) fn join(&mut self, key: &RecordKey, encoded: Bytes) -> Result<Reply, Refusal> {
+        let refilling = self.is_refilling();
+        let joined = self.join_record(key, encoded)?;
+        Ok(match refilling {
+            true => Reply::Refilling(Box::new(joined)),
+            false => joined,
+        })
+    }
+
+    /// Whether what it says counts for no quorum.
+    fn is_refilling(&self) -> bool {
+        let refilling = self.ledger.identity.refilling && !sabotage::on(Sabotage::RefillingCounts);
+        if refilling {
+            marks::reached(Mark::AnsweredRefilling);
+        }
+        refilling
+    }
+
+    fn join_record(&mut self, key: &RecordKey, encoded: Bytes) -> Result<Reply, Refusal> {
         let slot = slot(&mut self.loaded.slots, key)?;
         let held = slot.record()?;
         if slot.is(&encoded) {
@@ -205,8 +226,21 @@ impl<'a, R: Random> Batch<'a, R> {
         let adopted = stored == 0 && !self.loaded.slots.values().any(Slot::is_dirty);
         if adopted {
             self.ledger.adopt(epoch);
+            self.ledger.counts();
         }
         Ok(Reply::Adopted { adopted })
+    }
+
+    /// What this incarnation lost was given back to it.
+    pub(super) fn refilled(&mut self, incarnation: Actor) -> Result<(), Refusal> {
+        if incarnation != self.ledger.identity.incarnation() {
+            return Err(Refusal::Unavailable(
+                "the node has become another incarnation since".into(),
+            ));
+        }
+        marks::reached(Mark::Refilled);
+        self.ledger.counts();
+        Ok(())
     }
 
     /// Notes that `targets` may lack what is held of `key`.

@@ -224,7 +224,8 @@ impl<W: ReplicaWorld> Shared<W> {
             operation,
         };
         let deadline = self.world.clock().now() + patience;
-        self.world.transport().call(node, request, deadline).await
+        let answer = self.world.transport().call(node, request, deadline).await;
+        answer.map(Reply::even_if_refilling)
     }
 
     /// Has the mutation loop do it, and waits until it is durable.

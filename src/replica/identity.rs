@@ -6,12 +6,18 @@
 //! - it meets a record that has seen more of its incarnation than it gave out: its disk went back in time. (That is found
 //!   while it runs, see [`ledger`](super::ledger).)
 //!
+//! A node that has no identity does not hold what it may once have acknowledged. It is *being refilled* until a coordinator has
+//! seen it get all that the other owners hold, and counts for no quorum before. One that is added to a cluster counts from
+//! the start: nobody relied on it before. (A disk that is found to have gone back in time is none the less served: what tells
+//! of it comes in records, and a client that forges contexts must not be able to take nodes out of service. So a backup is
+//! not to be put in a node's place: see the runbook.)
+//!
 //! Stored as one value, so that it changes as a whole:
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 1 | format, 2 (1 lacks the stamp) |
-//! | 1 | bit 0: stopped cleanly · bit 1: commits are answered before they are durable |
+//! | 1 | bit 0: stopped cleanly · bit 1: commits are answered before they are durable · bit 2: being refilled |
 //! | 8 | epoch, big endian |
 //! | 8 | counters up to this one may have been given out, big endian |
 //! | 8 | stamps up to this one may have been given out, big endian |
@@ -33,6 +39,7 @@ const FORMAT: u8 = 2;
 const FORMAT_WITHOUT_STAMP: u8 = 1;
 const CLEAN: u8 = 1;
 const INTERVAL: u8 = 2;
+const REFILLING: u8 = 4;
 /// Of older incarnations the oldest are forgotten; they are for people to look at.
 const INCARNATIONS_MAX: usize = 64;
 
@@ -48,6 +55,8 @@ pub(super) struct Identity {
     pub(super) epoch: Epoch,
     pub(super) clean: bool,
     pub(super) durability: Durability,
+    /// It lost its disk, and is not known to hold again what it should.
+    pub(super) refilling: bool,
 }
 
 /// Reads the identity, takes a new incarnation if need be, and makes both durable.
@@ -83,6 +92,7 @@ fn resume(
             epoch: Epoch::default(),
             clean: false,
             durability,
+            refilling: true,
         };
         marks::reached(Mark::IncarnationFirst);
         identity.renew(random, "there is no data of it");
@@ -148,14 +158,12 @@ impl Identity {
         let mut out = BytesMut::with_capacity(32 + name.len() + 8 * self.incarnations.len());
         out.put_u8(FORMAT);
         let clean = if self.clean { CLEAN } else { 0 };
-        out.put_u8(
-            clean
-                | if self.durability == Durability::Interval {
-                    INTERVAL
-                } else {
-                    0
-                },
-        );
+        let interval = match self.durability {
+            Durability::Interval => INTERVAL,
+            Durability::Always => 0,
+        };
+        let refilling = if self.refilling { REFILLING } else { 0 };
+        out.put_u8(clean | interval | refilling);
         out.put_u64(self.epoch.0);
         out.put_u64(self.ceiling);
         out.put_u64(self.stamp_ceiling.0);
@@ -212,6 +220,7 @@ impl Identity {
             epoch,
             clean: flags & CLEAN != 0,
             durability,
+            refilling: flags & REFILLING != 0,
         })
     }
 }
@@ -245,6 +254,7 @@ mod tests {
             epoch: Epoch(5),
             clean: false,
             durability: Durability::Always,
+            refilling: false,
         }
     }
 
@@ -252,12 +262,15 @@ mod tests {
     fn comes_back_as_it_was_stored() {
         for clean in [false, true] {
             for durability in [Durability::Always, Durability::Interval] {
-                let identity = Identity {
-                    clean,
-                    durability,
-                    ..identity()
-                };
-                assert_eq!(Identity::decode(&identity.encode()), Ok(identity));
+                for refilling in [false, true] {
+                    let identity = Identity {
+                        clean,
+                        durability,
+                        refilling,
+                        ..identity()
+                    };
+                    assert_eq!(Identity::decode(&identity.encode()), Ok(identity));
+                }
             }
         }
     }

@@ -56,7 +56,11 @@ async fn open(directory: &Path) -> (Node, FjallStorage) {
         ..ReplicaSettings::default()
     };
     let node = Replica::open(NodeWorld::new(storage.clone()), node_id(), settings).await;
-    (node.expect("the node opens after a crash"), storage)
+    let node = node.expect("the node opens after a crash");
+    // New in the cluster the first time, and a member ever after.
+    let adopt = Operation::AdoptEpochIfEmpty { epoch: Epoch(1) };
+    call(&node, adopt).await;
+    (node, storage)
 }
 
 fn key(name: &str) -> RecordKey {

@@ -91,6 +91,12 @@ impl Ledger {
         }
     }
 
+    /// It is a node like any other from now on.
+    pub(super) fn counts(&mut self) {
+        self.changed |= self.identity.refilling;
+        self.identity.refilling = false;
+    }
+
     /// Refuses older epochs, takes on newer ones.
     pub(super) fn admit(&mut self, epoch: Epoch) -> Result<(), Refusal> {
         let current = self.identity.epoch;
@@ -125,6 +131,7 @@ impl Ledger {
     pub(super) fn must_sync(&self, before: &Self) -> bool {
         self.identity.epoch != before.identity.epoch
             || self.identity.incarnations != before.identity.incarnations
+            || self.identity.refilling != before.identity.refilling
     }
 
     /// The batch that worked on `after` is durable.
@@ -168,6 +175,7 @@ mod tests {
             epoch: Epoch(3),
             clean: false,
             durability: Durability::Always,
+            refilling: false,
         };
         Ledger::new(identity, 10)
     }
@@ -237,6 +245,7 @@ mod tests {
         }
         ledger.notice(&seen(1, 21), &Fixed);
         assert_eq!(ledger.identity.incarnations, [Actor(1), Actor(9)]);
+
         assert_eq!(
             ledger.give().unwrap(),
             Dot {

@@ -13,6 +13,7 @@
 //!   can't prove that it holds all it gave out (see [`identity`]);
 //! - an owner applies a write once, however often it is asked (see [`stamp`]);
 //! - once an epoch was answered to, older ones are refused for ever;
+//! - what a node that lost its disk says counts for no quorum before it has got everything back;
 //! - a stored record that fails its checksum is neither served nor written over;
 //! - after a failed commit no write is accepted until the process starts again.
 //!
@@ -58,6 +59,7 @@ use crate::ports::{
     Clock, NodeReport, Operation, Refusal, ReplicaWorld, Reply, Request, Space, Spawn,
     StorageEngine, StorageError,
 };
+use crate::sabotage::{self, Sabotage};
 use crate::version::Actor;
 
 use debts::Debts;
@@ -175,6 +177,12 @@ impl<W: ReplicaWorld> Replica<W> {
         self.handle.shared.status().incarnation()
     }
 
+    /// Whether it lost its disk and counts for no quorum yet.
+    #[must_use]
+    pub fn is_refilling(&self) -> bool {
+        self.handle.shared.is_refilling()
+    }
+
     /// How often it met a damaged record since it started.
     #[must_use]
     pub fn damaged_records(&self) -> u64 {
@@ -242,14 +250,20 @@ impl<W: ReplicaWorld> Shared<W> {
                 if buggify::on(Site::QueueFull) {
                     return Err(rejected(Rejected::Full));
                 }
+                // As it is before anything is read: what is read now may lack what comes back meanwhile.
+                let counts = !self.is_refilling() || sabotage::on(Sabotage::RefillingCounts);
                 let (answer, answered) = oneshot::channel();
                 let cost = key.as_bytes().len();
                 self.reads
                     .push(Read { epoch, key, answer }, cost)
                     .map_err(rejected)?;
-                return answered
+                let found = answered
                     .await
                     .unwrap_or_else(|_| Err(Refusal::Unavailable("the node stopped".into())));
+                return match counts {
+                    true => found,
+                    false => found.map(|found| Reply::Refilling(Box::new(found))),
+                };
             }
             Operation::Stamp(request) => {
                 check_key(request.key.as_bytes())?;
@@ -319,6 +333,9 @@ impl<W: ReplicaWorld> Shared<W> {
             refuses_writes: status.refuses_writes.clone(),
             tombstones,
             hints,
+            refilling: self
+                .is_refilling()
+                .then(|| self.world.clock().now().since(self.opened_at)),
         }))
     }
 }

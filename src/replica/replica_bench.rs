@@ -87,6 +87,13 @@ async fn run_all<S: StorageEngine>(storage: S, time: Duration) {
     let node = Replica::open(NodeWorld::new(storage), id, ReplicaSettings::default())
         .await
         .unwrap();
+    let adopt = Operation::AdoptEpochIfEmpty { epoch: Epoch(1) };
+    let request = Request {
+        node: node.node().clone(),
+        epoch: Epoch(1),
+        operation: adopt,
+    };
+    node.handle(request).await.unwrap();
     for (name, kind, callers) in [
         ("stamps, 1 caller", Kind::Stamp, 1),
         ("stamps, 64 callers", Kind::Stamp, 64),

@@ -8,7 +8,7 @@ use super::*;
 use crate::adapters::memory::MemoryStorage;
 use crate::adapters::tokio::NodeWorld;
 use crate::placement::PartitionId;
-use crate::ports::{Durability, Overwrites, Put, RecordKey, StampRequest, TenantId};
+use crate::ports::{Durability, Overwrites, Put, RecordKey, StampRequest, TenantId, Upkeep};
 use crate::version::{Content, Context, Dot, Record, Stamp, Version, VersionVector, WriteId};
 
 type World = NodeWorld<MemoryStorage>;
@@ -49,11 +49,20 @@ impl Node {
         let replica = Replica::open(world.clone(), node_id(), settings)
             .await
             .unwrap();
-        Self {
+        let node = Self {
             replica,
             storage,
             world,
-        }
+        };
+        // With data of its own it is what it was.
+        let _ = node.adopt_if_empty(0).await;
+        node
+    }
+
+    async fn adopt_if_empty(&self, epoch: u64) -> Result<Reply, Refusal> {
+        let epoch = Epoch(epoch);
+        self.call(epoch.0, Operation::AdoptEpochIfEmpty { epoch })
+            .await
     }
 
     /// Loses power and starts again.
@@ -465,6 +474,49 @@ async fn a_disk_that_went_back_in_time_is_noticed() {
         incarnations,
         "durable"
     );
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_disk_does_not_count_before_it_is_refilled() {
+    let lost = MemoryStorage::new(Durability::Always);
+    let open = async || {
+        Replica::open(world(&lost), node_id(), settings())
+            .await
+            .unwrap()
+    };
+    let (_, record) = Node::new().await.stamped(write("a", 1)).await;
+    let node = |replica| Node {
+        replica,
+        storage: lost.clone(),
+        world: world(&lost),
+    };
+    let empty = node(open().await);
+    assert_eq!(empty.stamp(write("b", 2)).await, Err(Refusal::Refilling));
+    let joined = empty.join("a", &record).await;
+    assert!(matches!(joined, Ok(Reply::Refilling(_))), "{joined:?}");
+    let read = Operation::Read { key: key("a") };
+    let found = Reply::Found {
+        record: Some(record.encode()),
+    };
+    let uncounted = Reply::Refilling(Box::new(found.clone()));
+    assert_eq!(empty.call(0, read.clone()).await, Ok(uncounted));
+    assert!(empty.report().await.refilling.is_some());
+
+    // It is so after a restart, too, and nobody else's word ends it.
+    let again = node(open().await);
+    assert!(again.replica.is_refilling());
+    let refilled = |incarnation| Operation::Upkeep(Box::new(Upkeep::Refilled { incarnation }));
+    assert_eq!(
+        again.adopt_if_empty(1).await,
+        Ok(Reply::Adopted { adopted: false })
+    );
+    assert!(again.call(0, refilled(Actor(5))).await.is_err());
+    assert!(again.replica.is_refilling());
+    let incarnation = again.replica.incarnation();
+    again.call(0, refilled(incarnation)).await.unwrap();
+    assert_eq!(again.call(0, read).await, Ok(found));
+    again.stamped(write("b", 2)).await;
+    assert!(!open().await.is_refilling(), "durable");
 }
 
 #[tokio::test]

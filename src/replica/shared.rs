@@ -16,7 +16,7 @@ use super::reads::Read;
 use super::throttle::Throttle;
 use crate::marks::{self, Mark};
 use crate::placement::{Epoch, NodeId};
-use crate::ports::{Clock, Refusal, ReplicaWorld, Stop, StorageError};
+use crate::ports::{Clock, Instant, Refusal, ReplicaWorld, Stop, StorageError};
 use crate::sabotage::{self, Sabotage};
 use crate::version::Actor;
 
@@ -37,6 +37,10 @@ pub(super) struct Shared<W> {
     /// One exchange with a peer at a time.
     pub(super) syncing: AsyncMutex<()>,
     pub(super) throttle: Throttle,
+    /// Whether it lost its disk and counts for no quorum yet. Durable; only the mutation loop sets it.
+    refilling: AtomicBool,
+    /// Since when it runs.
+    pub(super) opened_at: Instant,
     /// Ends what runs beside requests.
     pub(super) stop: Stop,
     /// How often a damaged record was met.
@@ -74,6 +78,7 @@ impl<W: ReplicaWorld> Shared<W> {
             refuses_writes: None,
             stopped: None,
         };
+        let opened_at = world.clock().now();
         Self {
             world,
             node: identity.node.clone(),
@@ -86,6 +91,8 @@ impl<W: ReplicaWorld> Shared<W> {
             looking: AsyncMutex::new(()),
             syncing: AsyncMutex::new(()),
             throttle: Throttle::new(settings.upkeep_bytes_per_second),
+            refilling: AtomicBool::new(identity.refilling),
+            opened_at,
             stop: Stop::new(),
             damaged: AtomicU64::new(0),
             status: Mutex::new(status),
@@ -95,6 +102,10 @@ impl<W: ReplicaWorld> Shared<W> {
 
     pub(super) fn epoch(&self) -> Epoch {
         Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
+    pub(super) fn is_refilling(&self) -> bool {
+        self.refilling.load(Ordering::Acquire)
     }
 
     /// Refuses what was routed by an older epoch.
@@ -109,6 +120,7 @@ impl<W: ReplicaWorld> Shared<W> {
     /// Shows what has become durable.
     pub(super) fn publish(&self, identity: &Identity) {
         self.epoch.store(identity.epoch.0, Ordering::Release);
+        self.refilling.store(identity.refilling, Ordering::Release);
         self.status()
             .incarnations
             .clone_from(&identity.incarnations);

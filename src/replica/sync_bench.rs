@@ -151,6 +151,12 @@ async fn run(keys: u64) {
             ..ReplicaSettings::default()
         };
         let node = Replica::open(world, id, settings).await.unwrap();
+        let adopt = Request {
+            node: node.node().clone(),
+            epoch: Epoch(1),
+            operation: Operation::AdoptEpochIfEmpty { epoch: Epoch(1) },
+        };
+        node.handle(adopt).await.unwrap();
         assert!(door.node.set(node).is_ok());
         owners.push(Owner { at, door });
     }

@@ -6,6 +6,7 @@ use super::batch::Batch;
 use super::debts;
 use crate::placement::{Node, NodeId};
 use crate::ports::{KeyHash, Random, RecordKey, Refusal, Reply, Upkept};
+use crate::version::Actor;
 
 pub(super) enum Tend {
     /// Note that nodes may lack what is held of a key.
@@ -22,6 +23,8 @@ pub(super) enum Tend {
     },
     /// All owners hold these tombstones.
     Purge { keys: Vec<KeyHash> },
+    /// This incarnation has got all that it lost.
+    Refilled { incarnation: Actor },
     /// Make the digests of the next partition that lacks them. Not part of any batch.
     Rebuild,
 }
@@ -33,7 +36,7 @@ impl Tend {
             Self::Hint { key, .. } => vec![key],
             Self::Delivered { keys, .. } => keys.iter().map(|(key, _)| key).collect(),
             Self::Purge { keys } => keys.iter().map(|entry| &entry.key).collect(),
-            Self::Forget { .. } | Self::Rebuild => Vec::new(),
+            Self::Forget { .. } | Self::Refilled { .. } | Self::Rebuild => Vec::new(),
         }
     }
 
@@ -54,7 +57,7 @@ impl Tend {
                     into.extend(keys.iter().map(|e| debts::pointer(target, &e.key)));
                 }
             }
-            Self::Rebuild => {}
+            Self::Refilled { .. } | Self::Rebuild => {}
         }
     }
 
@@ -68,7 +71,7 @@ impl Tend {
             Self::Delivered { keys: all, .. } => keys(&mut all.iter().map(|(key, _)| key)),
             Self::Forget { keys: all, .. } => keys(&mut all.iter()),
             Self::Purge { keys: all } => keys(&mut all.iter().map(|entry| &entry.key)),
-            Self::Rebuild => 0,
+            Self::Refilled { .. } | Self::Rebuild => 0,
         }
     }
 
@@ -87,6 +90,7 @@ impl Tend {
                     batch.purge(entry)?;
                 }
             }
+            Self::Refilled { incarnation } => batch.refilled(*incarnation)?,
             Self::Rebuild => {}
         }
         Ok(Reply::Upkept(Upkept::Done))

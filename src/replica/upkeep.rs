@@ -70,6 +70,9 @@ impl<W: ReplicaWorld> Shared<W> {
                 let keys = few(keys)?;
                 return self.tend(Tend::Purge { keys }).await;
             }
+            Upkeep::Refilled { incarnation } => {
+                return self.tend(Tend::Refilled { incarnation }).await;
+            }
             Upkeep::Purged { tree } => Upkept::Purged(self.purged(&tree).await?),
         };
         // What was looked at may be from before a newer epoch, and must not be taken for what is there now.

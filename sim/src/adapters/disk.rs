@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 use madsim::runtime::NodeHandle;
 use pairdb::ports::{Batch, Durability, Put, Space, StorageEngine, StorageError};
+use pairdb::version::Record;
 
 use super::clock::pause;
 use crate::endpoint::Endpoint;
@@ -228,13 +229,13 @@ impl Disk {
         state.complete(number, sync);
     }
 
-    /// Tells of a record that is about to be removed.
+    /// Tells of a record that is about to be removed, be it that the same commit has a new one in its place.
     fn look_on(&self, state: &State, put: &Put) {
         let records = state.visible.get(&Space::Records);
         if put.space == Space::Records
-            && put.value.is_none()
             && let Some(watch) = self.watch.get()
             && let Some(old) = records.and_then(|records| records.get(&put.key))
+            && !goes_on(old, put.value.as_ref())
         {
             let hints = state.visible.get(&Space::Hints);
             let owed = |hint: &Bytes| hint.ends_with(&put.key);
@@ -256,6 +257,16 @@ impl Disk {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a record goes on in the next one. What is not deleted can't be purged: there is no need to look.
+fn goes_on(old: &Bytes, new: Option<&Bytes>) -> bool {
+    let Some(new) = new else {
+        return false;
+    };
+    let record = |bytes: &Bytes| Record::decode(bytes.clone()).unwrap_or_default();
+    let old = record(old);
+    !old.is_deleted() || record(new).seen().descends(old.seen())
 }
 
 impl State {

@@ -139,6 +139,12 @@ impl Services {
         self.lock().remove(&who).map(|(_, replica)| replica)
     }
 
+    /// Who serves there.
+    #[must_use]
+    pub fn get(&self, who: Endpoint) -> Option<Replica<StorageSide>> {
+        self.lock().get(&who).map(|(_, replica)| replica.clone())
+    }
+
     /// Whether it serves.
     #[must_use]
     pub fn has(&self, who: Endpoint) -> bool {

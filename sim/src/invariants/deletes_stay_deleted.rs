@@ -21,9 +21,10 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             .ops_of(tenant, key)
             .filter(|op| op.kind == Kind::Delete)
             .collect();
-        let acknowledged = deletes
-            .into_iter()
-            .filter(|op| op.success().is_some() && !evidence.is_weakened(op.id));
+        let acknowledged = deletes.into_iter().filter(|op| {
+            op.completed()
+                .is_some_and(|at| !evidence.is_weakened(op.id, at))
+        });
         let acknowledged: Vec<&Op> = acknowledged.collect();
         if acknowledged.is_empty() {
             continue;

@@ -67,7 +67,9 @@ fn beaten<'a>(
             && op.completed().is_some_and(|at| at < begun.0)
             && evidence.meet(tenant, owners, evidence.owners_of(won))
             && evidence.meet(tenant, owners, begun.1)
-            && !evidence.is_weakened(op.id)
-            && !evidence.is_weakened(winner)
+            && op
+                .completed()
+                .is_some_and(|at| !evidence.is_weakened(op.id, at))
+            && !evidence.is_weakened(winner, done)
     })
 }

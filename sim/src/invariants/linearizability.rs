@@ -9,7 +9,7 @@
 //! Not checked, and left out together with the reads that returned them: writes that had two stamps (one was stamped
 //! again above a concurrent one; that is two effects, and between them a third write may have been seen), and deletes
 //! that were not acknowledged, together with all answers "not there" after them. To leave out a write and all its reads
-//! never makes a linearizable history one that is not. Nor is anything after a node has lost what it had acknowledged.
+//! never makes a linearizable history one that is not. Nor is anything after more was lost than the other owners can give back.
 //!
 //! The search is exponential at worst, so it is bounded: histories are cut where the register's value is certain (after an
 //! operation that overlaps no other one), what is between two cuts is [`WINDOW_MAX`] operations at most, and each search
@@ -91,8 +91,7 @@ struct Window {
 
 /// The operations on one key, in the order of their beginnings.
 fn history(evidence: &Evidence, tenant: usize, key: &str) -> Vec<Step> {
-    let losses = evidence.seen.losses.iter().map(|(_, at)| *at);
-    let end = losses.min().unwrap_or(Time::MAX);
+    let end = evidence.may_be_lost_from(tenant);
     let ops = evidence.ops_of(tenant, key).filter(|op| op.invoked < end);
     let ops: Vec<&Op> = ops.collect();
     let completed = |op: &Op| {

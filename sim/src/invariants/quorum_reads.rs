@@ -121,7 +121,9 @@ pub(super) fn missed_latest(
                     );
                     meet && done < op.invoked
                 });
-                let before = before && !evidence.is_weakened(delete.id);
+                let settled = evidence.settled(delete);
+                let before =
+                    before && settled.is_some_and(|done| !evidence.is_weakened(delete.id, done));
                 delete.may_have_happened() && delete.invoked < completed && !before
             });
             after.next().is_none().then(|| "saw nothing".to_owned())

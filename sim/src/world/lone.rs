@@ -1,8 +1,8 @@
 //! Worlds in which one thing is wrong and nothing else: what the cluster is bound to put up with.
 //!
 //! Where everything is wrong at once, nothing that is refused can be called a broken promise. A few worlds are drawn so
-//! that one storage node is gone, cut off, slow, full or stuck for most of the time, or the topology gets one epoch after the
-//! other, and all else is fine; there every quorum operation has to succeed, and in time.
+//! that one storage node is gone, cut off (from all, or from coordinators only), slow, full or stuck for most of the time, or
+//! the topology gets one epoch after the other, and all else is fine; there every quorum operation has to succeed, and in time.
 
 use std::time::Duration;
 
@@ -37,7 +37,8 @@ impl World {
             client.operations = client.operations.max(80);
             client.think_ms_max = client.think_ms_max.min(100);
         }
-        if rng.chance(500) {
+        let unaided = rng.chance(500);
+        if unaided {
             self.coordinator.anti_entropy_pause = NEVER;
         }
         self.coordinator.in_flight_max = self.coordinator.in_flight_max.max(10_000);
@@ -58,8 +59,16 @@ impl World {
             both_ways: true,
             refused,
         };
+        // What it misses the others bring it while more is missed: hints are delivered and noted at once.
+        let out_of_coordinators_reach = Fault::Partition {
+            from: vec![who],
+            to: self.coordinators(),
+            both_ways: true,
+            refused: true,
+        };
         let epochs = |share| FaultStep::new(chaos_ms * share / 10, 1, Fault::NewEpoch);
         let (fault, at_ms) = match rng.below(12) {
+            _ if unaided && rng.chance(500) => (out_of_coordinators_reach, 0),
             0..=2 => (slow, 0),
             3 => (cut_off(true), chaos_ms / 5),
             4 | 5 => (cut_off(false), chaos_ms / 5),

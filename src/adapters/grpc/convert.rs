@@ -2,6 +2,8 @@
 //!
 //! What comes from outside may be anything: nothing here panics, and what makes no sense becomes an error that says so.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::upkeep;
@@ -88,7 +90,8 @@ pub(super) fn request_from_proto(
 
 /// What the replica said.
 pub(super) fn reply_to_proto(id: u64, outcome: Result<Reply, Refusal>) -> v1::ReplicaReply {
-    let outcome = match outcome {
+    let refilling = matches!(outcome, Ok(Reply::Refilling(_)));
+    let outcome = match outcome.map(Reply::even_if_refilling) {
         Ok(Reply::Stamped { dot, record }) => {
             let dot = Some(dot_to_proto(dot));
             Outcome::Stamped(v1::Stamped { dot, record })
@@ -105,11 +108,14 @@ pub(super) fn reply_to_proto(id: u64, outcome: Result<Reply, Refusal>) -> v1::Re
         Ok(Reply::Report(report)) => Outcome::Report(report_to_proto(report)),
         Ok(Reply::Adopted { adopted }) => Outcome::Adopted(v1::Adopted { adopted }),
         Ok(Reply::Upkept(upkept)) => Outcome::Upkept(upkeep::answer_to_proto(upkept)),
+        // One in another, which no node says.
+        Ok(Reply::Refilling(_)) => Outcome::Refusal(refusal_to_proto(Refusal::Refilling)),
         Err(refusal) => Outcome::Refusal(refusal_to_proto(refusal)),
     };
     v1::ReplicaReply {
         id,
         outcome: Some(outcome),
+        refilling,
     }
 }
 
@@ -137,7 +143,8 @@ fn write_id(high: u64, low: u64) -> WriteId {
 pub(super) fn answer_from_proto(reply: v1::ReplicaReply) -> Answer {
     let no_answer =
         |what: &str| CallError::NoAnswer(format!("the node answered something unreadable: {what}"));
-    Ok(match reply.outcome {
+    let refilling = reply.refilling;
+    let answer = match reply.outcome {
         Some(Outcome::Stamped(stamped)) => {
             let dot = stamped
                 .dot
@@ -178,6 +185,7 @@ pub(super) fn answer_from_proto(reply: v1::ReplicaReply) -> Answer {
                     .into_iter()
                     .filter_map(upkeep::hints_from_proto)
                     .collect(),
+                refilling: report.refilling_ms.map(Duration::from_millis),
             })
         }
         Some(Outcome::Adopted(adopted)) => Reply::Adopted {
@@ -193,6 +201,10 @@ pub(super) fn answer_from_proto(reply: v1::ReplicaReply) -> Answer {
             return Err(CallError::Refused(refusal));
         }
         None => return Err(no_answer("an unknown reply")),
+    };
+    Ok(match refilling {
+        true => Reply::Refilling(Box::new(answer)),
+        false => answer,
     })
 }
 
@@ -283,6 +295,9 @@ fn report_to_proto(report: NodeReport) -> v1::NodeReport {
             .into_iter()
             .map(upkeep::hints_to_proto)
             .collect(),
+        refilling_ms: report
+            .refilling
+            .map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 
@@ -303,6 +318,7 @@ fn refusal_to_proto(refusal: Refusal) -> v1::Refusal {
         Refusal::Overloaded => plain(RefusalKind::Overloaded, String::new()),
         Refusal::Damaged => plain(RefusalKind::Damaged, String::new()),
         Refusal::Purged => plain(RefusalKind::Purged, String::new()),
+        Refusal::Refilling => plain(RefusalKind::Refilling, String::new()),
         Refusal::StorageFailed(why) => plain(RefusalKind::StorageFailed, why),
         Refusal::Malformed(why) => plain(RefusalKind::Malformed, why),
     }
@@ -321,6 +337,7 @@ fn refusal_from_proto(refusal: v1::Refusal) -> Option<Refusal> {
         RefusalKind::Overloaded => Refusal::Overloaded,
         RefusalKind::Damaged => Refusal::Damaged,
         RefusalKind::Purged => Refusal::Purged,
+        RefusalKind::Refilling => Refusal::Refilling,
         RefusalKind::StorageFailed => Refusal::StorageFailed(refusal.text),
         RefusalKind::Malformed => Refusal::Malformed(refusal.text),
     })

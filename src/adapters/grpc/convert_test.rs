@@ -92,6 +92,7 @@ fn report(refuses_writes: Option<String>) -> Reply {
         keys: 12,
         tombstones: 0,
         hints: Vec::new(),
+        refilling: None,
         refuses_writes,
     })
 }
@@ -212,20 +213,24 @@ fn a_reply_that_makes_no_sense_is_no_answer() {
         v1::ReplicaReply {
             id: 1,
             outcome: Some(Outcome::Refusal(refusal)),
+            refilling: false,
         }
     };
     let senseless = [
         v1::ReplicaReply {
             id: 1,
             outcome: None,
+            refilling: false,
         },
         v1::ReplicaReply {
             id: 1,
             outcome: Some(Outcome::Stamped(v1::Stamped::default())),
+            refilling: false,
         },
         v1::ReplicaReply {
             id: 1,
             outcome: Some(Outcome::Report(v1::NodeReport::default())),
+            refilling: false,
         },
         refusal(0, ""),
         refusal(99, ""),

@@ -351,6 +351,7 @@ mod tests {
         ReplicaReply {
             id,
             outcome: Some(Outcome::Found(found)),
+            refilling: false,
         }
     }
 

@@ -45,6 +45,7 @@ pub(super) fn to_proto(upkeep: Upkeep) -> v1::Upkeep {
         Upkeep::AreTombstones { keys } => Task::AreTombstones(hashes_to_proto(keys)),
         Upkeep::Purge { keys } => Task::Purge(hashes_to_proto(keys)),
         Upkeep::Purged { tree } => Task::Purged(name(tree)),
+        Upkeep::Refilled { incarnation } => Task::Refilled(incarnation.0),
     };
     v1::Upkeep { task: Some(task) }
 }
@@ -93,6 +94,9 @@ pub(super) fn from_proto(upkeep: v1::Upkeep) -> Result<Upkeep, Refusal> {
             keys: hashes_from_proto(keys.keys)?,
         },
         Task::Purged(name) => Upkeep::Purged { tree: tree(name)? },
+        Task::Refilled(incarnation) => Upkeep::Refilled {
+            incarnation: Actor(incarnation),
+        },
     })
 }
 

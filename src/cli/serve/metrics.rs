@@ -96,6 +96,8 @@ fn sample_upkeep(outlook: &Outlook) {
     }
     for node in &outlook.nodes {
         let name = node.node.to_string();
+        gauge!("coordinator_storage_node_refilling", "node" => name.clone())
+            .set(f64::from(u8::from(node.refilling.is_some())));
         gauge!("coordinator_tombstones_waiting", "node" => name).set(node.tombstones as f64);
     }
     let mut owed = outlook.owed();

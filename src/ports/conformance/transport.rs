@@ -167,7 +167,7 @@ async fn every_answer_arrives_as_it_left<T: ReplicaTransport>(
     clock: &impl Clock,
     bench: &impl AsyncFn(ScriptedNode) -> TransportBench<T>,
 ) {
-    let report = |refuses_writes| {
+    let report = |refuses_writes, refilling| {
         Reply::Report(NodeReport {
             node: node_id("n1"),
             incarnations: vec![Actor(0), Actor(u64::MAX)],
@@ -183,6 +183,7 @@ async fn every_answer_arrives_as_it_left<T: ReplicaTransport>(
                 oldest_ms: 2,
                 rounds: 3,
             }],
+            refilling,
         })
     };
     let answers = [
@@ -214,8 +215,18 @@ async fn every_answer_arrives_as_it_left<T: ReplicaTransport>(
         Ok(Reply::Found {
             record: Some("record".into()),
         }),
-        Ok(report(None)),
-        Ok(report(Some("the disk is full".into()))),
+        Ok(Reply::Refilling(Box::new(Reply::Found {
+            record: Some("record".into()),
+        }))),
+        Ok(Reply::Refilling(Box::new(Reply::Joined {
+            greatest: Rank::default(),
+        }))),
+        Ok(report(None, None)),
+        Ok(report(
+            Some("the disk is full".into()),
+            Some(Duration::from_millis(7)),
+        )),
+        Err(Refusal::Refilling),
         Ok(Reply::Adopted { adopted: true }),
         Ok(Reply::Adopted { adopted: false }),
         Err(Refusal::StaleEpoch {
