@@ -30,7 +30,7 @@ mod server;
 mod verify;
 
 pub use errors::{error_code, to_status};
-pub use http::serve_http;
+pub use http::{HttpSettings, serve_http};
 pub use server::{FrontSettings, serve_grpc};
 
 #[cfg(test)]

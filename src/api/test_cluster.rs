@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
-use super::{FrontSettings, serve_grpc, serve_http};
+use super::{FrontSettings, HttpSettings, serve_grpc, serve_http};
 use crate::adapters::memory::{MemoryIdempotency, MemoryMetadata, MemoryTransport};
 use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
 use crate::coordinator::{Coordinator, CoordinatorSettings};
@@ -348,6 +348,7 @@ impl TestCluster {
         tokio::spawn(serve_http(
             coordinator.clone(),
             http_listener,
+            HttpSettings::default(),
             until_stop(stopped.clone()),
         ));
         let serve = serve_grpc(

@@ -39,7 +39,7 @@ pub struct Coordinator {
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<std::net::SocketAddr>,
 
-    /// The HTTP port (health); 0 takes a free one
+    /// The HTTP port; 0 takes a free one
     #[arg(long, value_name = "PORT")]
     http_port: Option<u16>,
 

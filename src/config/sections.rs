@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stores::{self, DatabaseSettings, RedisSection, mask_password};
 use crate::adapters::grpc::TransportSettings;
-use crate::api::FrontSettings;
+use crate::api::{FrontSettings, HttpSettings};
 use crate::coordinator::CoordinatorSettings;
 use crate::placement::NodeId;
 use crate::replica::ReplicaSettings;
@@ -20,6 +20,8 @@ pub struct Config {
     pub server: ServerSettings,
     /// The gRPC listener of a coordinator.
     pub grpc: FrontSettings,
+    /// The HTTP listener of a coordinator.
+    pub http: HttpSettings,
     /// The coordinator's connections to storage nodes.
     pub transport: TransportSettings,
     /// The storage node's process.
@@ -48,7 +50,7 @@ pub struct ServerSettings {
     pub host: String,
     /// The gRPC port; 0 takes a free one.
     pub port: u16,
-    /// The HTTP port (health); 0 takes a free one.
+    /// The HTTP port; 0 takes a free one.
     pub http_port: u16,
     /// The longest time to drain and stop, for coordinators and storage nodes.
     pub shutdown_timeout: Duration,
@@ -255,6 +257,7 @@ impl Config {
                 format!("is more than grpc.message_bytes_max, {messages}"),
             ));
         }
+        self.http.validate()?;
         self.database.validate()?;
         self.redis.validate()
     }

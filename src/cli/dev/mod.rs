@@ -60,7 +60,7 @@ pub struct Dev {
     #[arg(long, value_name = "PORT")]
     grpc_port: Option<u16>,
 
-    /// The HTTP port (health); 0 takes a free one [default: 8080]
+    /// The HTTP port; 0 takes a free one [default: 8080]
     #[arg(long, value_name = "PORT")]
     http_port: Option<u16>,
 
@@ -173,7 +173,7 @@ impl Dev {
             },
         ))?;
         output::line(&format!("  gRPC     {}", addresses.grpc))?;
-        output::line(&format!("  health   http://{}/ready", addresses.http))?;
+        output::line(&format!("  HTTP     http://{}/docs", addresses.http))?;
         if let Some(metrics) = addresses.metrics {
             output::line(&format!("  metrics  http://{metrics}/metrics"))?;
         }

@@ -38,7 +38,7 @@ pub struct CoordinatorListeners {
 pub struct ListenFlags {
     /// gRPC.
     pub grpc: &'static str,
-    /// Health over HTTP.
+    /// HTTP.
     pub http: &'static str,
     /// Prometheus.
     pub metrics: &'static str,
@@ -49,7 +49,7 @@ pub struct ListenFlags {
 pub struct Addresses {
     /// gRPC.
     pub grpc: SocketAddr,
-    /// Health over HTTP.
+    /// HTTP.
     pub http: SocketAddr,
     /// Prometheus.
     pub metrics: Option<SocketAddr>,
@@ -131,7 +131,12 @@ impl CoordinatorProcess {
             stopped(),
         );
         fronts.spawn(async move { grpc.await.map_err(|error| format!("gRPC: {error}")) });
-        let http = serve_http(coordinator.clone(), listeners.http, stopped());
+        let http = serve_http(
+            coordinator.clone(),
+            listeners.http,
+            config.http.clone(),
+            stopped(),
+        );
         fronts.spawn(async move { http.await.map_err(|error| format!("HTTP: {error}")) });
         if let Some(listener) = listeners.metrics {
             let sampled = coordinator.clone();

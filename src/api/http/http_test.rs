@@ -1,0 +1,678 @@
+//! What an HTTP client sees, over real sockets: every route, every failure, and what the document says of them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{documented, failure};
+use crate::api::test_cluster::TestCluster;
+
+/// An answer.
+struct Answer {
+    status: u16,
+    head: String,
+    body: Value,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(": ")?;
+            found.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+
+    /// Status and code of a failure that is told as all are.
+    fn failure(&self) -> (u16, &str) {
+        assert_eq!(self.body["status"], "error", "{}", self.body);
+        assert_eq!(
+            self.body["request_id"],
+            self.header("x-request-id").unwrap()
+        );
+        assert!(!self.body["message"].as_str().unwrap().is_empty());
+        assert_eq!(self.header("content-type"), Some("application/json"));
+        (self.status, self.body["error_code"].as_str().unwrap())
+    }
+}
+
+/// Speaks HTTP by hand, as any client might.
+async fn send(cluster: &TestCluster, line: &str, headers: &[&str], body: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(cluster.http).await.unwrap();
+    let mut head = format!(
+        "{line} HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    );
+    for header in headers {
+        head += header;
+        head += "\r\n";
+    }
+    stream
+        .write_all(format!("{head}\r\n").as_bytes())
+        .await
+        .unwrap();
+    // A body that is too long is refused before all of it was sent.
+    let _refused = stream.write_all(body).await;
+    let mut bytes = Vec::new();
+    let _reset = stream.read_to_end(&mut bytes).await;
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("no answer: {text:?}"));
+    Answer {
+        status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+        head: head.to_owned(),
+        body: serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned())),
+    }
+}
+
+async fn ask(cluster: &TestCluster, line: &str) -> Answer {
+    send(cluster, line, &[], b"").await
+}
+
+async fn tell(cluster: &TestCluster, line: &str, body: Value) -> Answer {
+    send(
+        cluster,
+        line,
+        &["content-type: application/json"],
+        body.to_string().as_bytes(),
+    )
+    .await
+}
+
+/// A cluster with its nodes and the tenants `lww` and `siblings`, all made over HTTP.
+async fn cluster() -> TestCluster {
+    let cluster = TestCluster::start().await;
+    for n in 0..3 {
+        let node = TestCluster::node(n);
+        let name = node.id.as_str();
+        let added = json!({ "node_id": name, "host": node.host, "port": node.port });
+        let added = tell(&cluster, "POST /v1/admin/storage-nodes", added).await;
+        assert_eq!(
+            (added.status, &added.body["node_id"]),
+            (202, &json!(name)),
+            "{}",
+            added.body
+        );
+        assert_eq!(
+            (&added.body["status"], &added.body["migration_id"]),
+            (&json!("success"), &json!(""))
+        );
+    }
+    for policy in ["lww", "siblings"] {
+        let tenant = match policy {
+            "lww" => json!({ "tenant_id": policy }),
+            _ => json!({ "tenant_id": policy, "replication_factor": 3, "conflict_policy": policy }),
+        };
+        let created = tell(&cluster, "POST /v1/tenants", tenant).await;
+        assert_eq!(
+            (created.status, &created.body["replication_factor"]),
+            (201, &json!(3)),
+            "{}",
+            created.body
+        );
+        assert!(created.body["created_at"].as_i64().unwrap() > 1_700_000_000);
+    }
+    cluster
+}
+
+async fn write(cluster: &TestCluster, value: Value) -> Answer {
+    tell(
+        cluster,
+        "POST /v1/key-value",
+        json!({ "tenant_id": "lww", "key": "k", "value": value }),
+    )
+    .await
+}
+
+#[tokio::test]
+async fn a_key_is_written_read_and_deleted() {
+    let cluster = cluster().await;
+    let written = write(&cluster, json!("hello")).await;
+    let body = &written.body;
+    assert_eq!(
+        (written.status, &body["status"], &body["key"]),
+        (200, &json!("success"), &json!("k"))
+    );
+    assert_eq!(
+        (&body["consistency"], &body["is_duplicate"]),
+        (&json!("quorum"), &json!(false))
+    );
+    assert!(
+        body["replica_count"].as_i64().unwrap() >= 2
+            && !body["idempotency_key"].as_str().unwrap().is_empty()
+    );
+    let clock = body["vector_clock"].as_object().unwrap();
+    assert!(clock.len() == 1 && clock.values().all(|count| count.as_i64() > Some(0)));
+
+    let found = ask(
+        &cluster,
+        "GET /v1/key-value?tenant_id=lww&key=k&consistency=all",
+    )
+    .await;
+    assert_eq!(
+        (
+            found.status,
+            &found.body["value"],
+            &found.body["value_encoding"]
+        ),
+        (200, &json!("hello"), &json!("text"))
+    );
+    assert_eq!(
+        (&found.body["vector_clock"], found.body.get("siblings")),
+        (&body["vector_clock"], None)
+    );
+
+    let deleted = ask(&cluster, "DELETE /v1/key-value?tenant_id=lww&key=k").await;
+    assert_eq!((deleted.status, &deleted.body["key"]), (200, &json!("k")));
+    let gone = ask(&cluster, "GET /v1/key-value?tenant_id=lww&key=k").await;
+    assert_eq!(gone.failure(), (404, "KEY_NOT_FOUND"));
+    assert_eq!(gone.body["message"], "key 'k' not found");
+    assert_eq!(
+        (
+            &gone.body["details"]["key"],
+            &gone.body["details"]["tenant_id"]
+        ),
+        (&json!("k"), &json!("lww"))
+    );
+    assert!(!gone.body["details"]["context"].as_str().unwrap().is_empty());
+
+    write(&cluster, json!("again")).await;
+    let in_body = json!({ "tenant_id": "lww", "key": "k", "consistency": "all" });
+    let deleted = tell(&cluster, "DELETE /v1/key-value", in_body).await;
+    assert_eq!(
+        (deleted.status, &deleted.body["consistency"]),
+        (200, &json!("all"))
+    );
+}
+
+#[tokio::test]
+async fn values_of_every_kind_come_back() {
+    let cluster = cluster().await;
+    for (value, as_text) in [
+        (json!({ "n": [1, 2.5, null] }), r#"{"n":[1,2.5,null]}"#),
+        (json!(42), "42"),
+        (json!("{\"a\": 1}"), "{\"a\": 1}"),
+        (json!(""), ""),
+        (json!(null), "null"),
+    ] {
+        assert_eq!(write(&cluster, value.clone()).await.status, 200, "{value}");
+        let text = ask(&cluster, "GET /v1/key-value?tenant_id=lww&key=k").await;
+        assert_eq!(text.body["value"], as_text);
+        let parsed = ask(
+            &cluster,
+            "GET /v1/key-value?tenant_id=lww&key=k&value_as=json",
+        )
+        .await;
+        let expected = serde_json::from_str(as_text).unwrap_or(value);
+        assert_eq!(parsed.body["value"], expected);
+    }
+    let bytes = json!({ "tenant_id": "lww", "key": "k", "value_base64": "AP8" });
+    assert_eq!(
+        tell(&cluster, "POST /v1/key-value", bytes).await.status,
+        200
+    );
+    let found = ask(&cluster, "GET /v1/key-value?tenant_id=lww&key=k").await;
+    assert_eq!(
+        (&found.body["value"], &found.body["value_encoding"]),
+        (&json!("AP8="), &json!("base64"))
+    );
+}
+
+#[tokio::test]
+async fn siblings_are_shown_until_a_context_settles_them() {
+    let cluster = cluster().await;
+    let write = |body: Value| tell(&cluster, "POST /v1/key-value", body);
+    for value in ["a", "b"] {
+        write(json!({ "tenant_id": "siblings", "key": "k", "value": value })).await;
+    }
+    let found = ask(&cluster, "GET /v1/key-value?tenant_id=siblings&key=k").await;
+    let siblings = found.body["siblings"].as_array().unwrap();
+    let values: Vec<_> = siblings.iter().map(|sibling| &sibling["value"]).collect();
+    assert_eq!(
+        (values, &found.body["value"]),
+        (vec![&json!("b"), &json!("a")], &json!("b"))
+    );
+    assert!(siblings[0]["stamp_unix_ms"].as_i64().unwrap() > 1_700_000_000_000);
+    let context = &found.body["context"];
+    write(json!({ "tenant_id": "siblings", "key": "k", "value": "c", "context": context })).await;
+    let line = format!(
+        "GET /v1/key-value?tenant_id=siblings&key=k&context={}",
+        context.as_str().unwrap()
+    );
+    let settled = ask(&cluster, &line).await;
+    assert_eq!(
+        (&settled.body["value"], settled.body.get("siblings")),
+        (&json!("c"), None)
+    );
+}
+
+#[tokio::test]
+async fn an_idempotency_key_has_one_effect_and_one_answer() {
+    let cluster = cluster().await;
+    let write = async |value: &str| {
+        let body = json!({ "tenant_id": "lww", "key": "k", "value": value }).to_string();
+        send(
+            &cluster,
+            "POST /v1/key-value",
+            &["Idempotency-Key: i1"],
+            body.as_bytes(),
+        )
+        .await
+    };
+    let first = write("v").await.body;
+    assert_eq!(
+        (&first["idempotency_key"], &first["is_duplicate"]),
+        (&json!("i1"), &json!(false))
+    );
+    let again = write("v").await.body;
+    assert_eq!(
+        (&again["context"], &again["is_duplicate"]),
+        (&first["context"], &json!(true))
+    );
+    let conflict = write("w").await;
+    assert_eq!(conflict.failure(), (409, "IDEMPOTENCY_KEY_CONFLICT"));
+    let delete = "DELETE /v1/key-value?tenant_id=lww&key=k";
+    assert_eq!(
+        send(&cluster, delete, &["idempotency-key: i1"], b"")
+            .await
+            .status,
+        409
+    );
+    assert_eq!(
+        send(&cluster, delete, &["idempotency-key: i2"], b"")
+            .await
+            .body["idempotency_key"],
+        "i2"
+    );
+}
+
+#[tokio::test]
+async fn tenants_and_nodes_are_looked_after() {
+    let cluster = cluster().await;
+    let exists = tell(&cluster, "POST /v1/tenants", json!({ "tenant_id": "lww" })).await;
+    assert_eq!(exists.failure(), (409, "TENANT_EXISTS"));
+    let factor = tell(
+        &cluster,
+        "POST /v1/tenants",
+        json!({ "tenant_id": "t", "replication_factor": 11 }),
+    )
+    .await;
+    assert_eq!(factor.failure(), (400, "INVALID_REPLICATION_FACTOR"));
+
+    let tenant = ask(&cluster, "GET /v1/tenants/lww").await;
+    assert_eq!(
+        (tenant.status, &tenant.body["replication_factor"]),
+        (200, &json!(3))
+    );
+    assert!(tenant.body["updated_at"].as_i64() >= tenant.body["created_at"].as_i64());
+    assert_eq!(
+        ask(&cluster, "GET /v1/tenants/nobody").await.failure(),
+        (404, "TENANT_NOT_FOUND")
+    );
+    assert_eq!(
+        ask(&cluster, "GET /v1/tenants/a%3Ab").await.failure(),
+        (400, "INVALID_REQUEST")
+    );
+    assert_eq!(
+        ask(&cluster, "GET /v1/tenants/%ff").await.failure(),
+        (400, "INVALID_REQUEST")
+    );
+
+    let same = tell(
+        &cluster,
+        "PUT /v1/tenants/lww/replication-factor",
+        json!({ "replication_factor": 3 }),
+    )
+    .await;
+    assert_eq!(
+        (
+            same.status,
+            &same.body["old_replication_factor"],
+            &same.body["new_replication_factor"]
+        ),
+        (200, &json!(3), &json!(3))
+    );
+    assert_eq!(&same.body["migration_id"], "");
+    let bad = tell(
+        &cluster,
+        "PUT /v1/tenants/lww/replication-factor",
+        json!({ "replication_factor": -1 }),
+    )
+    .await;
+    assert_eq!(bad.failure(), (400, "INVALID_REPLICATION_FACTOR"));
+
+    let nodes = ask(&cluster, "GET /v1/admin/storage-nodes").await;
+    let node = &nodes.body["nodes"][0];
+    assert_eq!(
+        (nodes.status, &node["node_id"], &node["status"]),
+        (200, &json!("n1"), &json!("active"))
+    );
+    assert_eq!(
+        (&node["virtual_nodes"], &node["port"]),
+        (&json!(150), &json!(7001))
+    );
+    let again = json!({ "node_id": "n1", "host": "localhost", "port": 7009 });
+    assert_eq!(
+        tell(&cluster, "POST /v1/admin/storage-nodes", again)
+            .await
+            .failure(),
+        (412, "NODE_IN_USE")
+    );
+    let bad = tell(
+        &cluster,
+        "POST /v1/admin/storage-nodes",
+        json!({ "node_id": "n9", "host": "h", "port": 70_000 }),
+    )
+    .await;
+    assert_eq!(bad.failure(), (400, "INVALID_REQUEST"));
+
+    assert_eq!(
+        ask(&cluster, "GET /v1/admin/migrations/m1").await.failure(),
+        (404, "MIGRATION_NOT_FOUND")
+    );
+    let removed = ask(&cluster, "DELETE /v1/admin/storage-nodes/n3?force=true").await;
+    assert_eq!(
+        (removed.status, &removed.body["node_id"]),
+        (202, &json!("n3")),
+        "{}",
+        removed.body
+    );
+    cluster.fill(1);
+    let in_use = tell(
+        &cluster,
+        "DELETE /v1/admin/storage-nodes/n2",
+        json!({ "force": false }),
+    )
+    .await;
+    assert_eq!(in_use.failure(), (412, "NODE_IN_USE"));
+    let bad = ask(&cluster, "DELETE /v1/admin/storage-nodes/n2?force=perhaps").await;
+    assert_eq!(bad.failure(), (400, "INVALID_REQUEST"));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_named() {
+    let cluster = cluster().await;
+    let long = "x".repeat(1024 * 1024 + 1);
+    let far_too_long = "x".repeat(9 * 1024 * 1024);
+    let body = |value: &str| json!({ "tenant_id": "lww", "key": "k", "value": value }).to_string();
+    let post = "POST /v1/key-value";
+    let cases: [(&str, &[&str], String, &str); 12] = [
+        (
+            post,
+            &[],
+            "{".into(),
+            "the body is not the JSON object it should be",
+        ),
+        (
+            post,
+            &[],
+            "[1]".into(),
+            "the body is not the JSON object it should be",
+        ),
+        (post, &[], "{} x".into(), "the body is not one JSON object"),
+        (
+            post,
+            &[],
+            r#"{"tenant_id": 7}"#.into(),
+            "tenant_id: invalid type",
+        ),
+        (
+            post,
+            &[],
+            r#"{"tenant_id": "lww", "key": "k"}"#.into(),
+            "value: is missing",
+        ),
+        (
+            post,
+            &[],
+            r#"{"tenant_id": null, "key": "k", "value": 1}"#.into(),
+            "tenant_id: ",
+        ),
+        (
+            post,
+            &[],
+            r#"{"tenant_id": "lww", "key": "", "value": 1, "unknown": 1}"#.into(),
+            "key: is empty",
+        ),
+        (post, &[], body(&long), "value: has 1048577 bytes"),
+        (
+            post,
+            &[],
+            body(&far_too_long),
+            "the body is longer than 8388608 bytes",
+        ),
+        (
+            post,
+            &["x-request-timeout: soon"],
+            body("v"),
+            "X-Request-Timeout: is not a duration",
+        ),
+        (
+            "GET /v1/key-value?tenant_id=lww&key=k&consistency=two",
+            &[],
+            String::new(),
+            "consistency: is 'two'",
+        ),
+        (
+            "GET /v1/key-value?tenant_id=lww&key=k&context=AAAA",
+            &[],
+            String::new(),
+            "context: ",
+        ),
+    ];
+    for (line, headers, body, message) in cases {
+        let answer = send(&cluster, line, headers, body.as_bytes()).await;
+        assert_eq!(answer.failure(), (400, "INVALID_REQUEST"), "{message}");
+        let told = answer.body["message"].as_str().unwrap();
+        assert!(told.starts_with(message), "{told}");
+    }
+    for (line, status) in [
+        ("GET /v1/nothing", 404),
+        ("PATCH /v1/key-value", 405),
+        ("POST /health", 405),
+    ] {
+        assert_eq!(
+            ask(&cluster, line).await.failure(),
+            (status, "INVALID_REQUEST"),
+            "{line}"
+        );
+    }
+    let mode = ask(
+        &cluster,
+        "GET /v1/key-value?tenant_id=lww&key=k&value_as=xml",
+    )
+    .await;
+    assert_eq!(mode.failure(), (400, "INVALID_REQUEST"));
+    assert_eq!(
+        ask(&cluster, "GET /v1/key-value?tenant_id=nobody&key=k")
+            .await
+            .failure(),
+        (404, "TENANT_NOT_FOUND")
+    );
+}
+
+#[tokio::test]
+async fn a_missing_quorum_is_told_before_the_clients_deadline() {
+    let cluster = cluster().await;
+    cluster.slow_down(Duration::from_millis(500));
+    let body = json!({ "tenant_id": "lww", "key": "k", "value": "v" }).to_string();
+    let late = send(
+        &cluster,
+        "POST /v1/key-value",
+        &["X-Request-Timeout: 100ms"],
+        body.as_bytes(),
+    )
+    .await;
+    assert_eq!(late.failure(), (504, "QUORUM_NOT_REACHED"));
+    assert_eq!(late.body["details"]["indeterminate"], "true");
+    cluster.slow_down(Duration::ZERO);
+    cluster.cut_off(0);
+    cluster.cut_off(1);
+    let missing = write(&cluster, json!("v")).await;
+    assert_eq!(missing.failure(), (503, "QUORUM_NOT_REACHED"));
+    let details = &missing.body["details"];
+    assert_eq!(
+        (&details["required"], &details["answered"]),
+        (&json!("2"), &json!("1"))
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_and_a_stop_are_told_with_when_to_retry() {
+    let cluster = cluster().await;
+    cluster.hang_metadata();
+    let down = tell(&cluster, "POST /v1/tenants", json!({ "tenant_id": "t" })).await;
+    assert_eq!(down.failure(), (503, "STORE_UNAVAILABLE"));
+    assert_eq!(down.header("retry-after"), Some("1"));
+    cluster.coordinator.stop();
+    let refused = write(&cluster, json!("v")).await;
+    assert_eq!(refused.failure(), (429, "RATE_LIMIT_EXCEEDED"));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(ask(&cluster, "GET /ready").await.status, 503);
+}
+
+#[tokio::test]
+async fn a_request_has_a_name() {
+    let cluster = cluster().await;
+    let given = send(&cluster, "GET /health", &["X-Request-ID: mine-7"], b"").await;
+    assert_eq!(given.header("x-request-id"), Some("mine-7"));
+    for bad in [
+        "x-request-id: has spaces",
+        &format!("x-request-id: {}", "x".repeat(129)),
+        "x-nothing: 1",
+    ] {
+        let made = send(&cluster, "GET /nothing", &[bad], b"").await;
+        let name = made.header("x-request-id").unwrap();
+        assert!(
+            name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn web_pages_may_not_call_unless_they_are_named() {
+    let cluster = cluster().await;
+    let answer = send(
+        &cluster,
+        "GET /health",
+        &["Origin: https://a.example.com"],
+        b"",
+    )
+    .await;
+    assert_eq!(
+        (answer.status, answer.header("access-control-allow-origin")),
+        (200, None)
+    );
+}
+
+#[tokio::test]
+async fn a_panic_is_an_internal_error_and_says_nothing() {
+    use axum::routing::get;
+    use tower::ServiceExt;
+    let routes = axum::Router::new()
+        .route("/", get(async || -> &'static str { panic!("a secret") }))
+        .layer(failure::panics())
+        .layer(axum::middleware::from_fn(super::request_id::named));
+    let request = axum::extract::Request::get("/")
+        .body(axum::body::Body::empty())
+        .unwrap();
+    let answer = routes.oneshot(request).await.unwrap();
+    assert_eq!(answer.status(), 500);
+    let body = axum::body::to_bytes(answer.into_body(), 4096)
+        .await
+        .unwrap();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(
+        (&body["error_code"], &body["message"]),
+        (&json!("INTERNAL_ERROR"), &json!("internal error"))
+    );
+}
+
+/// Every route of the wire contract.
+const ROUTES: [(&str, &str); 14] = [
+    ("delete", "/v1/admin/storage-nodes/{node_id}"),
+    ("delete", "/v1/key-value"),
+    ("get", "/health"),
+    ("get", "/health/live"),
+    ("get", "/health/ready"),
+    ("get", "/ready"),
+    ("get", "/v1/admin/migrations/{migration_id}"),
+    ("get", "/v1/admin/storage-nodes"),
+    ("get", "/v1/key-value"),
+    ("get", "/v1/tenants/{tenant_id}"),
+    ("post", "/v1/admin/storage-nodes"),
+    ("post", "/v1/key-value"),
+    ("post", "/v1/tenants"),
+    ("put", "/v1/tenants/{tenant_id}/replication-factor"),
+];
+
+#[test]
+fn the_document_has_every_route() {
+    let document = serde_json::to_value(documented().to_openapi()).unwrap();
+    let mut routes = BTreeSet::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            assert!(
+                operation["summary"].is_string(),
+                "{method} {path} has no summary"
+            );
+            if !path.contains("health") && path != "/ready" {
+                let responses = operation["responses"].as_object().unwrap();
+                assert_eq!(
+                    responses.len(),
+                    11,
+                    "{method} {path}: one success and all failures"
+                );
+                assert!(responses.keys().any(|status| status.starts_with('2')));
+            }
+            routes.insert((method.clone(), path.clone()));
+        }
+    }
+    let expected = ROUTES.map(|(method, path)| (method.to_owned(), path.to_owned()));
+    assert_eq!(routes, BTreeSet::from(expected));
+    assert_eq!(references_without_a_schema(&document), BTreeSet::new());
+}
+
+fn references_without_a_schema(document: &Value) -> BTreeSet<String> {
+    let text = document.to_string();
+    let named = text.split("\"#/components/schemas/").skip(1);
+    let named = named.filter_map(|rest| rest.split('"').next());
+    let schemas = &document["components"]["schemas"];
+    named
+        .filter(|name| schemas.get(name).is_none())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test]
+async fn the_document_and_a_page_of_it_are_served_and_need_no_internet() {
+    let cluster = cluster().await;
+    let document = ask(&cluster, "GET /openapi.json").await;
+    assert_eq!(
+        (document.status, document.body["openapi"].as_str().is_some()),
+        (200, true)
+    );
+    let page = ask(&cluster, "GET /docs/").await;
+    assert_eq!(page.status, 200);
+    let page = page.body.as_str().unwrap().to_owned();
+    let sources = page
+        .split(['"', '\''])
+        .filter(|text| text.starts_with("http") || text.starts_with("//"));
+    assert_eq!(sources.collect::<Vec<_>>(), Vec::<&str>::new());
+    for part in [
+        "swagger-ui.css",
+        "swagger-ui-bundle.js",
+        "swagger-initializer.js",
+    ] {
+        assert!(page.contains(part), "{part}");
+        assert_eq!(
+            ask(&cluster, &format!("GET /docs/{part}")).await.status,
+            200,
+            "{part}"
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! HTTP/JSON: the routes of the API gateway, health for whatever can't speak grpc.health.v1, and their OpenAPI document.
+//!
+//! A route turns JSON into the message that a gRPC client would have sent and calls the very service that answers gRPC, so
+//! nothing is checked, converted, authorised or limited twice or differently. What is here is JSON, and errors as JSON.
+//!
+//! Invariants:
+//! - every answer names its request (`X-Request-ID`), and every failure is one JSON object of one form;
+//! - bodies, headers, connections and the time to send them are bounded.
+
+mod answer;
+mod body;
+mod call;
+mod cors;
+mod errors;
+mod failure;
+mod health;
+mod key_value;
+mod listener;
+mod migrations;
+mod nodes;
+mod openapi;
+mod request_id;
+mod settings;
+mod tenants;
+mod value;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use tokio::net::TcpListener;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::coordinator_service::CoordinatorFront;
+use crate::coordinator::{Coordinator, Readiness};
+use crate::ports::CoordinatorWorld;
+use crate::proto::v1::coordinator_service_server::CoordinatorService;
+
+pub use settings::HttpSettings;
+
+/// What the routes are served from.
+struct Gateway {
+    service: Box<dyn CoordinatorService>,
+    readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
+    settings: HttpSettings,
+}
+
+type Shared = Arc<Gateway>;
+
+/// Serves `coordinator` on `listener` until `shutdown`; then requests at work are finished. Bound the wait for that outside.
+///
+/// # Errors
+/// When the settings can't be used.
+pub async fn serve_http<W: CoordinatorWorld>(
+    coordinator: Coordinator<W>,
+    listener: TcpListener,
+    settings: HttpSettings,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let asked = coordinator.clone();
+    let gateway = Gateway {
+        service: Box::new(CoordinatorFront::new(coordinator)),
+        readiness: Box::new(move || asked.readiness()),
+        settings: settings.clone(),
+    };
+    let routes = router(Arc::new(gateway))?;
+    listener::serve(listener, routes, &settings, shutdown).await;
+    Ok(())
+}
+
+/// All routes, each with its part of the OpenAPI document: what is served is what is described.
+fn documented() -> OpenApiRouter<Shared> {
+    openapi::router()
+        .routes(routes!(
+            key_value::write,
+            key_value::read,
+            key_value::delete
+        ))
+        .routes(routes!(tenants::create))
+        .routes(routes!(tenants::get))
+        .routes(routes!(tenants::update_replication_factor))
+        .routes(routes!(nodes::add, nodes::list))
+        .routes(routes!(nodes::remove))
+        .routes(routes!(migrations::status))
+        .routes(routes!(health::health))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::health_ready))
+}
+
+fn router(gateway: Shared) -> std::io::Result<Router> {
+    let settings = &gateway.settings;
+    let cors = cors::layer(&settings.cors_origins).map_err(std::io::Error::other)?;
+    let body_limit = DefaultBodyLimit::max(settings.body_bytes_max);
+    let (routes, document) = documented().split_for_parts();
+    let routes = routes
+        .merge(openapi::pages(document))
+        .fallback(failure::no_route)
+        .method_not_allowed_fallback(failure::no_method)
+        .with_state(gateway)
+        .layer(body_limit)
+        .layer(failure::panics())
+        .layer(middleware::from_fn(request_id::named));
+    Ok(match cors {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    })
+}
+
+#[cfg(test)]
+mod http_test;

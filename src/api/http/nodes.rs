@@ -1,0 +1,211 @@
+//! `/v1/admin/storage-nodes`: add, remove, list.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Shared;
+use super::answer::{self, SUCCESS};
+use super::body::{Asked, Body, Named, or_default};
+use super::call::Call;
+use super::errors::Errors;
+use super::failure::{Failure, wrong};
+use crate::proto::v1;
+
+/// A storage node to be added.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct Add {
+    /// 1 to 255 bytes, unique for ever.
+    #[serde(default, deserialize_with = "or_default")]
+    #[schema(required, examples("node-4"))]
+    node_id: String,
+    /// Where coordinators reach it: a host name or an address.
+    #[serde(default, deserialize_with = "or_default")]
+    #[schema(required)]
+    host: String,
+    /// Where coordinators reach it.
+    #[serde(default, deserialize_with = "or_default")]
+    #[schema(required)]
+    port: i32,
+    /// How many tokens it has on the ring, in proportion to its share of the data; absent or 0: 150.
+    #[serde(default, deserialize_with = "or_default")]
+    virtual_nodes: i32,
+}
+
+/// Whether a node goes though it is down; in the query or in a JSON body.
+#[derive(Deserialize, ToSchema, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Remove {
+    /// Do it even though the node is down: data that it alone had is given up.
+    #[serde(default)]
+    #[schema(value_type = Option<bool>)]
+    #[param(value_type = Option<bool>)]
+    force: Option<Flag>,
+}
+
+/// `true`, or its text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Flag {
+    Bool(bool),
+    Text(String),
+}
+
+impl Flag {
+    fn read(self) -> Result<bool, Failure> {
+        match self {
+            Self::Bool(flag) => Ok(flag),
+            Self::Text(text) => match text.as_str() {
+                "true" | "1" => Ok(true),
+                "false" | "0" | "" => Ok(false),
+                _ => Err(wrong("force", "is neither true nor false")),
+            },
+        }
+    }
+}
+
+/// A change of the cluster's nodes.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Change {
+    /// Always "success".
+    #[schema(examples("success"))]
+    status: &'static str,
+    /// The node.
+    node_id: String,
+    /// The migration that moves data; empty when none is needed.
+    migration_id: String,
+    /// For people.
+    message: String,
+    /// Unix seconds; 0 when unknown.
+    estimated_completion: i64,
+}
+
+/// All storage nodes.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Nodes {
+    /// Always "success".
+    #[schema(examples("success"))]
+    status: &'static str,
+    /// In the order of their names.
+    nodes: Vec<Node>,
+}
+
+/// A storage node and how it is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Node {
+    /// Its name.
+    node_id: String,
+    /// Where coordinators reach it.
+    host: String,
+    /// Where coordinators reach it.
+    port: i32,
+    /// "joining", "active", "draining" or "inactive".
+    status: String,
+    /// How many tokens it has on the ring.
+    virtual_nodes: i32,
+    /// About how many keys it holds; 0 when it can't be reached.
+    keys_count: i64,
+    /// 0 to 100; 0 when unknown.
+    disk_usage_percent: f32,
+    /// Whether it answered this coordinator when last asked.
+    reachable: bool,
+    /// Why it refuses writes; empty when it takes them or can't be reached.
+    refuses_writes: String,
+    /// The newest topology it knows.
+    epoch: u64,
+    /// Its current incarnation, as in a vector clock.
+    incarnation: String,
+}
+
+/// Add a storage node.
+#[utoipa::path(
+    post, path = "/v1/admin/storage-nodes", tag = "admin", request_body = Add,
+    responses((status = 202, description = "Added, or being added", body = Change), Errors),
+)]
+pub(super) async fn add(
+    State(gateway): State<Shared>,
+    call: Call,
+    Body(add): Body<Add>,
+) -> Result<Response, Failure> {
+    let message = v1::AddStorageNodeRequest {
+        node_id: add.node_id,
+        host: add.host,
+        port: add.port,
+        virtual_nodes: add.virtual_nodes,
+    };
+    let answer = gateway
+        .service
+        .add_storage_node(call.with(message)?)
+        .await?;
+    Ok(answer::json(StatusCode::ACCEPTED, answer, |change| {
+        Change {
+            status: SUCCESS,
+            node_id: change.node_id,
+            migration_id: change.migration_id,
+            message: change.message,
+            estimated_completion: change.estimated_completion,
+        }
+    }))
+}
+
+/// Remove a storage node.
+#[utoipa::path(
+    delete, path = "/v1/admin/storage-nodes/{node_id}", tag = "admin", request_body = Option<Remove>,
+    params(("node_id" = String, Path, description = "The node"), Remove),
+    responses((status = 202, description = "Removed, or being removed", body = Change), Errors),
+)]
+pub(super) async fn remove(
+    State(gateway): State<Shared>,
+    Named(node_id): Named,
+    Asked(query): Asked<Remove>,
+    call: Call,
+    Body(body): Body<Remove>,
+) -> Result<Response, Failure> {
+    let force = body.force.or(query.force).map_or(Ok(false), Flag::read)?;
+    let message = v1::RemoveStorageNodeRequest { node_id, force };
+    let answer = gateway
+        .service
+        .remove_storage_node(call.with(message)?)
+        .await?;
+    Ok(answer::json(StatusCode::ACCEPTED, answer, |change| {
+        Change {
+            status: SUCCESS,
+            node_id: change.node_id,
+            migration_id: change.migration_id,
+            message: change.message,
+            estimated_completion: change.estimated_completion,
+        }
+    }))
+}
+
+/// List the storage nodes.
+#[utoipa::path(
+    get, path = "/v1/admin/storage-nodes", tag = "admin",
+    responses((status = 200, description = "All of them", body = Nodes), Errors),
+)]
+pub(super) async fn list(State(gateway): State<Shared>, call: Call) -> Result<Response, Failure> {
+    let request = call.with(v1::ListStorageNodesRequest {})?;
+    let answer = gateway.service.list_storage_nodes(request).await?;
+    Ok(answer::json(StatusCode::OK, answer, |list| Nodes {
+        status: SUCCESS,
+        nodes: list.nodes.into_iter().map(node).collect(),
+    }))
+}
+
+fn node(info: v1::StorageNodeInfo) -> Node {
+    Node {
+        node_id: info.node_id,
+        host: info.host,
+        port: info.port,
+        status: info.status,
+        virtual_nodes: info.virtual_nodes,
+        keys_count: info.keys_count,
+        disk_usage_percent: info.disk_usage_percent,
+        reachable: info.reachable,
+        refuses_writes: info.refuses_writes,
+        epoch: info.epoch,
+        incarnation: info.incarnation,
+    }
+}

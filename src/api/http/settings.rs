@@ -1,0 +1,59 @@
+//! The bounds of the HTTP listener.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::cors;
+
+/// Settings of the HTTP listener.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpSettings {
+    /// How many connections there may be; further ones wait.
+    pub connections_max: usize,
+    /// The longest body. A value may take six bytes of JSON for each of its own.
+    pub body_bytes_max: usize,
+    /// How long a client may take to send a request's headers, and how long a connection may be silent.
+    pub header_timeout: Duration,
+    /// How long a client may take to send a request's body.
+    pub body_timeout: Duration,
+    /// Which web pages may call from browsers: origins such as `https://console.example.com`, with commas between them, or `*`
+    /// for all; empty: none.
+    pub cors_origins: String,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            connections_max: 1000,
+            body_bytes_max: 8 * 1024 * 1024,
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(30),
+            cors_origins: String::new(),
+        }
+    }
+}
+
+impl HttpSettings {
+    /// Checks what types can't say. An error is a key and what is wrong with it.
+    ///
+    /// # Errors
+    /// When there is such a key.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        if self.connections_max == 0 {
+            return Err(("http.connections_max", "must be at least 1".into()));
+        }
+        for (key, duration) in [
+            ("http.header_timeout", self.header_timeout),
+            ("http.body_timeout", self.body_timeout),
+        ] {
+            if duration.is_zero() {
+                return Err((key, "must be longer than zero".into()));
+            }
+        }
+        cors::layer(&self.cors_origins)
+            .map(drop)
+            .map_err(|problem| ("http.cors_origins", problem))
+    }
+}

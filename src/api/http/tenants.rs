@@ -1,0 +1,157 @@
+//! `/v1/tenants`: create, look at, change the replication factor.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Shared;
+use super::answer::{self, SUCCESS};
+use super::body::{Body, Named, or_default};
+use super::call::Call;
+use super::errors::Errors;
+use super::failure::Failure;
+use crate::proto::v1;
+
+/// A tenant to be.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct Create {
+    /// 1 to 255 bytes of printable text without ':'.
+    #[serde(default, deserialize_with = "or_default")]
+    #[schema(required, examples("carts"))]
+    tenant_id: String,
+    /// How many replicas its keys have, 1 to 10; absent or 0: 3.
+    #[serde(default, deserialize_with = "or_default")]
+    replication_factor: i32,
+    /// "last_write_wins" (also when absent) or "siblings".
+    #[serde(default, deserialize_with = "or_default")]
+    conflict_policy: String,
+}
+
+/// A tenant.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Tenant {
+    /// Always "success".
+    #[schema(examples("success"))]
+    status: &'static str,
+    /// Its name.
+    tenant_id: String,
+    /// How many replicas its keys have.
+    replication_factor: i32,
+    /// Unix seconds.
+    created_at: i64,
+    /// Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<i64>,
+    /// "last_write_wins" or "siblings".
+    conflict_policy: String,
+}
+
+/// Another replication factor.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct Factor {
+    /// 1 to 10.
+    #[serde(default, deserialize_with = "or_default")]
+    #[schema(required)]
+    replication_factor: i32,
+}
+
+/// A changed replication factor.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Changed {
+    /// Always "success".
+    #[schema(examples("success"))]
+    status: &'static str,
+    /// The tenant.
+    tenant_id: String,
+    /// Before.
+    old_replication_factor: i32,
+    /// After.
+    new_replication_factor: i32,
+    /// The migration that moves the data; empty when none is needed.
+    migration_id: String,
+    /// Unix seconds.
+    updated_at: i64,
+}
+
+/// Create a tenant.
+#[utoipa::path(
+    post, path = "/v1/tenants", tag = "tenants", request_body = Create,
+    responses((status = 201, description = "Created", body = Tenant), Errors),
+)]
+pub(super) async fn create(
+    State(gateway): State<Shared>,
+    call: Call,
+    Body(create): Body<Create>,
+) -> Result<Response, Failure> {
+    let message = v1::CreateTenantRequest {
+        tenant_id: create.tenant_id,
+        replication_factor: create.replication_factor,
+        conflict_policy: create.conflict_policy,
+    };
+    let answer = gateway.service.create_tenant(call.with(message)?).await?;
+    Ok(answer::json(StatusCode::CREATED, answer, |created| {
+        Tenant {
+            status: SUCCESS,
+            tenant_id: created.tenant_id,
+            replication_factor: created.replication_factor,
+            created_at: created.created_at,
+            updated_at: None,
+            conflict_policy: created.conflict_policy,
+        }
+    }))
+}
+
+/// Look at a tenant.
+#[utoipa::path(
+    get, path = "/v1/tenants/{tenant_id}", tag = "tenants",
+    params(("tenant_id" = String, Path, description = "The tenant")),
+    responses((status = 200, description = "The tenant", body = Tenant), Errors),
+)]
+pub(super) async fn get(
+    State(gateway): State<Shared>,
+    Named(tenant_id): Named,
+    call: Call,
+) -> Result<Response, Failure> {
+    let message = v1::GetTenantRequest { tenant_id };
+    let answer = gateway.service.get_tenant(call.with(message)?).await?;
+    Ok(answer::json(StatusCode::OK, answer, |tenant| Tenant {
+        status: SUCCESS,
+        tenant_id: tenant.tenant_id,
+        replication_factor: tenant.replication_factor,
+        created_at: tenant.created_at,
+        updated_at: Some(tenant.updated_at),
+        conflict_policy: tenant.conflict_policy,
+    }))
+}
+
+/// Change a tenant's replication factor.
+#[utoipa::path(
+    put, path = "/v1/tenants/{tenant_id}/replication-factor", tag = "tenants", request_body = Factor,
+    params(("tenant_id" = String, Path, description = "The tenant")),
+    responses((status = 200, description = "Changed", body = Changed), Errors),
+)]
+pub(super) async fn update_replication_factor(
+    State(gateway): State<Shared>,
+    Named(tenant_id): Named,
+    call: Call,
+    Body(factor): Body<Factor>,
+) -> Result<Response, Failure> {
+    let message = v1::UpdateReplicationFactorRequest {
+        tenant_id,
+        new_replication_factor: factor.replication_factor,
+    };
+    let answer = gateway
+        .service
+        .update_replication_factor(call.with(message)?)
+        .await?;
+    Ok(answer::json(StatusCode::OK, answer, |changed| Changed {
+        status: SUCCESS,
+        tenant_id: changed.tenant_id,
+        old_replication_factor: changed.old_replication_factor,
+        new_replication_factor: changed.new_replication_factor,
+        migration_id: changed.migration_id,
+        updated_at: changed.updated_at,
+    }))
+}
