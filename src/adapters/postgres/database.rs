@@ -12,14 +12,13 @@ use super::error::{asks_to_repeat, failed, late};
 use super::migrations;
 use crate::ports::StoreError;
 
-/// How often a transaction is done at most when the database asks to repeat it.
-const ATTEMPTS_MAX: u32 = 8;
-
 /// How long a first connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The first pause before a repetition; it doubles.
-const REPEAT_PAUSE: Duration = Duration::from_millis(4);
+/// The first pause before a transaction is repeated, and the longest. It doubles, and is drawn from between half and all of
+/// it: those that were in each other's way must not meet again.
+const REPEAT_PAUSE_MIN: Duration = Duration::from_millis(4);
+const REPEAT_PAUSE_MAX: Duration = Duration::from_millis(256);
 
 /// An open database.
 #[derive(Debug)]
@@ -74,22 +73,23 @@ impl Database {
         }
     }
 
-    /// Runs `work` in one transaction; durable when this returns. Failing work has no effect. When time is up it is not known
-    /// whether it had.
+    /// Runs `work` in one transaction; durable when this returns. Failing work has no effect. While the database asks for it
+    /// the transaction is repeated, for as long as a call may take. When time is up it is not known whether it had its effect.
     pub(super) async fn write<T, W>(&self, work: W) -> Result<T, StoreError>
     where
         W: for<'a> Fn(&'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<T>>,
     {
         self.read(async {
-            let mut pause = REPEAT_PAUSE;
-            for _ in 1..ATTEMPTS_MAX {
+            let mut pause = REPEAT_PAUSE_MIN;
+            loop {
                 match self.attempt(&work).await {
-                    Err(error) if asks_to_repeat(&error) => sleep(pause).await,
+                    Err(error) if asks_to_repeat(&error) => {
+                        sleep(rand::random_range(pause / 2..=pause)).await;
+                    }
                     result => return result,
                 }
-                pause *= 2;
+                pause = REPEAT_PAUSE_MAX.min(pause * 2);
             }
-            self.attempt(&work).await
         })
         .await
     }
