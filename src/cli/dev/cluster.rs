@@ -6,7 +6,9 @@
 //! ```
 //!
 //! The nodes' ports are taken again at a restart if they are free, else others; either way the topology says where the
-//! nodes are before anything is served. Its epoch grows with each change, so nobody is asked at an old address.
+//! nodes are before anything is served. Its epoch grows with each change, so nobody is asked at an old address. A new
+//! cluster's nodes are told that they are its first before the topology names them: a node that finds its disk empty and is
+//! not told so takes it for lost.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -22,7 +24,7 @@ use super::super::serve::{
 };
 use crate::config::Config;
 use crate::placement::{DEFAULT_VIRTUAL_NODES, Epoch, Node, NodeId, NodeStatus, Topology};
-use crate::ports::{Change, MetadataStore};
+use crate::ports::{Change, MetadataStore, Operation, Reply, Request};
 
 /// How many storage nodes a new cluster has unless told otherwise.
 const NODES: u16 = 3;
@@ -79,15 +81,25 @@ impl Cluster {
         let listeners = CoordinatorListeners::bind(config, flags).await?;
         let file = directory.path.join("metadata.sqlite");
         let stores = Stores::in_file(&file).await?;
-        let (topology, sockets) = place(&stores, &directory.path, wanted).await?;
-        let nodes = try_join_all(topology.nodes.iter().zip(sockets).map(|(node, socket)| {
+        let Placed {
+            stored,
+            next,
+            sockets,
+        } = place(&stores, &directory.path, wanted).await?;
+        let nodes = try_join_all(next.nodes.iter().zip(sockets).map(|(node, socket)| {
             let data = directory.path.join(node.id.as_str());
-            let (sync, settings, epoch) = (config.storage.sync, config.replica, topology.epoch);
+            let (sync, settings, epoch) = (config.storage.sync, config.replica, stored.epoch);
             async move {
                 StorageNode::start(node.id.clone(), &data, sync, settings, epoch, socket).await
             }
         }))
         .await?;
+        if stored.nodes.is_empty() {
+            try_join_all(nodes.iter().map(|node| found(node, next.epoch))).await?;
+        }
+        if next != stored {
+            publish(&stores, &directory.path, stored.epoch, next).await?;
+        }
         let coordinator = CoordinatorProcess::start(&stores, config, listeners).await?;
         Ok(Self {
             coordinator,
@@ -144,17 +156,23 @@ impl Cluster {
     }
 }
 
-/// Listens for every node and makes the topology say where.
-async fn place(
-    stores: &Stores,
-    directory: &Path,
-    wanted: Option<u16>,
-) -> Result<(Topology, Vec<TcpListener>), Failure> {
+/// Where the nodes are going to be.
+struct Placed {
+    /// The topology there is.
+    stored: Topology,
+    /// The one to publish; the same if nothing changes.
+    next: Topology,
+    /// What each node of `next` listens on.
+    sockets: Vec<TcpListener>,
+}
+
+/// Listens for every node.
+async fn place(stores: &Stores, directory: &Path, wanted: Option<u16>) -> Result<Placed, Failure> {
     let stored = stores
         .metadata
         .topology()
         .await
-        .map_err(|error| Failure::local(format!("{}: {error}", directory.display())))?;
+        .map_err(|error| invalid(directory, &error))?;
     let mut nodes = if stored.nodes.is_empty() {
         new_nodes(wanted.unwrap_or(NODES))
     } else {
@@ -172,33 +190,66 @@ async fn place(
         node.port = port;
         sockets.push(socket);
     }
-    if nodes == stored.nodes {
-        return Ok((stored, sockets));
-    }
-    let invalid =
-        |error: &dyn std::fmt::Display| Failure::local(format!("{}: {error}", directory.display()));
-    let epoch = stored
-        .epoch
-        .next()
-        .ok_or_else(|| invalid(&"epochs are used up"))?;
-    let next = Topology::new(epoch, stored.partitions, nodes).map_err(|error| invalid(&error))?;
-    match replace(stores, stored.epoch, next).await? {
-        Change::Made(topology) => Ok((topology, sockets)),
-        Change::Conflict(_) => Err(invalid(&"the topology was changed at the same time")
-            .hint("is another pairdb running on it? --data names another directory")),
+    let next = if nodes == stored.nodes {
+        stored.clone()
+    } else {
+        let epoch = stored
+            .epoch
+            .next()
+            .ok_or_else(|| invalid(directory, &"epochs are used up"))?;
+        Topology::new(epoch, stored.partitions, nodes)
+            .map_err(|error| invalid(directory, &error))?
+    };
+    Ok(Placed {
+        stored,
+        next,
+        sockets,
+    })
+}
+
+/// Tells a node that it is one of a new cluster's first: its disk is empty because nothing was ever written, and it counts.
+async fn found(node: &StorageNode, epoch: Epoch) -> Result<(), Failure> {
+    let request = Request {
+        node: node.node().clone(),
+        epoch,
+        operation: Operation::AdoptEpochIfEmpty { epoch },
+    };
+    match node.replica().handle(request).await {
+        Ok(Reply::Adopted { adopted: true }) => Ok(()),
+        Ok(_) => Err(Failure::new(
+            Exit::Usage,
+            "OTHER_CLUSTER",
+            format!(
+                "the metadata store knows of no nodes, but {} holds records",
+                node.node()
+            ),
+        )
+        .hint("put metadata.sqlite back, or start another cluster with --data or --ephemeral")),
+        Err(refusal) => Err(Failure::local(format!("{}: {refusal}", node.node()))),
     }
 }
 
-async fn replace(
+async fn publish(
     stores: &Stores,
+    directory: &Path,
     expected: Epoch,
     next: Topology,
-) -> Result<Change<Topology>, Failure> {
-    stores
-        .metadata
-        .replace_topology(expected, next)
-        .await
-        .map_err(|error| Failure::local(format!("the topology can't be stored: {error}")))
+) -> Result<(), Failure> {
+    match stores.metadata.replace_topology(expected, next).await {
+        Ok(Change::Made(_)) => Ok(()),
+        Ok(Change::Conflict(_)) => Err(invalid(
+            directory,
+            &"the topology was changed at the same time",
+        )
+        .hint("is another pairdb running on it? --data names another directory")),
+        Err(error) => Err(Failure::local(format!(
+            "the topology can't be stored: {error}"
+        ))),
+    }
+}
+
+fn invalid(directory: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::local(format!("{}: {error}", directory.display()))
 }
 
 fn new_nodes(count: u16) -> Vec<Node> {
