@@ -102,6 +102,7 @@ sabotages! {
     SyncOneWay "sync-one-way" "an exchange gets what is lacking and gives nothing"
     HintDroppedThoughNewer "hint-dropped-though-newer" "a hint is dropped though the record changed after it was delivered"
     PurgedForgotten "purged-forgotten" "a node takes a late message for a new write after a purge"
+    ClaimIgnoresPurge "claim-ignores-purge" "a claim's stamp may be below what was purged"
     RefillingCounts "refilling-counts" "a node that lost its disk counts for quorums at once"
     RefilledUnproved "refilled-unproved" "a node that lost its disk counts again before all owners were asked for what it lost"
     ChecksumIgnored "checksum-ignored" "a record whose checksum does not fit is read all the same"

@@ -1,7 +1,7 @@
 //! What hints have to do by themselves, in worlds in which owners are not compared: before anybody reads.
 //!
-//! Judged in worlds where one storage node was away for a while and nothing else went wrong, and there the keys whose writes
-//! were all acknowledged, at their first attempt and stamped once: a coordinator knew of every owner that missed one, and had
+//! Judged in worlds where one storage node was away for a while and nothing else went wrong (disks may be slow), and there the
+//! keys whose writes were all acknowledged, at their first attempt and stamped once: a coordinator knew of every owner that missed one, and had
 //! it noted.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use crate::cluster::Cluster;
 use crate::evidence::FinalRecord;
 use crate::history::Kind;
 use crate::run::final_records;
-use crate::world::{Fault, NEVER, World};
+use crate::world::{Fault, FaultStep, NEVER, World};
 
 /// The pauses between all tries come to less.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -46,7 +46,9 @@ pub fn is_unaided(world: &World) -> bool {
 fn is_judged(world: &World) -> bool {
     let network = &world.network;
     let losses = network.lost_request_permille + network.lost_reply_permille;
-    let [step] = world.faults.as_slice() else {
+    let lasts = |step: &&FaultStep| !matches!(step.fault, Fault::SlowDisk { .. });
+    let lasting: Vec<_> = world.faults.iter().filter(lasts).collect();
+    let [step] = lasting[..] else {
         return false;
     };
     let away = match &step.fault {

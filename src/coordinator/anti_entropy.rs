@@ -475,6 +475,10 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         if sabotage::on(Sabotage::PurgeUnproved) {
             return true;
         }
+        let heeded = |leaves: &&Result<Upkept, _>| {
+            leaves.is_ok() || !sabotage::on(Sabotage::PurgeWithOwnerMissing)
+        };
+        let leaves: Vec<_> = leaves.iter().filter(heeded).collect();
         let first = leaves.first();
         leaves
             .iter()

@@ -175,6 +175,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             )
             .await?;
         let held = match held.is_empty() {
+            true if sabotage::on(Sabotage::ClaimIgnoresPurge) => Stamp::ZERO,
             true => self.purged_stamp(key, *replication_factor, *deadline).await,
             false => held.greatest_stamp(),
         };

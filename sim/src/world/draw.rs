@@ -46,6 +46,7 @@ impl World {
         world.perhaps_a_race();
         world.perhaps_ahead_of_all_clocks();
         world.perhaps_but_one_thing_wrong();
+        world.perhaps_refilled();
         world
     }
 }

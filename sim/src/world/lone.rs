@@ -43,6 +43,7 @@ impl World {
         }
         self.coordinator.in_flight_max = self.coordinator.in_flight_max.max(10_000);
         self.buggify.clear();
+        self.faults.clear();
         let who = rng.pick(&self.storage());
         let chaos_ms = self.chaos_ms;
         let mut others = self.storage();
@@ -59,7 +60,7 @@ impl World {
             both_ways: true,
             refused,
         };
-        // What it misses the others bring it while more is missed: hints are delivered and noted at once.
+        // What it misses the others bring it while more is missed: hints are delivered, slowly, and noted at once.
         let out_of_coordinators_reach = Fault::Partition {
             from: vec![who],
             to: self.coordinators(),
@@ -81,6 +82,11 @@ impl World {
             }
         };
         let for_ms = chaos_ms - at_ms;
-        self.faults = vec![FaultStep::new(at_ms, for_ms, fault)];
+        if matches!(&fault, Fault::Partition { to, .. } if *to != others) {
+            let late_ms_max = rng.log_between(20, 200);
+            let slow_disk = Fault::SlowDisk { who, late_ms_max };
+            self.faults.push(FaultStep::new(at_ms, for_ms, slow_disk));
+        }
+        self.faults.push(FaultStep::new(at_ms, for_ms, fault));
     }
 }

@@ -12,6 +12,7 @@ mod fault;
 mod human;
 mod lone;
 mod race;
+mod refill;
 mod settings;
 mod step;
 
