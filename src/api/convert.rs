@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::observe;
 use crate::coordinator::{
     ClockEntry, CoordinatorError, NodeOverview, ReadOutcome, ReadRequest, WriteOutcome,
     WriteRequest,
@@ -17,6 +18,7 @@ pub(super) fn write_request(
     request: v1::WriteKeyValueRequest,
     timeout: Option<Duration>,
 ) -> Result<WriteRequest, CoordinatorError> {
+    observe::tenant(&request.tenant_id);
     Ok(WriteRequest {
         consistency: consistency(&request.consistency)?,
         tenant: request.tenant_id,
@@ -33,6 +35,7 @@ pub(super) fn delete_request(
     request: v1::DeleteKeyValueRequest,
     timeout: Option<Duration>,
 ) -> Result<WriteRequest, CoordinatorError> {
+    observe::tenant(&request.tenant_id);
     Ok(WriteRequest {
         consistency: consistency(&request.consistency)?,
         tenant: request.tenant_id,
@@ -49,6 +52,7 @@ pub(super) fn read_request(
     request: v1::ReadKeyValueRequest,
     timeout: Option<Duration>,
 ) -> Result<ReadRequest, CoordinatorError> {
+    observe::tenant(&request.tenant_id);
     Ok(ReadRequest {
         consistency: consistency(&request.consistency)?,
         tenant: request.tenant_id,
@@ -175,6 +179,7 @@ pub(super) fn read_response(key: String, outcome: ReadOutcome) -> v1::ReadKeyVal
         context: outcome.context,
         // One value is there already; twice on the wire would help nobody.
         siblings: if siblings.len() > 1 {
+            observe::conflict();
             siblings
         } else {
             Vec::new()

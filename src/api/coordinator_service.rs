@@ -1,6 +1,7 @@
 //! `pairdb.v1.CoordinatorService` over a [`Coordinator`].
 
 use tonic::{Code, Request, Response, Status};
+use tracing::Instrument;
 
 use super::convergence;
 use super::convert;
@@ -29,7 +30,8 @@ impl<W: CoordinatorWorld> CoordinatorFront<W> {
     async fn write(&self, request: WriteRequest) -> Result<WriteOutcome, Status> {
         let tenant = request.tenant.clone();
         let coordinator = self.coordinator.clone();
-        let write = tokio::spawn(async move { coordinator.write(request).await });
+        let write = async move { coordinator.write(request).await };
+        let write = tokio::spawn(write.in_current_span());
         match write.await {
             Ok(outcome) => outcome.map_err(|error| to_status(&error, &tenant)),
             Err(error) => {

@@ -26,6 +26,8 @@ mod guard;
 mod health;
 mod http;
 mod legacy_path;
+mod observe;
+mod request_name;
 mod server;
 mod verify;
 

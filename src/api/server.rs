@@ -14,6 +14,7 @@ use super::coordinator_service::CoordinatorFront;
 use super::guard::PanicGuard;
 use super::health;
 use super::legacy_path::LegacyPath;
+use super::observe::Observe;
 use crate::coordinator::Coordinator;
 use crate::ports::CoordinatorWorld;
 use crate::proto;
@@ -87,6 +88,7 @@ pub async fn serve_grpc<W: CoordinatorWorld>(
         .http2_keepalive_timeout(Some(settings.keepalive))
         .layer(PanicGuard)
         .layer(LegacyPath)
+        .layer(Observe)
         .layer(BadMessage)
         .add_service(service)
         .add_service(health_service)

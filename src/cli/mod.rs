@@ -18,6 +18,7 @@ mod delete;
 mod dev;
 mod exit;
 mod get;
+mod health;
 mod hints;
 mod key;
 mod migrate;
@@ -31,6 +32,9 @@ mod tenant;
 mod value;
 mod verify;
 
+#[cfg(test)]
+mod deploy_test;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -39,6 +43,8 @@ use clap::{Parser, Subcommand};
 use exit::{EXIT_CODES, Failure};
 
 use crate::config::Layers;
+
+pub use serve::{METRICS, Metric, MetricKind, table as metric_table};
 
 /// A multi-tenant, Dynamo-style key-value store
 #[derive(Parser, Debug)]
@@ -81,6 +87,9 @@ enum Command {
     /// Show how the cluster is
     #[command(after_help = status::EXAMPLES)]
     Status(status::Status),
+    /// Ask one process whether it serves
+    #[command(after_help = health::EXAMPLES)]
+    Health(health::Health),
     /// Show what storage nodes owe each other, or wait until one has got it
     #[command(after_help = hints::EXAMPLES)]
     Hints(hints::Hints),
@@ -111,6 +120,7 @@ impl Command {
             Self::Tenant(tenant) => tenant.client().json,
             Self::Node(node) => node.client().json,
             Self::Status(status) => status.client.json,
+            Self::Health(health) => health.client.json,
             Self::Hints(hints) => hints.json(),
             Self::Verify(verify) => verify.client.json,
             Self::Bench(bench) => bench.json,
@@ -130,6 +140,7 @@ impl Command {
             Self::Tenant(tenant) => on_one_thread(tenant.run()),
             Self::Node(node) => on_one_thread(node.run()),
             Self::Status(status) => on_one_thread(status.run()),
+            Self::Health(health) => on_one_thread(health.run()),
             Self::Hints(hints) => on_one_thread(hints.run()),
             Self::Verify(verify) => on_one_thread(verify.run()),
             Self::Bench(bench) => on_one_thread(bench.run()),

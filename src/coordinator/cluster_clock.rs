@@ -86,6 +86,16 @@ impl ClusterClock {
         median.saturating_neg()
     }
 
+    /// How far each storage node's wall clock is ahead of ours, in milliseconds (negative: behind), and the median of that.
+    pub(super) fn offsets_ms(&self) -> (Vec<(NodeId, i64)>, Option<i64>) {
+        let state = self.lock();
+        let offsets = state
+            .offset_ms
+            .iter()
+            .map(|(node, offset)| (node.clone(), *offset));
+        (offsets.collect(), state.median_ms)
+    }
+
     /// Forgets nodes that left.
     pub(super) fn keep(&self, stays: impl Fn(&NodeId) -> bool) {
         self.lock().offset_ms.retain(|node, _| stays(node));

@@ -46,6 +46,7 @@ struct State {
     /// Those that are queued, the oldest first.
     order: VecDeque<RecordKey>,
     dropped: u64,
+    repaired: u64,
     closed: bool,
 }
 
@@ -145,6 +146,7 @@ impl RepairQueue {
             });
             state.jobs.remove(key);
             state.dropped += u64::from(!repaired);
+            state.repaired += u64::from(repaired);
             return Next::Nothing;
         }
         if buggify::on(Site::RepairRetriedAtOnce) {
@@ -173,6 +175,10 @@ impl RepairQueue {
         self.lock().dropped
     }
 
+    fn repaired(&self) -> u64 {
+        self.lock().repaired
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -182,6 +188,12 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     /// Has a key's owners brought together in the background.
     pub(super) fn queue_repair(&self, key: &RecordKey, replication_factor: u8) {
         self.repairs().push(key, replication_factor);
+    }
+
+    /// How many keys were repaired in the background, since the start.
+    #[must_use]
+    pub fn repairs_done(&self) -> u64 {
+        self.repairs().repaired()
     }
 
     /// How many repairs did not fit into the queue or were given up, since the start.

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
-use crate::placement::{DEFAULT_PARTITIONS, Epoch, Token, Topology};
+use crate::placement::{DEFAULT_PARTITIONS, Epoch, NodeId, Token, Topology};
 use crate::ports::{
     Change, Clock, CoordinatorWorld, Instant, MetadataEvent, MetadataStore, NodeReport, Operation,
     Random, RecordKey, Reply, Spawn, Stop, StoreError, Tenant, TenantId,
@@ -177,6 +177,13 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     #[must_use]
     pub fn blocking_repairs(&self) -> u64 {
         self.0.blocking_repairs.load(Ordering::Relaxed)
+    }
+
+    /// How far each storage node's wall clock is ahead of the coordinator's, in milliseconds (negative: behind), and the median
+    /// of that, as last probed.
+    #[must_use]
+    pub fn clock_offsets_ms(&self) -> (Vec<(NodeId, i64)>, Option<i64>) {
+        self.0.stamps.offsets_ms()
     }
 
     /// Writes a key, or deletes it when the content is a tombstone.

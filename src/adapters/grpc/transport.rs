@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwap;
+use metrics::counter;
 use tokio::runtime::Handle;
 
 use super::lock;
 use super::peer::{Access, Peer};
 use super::settings::TransportSettings;
 use crate::placement::{Node, NodeId};
-use crate::ports::{CallError, Clock, Instant, ReplicaTransport, Reply, Request};
+use crate::ports::{CallError, Clock, Instant, Operation, ReplicaTransport, Reply, Request};
 
 /// Connections to storage nodes, made when a node is first called and closed when it is not called any more. Copies
 /// share them; the last copy closes them.
@@ -77,6 +78,7 @@ impl<C: Clock> ReplicaTransport for GrpcTransport<C> {
     ) -> impl Future<Output = Result<Reply, CallError>> + Send + 'static {
         let shared = Arc::clone(&self.shared);
         let mut peer = shared.peer(node);
+        count(&request.operation);
         async move {
             let session = loop {
                 let now = shared.clock.now();
@@ -93,6 +95,17 @@ impl<C: Clock> ReplicaTransport for GrpcTransport<C> {
             };
             session.call(request, deadline)?.await
         }
+    }
+}
+
+/// Counts what is asked of storage nodes for clients.
+fn count(operation: &Operation) {
+    match operation {
+        Operation::Stamp(_) | Operation::Join { .. } => {
+            counter!("coordinator_replica_writes_total").increment(1)
+        }
+        Operation::Read { .. } => counter!("coordinator_replica_reads_total").increment(1),
+        _ => {}
     }
 }
 

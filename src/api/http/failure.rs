@@ -123,11 +123,9 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Gives a failure its body. Other answers stay as they are.
-pub(super) fn write_out(answer: &mut Response, request_id: &HeaderValue) {
-    let Some(Pending(failure)) = answer.extensions_mut().remove() else {
-        return;
-    };
+/// Gives a failure its body and returns its code. Other answers stay as they are.
+pub(super) fn write_out(answer: &mut Response, request_id: &HeaderValue) -> Option<String> {
+    let Pending(failure) = answer.extensions_mut().remove()?;
     let status = &failure.status;
     let details = status.get_error_details();
     let (error_code, details_shown) = match details.error_info() {
@@ -159,6 +157,7 @@ pub(super) fn write_out(answer: &mut Response, request_id: &HeaderValue) {
         );
     }
     *answer.body_mut() = Body::from(serde_json::to_vec(&error).unwrap_or_default());
+    Some(error.error_code.into_owned())
 }
 
 /// The contract's HTTP status of a gRPC one.

@@ -576,7 +576,7 @@ async fn a_panic_is_an_internal_error_and_says_nothing() {
     let routes = axum::Router::new()
         .route("/", get(async || -> &'static str { panic!("a secret") }))
         .layer(failure::panics())
-        .layer(axum::middleware::from_fn(super::request_id::named));
+        .layer(axum::middleware::from_fn(super::observed::observed));
     let request = axum::extract::Request::get("/")
         .body(axum::body::Body::empty())
         .unwrap();

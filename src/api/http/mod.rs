@@ -18,8 +18,8 @@ mod key_value;
 mod listener;
 mod migrations;
 mod nodes;
+mod observed;
 mod openapi;
-mod request_id;
 mod settings;
 mod tenants;
 mod value;
@@ -102,7 +102,7 @@ fn router(gateway: Shared) -> std::io::Result<Router> {
         .with_state(gateway)
         .layer(body_limit)
         .layer(failure::panics())
-        .layer(middleware::from_fn(request_id::named));
+        .layer(middleware::from_fn(observed::observed));
     Ok(match cors {
         Some(cors) => routes.layer(cors),
         None => routes,

@@ -98,6 +98,10 @@ impl CoordinatorProcess {
         listeners: CoordinatorListeners,
     ) -> Result<Self, Failure> {
         let addresses = listeners.addresses()?;
+        let collected = match &listeners.metrics {
+            Some(_) => Some(collect_metrics()?),
+            None => None,
+        };
         let clock = TokioClock::new();
         let spawner = TokioSpawn::new();
         let world = CoordinatorAdapters {
@@ -138,10 +142,10 @@ impl CoordinatorProcess {
             stopped(),
         );
         fronts.spawn(async move { http.await.map_err(|error| format!("HTTP: {error}")) });
-        if let Some(listener) = listeners.metrics {
+        if let (Some(listener), Some(collected)) = (listeners.metrics, collected) {
             let sampled = coordinator.clone();
             let sample = move || sample_coordinator(&sampled);
-            let metrics = serve_metrics(listener, collect_metrics()?, sample, stopped());
+            let metrics = serve_metrics(listener, collected, sample, stopped());
             fronts.spawn(async move { metrics.await.map_err(|error| format!("metrics: {error}")) });
         }
         Ok(Self {

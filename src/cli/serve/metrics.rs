@@ -9,13 +9,19 @@ use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use metrics::{counter, gauge};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 
 use super::super::exit::Failure;
+use super::metric_table;
 use crate::coordinator::{Coordinator, Outlook};
 use crate::placement::NodeId;
 use crate::ports::CoordinatorWorld;
+
+/// From what is fast for a read in one machine to the longest that a write may take.
+const DURATION_BUCKETS: [f64; 15] = [
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+];
 
 /// How often histograms are folded, whether or not anybody scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -26,8 +32,13 @@ static TARGETS: Mutex<BTreeSet<NodeId>> = Mutex::new(BTreeSet::new());
 /// Starts collecting metrics for the whole process.
 pub fn collect_metrics() -> Result<PrometheusHandle, Failure> {
     let handle = PrometheusBuilder::new()
-        .install_recorder()
+        .set_buckets_for_metric(
+            Matcher::Suffix("_duration_seconds".into()),
+            &DURATION_BUCKETS,
+        )
+        .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| Failure::local(format!("can't collect metrics: {error}")))?;
+    metric_table::describe();
     let upkeep = handle.clone();
     tokio::spawn(async move {
         loop {
@@ -77,7 +88,42 @@ pub fn sample_coordinator<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
     gauge!("coordinator_storage_nodes").set(readiness.nodes as f64);
     gauge!("coordinator_requests_in_flight").set(readiness.in_flight as f64);
     gauge!("coordinator_repair_queue_size").set(readiness.repairs_queued as f64);
+    counter!("coordinator_repairs_total").absolute(coordinator.repairs_done());
+    sample_clocks(coordinator);
     sample_upkeep(&coordinator.outlook());
+}
+
+fn sample_clocks<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
+    let seconds = |ms: i64| ms as f64 / 1000.0;
+    let (offsets, median) = coordinator.clock_offsets_ms();
+    if let Some(median) = median {
+        gauge!("coordinator_clock_skew_seconds").set(-seconds(median));
+    }
+    for (node, offset) in offsets {
+        gauge!("coordinator_node_clock_offset_seconds", "node" => node.to_string())
+            .set(seconds(offset));
+    }
+    for node in coordinator.nodes() {
+        let name = node.node.id.to_string();
+        gauge!("coordinator_node_up", "node" => name.clone()).set(if node.healthy {
+            1.0
+        } else {
+            0.0
+        });
+        let Some(report) = node.report else { continue };
+        gauge!("coordinator_node_epoch", "node" => name.clone()).set(report.epoch.0 as f64);
+        gauge!("coordinator_node_keys", "node" => name.clone()).set(report.keys as f64);
+        gauge!("coordinator_node_refuses_writes", "node" => name.clone()).set(
+            if report.refuses_writes.is_some() {
+                1.0
+            } else {
+                0.0
+            },
+        );
+        if let Some(used) = report.disk_used_percent {
+            gauge!("coordinator_node_disk_used_percent", "node" => name).set(f64::from(used));
+        }
+    }
 }
 
 fn sample_upkeep(outlook: &Outlook) {

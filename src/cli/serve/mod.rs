@@ -3,6 +3,7 @@
 mod coordinator;
 mod listen;
 mod logging;
+mod metric_table;
 mod metrics;
 mod runtime;
 mod signal;
@@ -14,6 +15,7 @@ mod world;
 pub use coordinator::{Addresses, CoordinatorListeners, CoordinatorProcess, ListenFlags};
 pub use listen::{Wish, address, bind};
 pub use logging::start_logging;
+pub use metric_table::{METRICS, Metric, MetricKind, table};
 pub use metrics::{collect_metrics, serve_metrics};
 pub use runtime::run;
 pub use signal::StopSignal;

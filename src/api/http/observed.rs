@@ -1,0 +1,40 @@
+//! Names and observes every HTTP request, and puts failures into the form that all of them have.
+
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::Next;
+use axum::response::Response;
+use tracing::Instrument;
+
+use super::failure;
+use crate::api::observe::Observation;
+use crate::api::request_name;
+
+/// The route of a request that there is none of.
+const NO_ROUTE: &str = "unknown";
+
+/// Does it.
+pub(super) async fn observed(mut request: Request, next: Next) -> Response {
+    let name = request_name::name(request.headers_mut());
+    // Probes come every few seconds and say nothing of how clients fare.
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or(NO_ROUTE, MatchedPath::as_str);
+    let method = match route {
+        NO_ROUTE => NO_ROUTE.to_owned(),
+        route => format!("{} {route}", request.method()),
+    };
+    let observation = (route.starts_with("/v1/") || route == NO_ROUTE)
+        .then(|| Observation::begin("http", method, &name));
+    let answer = next.run(request);
+    let mut answer = match &observation {
+        Some(observation) => answer.instrument(observation.span()).await,
+        None => answer.await,
+    };
+    let code = failure::write_out(&mut answer, &name);
+    if let Some(observation) = observation {
+        observation.end(code.as_deref());
+    }
+    answer.headers_mut().insert(request_name::HEADER, name);
+    answer
+}

@@ -1,0 +1,187 @@
+//! What is seen of every request, gRPC or HTTP: a span for the log and traces, and its count, duration and failure.
+//!
+//! The span has the request's name, its method, its front and, once the message is read, its tenant. What a method is called
+//! comes from the routes, never from a client, so the number of series is bounded.
+
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use metrics::{counter, histogram};
+use tonic::Status;
+use tonic_types::StatusExt;
+use tower::{Layer, Service};
+use tracing::{Instrument, Span, field};
+
+use super::request_name;
+
+/// The label of a method that there is none of.
+const UNKNOWN: &str = "unknown";
+/// The code of a call of a method that there is none of.
+const UNIMPLEMENTED: &str = "Unimplemented";
+
+/// A request under way.
+pub(super) struct Observation {
+    front: &'static str,
+    method: String,
+    began: Instant,
+    span: Span,
+}
+
+impl Observation {
+    /// It begins.
+    pub(super) fn begin(front: &'static str, method: String, name: &HeaderValue) -> Self {
+        let request_id = name.to_str().unwrap_or_default();
+        let span = tracing::info_span!("request", request_id, front, method, tenant = field::Empty);
+        Self {
+            front,
+            method,
+            began: Instant::now(),
+            span,
+        }
+    }
+
+    /// What the request's work belongs into.
+    pub(super) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    /// It ends, with the code of its failure if it failed.
+    pub(super) fn end(self, failure: Option<&str>) {
+        let Self {
+            front,
+            method,
+            began,
+            span,
+        } = self;
+        let took = began.elapsed();
+        // A name that a client made up must not become a series.
+        let method = if failure == Some(UNIMPLEMENTED) {
+            UNKNOWN.to_owned()
+        } else {
+            method
+        };
+        if let Some(code) = failure {
+            let _entered = span.enter();
+            if matches!(
+                code,
+                "INTERNAL_ERROR" | "QUORUM_NOT_REACHED" | "STORE_UNAVAILABLE"
+            ) {
+                tracing::warn!(code, ms = took.as_secs_f64() * 1000.0, "a request failed");
+            }
+            if code == "QUORUM_NOT_REACHED" {
+                counter!("coordinator_quorum_failures_total", "method" => method.clone())
+                    .increment(1);
+            }
+            let code = code.to_owned();
+            counter!("coordinator_request_errors_total", "front" => front, "method" => method.clone(), "code" => code)
+                .increment(1);
+        }
+        counter!("coordinator_requests_total", "front" => front, "method" => method.clone())
+            .increment(1);
+        histogram!("coordinator_request_duration_seconds", "front" => front, "method" => method)
+            .record(took.as_secs_f64());
+    }
+}
+
+/// The request under way is one of this tenant.
+pub(super) fn tenant(name: &str) {
+    Span::current().record("tenant", name);
+}
+
+/// A read found several concurrent values.
+pub(super) fn conflict() {
+    counter!("coordinator_conflicts_total").increment(1);
+}
+
+/// The stable code of a failed status.
+pub(super) fn code_of(status: &Status) -> String {
+    let details = status.get_error_details();
+    match details.error_info() {
+        Some(info) => info.reason.clone(),
+        None => format!("{:?}", status.code()),
+    }
+}
+
+/// Observes gRPC requests of the coordinator's service and names them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observe;
+
+impl<S> Layer<S> for Observe {
+    type Service = Observed<S>;
+
+    fn layer(&self, inner: S) -> Observed<S> {
+        Observed(inner)
+    }
+}
+
+/// See [`Observe`].
+#[derive(Clone, Debug)]
+pub(super) struct Observed<S>(S);
+
+impl<S, A, B> Service<Request<A>> for Observed<S>
+where
+    S: Service<Request<A>, Response = Response<B>>,
+    S::Future: Send + 'static,
+    S::Error: 'static,
+    B: 'static,
+{
+    type Response = Response<B>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response<B>, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<A>) -> Self::Future {
+        let Some(method) = method(request.uri().path()) else {
+            return self.0.call(request).boxed();
+        };
+        let name = request_name::name(request.headers_mut());
+        let observation = Observation::begin("grpc", method, &name);
+        let span = observation.span();
+        let answer = span.in_scope(|| self.0.call(request));
+        async move {
+            let mut answer = answer.await;
+            match &mut answer {
+                Ok(answer) => {
+                    observation.end(failure(answer.headers()).as_deref());
+                    answer.headers_mut().insert(request_name::HEADER, name);
+                }
+                Err(_) => observation.end(Some(UNKNOWN)),
+            }
+            answer
+        }
+        .instrument(span)
+        .boxed()
+    }
+}
+
+/// A failed call has its status where the answer would begin.
+fn failure(headers: &HeaderMap) -> Option<String> {
+    headers.get("grpc-status").filter(|code| *code != "0")?;
+    Status::from_header_map(headers).map(|status| code_of(&status))
+}
+
+/// The method of a call of the coordinator's service.
+fn method(path: &str) -> Option<String> {
+    path.strip_prefix("/pairdb.v1.CoordinatorService/")
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_coordinators_own_methods_are_observed() {
+        assert_eq!(
+            method("/pairdb.v1.CoordinatorService/ReadKeyValue").as_deref(),
+            Some("ReadKeyValue")
+        );
+        assert_eq!(method("/grpc.health.v1.Health/Check"), None);
+    }
+}

@@ -1,0 +1,454 @@
+//! What is under `deploy/` is read by those it is for: manifests by the types of the Kubernetes API, settings by the loader,
+//! arguments by the command line, queries by a PromQL parser.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PodSpec, Secret, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use promql_parser::label::MatchOp;
+use promql_parser::parser::{self, Expr};
+use promql_parser::util::{ExprVisitor, walk_expr};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Cli;
+use super::serve::{METRICS, MetricKind};
+use crate::config::{Config, Layers};
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn yaml(path: &Path) -> Vec<Value> {
+    serde_saphyr::from_multiple(&read(path))
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// All files under `deploy/` with this ending.
+fn files(under: &str, ending: &str) -> Vec<PathBuf> {
+    fn collect(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, ending, found);
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == ending)
+            {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(&deploy().join(under), ending, &mut found);
+    found.sort();
+    assert!(!found.is_empty(), "{under} has no {ending}");
+    found
+}
+
+/// Reads an object as what it says it is. What is not there again when it is written has no place in the API.
+fn typed<T: DeserializeOwned + Serialize>(object: &Value) -> T {
+    let read: T =
+        serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{error}: {object}"));
+    let written = serde_json::to_value(&read).unwrap();
+    let mut unknown = Vec::new();
+    lost("", object, &written, &mut unknown);
+    assert_eq!(
+        unknown,
+        Vec::<String>::new(),
+        "{} {}",
+        object["kind"],
+        object["metadata"]["name"]
+    );
+    read
+}
+
+fn lost(at: &str, object: &Value, written: &Value, unknown: &mut Vec<String>) {
+    match (object, written) {
+        (Value::Object(members), Value::Object(kept)) => {
+            for (name, value) in members {
+                let at = format!("{at}.{name}");
+                match kept.get(name) {
+                    Some(kept) => lost(&at, value, kept, unknown),
+                    None => unknown.push(at),
+                }
+            }
+        }
+        (Value::Array(values), Value::Array(kept)) if values.len() == kept.len() => {
+            for (index, (value, kept)) in values.iter().zip(kept).enumerate() {
+                lost(&format!("{at}[{index}]"), value, kept, unknown);
+            }
+        }
+        (object, written) if object == written => {}
+        _ => unknown.push(at.to_owned()),
+    }
+}
+
+/// Checks an object by its kind.
+fn check(object: &Value) {
+    match object["kind"].as_str().unwrap_or_default() {
+        "Deployment" => drop(typed::<Deployment>(object)),
+        "StatefulSet" => drop(typed::<StatefulSet>(object)),
+        "HorizontalPodAutoscaler" => drop(typed::<HorizontalPodAutoscaler>(object)),
+        "PodDisruptionBudget" => drop(typed::<PodDisruptionBudget>(object)),
+        "ConfigMap" => drop(typed::<ConfigMap>(object)),
+        "Secret" => drop(typed::<Secret>(object)),
+        "Service" => drop(typed::<Service>(object)),
+        "ServiceAccount" => drop(typed::<ServiceAccount>(object)),
+        "Namespace" => drop(typed::<Namespace>(object)),
+        "Role" => drop(typed::<Role>(object)),
+        "RoleBinding" => drop(typed::<RoleBinding>(object)),
+        kind => panic!("what is a {kind}?"),
+    }
+}
+
+/// The base's objects by kind and name.
+fn base() -> BTreeMap<(String, String), Value> {
+    let kustomization = yaml(&deploy().join("kubernetes/base/kustomization.yaml")).remove(0);
+    let resources = kustomization["resources"].as_array().unwrap();
+    let objects = resources.iter().flat_map(|file| {
+        yaml(
+            &deploy()
+                .join("kubernetes/base")
+                .join(file.as_str().unwrap()),
+        )
+    });
+    let name = |object: &Value, pointer| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap()
+            .to_owned()
+    };
+    objects
+        .map(|object| {
+            (
+                (name(&object, "/kind"), name(&object, "/metadata/name")),
+                object,
+            )
+        })
+        .collect()
+}
+
+fn object<T: DeserializeOwned + Serialize>(kind: &str, name: &str) -> T {
+    typed(&base()[&(kind.to_owned(), name.to_owned())])
+}
+
+#[test]
+fn manifests_are_what_the_kubernetes_api_knows() {
+    let mut checked = 0;
+    for path in files("kubernetes", "yaml") {
+        for object in yaml(&path) {
+            if path.ends_with("kustomization.yaml") {
+                // Every file that is named is there.
+                let named = ["resources", "patches"]
+                    .iter()
+                    .filter_map(|part| object[part].as_array())
+                    .flatten();
+                let named = named.filter_map(|entry| entry.as_str().or(entry["path"].as_str()));
+                for file in named {
+                    assert!(
+                        path.parent().unwrap().join(file).exists(),
+                        "{}: {file}",
+                        path.display()
+                    );
+                }
+            } else {
+                check(&object);
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 15, "{checked}");
+}
+
+#[test]
+fn what_was_promised_of_the_deployment_is_there() {
+    let coordinators: Deployment = object("Deployment", "pairdb-coordinator");
+    let spec = coordinators.spec;
+    assert_eq!(
+        (spec.replicas, spec.strategy.unwrap().type_.as_deref()),
+        (Some(3), Some("RollingUpdate"))
+    );
+    let pod = spec.template.spec.unwrap();
+    assert!(pod.affinity.as_ref().unwrap().pod_anti_affinity.is_some());
+    check_pod(&pod);
+    let nodes: StatefulSet = object("StatefulSet", "pairdb-storage");
+    check_pod(&nodes.spec.template.spec.unwrap());
+
+    let scaler: HorizontalPodAutoscaler = object("HorizontalPodAutoscaler", "pairdb-coordinator");
+    let spec = scaler.spec;
+    let targets: Vec<_> = spec
+        .metrics
+        .unwrap()
+        .into_iter()
+        .filter_map(|metric| metric.resource)
+        .collect();
+    let targets: Vec<_> = targets
+        .iter()
+        .map(|metric| (metric.name.as_str(), metric.target.average_utilization))
+        .collect();
+    assert_eq!((spec.min_replicas, spec.max_replicas), (Some(3), 10));
+    assert_eq!(targets, [("cpu", Some(70)), ("memory", Some(80))]);
+    for (kind, name) in [
+        ("Service", "pairdb"),
+        ("Service", "pairdb-headless"),
+        ("Service", "pairdb-storage"),
+        ("PodDisruptionBudget", "pairdb-coordinator"),
+        ("PodDisruptionBudget", "pairdb-storage"),
+        ("ServiceAccount", "pairdb"),
+        ("Role", "pairdb"),
+        ("RoleBinding", "pairdb"),
+    ] {
+        assert!(
+            base().contains_key(&(kind.to_owned(), name.to_owned())),
+            "{kind} {name}"
+        );
+    }
+}
+
+/// Bounds, probes, and a user without rights.
+fn check_pod(pod: &PodSpec) {
+    let user = pod.security_context.as_ref().unwrap();
+    assert_eq!(
+        (user.run_as_user, user.run_as_non_root),
+        (Some(1000), Some(true))
+    );
+    let shutdown = i64::try_from(settings().server.shutdown_timeout.as_secs()).unwrap();
+    assert!(pod.termination_grace_period_seconds.unwrap() > shutdown);
+    for container in &pod.containers {
+        let resources = container.resources.as_ref().unwrap();
+        let amount = |of: &BTreeMap<String, _>, what: &str| -> String {
+            let amount: &k8s_openapi::apimachinery::pkg::api::resource::Quantity = &of[what];
+            amount.0.clone()
+        };
+        let (least, most) = (
+            resources.requests.as_ref().unwrap(),
+            resources.limits.as_ref().unwrap(),
+        );
+        assert_eq!(
+            (amount(least, "cpu").as_str(), amount(most, "cpu").as_str()),
+            ("500m", "2")
+        );
+        assert_eq!(
+            (
+                amount(least, "memory").as_str(),
+                amount(most, "memory").as_str()
+            ),
+            ("512Mi", "2Gi")
+        );
+        assert!(container.liveness_probe.is_some() && container.readiness_probe.is_some());
+        let args = container.args.clone().unwrap_or_default();
+        Cli::try_parse_from(std::iter::once("pairdb".to_owned()).chain(args)).unwrap();
+    }
+}
+
+/// The settings of the manifests, with those of the Secret over them.
+fn settings() -> Config {
+    let config: ConfigMap = object("ConfigMap", "pairdb");
+    let secret: Secret = object("Secret", "pairdb");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pairdb.yaml");
+    std::fs::write(&file, &config.data.unwrap()["pairdb.yaml"]).unwrap();
+    let layers = Layers::new()
+        .file(&file)
+        .unwrap()
+        .environment(secret.string_data.unwrap())
+        .unwrap();
+    layers.build_for_coordinator().unwrap()
+}
+
+#[test]
+fn settings_in_manifests_are_settings_of_the_program() {
+    let settings = settings();
+    assert_eq!(
+        (
+            settings.server.port,
+            settings.server.http_port,
+            settings.metrics.port
+        ),
+        (50051, 8080, 9090)
+    );
+    for path in files("kubernetes/overlays", "yaml") {
+        for object in yaml(&path)
+            .iter()
+            .filter(|object| object["kind"] == "Secret")
+        {
+            let secret: Secret = typed(object);
+            let layers = Layers::new()
+                .environment(secret.string_data.unwrap())
+                .unwrap();
+            layers.build_for_coordinator().unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_compose_file_names_arguments_and_settings_that_exist() {
+    let compose = yaml(&deploy().join("compose/compose.yaml")).remove(0);
+    let services = compose["services"].as_object().unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut parsed = 0;
+    for (name, service) in services
+        .iter()
+        .filter(|(_, service)| service["image"] == "pairdb")
+    {
+        let args = service["command"].as_array().unwrap().iter().map(text);
+        Cli::try_parse_from(std::iter::once("pairdb".to_owned()).chain(args))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        if let Some(environment) = service["environment"].as_object() {
+            let environment = environment
+                .iter()
+                .map(|(key, value)| (key.clone(), text(value)));
+            Layers::new()
+                .environment(environment)
+                .unwrap()
+                .build_for_coordinator()
+                .unwrap();
+        }
+        if let Some(test) = service
+            .pointer("/healthcheck/test")
+            .and_then(Value::as_array)
+        {
+            Cli::try_parse_from(test.iter().skip(1).map(text)).unwrap();
+        }
+        parsed += 1;
+    }
+    assert_eq!(
+        parsed, 9,
+        "three coordinators, three nodes, and adding them"
+    );
+    for other in ["postgres", "redis", "prometheus", "grafana"] {
+        assert!(services.contains_key(other), "{other}");
+    }
+}
+
+/// The names of a query's metrics, and its labels by metric.
+#[derive(Default)]
+struct Used(Vec<(String, Vec<String>)>);
+
+impl ExprVisitor for Used {
+    type Error = ();
+
+    fn pre_visit(&mut self, expr: &Expr) -> Result<bool, ()> {
+        let selector = match expr {
+            Expr::VectorSelector(selector) => selector,
+            Expr::MatrixSelector(matrix) => &matrix.vs,
+            _ => return Ok(true),
+        };
+        let labels = selector
+            .matchers
+            .matchers
+            .iter()
+            .filter(|matcher| !matches!(matcher.op, MatchOp::NotEqual));
+        let labels = labels.map(|matcher| matcher.name.clone()).collect();
+        self.0
+            .push((selector.name.clone().unwrap_or_default(), labels));
+        Ok(true)
+    }
+}
+
+/// Reads a query; every metric and label in it must be one that PairDB or Prometheus itself has.
+fn check_query(query: &str) {
+    let parsed = parser::parse(&query.replace("$__rate_interval", "5m"))
+        .unwrap_or_else(|error| panic!("{query}: {error}"));
+    let mut used = Used::default();
+    walk_expr(&mut used, &parsed).unwrap();
+    assert!(!used.0.is_empty(), "{query} asks for nothing");
+    for (name, labels) in used.0 {
+        if name == "up" {
+            continue;
+        }
+        let parts = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|part| name.strip_suffix(part));
+        let found = METRICS.iter().find(|metric| match metric.kind {
+            MetricKind::Histogram | MetricKind::Summary => parts == Some(metric.name),
+            MetricKind::Counter | MetricKind::Gauge => name == metric.name,
+        });
+        let metric = found.unwrap_or_else(|| panic!("{query}: there is no {name}"));
+        for label in labels {
+            let known = metric.labels.contains(&label.as_str())
+                || ["instance", "job"].contains(&label.as_str());
+            assert!(known, "{query}: {name} has no label {label}");
+        }
+    }
+}
+
+#[test]
+fn alerts_ask_for_metrics_that_exist_and_lead_to_a_runbook() {
+    let rules = yaml(&deploy().join("prometheus/alerts.yaml")).remove(0);
+    let rules = rules["groups"][0]["rules"].as_array().unwrap().clone();
+    assert!(rules.len() >= 15);
+    let mut pages = BTreeSet::new();
+    for rule in &rules {
+        check_query(rule["expr"].as_str().unwrap());
+        humantime::parse_duration(rule["for"].as_str().unwrap()).unwrap();
+        assert!(["critical", "warning"].contains(&rule["labels"]["severity"].as_str().unwrap()));
+        let page = deploy()
+            .parent()
+            .unwrap()
+            .join(rule["annotations"]["runbook"].as_str().unwrap());
+        let text = read(&page);
+        assert!(
+            text.starts_with(&format!("# {}\n", rule["alert"].as_str().unwrap())),
+            "{}",
+            page.display()
+        );
+        assert!(
+            text.contains(rule["expr"].as_str().unwrap()),
+            "{} shows another query",
+            page.display()
+        );
+        pages.insert(page);
+    }
+    assert_eq!(
+        pages.into_iter().collect::<Vec<_>>(),
+        files("runbooks/alerts", "md"),
+        "a page for each alert, and no other"
+    );
+}
+
+#[test]
+fn the_dashboard_asks_for_metrics_that_exist() {
+    let dashboard: Value =
+        serde_json::from_str(&read(&deploy().join("grafana/dashboards/pairdb.json"))).unwrap();
+    let mut panels = 0;
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            check_query(target["expr"].as_str().unwrap());
+        }
+        panels += 1;
+    }
+    assert!(panels > 20, "{panels}");
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    for path in files("", "md") {
+        for link in read(&path)
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            let file = link.split('#').next().unwrap_or_default();
+            if !file.is_empty() && !file.contains("://") {
+                assert!(
+                    path.parent().unwrap().join(file).exists(),
+                    "{}: {link}",
+                    path.display()
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Every metric there is, in one place: its name, what it says, and its labels. `deploy/metrics.md` is made from it, and so is
+//! what Prometheus is told.
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
+
+/// A metric.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub kind: MetricKind,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+}
+
+/// What a metric does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MetricKind {
+    /// It counts.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// It has buckets of durations in seconds, and `_sum` and `_count`.
+    Histogram,
+    /// It has quantiles, `_sum` and `_count`.
+    Summary,
+}
+
+use MetricKind::{Counter, Gauge, Histogram, Summary};
+
+const fn metric(
+    name: &'static str,
+    kind: MetricKind,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind,
+        labels,
+        help,
+    }
+}
+
+/// All of them, in the order of their names.
+pub const METRICS: &[Metric] = &[
+    metric(
+        "coordinator_anti_entropy_bytes_total",
+        Counter,
+        &[],
+        "Bytes of keys, hashes and records that owners exchanged when they were compared",
+    ),
+    metric(
+        "coordinator_anti_entropy_leads",
+        Gauge,
+        &[],
+        "1 where this coordinator leads the comparing of owners",
+    ),
+    metric(
+        "coordinator_anti_entropy_records_total",
+        Counter,
+        &[],
+        "Records that owners exchanged when they were compared",
+    ),
+    metric(
+        "coordinator_anti_entropy_round_age_seconds",
+        Gauge,
+        &[],
+        "How long ago all owners of everything were last compared",
+    ),
+    metric(
+        "coordinator_anti_entropy_rounds_total",
+        Counter,
+        &[],
+        "Rounds in which all owners of everything were compared",
+    ),
+    metric(
+        "coordinator_cache_hits_total",
+        Counter,
+        &[],
+        "Requests whose tenant was cached",
+    ),
+    metric(
+        "coordinator_cache_misses_total",
+        Counter,
+        &[],
+        "Requests whose tenant was not cached",
+    ),
+    metric(
+        "coordinator_clock_skew_seconds",
+        Gauge,
+        &[],
+        "How far the coordinator's wall clock is ahead of the storage nodes' median",
+    ),
+    metric(
+        "coordinator_conflicts_total",
+        Counter,
+        &[],
+        "Reads that found several concurrent values",
+    ),
+    metric("coordinator_epoch", Gauge, &[], "The topology in use"),
+    metric(
+        "coordinator_hints_oldest_age_seconds",
+        Gauge,
+        &["target"],
+        "How long the oldest of what a node is owed has been owed",
+    ),
+    metric(
+        "coordinator_hints_outstanding",
+        Gauge,
+        &["target"],
+        "Keys that other nodes owe a node",
+    ),
+    metric(
+        "coordinator_metadata_store_up",
+        Gauge,
+        &[],
+        "1 while the metadata store answers",
+    ),
+    metric(
+        "coordinator_node_clock_offset_seconds",
+        Gauge,
+        &["node"],
+        "How far a storage node's wall clock is ahead of the coordinator's",
+    ),
+    metric(
+        "coordinator_node_disk_used_percent",
+        Gauge,
+        &["node"],
+        "How full a storage node's disk is",
+    ),
+    metric(
+        "coordinator_node_epoch",
+        Gauge,
+        &["node"],
+        "The newest topology a storage node knows",
+    ),
+    metric(
+        "coordinator_node_keys",
+        Gauge,
+        &["node"],
+        "About how many keys a storage node holds",
+    ),
+    metric(
+        "coordinator_node_refuses_writes",
+        Gauge,
+        &["node"],
+        "1 while a storage node refuses writes",
+    ),
+    metric(
+        "coordinator_node_up",
+        Gauge,
+        &["node"],
+        "1 while a storage node answers",
+    ),
+    metric(
+        "coordinator_quorum_failures_total",
+        Counter,
+        &["method"],
+        "Requests that too few replicas answered",
+    ),
+    metric(
+        "coordinator_ready",
+        Gauge,
+        &[],
+        "1 while the coordinator takes requests",
+    ),
+    metric(
+        "coordinator_repair_queue_size",
+        Gauge,
+        &[],
+        "Keys that wait to be repaired",
+    ),
+    metric(
+        "coordinator_repairs_before_answer_total",
+        Counter,
+        &[],
+        "Reads that had to repair before they answered",
+    ),
+    metric(
+        "coordinator_repairs_dropped_total",
+        Counter,
+        &[],
+        "Repairs that found no place in the queue or were given up",
+    ),
+    metric(
+        "coordinator_repairs_total",
+        Counter,
+        &[],
+        "Keys that were repaired in the background",
+    ),
+    metric(
+        "coordinator_replica_reads_total",
+        Counter,
+        &[],
+        "Reads asked of storage nodes",
+    ),
+    metric(
+        "coordinator_replica_writes_total",
+        Counter,
+        &[],
+        "Stamps and joins asked of storage nodes",
+    ),
+    metric(
+        "coordinator_request_duration_seconds",
+        Histogram,
+        &["front", "method"],
+        "How long requests took",
+    ),
+    metric(
+        "coordinator_request_errors_total",
+        Counter,
+        &["front", "method", "code"],
+        "Requests that failed, by error code",
+    ),
+    metric(
+        "coordinator_requests_in_flight",
+        Gauge,
+        &[],
+        "Requests at work",
+    ),
+    metric(
+        "coordinator_requests_total",
+        Counter,
+        &["front", "method"],
+        "Requests that were answered, failures included",
+    ),
+    metric(
+        "coordinator_storage_node_refilling",
+        Gauge,
+        &["node"],
+        "1 while a storage node that lost its memory gets everything back",
+    ),
+    metric(
+        "coordinator_storage_nodes",
+        Gauge,
+        &[],
+        "Storage nodes of the topology",
+    ),
+    metric(
+        "coordinator_storage_nodes_active",
+        Gauge,
+        &[],
+        "Storage nodes that answer",
+    ),
+    metric(
+        "coordinator_tombstones_purged_total",
+        Counter,
+        &[],
+        "Tombstones that all owners held and removed",
+    ),
+    metric(
+        "coordinator_tombstones_waiting",
+        Gauge,
+        &["node"],
+        "About how many tombstones wait to be purged",
+    ),
+    metric(
+        "coordinator_trees",
+        Gauge,
+        &["state"],
+        "Partitions of tenants by what the last comparing of their owners found: equal, divergent, unknown",
+    ),
+    metric(
+        "storage_commit_duration_seconds",
+        Histogram,
+        &[],
+        "How long commits of a storage node took, the disk's sync included",
+    ),
+    metric(
+        "storage_commit_merged",
+        Summary,
+        &[],
+        "How many batches one commit held",
+    ),
+    metric(
+        "storage_stalls_total",
+        Counter,
+        &[],
+        "Commits that waited for the engine to catch up",
+    ),
+];
+
+/// Tells the recorder of all of them; counters without labels begin at zero, so that the first event is an increase.
+pub(super) fn describe() {
+    for metric in METRICS {
+        let Metric {
+            name,
+            kind,
+            labels,
+            help,
+        } = *metric;
+        match kind {
+            Counter => {
+                describe_counter!(name, help);
+                if labels.is_empty() {
+                    counter!(name).absolute(0);
+                }
+            }
+            Gauge => describe_gauge!(name, help),
+            Histogram => describe_histogram!(name, Unit::Seconds, help),
+            Summary => describe_histogram!(name, help),
+        }
+    }
+}
+
+/// The table of `deploy/metrics.md`.
+#[must_use]
+pub fn table() -> String {
+    let mut text = String::from(
+        "# Metrics\n\nMade from `src/cli/serve/metric_table.rs`; a test keeps the two equal. Coordinators serve what begins with\n\
+         `coordinator_` at `metrics.port`, storage nodes what begins with `storage_` at `storage.metrics`.\n\n\
+         | name | kind | labels | what it says |\n|---|---|---|---|\n",
+    );
+    for metric in METRICS {
+        let kind = format!("{:?}", metric.kind).to_lowercase();
+        let labels = metric.labels.join(", ");
+        text += &format!(
+            "| `{}` | {kind} | {labels} | {} |\n",
+            metric.name, metric.help
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_table_in_deploy_is_this_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/metrics.md");
+        if std::env::var_os("PAIRDB_WRITE_METRICS").is_some() {
+            std::fs::write(path, table()).unwrap();
+        }
+        let found = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            found == table(),
+            "run this test with PAIRDB_WRITE_METRICS=1"
+        );
+        assert!(METRICS.is_sorted_by_key(|metric| metric.name));
+    }
+
+    /// All names that the code counts, sets or records.
+    #[test]
+    fn what_the_code_measures_is_in_the_table_and_the_other_way_round() {
+        let mut used = BTreeSet::new();
+        collect(
+            Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")),
+            &mut used,
+        );
+        let known: BTreeSet<String> = METRICS
+            .iter()
+            .map(|metric| metric.name.to_owned())
+            .collect();
+        assert_eq!(used, known);
+    }
+
+    fn collect(folder: &Path, used: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, used);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                for call in [
+                    concat!("counter", "!("),
+                    concat!("gauge", "!("),
+                    concat!("histogram", "!("),
+                ] {
+                    let names = text.split(call).skip(1).map(str::trim_start);
+                    let names = names.filter_map(|rest| rest.strip_prefix('"')?.split('"').next());
+                    used.extend(names.map(str::to_owned));
+                }
+            }
+        }
+    }
+}
