@@ -8,12 +8,14 @@ use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 
 use crate::placement::{Epoch, Node, NodeId, Topology};
-use crate::ports::{Tenant, TenantId};
+use crate::ports::{ApiKey, Tenant, TenantId};
 
 /// A row of either database. Numbers are 64 bits wide in both.
 pub(super) trait SqlRow {
     fn text(&self, column: &str) -> sqlx::Result<Option<&str>>;
     fn integer(&self, column: &str) -> sqlx::Result<i64>;
+    fn optional_integer(&self, column: &str) -> sqlx::Result<Option<i64>>;
+    fn blob(&self, column: &str) -> sqlx::Result<&[u8]>;
 }
 
 impl SqlRow for SqliteRow {
@@ -24,6 +26,14 @@ impl SqlRow for SqliteRow {
     fn integer(&self, column: &str) -> sqlx::Result<i64> {
         self.try_get(column)
     }
+
+    fn optional_integer(&self, column: &str) -> sqlx::Result<Option<i64>> {
+        self.try_get(column)
+    }
+
+    fn blob(&self, column: &str) -> sqlx::Result<&[u8]> {
+        self.try_get(column)
+    }
 }
 
 impl SqlRow for PgRow {
@@ -32,6 +42,14 @@ impl SqlRow for PgRow {
     }
 
     fn integer(&self, column: &str) -> sqlx::Result<i64> {
+        self.try_get(column)
+    }
+
+    fn optional_integer(&self, column: &str) -> sqlx::Result<Option<i64>> {
+        self.try_get(column)
+    }
+
+    fn blob(&self, column: &str) -> sqlx::Result<&[u8]> {
         self.try_get(column)
     }
 }
@@ -48,6 +66,17 @@ pub(super) fn tenant(row: &impl SqlRow) -> sqlx::Result<Tenant> {
         created_at: row.integer("created_at")?,
         updated_at: row.integer("updated_at")?,
         version: number(row, "version")?,
+    })
+}
+
+pub(super) fn api_key(row: &impl SqlRow) -> sqlx::Result<ApiKey> {
+    Ok(ApiKey {
+        id: parsed("id", text(row, "id")?.parse())?,
+        tenant: parsed("tenant_id", TenantId::new(text(row, "tenant_id")?))?,
+        role: parsed("role", text(row, "role")?.parse())?,
+        secret_hash: parsed("secret_hash", row.blob("secret_hash")?.try_into())?,
+        created_at: row.integer("created_at")?,
+        revoked_at: row.optional_integer("revoked_at")?,
     })
 }
 

@@ -494,7 +494,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     marks::reached(Mark::MetadataWatched);
                     self.refresh_once().await
                 }
-                MetadataEvent::Topology(_) => {}
+                // Keys are the front's business.
+                MetadataEvent::Topology(_) | MetadataEvent::ApiKey(_) => {}
             }
         }
     }

@@ -1,11 +1,11 @@
-//! The metadata store: tenants, topology and leases, shared by all coordinators.
+//! The metadata store: tenants and their API keys, topology and leases, shared by all coordinators.
 
 use std::future::Future;
 use std::time::Duration;
 
 use futures::Stream;
 
-use super::{StoreError, Tenant, TenantId};
+use super::{ApiKey, ApiKeyId, StoreError, Tenant, TenantId};
 use crate::placement::{Epoch, Topology};
 
 /// The outcome of a conditional change.
@@ -39,9 +39,11 @@ pub enum MetadataEvent {
     Topology(Epoch),
     /// This tenant was created or changed.
     Tenant(TenantId),
+    /// This API key was created or revoked.
+    ApiKey(ApiKeyId),
 }
 
-/// Tenants with optimistic locking, the topology by compare-and-set on its epoch, and leases.
+/// Tenants with optimistic locking and their API keys, the topology by compare-and-set on its epoch, and leases.
 ///
 /// A lease saves work that need not be done twice; it keeps nothing safe. A holder that stalls doesn't see its lease end, and
 /// a store that fails over to an older copy may forget it. All its times run by the store's own clock.
@@ -70,6 +72,35 @@ pub trait MetadataStore: Clone + Send + Sync + 'static {
         &self,
         tenant: Tenant,
     ) -> impl Future<Output = Result<Change<Tenant>, StoreError>> + Send;
+
+    /// The API key of this id, also when it was revoked; or `None`.
+    fn api_key(
+        &self,
+        id: &ApiKeyId,
+    ) -> impl Future<Output = Result<Option<ApiKey>, StoreError>> + Send;
+
+    /// Up to `limit` API keys of a tenant, revoked ones included, in the order of their ids, starting after `after`.
+    fn api_keys(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ApiKeyId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<ApiKey>, StoreError>> + Send;
+
+    /// Adds an API key whose id must not be in use yet. Whether there is such a tenant is not looked at.
+    fn create_api_key(
+        &self,
+        key: ApiKey,
+    ) -> impl Future<Output = Result<Change<ApiKey>, StoreError>> + Send;
+
+    /// Revokes an API key of this tenant, at this time unless it was revoked before; `None` when the tenant has none of this
+    /// id. A revoked key stays so.
+    fn revoke_api_key(
+        &self,
+        tenant: &TenantId,
+        id: &ApiKeyId,
+        unix_seconds: i64,
+    ) -> impl Future<Output = Result<Option<ApiKey>, StoreError>> + Send;
 
     /// The current topology. A new store has epoch 0 and no nodes.
     fn topology(&self) -> impl Future<Output = Result<Topology, StoreError>> + Send;

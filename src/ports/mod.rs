@@ -9,6 +9,7 @@
 
 pub mod conformance;
 
+mod api_key;
 mod clock;
 mod error;
 mod handler;
@@ -22,6 +23,7 @@ mod storage;
 mod tenant;
 mod upkeep;
 
+pub use api_key::{ApiKey, ApiKeyId, ApiKeyIdError, TenantRole, TenantRoleError};
 pub use clock::{Clock, Instant};
 pub use error::StoreError;
 pub use handler::RequestHandler;

@@ -11,7 +11,8 @@ use madsim::time::TimeHandle;
 use pairdb::adapters::memory::MemoryMetadata;
 use pairdb::placement::{Epoch, Topology};
 use pairdb::ports::{
-    Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId,
+    ApiKey, ApiKeyId, Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant,
+    TenantId,
 };
 
 use super::clock::SimClock;
@@ -201,6 +202,56 @@ impl MetadataStore for SimMetadata {
         let said = || Said::new("update tenant", name);
         self.ask(said, move |store| {
             store.update_tenant(tenant.clone()).now_or_never()
+        })
+        .await
+    }
+
+    async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        let id = id.clone();
+        let said = || Said::new("api key", id.to_string());
+        let asked = id.clone();
+        self.ask(said, move |store| store.api_key(&asked).now_or_never())
+            .await
+    }
+
+    async fn api_keys(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ApiKeyId>,
+        limit: usize,
+    ) -> Result<Vec<ApiKey>, StoreError> {
+        let (tenant, after) = (tenant.clone(), after.cloned());
+        let said = || Said::new("api keys", "");
+        self.ask(said, move |store| {
+            store
+                .api_keys(&tenant, after.as_ref(), limit)
+                .now_or_never()
+        })
+        .await
+    }
+
+    async fn create_api_key(&self, key: ApiKey) -> Result<Change<ApiKey>, StoreError> {
+        let name = key.id.to_string();
+        let said = || Said::new("create api key", name);
+        self.ask(said, move |store| {
+            store.create_api_key(key.clone()).now_or_never()
+        })
+        .await
+    }
+
+    async fn revoke_api_key(
+        &self,
+        tenant: &TenantId,
+        id: &ApiKeyId,
+        unix_seconds: i64,
+    ) -> Result<Option<ApiKey>, StoreError> {
+        let (tenant, id) = (tenant.clone(), id.clone());
+        let name = id.to_string();
+        let said = || Said::new("revoke api key", name);
+        self.ask(said, move |store| {
+            store
+                .revoke_api_key(&tenant, &id, unix_seconds)
+                .now_or_never()
         })
         .await
     }

@@ -1,4 +1,4 @@
-//! Tenants, topology and leases in memory.
+//! Tenants, API keys, topology and leases in memory.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,8 +11,8 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use crate::placement::{DEFAULT_PARTITIONS, Epoch, Topology};
 use crate::ports::{
-    Change, Clock, Instant, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant,
-    TenantId,
+    ApiKey, ApiKeyId, Change, Clock, Instant, LeaseOutcome, MetadataEvent, MetadataStore,
+    StoreError, Tenant, TenantId,
 };
 
 /// How many events a slow watcher may lag behind before it misses some.
@@ -29,6 +29,7 @@ pub struct MemoryMetadata<C> {
 #[derive(Debug)]
 struct State {
     tenants: BTreeMap<TenantId, Tenant>,
+    api_keys: BTreeMap<ApiKeyId, ApiKey>,
     topology: Topology,
     leases: BTreeMap<String, Lease>,
 }
@@ -50,6 +51,7 @@ impl<C: Clock> MemoryMetadata<C> {
         };
         let state = State {
             tenants: BTreeMap::new(),
+            api_keys: BTreeMap::new(),
             topology,
             leases: BTreeMap::new(),
         };
@@ -127,6 +129,59 @@ impl<C: Clock> MetadataStore for MemoryMetadata<C> {
             }
             stored => Ok(Change::Conflict(stored.cloned())),
         }
+    }
+
+    async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        Ok(self.state().api_keys.get(id).cloned())
+    }
+
+    async fn api_keys(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ApiKeyId>,
+        limit: usize,
+    ) -> Result<Vec<ApiKey>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let state = self.state();
+        Ok(state
+            .api_keys
+            .range::<ApiKeyId, _>((from, Bound::Unbounded))
+            .map(|(_, key)| key)
+            .filter(|key| key.tenant == *tenant)
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+
+    async fn create_api_key(&self, key: ApiKey) -> Result<Change<ApiKey>, StoreError> {
+        let mut state = self.state();
+        if let Some(stored) = state.api_keys.get(&key.id) {
+            return Ok(Change::Conflict(Some(stored.clone())));
+        }
+        state.api_keys.insert(key.id.clone(), key.clone());
+        self.tell(MetadataEvent::ApiKey(key.id.clone()));
+        Ok(Change::Made(key))
+    }
+
+    async fn revoke_api_key(
+        &self,
+        tenant: &TenantId,
+        id: &ApiKeyId,
+        unix_seconds: i64,
+    ) -> Result<Option<ApiKey>, StoreError> {
+        let mut state = self.state();
+        let Some(key) = state
+            .api_keys
+            .get_mut(id)
+            .filter(|key| key.tenant == *tenant)
+        else {
+            return Ok(None);
+        };
+        if key.revoked_at.is_none() {
+            key.revoked_at = Some(unix_seconds);
+            self.tell(MetadataEvent::ApiKey(id.clone()));
+        }
+        Ok(Some(key.clone()))
     }
 
     async fn topology(&self) -> Result<Topology, StoreError> {

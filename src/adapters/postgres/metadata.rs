@@ -1,4 +1,4 @@
-//! Tenants, topology and leases.
+//! Tenants, API keys, topology and leases.
 //!
 //! Invariants: the row of `topology` and the rows of `storage_nodes` change together, by one transaction. A tenant changes in
 //! the transaction that counted the change, so changes have one order and are told in it.
@@ -11,6 +11,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
 use super::PostgresSettings;
+use super::api_keys;
 use super::database::Database;
 use super::error::STORE;
 use super::leases;
@@ -18,7 +19,8 @@ use super::watch::{Notice, Watch};
 use crate::adapters::sql_rows as rows;
 use crate::placement::{Epoch, Node, Topology};
 use crate::ports::{
-    Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId,
+    ApiKey, ApiKeyId, Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant,
+    TenantId,
 };
 
 /// One statement, so that what it reads is of one moment.
@@ -121,6 +123,55 @@ impl MetadataStore for PostgresMetadata {
 
     async fn update_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
         self.change_tenant(UPDATE, tenant).await
+    }
+
+    async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        let found = api_keys::find(self.database.pool(), id);
+        self.database.read(found).await
+    }
+
+    async fn api_keys(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ApiKeyId>,
+        limit: usize,
+    ) -> Result<Vec<ApiKey>, StoreError> {
+        let listed = api_keys::list(self.database.pool(), tenant, after, limit);
+        self.database.read(listed).await
+    }
+
+    async fn create_api_key(&self, key: ApiKey) -> Result<Change<ApiKey>, StoreError> {
+        let tells = self.watch.is_told();
+        let key = Arc::new(key);
+        let change = self.database.write(|connection| {
+            let key = Arc::clone(&key);
+            Box::pin(async move { api_keys::create(connection, &key, tells).await })
+        });
+        let change = change.await?;
+        if let Change::Made(made) = &change {
+            self.watch.tell(MetadataEvent::ApiKey(made.id.clone()));
+        }
+        Ok(change)
+    }
+
+    async fn revoke_api_key(
+        &self,
+        tenant: &TenantId,
+        id: &ApiKeyId,
+        unix_seconds: i64,
+    ) -> Result<Option<ApiKey>, StoreError> {
+        let tells = self.watch.is_told();
+        let revocation = self.database.write(|connection| {
+            let (tenant, id) = (tenant.clone(), id.clone());
+            Box::pin(async move {
+                api_keys::revoke(connection, &tenant, &id, unix_seconds, tells).await
+            })
+        });
+        let (key, changed) = revocation.await?;
+        if changed {
+            self.watch.tell(MetadataEvent::ApiKey(id.clone()));
+        }
+        Ok(key)
     }
 
     async fn topology(&self) -> Result<Topology, StoreError> {

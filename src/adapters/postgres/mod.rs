@@ -12,6 +12,7 @@
 //!
 //! What this is not: made for a pooler that gives each transaction another session (LISTEN and prepared statements need one).
 
+mod api_keys;
 mod database;
 mod error;
 mod leases;

@@ -1,7 +1,7 @@
 //! Who changed what: told by the database, and looked for now and then.
 //!
 //! Every change posts a [`Notice`] in its own transaction, so it is told when it is committed and not otherwise. A look at the
-//! newest epoch and the newest change of a tenant finds what was committed while nobody listened; a look that finds what
+//! newest epoch and the newest change of a tenant or API key finds what was committed while nobody listened; a look that finds what
 //! should have been told before begins to listen anew. Events are hints: a watcher that lags misses the oldest ones, and
 //! the same change may be told twice.
 
@@ -21,7 +21,7 @@ use super::database::Database;
 use super::error::{failed, is_unsupported, late};
 use crate::adapters::sql_rows as rows;
 use crate::placement::Epoch;
-use crate::ports::{MetadataEvent, StoreError, TenantId};
+use crate::ports::{ApiKeyId, MetadataEvent, StoreError, TenantId};
 
 /// What notices are posted to.
 const CHANNEL: &str = "pairdb_metadata";
@@ -29,8 +29,14 @@ const CHANNEL: &str = "pairdb_metadata";
 /// How many events a slow watcher may lag behind before it misses some.
 const EVENTS_MAX: usize = 256;
 
-/// How many changed tenants one look tells of; the next look goes on from there.
-const TENANTS_MAX: i64 = 128;
+/// How many changed tenants and API keys one look tells of; the next look goes on from there.
+const CHANGES_MAX: i64 = 128;
+
+/// Tenants and API keys share one sequence of changes.
+const CHANGED: &str = "
+    SELECT id, changed, 0 AS is_key FROM tenants WHERE changed > $1
+    UNION ALL SELECT id, changed, 1 FROM api_keys WHERE changed > $1
+    ORDER BY changed LIMIT $2";
 
 /// The first and the longest pause before listening is tried again; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -43,6 +49,8 @@ pub(super) enum Notice {
     Topology(Epoch),
     /// This was the change of this number.
     Tenant(i64, TenantId),
+    /// This was the change of this number.
+    ApiKey(i64, ApiKeyId),
 }
 
 impl Notice {
@@ -51,6 +59,7 @@ impl Notice {
         let text = match self {
             Self::Topology(epoch) => format!("topology {}", epoch.0),
             Self::Tenant(number, id) => format!("tenant {number} {id}"),
+            Self::ApiKey(number, id) => format!("key {number} {id}"),
         };
         let post = sqlx::query("SELECT pg_notify($1, $2)")
             .bind(CHANNEL)
@@ -67,6 +76,10 @@ impl Notice {
             "tenant" => {
                 let (number, id) = rest.split_once(' ')?;
                 Some(Self::Tenant(number.parse().ok()?, TenantId::new(id).ok()?))
+            }
+            "key" => {
+                let (number, id) = rest.split_once(' ')?;
+                Some(Self::ApiKey(number.parse().ok()?, id.parse().ok()?))
             }
             _ => None,
         }
@@ -251,16 +264,13 @@ impl Watcher {
 /// What was seen or heard last.
 struct Eye {
     epoch: Epoch,
-    tenants_changed: i64,
+    changed: i64,
 }
 
 impl Eye {
     async fn open(pool: &PgPool) -> sqlx::Result<Self> {
-        let (epoch, tenants_changed) = newest(pool).await?;
-        Ok(Self {
-            epoch,
-            tenants_changed,
-        })
+        let (epoch, changed) = newest(pool).await?;
+        Ok(Self { epoch, changed })
     }
 
     fn heard(&mut self, notice: Notice) -> MetadataEvent {
@@ -270,40 +280,45 @@ impl Eye {
                 MetadataEvent::Topology(epoch)
             }
             Notice::Tenant(number, id) => {
-                self.tenants_changed = number;
+                self.changed = number;
                 MetadataEvent::Tenant(id)
+            }
+            Notice::ApiKey(number, id) => {
+                self.changed = number;
+                MetadataEvent::ApiKey(id)
             }
         }
     }
 
     async fn look(&mut self, pool: &PgPool) -> sqlx::Result<Vec<MetadataEvent>> {
-        let (epoch, tenants_changed) = newest(pool).await?;
+        let (epoch, changed) = newest(pool).await?;
         let mut events = Vec::new();
         if epoch != self.epoch {
             events.push(MetadataEvent::Topology(epoch));
             self.epoch = epoch;
         }
         // Fewer changes than before: an older copy of the database took over.
-        self.tenants_changed = self.tenants_changed.min(tenants_changed);
-        if self.tenants_changed == tenants_changed {
+        self.changed = self.changed.min(changed);
+        if self.changed == changed {
             return Ok(events);
         }
-        let changed = sqlx::query(
-            "SELECT id, changed FROM tenants WHERE changed > $1 ORDER BY changed LIMIT $2",
-        )
-        .bind(self.tenants_changed)
-        .bind(TENANTS_MAX)
-        .fetch_all(pool)
-        .await?;
-        for row in &changed {
-            self.tenants_changed = rows::number(row, "changed")?;
-            if let Ok(id) = TenantId::new(row.try_get::<&str, _>("id")?) {
-                events.push(MetadataEvent::Tenant(id));
-            }
+        let rows_changed = sqlx::query(CHANGED)
+            .bind(self.changed)
+            .bind(CHANGES_MAX)
+            .fetch_all(pool)
+            .await?;
+        for row in &rows_changed {
+            self.changed = rows::number(row, "changed")?;
+            let id: &str = row.try_get("id")?;
+            let event = match row.try_get::<i32, _>("is_key")? {
+                0 => TenantId::new(id).ok().map(MetadataEvent::Tenant),
+                _ => id.parse().ok().map(MetadataEvent::ApiKey),
+            };
+            events.extend(event);
         }
-        if (changed.len() as i64) < TENANTS_MAX {
+        if (rows_changed.len() as i64) < CHANGES_MAX {
             // What was counted and then not changed has no row.
-            self.tenants_changed = self.tenants_changed.max(tenants_changed);
+            self.changed = self.changed.max(changed);
         }
         Ok(events)
     }
@@ -331,12 +346,15 @@ mod tests {
             "tenant 1",
             "tenant x y",
             "tenant 1 a:b",
+            "key 1 2",
             "weather 1 2",
         ] {
             assert_eq!(Notice::read(text), None, "{text}");
         }
         let tenant = Notice::Tenant(7, TenantId::new("a b").unwrap());
         assert_eq!(Notice::read("tenant 7 a b"), Some(tenant));
+        let key = Notice::ApiKey(8, ApiKeyId::from_bits(1));
+        assert_eq!(Notice::read("key 8 0000000000000001"), Some(key));
         assert_eq!(Notice::read("topology 3"), Some(Notice::Topology(Epoch(3))));
     }
 }

@@ -1,4 +1,4 @@
-//! Tenants, topology and leases.
+//! Tenants, API keys, topology and leases.
 //!
 //! Invariant: the row of `topology` and the rows of `storage_nodes` change together, by one transaction.
 
@@ -9,13 +9,15 @@ use futures::Stream;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
+use super::api_keys;
 use super::database::Database;
 use super::leases;
 use super::watch::Watch;
 use crate::adapters::sql_rows as rows;
 use crate::placement::{Epoch, Topology};
 use crate::ports::{
-    Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId,
+    ApiKey, ApiKeyId, Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant,
+    TenantId,
 };
 
 const STORE: &str = "metadata store";
@@ -102,6 +104,53 @@ impl MetadataStore for SqliteMetadata {
 
     async fn update_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
         self.change_tenant(UPDATE, tenant).await
+    }
+
+    async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        let found = api_keys::find(self.database.readers(), id);
+        self.database.read(STORE, found).await
+    }
+
+    async fn api_keys(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ApiKeyId>,
+        limit: usize,
+    ) -> Result<Vec<ApiKey>, StoreError> {
+        let listed = api_keys::list(self.database.readers(), tenant, after, limit);
+        self.database.read(STORE, listed).await
+    }
+
+    async fn create_api_key(&self, key: ApiKey) -> Result<Change<ApiKey>, StoreError> {
+        let change = self
+            .database
+            .write(STORE, move |connection| {
+                Box::pin(api_keys::create(connection, key))
+            })
+            .await?;
+        if let Change::Made(made) = &change {
+            self.watch.tell(MetadataEvent::ApiKey(made.id.clone()));
+        }
+        Ok(change)
+    }
+
+    async fn revoke_api_key(
+        &self,
+        tenant: &TenantId,
+        id: &ApiKeyId,
+        unix_seconds: i64,
+    ) -> Result<Option<ApiKey>, StoreError> {
+        let (tenant, key_id) = (tenant.clone(), id.clone());
+        let (key, changed) = self
+            .database
+            .write(STORE, move |connection| {
+                Box::pin(api_keys::revoke(connection, tenant, key_id, unix_seconds))
+            })
+            .await?;
+        if changed {
+            self.watch.tell(MetadataEvent::ApiKey(id.clone()));
+        }
+        Ok(key)
     }
 
     async fn topology(&self) -> Result<Topology, StoreError> {

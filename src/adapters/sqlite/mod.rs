@@ -8,6 +8,7 @@
 //!
 //! What this is not: a store for several machines. SQLite's locks don't hold on network file systems.
 
+mod api_keys;
 mod committer;
 mod database;
 mod entries;
@@ -44,7 +45,7 @@ impl Default for SqliteSettings {
         Self {
             call_timeout: Duration::from_secs(2),
             readers_max: 4,
-            watch_interval: Duration::from_millis(200),
+            watch_interval: Duration::from_millis(50),
         }
     }
 }

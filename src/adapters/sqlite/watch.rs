@@ -12,13 +12,13 @@ use tokio_stream::wrappers::BroadcastStream;
 use super::database::{Database, failed};
 use crate::adapters::sql_rows as rows;
 use crate::placement::Epoch;
-use crate::ports::{MetadataEvent, StoreError, TenantId};
+use crate::ports::{ApiKeyId, MetadataEvent, StoreError, TenantId};
 
 /// How many events a slow watcher may lag behind before it misses some.
 const EVENTS_MAX: usize = 256;
 
-/// How many changed tenants one look tells of; the next look goes on from there.
-const TENANTS_MAX: i64 = 128;
+/// How many changed tenants, and API keys, one look tells of; the next look goes on from there.
+const CHANGES_MAX: i64 = 128;
 
 /// Tells watchers of changes, until dropped.
 #[derive(Debug)]
@@ -72,6 +72,7 @@ struct Eye {
     data_version: i64,
     epoch: Epoch,
     tenants_changed: i64,
+    keys_changed: i64,
 }
 
 impl Eye {
@@ -79,16 +80,16 @@ impl Eye {
         // In this order, so that a change in between is seen by the first look.
         let data_version = data_version(&mut connection).await?;
         let now = sqlx::query(
-            "SELECT epoch, (SELECT coalesce(max(changed), 0) FROM tenants) AS changed FROM topology",
+            "SELECT epoch, (SELECT coalesce(max(changed), 0) FROM tenants) AS tenants_changed,
+                    (SELECT coalesce(max(changed), 0) FROM api_keys) AS keys_changed FROM topology",
         );
         let now = now.fetch_one(&mut connection).await?;
-        let (epoch, tenants_changed) =
-            (Epoch(rows::number(&now, "epoch")?), now.try_get("changed")?);
         Ok(Self {
             connection,
             data_version,
-            epoch,
-            tenants_changed,
+            epoch: Epoch(rows::number(&now, "epoch")?),
+            tenants_changed: now.try_get("tenants_changed")?,
+            keys_changed: now.try_get("keys_changed")?,
         })
     }
 
@@ -105,7 +106,14 @@ impl Eye {
             "SELECT id, changed FROM tenants WHERE changed > ? ORDER BY changed LIMIT ?",
         )
         .bind(self.tenants_changed)
-        .bind(TENANTS_MAX)
+        .bind(CHANGES_MAX)
+        .fetch_all(&mut self.connection)
+        .await?;
+        let keys = sqlx::query(
+            "SELECT id, changed FROM api_keys WHERE changed > ? ORDER BY changed LIMIT ?",
+        )
+        .bind(self.keys_changed)
+        .bind(CHANGES_MAX)
         .fetch_all(&mut self.connection)
         .await?;
 
@@ -119,8 +127,14 @@ impl Eye {
                 events.push(MetadataEvent::Tenant(id));
             }
         }
+        for row in &keys {
+            self.keys_changed = row.try_get("changed")?;
+            if let Ok(id) = row.try_get::<&str, _>("id")?.parse::<ApiKeyId>() {
+                events.push(MetadataEvent::ApiKey(id));
+            }
+        }
         self.epoch = epoch;
-        if (tenants.len() as i64) < TENANTS_MAX {
+        if (tenants.len().max(keys.len()) as i64) < CHANGES_MAX {
             self.data_version = data_version; // otherwise there is more to see
         }
         Ok(events)

@@ -1,4 +1,4 @@
-//! What every [`MetadataStore`] does: tenants by version, the topology by epoch, a hint when either changes, and leases.
+//! What every [`MetadataStore`] does: tenants by version, API keys, the topology by epoch, a hint when either changes, and leases.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use futures::future::join_all;
 use super::within;
 use crate::placement::{Epoch, Node, NodeId, NodeStatus, Topology};
 use crate::ports::{
-    Change, Clock, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId,
+    ApiKey, ApiKeyId, Change, Clock, LeaseOutcome, MetadataEvent, MetadataStore, StoreError,
+    Tenant, TenantId, TenantRole,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
 
@@ -26,11 +27,15 @@ pub async fn metadata_store<S: MetadataStore>(fresh: impl AsyncFn() -> S, clock:
     updates_need_the_stored_version(&fresh().await).await;
     of_many_updates_one_is_made(&fresh().await).await;
     tenants_come_in_pages(&fresh().await).await;
+    keys_are_created_once(&fresh().await).await;
+    a_revoked_key_stays_revoked(&fresh().await).await;
+    keys_come_in_pages(&fresh().await).await;
     the_topology_starts_empty(&fresh().await).await;
     the_topology_changes_by_its_epoch(&fresh().await).await;
     epochs_grow(&fresh().await).await;
     of_many_topologies_one_is_stored(&fresh().await).await;
     changes_are_told(&fresh().await, clock).await;
+    changed_keys_are_told(&fresh().await, clock).await;
     a_lease_has_one_holder(&fresh().await).await;
     a_lease_ends_by_itself(&fresh().await, clock).await;
     of_many_holders_one_gets_the_lease(&fresh().await, clock).await;
@@ -247,6 +252,84 @@ async fn tenants_come_in_pages(store: &impl MetadataStore) {
     );
 }
 
+async fn keys_are_created_once(store: &impl MetadataStore) {
+    let first = key("shop", 1);
+    assert_eq!(ok(store.api_key(&first.id).await), None);
+    let made = ok(store.create_api_key(first.clone()).await);
+    assert_eq!(made, Change::Made(first.clone()));
+    let again = ApiKey {
+        tenant: tenant("other").id,
+        role: TenantRole::Read,
+        ..first.clone()
+    };
+    assert_eq!(
+        ok(store.create_api_key(again).await),
+        Change::Conflict(Some(first.clone()))
+    );
+    let revoked = ApiKey {
+        role: TenantRole::Read,
+        secret_hash: [0xff; 32],
+        created_at: -1,
+        revoked_at: Some(4_102_444_800),
+        ..key("Ünïcödé '; drop table api_keys --", u64::MAX)
+    };
+    ok(store.create_api_key(revoked.clone()).await);
+    for key in [first, revoked] {
+        assert_eq!(ok(store.api_key(&key.id).await), Some(key));
+    }
+}
+
+async fn a_revoked_key_stays_revoked(store: &impl MetadataStore) {
+    let valid = key("shop", 1);
+    let (shop, other) = (valid.tenant.clone(), tenant("other").id);
+    assert_eq!(ok(store.revoke_api_key(&shop, &valid.id, 5).await), None);
+    assert_eq!(ok(store.api_key(&valid.id).await), None, "nothing is made");
+    ok(store.create_api_key(valid.clone()).await);
+    ok(store.create_api_key(key("shop", 2)).await);
+    assert_eq!(
+        ok(store.revoke_api_key(&other, &valid.id, 5).await),
+        None,
+        "another tenant has no such key"
+    );
+    let revoked = ApiKey {
+        revoked_at: Some(7),
+        ..valid.clone()
+    };
+    for time in [7, 8] {
+        let outcome = ok(store.revoke_api_key(&shop, &valid.id, time).await);
+        assert_eq!(outcome.as_ref(), Some(&revoked), "at {time}");
+        assert_eq!(ok(store.api_key(&valid.id).await).as_ref(), Some(&revoked));
+    }
+    assert_eq!(
+        ok(store.create_api_key(valid).await),
+        Change::Conflict(Some(revoked)),
+        "its id is taken for ever"
+    );
+    let bystander = ok(store.api_key(&key("shop", 2).id).await);
+    assert_eq!(bystander, Some(key("shop", 2)));
+}
+
+async fn keys_come_in_pages(store: &impl MetadataStore) {
+    for n in 0..10 {
+        ok(store.create_api_key(key("mine", n * 7 % 10)).await);
+        ok(store.create_api_key(key("theirs", 100 + n)).await);
+    }
+    let mine = tenant("mine").id;
+    let mut paged: Vec<ApiKey> = Vec::new();
+    loop {
+        let after = paged.last().map(|key| key.id.clone());
+        let page = ok(store.api_keys(&mine, after.as_ref(), 3).await);
+        assert!(page.len() <= 3);
+        if page.is_empty() {
+            break;
+        }
+        paged.extend(page);
+    }
+    assert_eq!(paged, (0..10).map(|n| key("mine", n)).collect::<Vec<_>>());
+    let nobody = tenant("nobody").id;
+    assert_eq!(ok(store.api_keys(&nobody, None, usize::MAX).await), []);
+}
+
 async fn the_topology_starts_empty(store: &impl MetadataStore) {
     let topology = ok(store.topology().await);
     assert_eq!((topology.epoch, topology.nodes.len()), (Epoch(0), 0));
@@ -339,6 +422,24 @@ async fn changes_are_told(store: &impl MetadataStore, clock: &impl Clock) {
     drop(one);
     ok(store.update_tenant(watched.clone()).await);
     told(&mut other, MetadataEvent::Tenant(watched.id), clock).await;
+}
+
+async fn changed_keys_are_told(store: &impl MetadataStore, clock: &impl Clock) {
+    let mut events = store.watch();
+    let watched = key("shop", 9);
+    ok(store.create_api_key(watched.clone()).await);
+    told(
+        &mut events,
+        MetadataEvent::ApiKey(watched.id.clone()),
+        clock,
+    )
+    .await;
+    ok(store.create_tenant(tenant("between")).await);
+    let mut late = store.watch();
+    ok(store.revoke_api_key(&watched.tenant, &watched.id, 7).await);
+    for events in [&mut events, &mut late] {
+        told(events, MetadataEvent::ApiKey(watched.id.clone()), clock).await;
+    }
 }
 
 async fn a_lease_has_one_holder(store: &impl MetadataStore) {
@@ -480,6 +581,17 @@ fn tenant(name: &str) -> Tenant {
     Tenant {
         id,
         ..Tenant::default_at(1_700_000_000)
+    }
+}
+
+fn key(of: &str, number: u64) -> ApiKey {
+    ApiKey {
+        id: ApiKeyId::from_bits(number),
+        tenant: tenant(of).id,
+        role: TenantRole::Write,
+        secret_hash: [number as u8; 32],
+        created_at: 1_700_000_000,
+        revoked_at: None,
     }
 }
 

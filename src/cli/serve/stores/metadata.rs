@@ -8,7 +8,8 @@ use crate::adapters::postgres::PostgresMetadata;
 use crate::adapters::sqlite::SqliteStores;
 use crate::placement::{Epoch, Topology};
 use crate::ports::{
-    Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId,
+    ApiKey, ApiKeyId, Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant,
+    TenantId,
 };
 
 /// The metadata store that the configuration chose. Copies share it.
@@ -59,6 +60,32 @@ impl MetadataStore for ChosenMetadata {
 
     async fn update_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
         call!(self, update_tenant(tenant))
+    }
+
+    async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        call!(self, api_key(id))
+    }
+
+    async fn api_keys(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ApiKeyId>,
+        limit: usize,
+    ) -> Result<Vec<ApiKey>, StoreError> {
+        call!(self, api_keys(tenant, after, limit))
+    }
+
+    async fn create_api_key(&self, key: ApiKey) -> Result<Change<ApiKey>, StoreError> {
+        call!(self, create_api_key(key))
+    }
+
+    async fn revoke_api_key(
+        &self,
+        tenant: &TenantId,
+        id: &ApiKeyId,
+        unix_seconds: i64,
+    ) -> Result<Option<ApiKey>, StoreError> {
+        call!(self, revoke_api_key(tenant, id, unix_seconds))
     }
 
     async fn topology(&self) -> Result<Topology, StoreError> {
