@@ -12,6 +12,7 @@
     reason = "adapters are where the outside world is touched"
 )]
 
+pub mod files;
 pub mod fjall;
 pub mod grpc;
 pub mod memory;

@@ -3,10 +3,13 @@
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument;
 
+use super::auth::Authority;
 use super::convergence;
 use super::convert;
 use super::deadline::patience;
 use super::errors::{status, to_status};
+use super::keys;
+use super::rights::Guarded;
 use super::verify;
 use crate::coordinator::{Coordinator, CoordinatorError, WriteOutcome, WriteRequest};
 use crate::ports::CoordinatorWorld;
@@ -17,13 +20,28 @@ use crate::proto::v1::coordinator_service_server::CoordinatorService;
 /// The service.
 pub(super) struct CoordinatorFront<W: CoordinatorWorld> {
     coordinator: Coordinator<W>,
+    authority: Authority,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl<W: CoordinatorWorld> CoordinatorFront<W> {
-    pub(super) const fn new(coordinator: Coordinator<W>) -> Self {
-        Self { coordinator }
+    pub(super) const fn new(coordinator: Coordinator<W>, authority: Authority) -> Self {
+        Self {
+            coordinator,
+            authority,
+        }
+    }
+
+    /// The message of a request whose sender may ask for it. Every method begins with this.
+    async fn admitted<T: Guarded>(&self, request: Request<T>) -> Result<T, Status> {
+        let (metadata, _, message) = request.into_parts();
+        let headers = metadata.as_ref();
+        let admitted = self
+            .authority
+            .authorize(headers, T::RIGHT, message.tenant());
+        admitted.await.map_err(|refused| refused.to_status())?;
+        Ok(message)
     }
 
     /// Carries a write through whether or not the client stays to hear of it.
@@ -58,7 +76,8 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         request: Request<v1::WriteKeyValueRequest>,
     ) -> Answer<v1::WriteKeyValueResponse> {
         let timeout = patience(request.metadata());
-        let request = convert::write_request(request.into_inner(), timeout).map_err(failed)?;
+        let request =
+            convert::write_request(self.admitted(request).await?, timeout).map_err(failed)?;
         let key = request.key.clone();
         let outcome = self.write(request).await?;
         Ok(Response::new(convert::write_response(key, outcome)))
@@ -69,7 +88,8 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         request: Request<v1::ReadKeyValueRequest>,
     ) -> Answer<v1::ReadKeyValueResponse> {
         let timeout = patience(request.metadata());
-        let request = convert::read_request(request.into_inner(), timeout).map_err(failed)?;
+        let request =
+            convert::read_request(self.admitted(request).await?, timeout).map_err(failed)?;
         let (tenant, key) = (request.tenant.clone(), request.key.clone());
         let outcome = self
             .coordinator
@@ -84,7 +104,8 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         request: Request<v1::DeleteKeyValueRequest>,
     ) -> Answer<v1::DeleteKeyValueResponse> {
         let timeout = patience(request.metadata());
-        let request = convert::delete_request(request.into_inner(), timeout).map_err(failed)?;
+        let request =
+            convert::delete_request(self.admitted(request).await?, timeout).map_err(failed)?;
         let key = request.key.clone();
         let outcome = self.write(request).await?;
         Ok(Response::new(convert::delete_response(key, outcome)))
@@ -94,7 +115,7 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         &self,
         request: Request<v1::CreateTenantRequest>,
     ) -> Answer<v1::CreateTenantResponse> {
-        let request = request.into_inner();
+        let request = self.admitted(request).await?;
         let factor = convert::replication_factor(request.replication_factor).map_err(failed)?;
         let policy = convert::conflict_policy(&request.conflict_policy).map_err(failed)?;
         let tenant = self
@@ -116,7 +137,7 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         &self,
         request: Request<v1::UpdateReplicationFactorRequest>,
     ) -> Answer<v1::UpdateReplicationFactorResponse> {
-        let request = request.into_inner();
+        let request = self.admitted(request).await?;
         let factor = convert::replication_factor(request.new_replication_factor).map_err(failed)?;
         let before = self
             .coordinator
@@ -145,7 +166,7 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
     ) -> Answer<v1::GetTenantResponse> {
         let tenant = self
             .coordinator
-            .tenant(&request.into_inner().tenant_id)
+            .tenant(&self.admitted(request).await?.tenant_id)
             .await
             .map_err(failed)?;
         Ok(Response::new(convert::tenant_response(&tenant)))
@@ -155,7 +176,7 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         &self,
         request: Request<v1::AddStorageNodeRequest>,
     ) -> Answer<v1::AddStorageNodeResponse> {
-        let node = convert::node(request.into_inner()).map_err(failed)?;
+        let node = convert::node(self.admitted(request).await?).map_err(failed)?;
         let node_id = node.id.as_str().to_owned();
         let topology = self.coordinator.add_node(node).await.map_err(failed)?;
         Ok(Response::new(v1::AddStorageNodeResponse {
@@ -173,7 +194,7 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         &self,
         request: Request<v1::RemoveStorageNodeRequest>,
     ) -> Answer<v1::RemoveStorageNodeResponse> {
-        let v1::RemoveStorageNodeRequest { node_id, force } = request.into_inner();
+        let v1::RemoveStorageNodeRequest { node_id, force } = self.admitted(request).await?;
         let node_id = convert::node_id(node_id).map_err(failed)?;
         let removal = self
             .coordinator
@@ -200,14 +221,15 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
     ) -> Answer<v1::GetMigrationStatusResponse> {
         // No change moves data yet, so there is none.
         Err(failed(CoordinatorError::MigrationNotFound(
-            request.into_inner().migration_id,
+            self.admitted(request).await?.migration_id,
         )))
     }
 
     async fn list_storage_nodes(
         &self,
-        _request: Request<v1::ListStorageNodesRequest>,
+        request: Request<v1::ListStorageNodesRequest>,
     ) -> Answer<v1::ListStorageNodesResponse> {
+        let v1::ListStorageNodesRequest {} = self.admitted(request).await?;
         let nodes = self
             .coordinator
             .nodes()
@@ -224,7 +246,7 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         &self,
         request: Request<v1::GetConvergenceRequest>,
     ) -> Answer<v1::GetConvergenceResponse> {
-        let asked = match request.into_inner().ask_nodes {
+        let asked = match self.admitted(request).await?.ask_nodes {
             true => Some(self.coordinator.ask_nodes().await),
             false => None,
         };
@@ -235,9 +257,36 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         &self,
         request: Request<v1::VerifyPageRequest>,
     ) -> Answer<v1::VerifyPageResponse> {
-        let v1::VerifyPageRequest { tenant_id, after } = request.into_inner();
+        let v1::VerifyPageRequest { tenant_id, after } = self.admitted(request).await?;
         let found = self.coordinator.verify(&tenant_id, after).await;
         let found = found.map_err(|error| to_status(&error, &tenant_id))?;
         Ok(Response::new(verify::response(found)))
+    }
+    async fn create_api_key(
+        &self,
+        request: Request<v1::CreateApiKeyRequest>,
+    ) -> Answer<v1::CreateApiKeyResponse> {
+        let request = self.admitted(request).await?;
+        Ok(Response::new(
+            keys::create(&self.coordinator, request).await?,
+        ))
+    }
+
+    async fn list_api_keys(
+        &self,
+        request: Request<v1::ListApiKeysRequest>,
+    ) -> Answer<v1::ListApiKeysResponse> {
+        let request = self.admitted(request).await?;
+        Ok(Response::new(keys::list(&self.coordinator, request).await?))
+    }
+
+    async fn revoke_api_key(
+        &self,
+        request: Request<v1::RevokeApiKeyRequest>,
+    ) -> Answer<v1::RevokeApiKeyResponse> {
+        let request = self.admitted(request).await?;
+        Ok(Response::new(
+            keys::revoke(&self.coordinator, request).await?,
+        ))
     }
 }

@@ -1,6 +1,6 @@
 //! The front: the wire contract of `proto/pairdb/v1/coordinator.proto` over a coordinator.
 //!
-//! What it is: decoding, encoding, the mapping of errors, deadlines, and the listeners with their bounds.
+//! What it is: decoding, encoding, the mapping of errors, who may do what, deadlines, and the listeners with their bounds.
 //! What it is not: it decides nothing about replication and checks nothing that the coordinator checks.
 //!
 //! Invariants:
@@ -15,6 +15,7 @@
     reason = "the front lives on the runtime, like the adapters"
 )]
 
+mod auth;
 mod bad_message;
 mod connections;
 mod convergence;
@@ -25,12 +26,15 @@ mod errors;
 mod guard;
 mod health;
 mod http;
+mod keys;
 mod legacy_path;
 mod observe;
 mod request_name;
+mod rights;
 mod server;
 mod verify;
 
+pub use auth::{AuthMode, AuthSettings, Authority, Refused, Right, Secret};
 pub use errors::{error_code, to_status};
 pub use http::{HttpSettings, serve_http};
 pub use server::{FrontSettings, serve_grpc};

@@ -13,15 +13,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
-use super::{FrontSettings, HttpSettings, serve_grpc, serve_http};
+use super::{AuthSettings, Authority, FrontSettings, HttpSettings, serve_grpc, serve_http};
 use crate::adapters::memory::{MemoryIdempotency, MemoryMetadata, MemoryTransport};
 use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
 use crate::coordinator::{Coordinator, CoordinatorSettings};
 use crate::placement::{Epoch, Node, NodeId, NodeStatus, PartitionId, Topology};
 use crate::ports::{
-    Change, CoordinatorWorld, Digest, KeyHash, LeaseOutcome, MetadataEvent, MetadataStore,
-    NodeReport, Operation, Overwrites, RecordKey, Refusal, Reply, Request, RequestHandler,
-    StoreError, Tenant, TenantId, Upkeep, Upkept,
+    ApiKey, ApiKeyId, Change, CoordinatorWorld, Digest, KeyHash, LeaseOutcome, MetadataEvent,
+    MetadataStore, NodeReport, Operation, Overwrites, RecordKey, Refusal, Reply, Request,
+    RequestHandler, StoreError, Tenant, TenantId, Upkeep, Upkept,
 };
 use crate::version::{Actor, Dot, Record, Version, VersionVector};
 
@@ -224,6 +224,33 @@ impl MetadataStore for HangingMetadata {
         self.unless_hanging(self.store.update_tenant(tenant)).await
     }
 
+    async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.unless_hanging(self.store.api_key(id)).await
+    }
+
+    async fn api_keys(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ApiKeyId>,
+        limit: usize,
+    ) -> Result<Vec<ApiKey>, StoreError> {
+        self.store.api_keys(tenant, after, limit).await
+    }
+
+    async fn create_api_key(&self, key: ApiKey) -> Result<Change<ApiKey>, StoreError> {
+        self.unless_hanging(self.store.create_api_key(key)).await
+    }
+
+    async fn revoke_api_key(
+        &self,
+        tenant: &TenantId,
+        id: &ApiKeyId,
+        unix_seconds: i64,
+    ) -> Result<Option<ApiKey>, StoreError> {
+        let revoked = self.store.revoke_api_key(tenant, id, unix_seconds);
+        self.unless_hanging(revoked).await
+    }
+
     async fn topology(&self) -> Result<Topology, StoreError> {
         self.store.topology().await
     }
@@ -308,6 +335,10 @@ pub(super) struct TestCluster {
 
 impl TestCluster {
     pub(super) async fn start() -> Self {
+        Self::start_with(&AuthSettings::default()).await
+    }
+
+    pub(super) async fn start_with(auth: &AuthSettings) -> Self {
         let (clock, spawner) = (TokioClock::new(), TokioSpawn::new());
         let transport = MemoryTransport::new(clock, spawner.clone());
         let nodes: Vec<_> = (1..=3)
@@ -345,14 +376,17 @@ impl TestCluster {
         let until_stop = |mut stopped: watch::Receiver<bool>| async move {
             let _stopped = stopped.wait_for(|stopped| *stopped).await;
         };
+        let authority = Authority::new(auth, &coordinator).unwrap();
         tokio::spawn(serve_http(
             coordinator.clone(),
+            authority.clone(),
             http_listener,
             HttpSettings::default(),
             until_stop(stopped.clone()),
         ));
         let serve = serve_grpc(
             coordinator.clone(),
+            authority,
             grpc_listener,
             FrontSettings::default(),
             until_stop(stopped),

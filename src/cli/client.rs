@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
 use super::exit::{Exit, Failure};
 use super::output;
+use crate::api::Secret;
 use crate::proto::v1::ErrorCode;
 use crate::proto::v1::coordinator_service_client::CoordinatorServiceClient;
 
@@ -33,6 +35,10 @@ pub struct ClientArgs {
     )]
     pub server: String,
 
+    /// Who asks
+    #[command(flatten)]
+    pub token: TokenArgs,
+
     /// How long to wait for the answer, such as 500ms or 10s
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub timeout: Duration,
@@ -40,6 +46,51 @@ pub struct ClientArgs {
     /// One JSON object on standard output instead of text; failures as one on standard error
     #[arg(long)]
     pub json: bool,
+}
+
+/// The token that servers with authentication ask for.
+#[derive(Args, Clone, Debug)]
+pub struct TokenArgs {
+    /// An API key, the administrator's key or a JWT; better in the environment than in a list of processes
+    #[arg(
+        long,
+        env = "PAIRDB_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    token: Option<Secret>,
+}
+
+impl TokenArgs {
+    /// What is sent with each request.
+    pub fn header(&self) -> Result<Option<Authorization>, Failure> {
+        let header = |token: &Secret| {
+            let header: Result<Authorization, _> = format!("Bearer {}", token.expose()).parse();
+            let mut header = header.map_err(|_| {
+                Failure::usage("--token: has characters that no token has")
+                    .hint("give it as `pairdb tenant key create` printed it")
+            })?;
+            header.set_sensitive(true);
+            Ok(header)
+        };
+        let token = self.token.as_ref().filter(|token| !token.is_empty());
+        token.map(header).transpose()
+    }
+}
+
+/// The header `authorization`.
+pub type Authorization = MetadataValue<Ascii>;
+
+/// A request that the server gives up when nobody waits for it any more.
+pub fn request<T>(message: T, timeout: Duration, token: Option<&Authorization>) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    if let Some(token) = token {
+        request
+            .metadata_mut()
+            .insert("authorization", token.clone());
+    }
+    request
 }
 
 /// A connection to a coordinator.
@@ -62,14 +113,15 @@ impl ClientArgs {
 
     /// A connection for any service of the server.
     pub async fn channel(&self) -> Result<Channel, Failure> {
+        self.token.header()?;
         connect(&self.server, self.timeout).await
     }
 
     /// A request that the server gives up when nobody waits for it any more.
     pub fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        request.set_timeout(self.timeout);
-        request
+        // What is no header was refused when connecting.
+        let token = self.token.header().ok().flatten();
+        request(message, self.timeout, token.as_ref())
     }
 
     /// Prints the result in the form that was asked for.
@@ -148,9 +200,10 @@ pub fn failure(status: &Status, effect: Effect) -> Failure {
     let exit = match code {
         _ if indeterminate => Exit::Indeterminate,
         ErrorCode::InvalidRequest | ErrorCode::InvalidReplicationFactor => Exit::Usage,
-        ErrorCode::TenantNotFound | ErrorCode::KeyNotFound | ErrorCode::MigrationNotFound => {
-            Exit::NotFound
-        }
+        ErrorCode::TenantNotFound
+        | ErrorCode::KeyNotFound
+        | ErrorCode::MigrationNotFound
+        | ErrorCode::ApiKeyNotFound => Exit::NotFound,
         ErrorCode::TenantExists | ErrorCode::IdempotencyKeyConflict => Exit::Conflict,
         ErrorCode::QuorumNotReached | ErrorCode::StoreUnavailable => Exit::Unavailable,
         ErrorCode::NodeInUse
@@ -218,9 +271,9 @@ fn hint(code: ErrorCode, indeterminate: bool) -> Option<&'static str> {
         ErrorCode::StoreUnavailable => Some("retry after a moment; the server's log has the cause"),
         ErrorCode::IdempotencyKeyConflict => Some("use a new idempotency key for a new request"),
         ErrorCode::RateLimitExceeded => Some("retry after a moment"),
-        ErrorCode::Unauthorized | ErrorCode::Forbidden => {
-            Some("check the token and the tenant it belongs to")
-        }
+        ErrorCode::ApiKeyNotFound => Some("`pairdb tenant key list TENANT` shows the keys"),
+        ErrorCode::Unauthorized => Some("give a token with --token or PAIRDB_TOKEN"),
+        ErrorCode::Forbidden => Some("check the token's role and the tenant it belongs to"),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::client::{Client, ClientArgs};
+use super::client::{Client, ClientArgs, TokenArgs};
 use super::convergence::{age, convergence, hints_to_json, keys_in_words, owed};
 use super::exit::{Exit, Failure};
 use super::output::{self, STRONG, styled};
@@ -67,6 +67,10 @@ struct Wait {
         value_name = "URL"
     )]
     server: String,
+
+    /// Who asks
+    #[command(flatten)]
+    token: TokenArgs,
 
     /// How long to wait, such as 30s or 10m
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration, value_name = "DURATION")]
@@ -140,6 +144,7 @@ impl Wait {
         let give_up = Instant::now() + self.timeout;
         let args = ClientArgs {
             server: self.server.clone(),
+            token: self.token.clone(),
             timeout: self.timeout.min(LOOK_MAX),
             json: self.json,
         };

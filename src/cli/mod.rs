@@ -29,6 +29,7 @@ mod serve;
 mod status;
 mod storage;
 mod tenant;
+mod tenant_key;
 mod value;
 mod verify;
 

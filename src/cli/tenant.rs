@@ -1,4 +1,4 @@
-//! `pairdb tenant`: create, show, and change how many replicas a tenant's keys have.
+//! `pairdb tenant`: create, show, change how many replicas a tenant's keys have, and its API keys.
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::client::{ClientArgs, Effect, failure};
 use super::exit::Failure;
 use super::put::replicas;
+use super::tenant_key::{self, KeyCommand};
 use crate::proto::v1::{CreateTenantRequest, GetTenantRequest, UpdateReplicationFactorRequest};
 
 /// What `tenant --help` ends with.
@@ -15,7 +16,8 @@ Examples:
   pairdb tenant create shop
   pairdb tenant create carts --replication-factor 5 --conflict-policy siblings
   pairdb tenant get shop --json
-  pairdb tenant set-replication shop 5";
+  pairdb tenant set-replication shop 5
+  pairdb tenant key create shop";
 
 /// What to do with a tenant.
 #[derive(Subcommand, Debug)]
@@ -31,6 +33,9 @@ pub enum TenantCommand {
     /// Change how many replicas a tenant's keys have
     #[command(after_help = "Example:\n  pairdb tenant set-replication shop 5")]
     SetReplication(SetReplication),
+    /// Make, list and revoke API keys
+    #[command(subcommand, after_help = tenant_key::EXAMPLES)]
+    Key(KeyCommand),
 }
 
 /// The arguments of `tenant create`.
@@ -80,6 +85,7 @@ impl TenantCommand {
             Self::Create(create) => &create.client,
             Self::Get(get) => &get.client,
             Self::SetReplication(set) => &set.client,
+            Self::Key(key) => key.client(),
         }
     }
 
@@ -89,6 +95,7 @@ impl TenantCommand {
             Self::Create(create) => create.run().await,
             Self::Get(get) => get.run().await,
             Self::SetReplication(set) => set.run().await,
+            Self::Key(key) => key.run().await,
         }
     }
 }

@@ -240,7 +240,12 @@ fn secrets_are_masked() {
     let mut config = Config::default();
     config.database.url = "postgres://user:secret@host:5432/db".into();
     config.redis.url = "rediss://:secret@host".into();
+    config.auth.admin_key = "secret".into();
+    config.auth.jwt_secret = "secret".into();
+    config.auth.jwt_secret_previous = "secret".into();
+    assert!(!format!("{:?}", config.auth).contains("secret\""));
     let masked = config.masked();
+    assert!(!tree(&masked).to_string().contains("\"secret\""));
     assert_eq!(masked.database.url, "postgres://user:***@host:5432/db");
     assert_eq!(masked.redis.url, "rediss://:***@host");
     assert_eq!(Config::default().masked(), Config::default());

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stores::{self, DatabaseSettings, RedisSection, mask_password};
 use crate::adapters::grpc::TransportSettings;
-use crate::api::{FrontSettings, HttpSettings};
+use crate::api::{AuthSettings, FrontSettings, HttpSettings};
 use crate::coordinator::CoordinatorSettings;
 use crate::placement::NodeId;
 use crate::replica::ReplicaSettings;
@@ -34,6 +34,8 @@ pub struct Config {
     pub coordinator: CoordinatorSettings,
     /// How the storage node works.
     pub replica: ReplicaSettings,
+    /// Who may do what.
+    pub auth: AuthSettings,
     /// What is logged, and how.
     pub logging: LoggingSettings,
     /// Prometheus.
@@ -258,6 +260,7 @@ impl Config {
             ));
         }
         self.http.validate()?;
+        self.auth.validate()?;
         self.database.validate()?;
         self.redis.validate()
     }
@@ -272,6 +275,7 @@ impl Config {
     pub fn masked(mut self) -> Self {
         self.database.url = mask_password(&self.database.url);
         self.redis.url = mask_password(&self.redis.url);
+        self.auth = self.auth.masked();
         self
     }
 }

@@ -291,7 +291,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         self.clock().now() + self.settings().write_timeout
     }
 
-    fn unix_seconds(&self) -> i64 {
+    pub(super) fn unix_seconds(&self) -> i64 {
         i64::try_from(self.clock().wall_ms() / 1000).unwrap_or(i64::MAX)
     }
 }

@@ -14,6 +14,7 @@
 mod admin;
 mod admission;
 mod anti_entropy;
+mod api_keys;
 mod cluster_clock;
 mod error;
 mod health;

@@ -33,6 +33,7 @@ use tokio::net::TcpListener;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::auth::Authority;
 use super::coordinator_service::CoordinatorFront;
 use crate::coordinator::{Coordinator, Readiness};
 use crate::ports::CoordinatorWorld;
@@ -49,19 +50,20 @@ struct Gateway {
 
 type Shared = Arc<Gateway>;
 
-/// Serves `coordinator` on `listener` until `shutdown`; then requests at work are finished. Bound the wait for that outside.
+/// Serves `coordinator` on `listener`, to whom `authority` allows it, until `shutdown`; then requests at work are finished. Bound the wait for that outside.
 ///
 /// # Errors
 /// When the settings can't be used.
 pub async fn serve_http<W: CoordinatorWorld>(
     coordinator: Coordinator<W>,
+    authority: Authority,
     listener: TcpListener,
     settings: HttpSettings,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let asked = coordinator.clone();
     let gateway = Gateway {
-        service: Box::new(CoordinatorFront::new(coordinator)),
+        service: Box::new(CoordinatorFront::new(coordinator, authority)),
         readiness: Box::new(move || asked.readiness()),
         settings: settings.clone(),
     };

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use tokio::task::JoinHandle;
 use tonic::{Request, Status};
 
-use super::super::client::{Client, Effect, failure};
+use super::super::client::{self, Authorization, Client, Effect, failure};
 use super::super::exit::Failure;
 use super::mix::{Mix, Operation};
 use super::tally::Tally;
@@ -36,6 +36,7 @@ struct Shared {
     value: Bytes,
     consistency: String,
     timeout: Duration,
+    token: Option<Authorization>,
     phase: AtomicU8,
     done: AtomicU64,
 }
@@ -49,7 +50,7 @@ pub struct Running {
 
 impl Load {
     /// As the arguments say, on these connections.
-    pub fn new(bench: &Bench, connections: Vec<Client>) -> Self {
+    pub fn new(bench: &Bench, token: Option<Authorization>, connections: Vec<Client>) -> Self {
         let value: Vec<u8> = (0..bench.value_bytes).map(|_| rand::random()).collect();
         let shared = Arc::new(Shared {
             mix: bench.mix,
@@ -57,6 +58,7 @@ impl Load {
             value: value.into(),
             consistency: bench.consistency.clone(),
             timeout: bench.timeout,
+            token,
             phase: AtomicU8::new(WARMING_UP),
             done: AtomicU64::new(0),
         });
@@ -183,9 +185,7 @@ impl Shared {
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        request.set_timeout(self.timeout);
-        request
+        client::request(message, self.timeout, self.token.as_ref())
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use super::client::{self, Client, Effect, failure};
+use super::client::{self, Authorization, Client, Effect, TokenArgs, failure};
 use super::exit::{Exit, Failure};
 use super::output;
 use crate::proto::v1::CreateTenantRequest;
@@ -50,6 +50,10 @@ pub struct Bench {
         value_name = "URL"
     )]
     server: String,
+
+    /// Who asks
+    #[command(flatten)]
+    token: TokenArgs,
 
     /// Start a cluster for the measurement instead (`pairdb dev --ephemeral`)
     #[arg(long)]
@@ -137,8 +141,10 @@ impl Bench {
                 client::connect(server.url(), self.timeout).await?,
             ));
         }
-        self.make_tenant(&mut clients[0].clone()).await?;
-        let load = Load::new(self, clients);
+        let token = self.token.header()?;
+        self.make_tenant(&mut clients[0].clone(), token.as_ref())
+            .await?;
+        let load = Load::new(self, token, clients);
         say("writing every key once ...");
         load.fill().await?;
         let mut running = load.start();
@@ -160,18 +166,23 @@ impl Bench {
         })
     }
 
-    async fn make_tenant(&self, client: &mut Client) -> Result<(), Failure> {
-        let mut request = tonic::Request::new(CreateTenantRequest {
+    async fn make_tenant(
+        &self,
+        client: &mut Client,
+        token: Option<&Authorization>,
+    ) -> Result<(), Failure> {
+        let message = CreateTenantRequest {
             tenant_id: TENANT.into(),
             ..CreateTenantRequest::default()
-        });
-        request.set_timeout(self.timeout);
+        };
+        let request = client::request(message, self.timeout, token);
         match client
             .create_tenant(request)
             .await
             .map_err(|status| failure(&status, Effect::Writes))
         {
-            Err(failure) if failure.exit != Exit::Conflict => Err(failure),
+            // A tenant's own key may not create it; whether it is there, the first write tells.
+            Err(failure) if !matches!(failure.exit, Exit::Conflict | Exit::Refused) => Err(failure),
             _ => Ok(()),
         }
     }

@@ -1,0 +1,45 @@
+//! Why a request was not let in, and what its sender is told.
+
+use tonic::{Code, Status};
+
+use super::super::errors::{status, to_status};
+use crate::coordinator::CoordinatorError;
+use crate::ports::StoreError;
+use crate::proto::v1::ErrorCode;
+
+/// A request was not let in.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refused {
+    /// Who asks is not known: there is no token, or none that is valid. 401, with `WWW-Authenticate: Bearer`.
+    #[error("{0}")]
+    Unauthorized(&'static str),
+    /// Who asks is known, and may not do this. 403.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The store that knows the token is down. 503.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Refused {
+    /// The stable code.
+    #[must_use]
+    pub const fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Unauthorized(_) => ErrorCode::Unauthorized,
+            Self::Forbidden(_) => ErrorCode::Forbidden,
+            Self::Store(_) => ErrorCode::StoreUnavailable,
+        }
+    }
+
+    /// What a gRPC client is told.
+    #[must_use]
+    pub fn to_status(&self) -> Status {
+        let code = match self {
+            Self::Unauthorized(_) => Code::Unauthenticated,
+            Self::Forbidden(_) => Code::PermissionDenied,
+            Self::Store(error) => return to_status(&CoordinatorError::Store(error.clone()), ""),
+        };
+        status(code, self.error_code(), self.to_string())
+    }
+}

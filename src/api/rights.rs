@@ -1,0 +1,61 @@
+//! What each request needs, and whose keys it is about.
+//!
+//! A request that is not listed here can't be taken by the service (`CoordinatorFront::admitted`), and a test calls every method
+//! of the service's descriptor without a token.
+
+use super::auth::Right;
+use crate::proto::v1;
+
+/// A request that says what it needs.
+pub(super) trait Guarded {
+    /// The right its sender must have.
+    const RIGHT: Right;
+
+    /// The tenant it is about; `None` when it is about none, or about all.
+    fn tenant(&self) -> Option<&str>;
+}
+
+macro_rules! guarded {
+    ($($right:ident: $($message:ident)+;)+) => {
+        $($(impl Guarded for v1::$message {
+            const RIGHT: Right = Right::$right;
+
+            fn tenant(&self) -> Option<&str> {
+                Some(&self.tenant_id)
+            }
+        })+)+
+    };
+}
+
+macro_rules! guarded_without_tenant {
+    ($($right:ident: $($message:ident)+;)+) => {
+        $($(impl Guarded for v1::$message {
+            const RIGHT: Right = Right::$right;
+
+            fn tenant(&self) -> Option<&str> {
+                None
+            }
+        })+)+
+    };
+}
+
+guarded! {
+    Read: ReadKeyValueRequest GetTenantRequest;
+    Write: WriteKeyValueRequest DeleteKeyValueRequest;
+    Admin: CreateTenantRequest UpdateReplicationFactorRequest
+           CreateApiKeyRequest ListApiKeysRequest RevokeApiKeyRequest;
+}
+
+guarded_without_tenant! {
+    Admin: AddStorageNodeRequest RemoveStorageNodeRequest GetMigrationStatusRequest ListStorageNodesRequest
+           GetConvergenceRequest;
+}
+
+impl Guarded for v1::VerifyPageRequest {
+    const RIGHT: Right = Right::Admin;
+
+    /// Without a name it is about all tenants.
+    fn tenant(&self) -> Option<&str> {
+        Some(self.tenant_id.as_str()).filter(|name| !name.is_empty())
+    }
+}
