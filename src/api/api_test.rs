@@ -17,6 +17,7 @@ use tonic_prost::ProstCodec;
 use tonic_types::StatusExt;
 
 use super::test_cluster::TestCluster;
+use super::{AuthSettings, LimitSettings};
 use crate::proto::v1;
 use crate::proto::v1::coordinator_service_client::CoordinatorServiceClient;
 
@@ -212,6 +213,55 @@ async fn an_idempotency_key_has_one_effect_and_one_answer() {
         (Code::AlreadyExists, "IDEMPOTENCY_KEY_CONFLICT")
     );
     assert!(status.message().contains("idempotency"));
+}
+
+#[tokio::test]
+async fn a_tenant_that_asks_for_too_much_is_told_when_to_come_again() {
+    let limits = LimitSettings {
+        reads_per_second: 5,
+        bytes_per_second: 6_400,
+        ..LimitSettings::default()
+    };
+    let cluster = TestCluster::start_with(&AuthSettings::default(), &limits).await;
+    let mut client = Client::new(cluster.channel().await);
+    add_nodes(&mut client).await;
+    create_tenant(&mut client, "lww", "").await;
+    create_tenant(&mut client, "other", "").await;
+    let mut refused = Vec::new();
+    for _ in 0..10 {
+        refused.extend(client.read_key_value(read("lww", "k")).await.err());
+    }
+    refused.retain(|status| status.code() != Code::NotFound);
+    assert!((1..=5).contains(&refused.len()), "{refused:?}");
+    // One second's worth and more at once: the next one has to wait until it is paid for.
+    let long = vec![0; 64_000];
+    client
+        .write_key_value(write("lww", "k", long))
+        .await
+        .unwrap();
+    refused.push(
+        client
+            .write_key_value(write("lww", "k", "v"))
+            .await
+            .unwrap_err(),
+    );
+    for status in refused {
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::ResourceExhausted, "RATE_LIMIT_EXCEEDED")
+        );
+        let details = status.get_error_details();
+        let after = details.retry_info().unwrap().retry_delay.unwrap();
+        assert!(
+            after > Duration::ZERO && after <= Duration::from_secs(1),
+            "{after:?}"
+        );
+    }
+    client
+        .write_key_value(write("other", "k", "v"))
+        .await
+        .unwrap();
+    client.read_key_value(read("other", "k")).await.unwrap();
 }
 
 #[tokio::test]

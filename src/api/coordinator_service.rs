@@ -3,12 +3,13 @@
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument;
 
-use super::auth::Authority;
 use super::convergence;
 use super::convert;
 use super::deadline::patience;
 use super::errors::{status, to_status};
+use super::gate::Gate;
 use super::keys;
+use super::limits::Allowance;
 use super::rights::Guarded;
 use super::verify;
 use crate::coordinator::{Coordinator, CoordinatorError, WriteOutcome, WriteRequest};
@@ -20,28 +21,29 @@ use crate::proto::v1::coordinator_service_server::CoordinatorService;
 /// The service.
 pub(super) struct CoordinatorFront<W: CoordinatorWorld> {
     coordinator: Coordinator<W>,
-    authority: Authority,
+    gate: Gate,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl<W: CoordinatorWorld> CoordinatorFront<W> {
-    pub(super) const fn new(coordinator: Coordinator<W>, authority: Authority) -> Self {
-        Self {
-            coordinator,
-            authority,
-        }
+    pub(super) const fn new(coordinator: Coordinator<W>, gate: Gate) -> Self {
+        Self { coordinator, gate }
     }
 
-    /// The message of a request whose sender may ask for it. Every method begins with this.
+    /// The message of a request whose sender may ask for it, and not too much. Every method begins with this or with
+    /// [`Self::allowed`].
     async fn admitted<T: Guarded>(&self, request: Request<T>) -> Result<T, Status> {
+        Ok(self.allowed(request).await?.0)
+    }
+
+    /// The same where the answer has bytes that count.
+    async fn allowed<T: Guarded>(&self, request: Request<T>) -> Result<(T, Allowance), Status> {
         let (metadata, _, message) = request.into_parts();
-        let headers = metadata.as_ref();
-        let admitted = self
-            .authority
-            .authorize(headers, T::RIGHT, message.tenant());
-        admitted.await.map_err(|refused| refused.to_status())?;
-        Ok(message)
+        let (headers, bytes) = (metadata.as_ref(), message.bytes());
+        let admitted = self.gate.admit(headers, T::RIGHT, message.tenant(), bytes);
+        let allowance = admitted.await.map_err(|refused| refused.to_status())?;
+        Ok((message, allowance))
     }
 
     /// Carries a write through whether or not the client stays to hear of it.
@@ -76,11 +78,11 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         request: Request<v1::WriteKeyValueRequest>,
     ) -> Answer<v1::WriteKeyValueResponse> {
         let timeout = patience(request.metadata());
-        let request =
-            convert::write_request(self.admitted(request).await?, timeout).map_err(failed)?;
+        let (request, allowance) = self.allowed(request).await?;
+        let request = convert::write_request(request, timeout).map_err(failed)?;
         let key = request.key.clone();
         let outcome = self.write(request).await?;
-        Ok(Response::new(convert::write_response(key, outcome)))
+        Ok(allowance.answer(0, convert::write_response(key, outcome)))
     }
 
     async fn read_key_value(
@@ -88,15 +90,16 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         request: Request<v1::ReadKeyValueRequest>,
     ) -> Answer<v1::ReadKeyValueResponse> {
         let timeout = patience(request.metadata());
-        let request =
-            convert::read_request(self.admitted(request).await?, timeout).map_err(failed)?;
+        let (request, allowance) = self.allowed(request).await?;
+        let request = convert::read_request(request, timeout).map_err(failed)?;
         let (tenant, key) = (request.tenant.clone(), request.key.clone());
         let outcome = self
             .coordinator
             .read(request)
             .await
             .map_err(|error| to_status(&error, &tenant))?;
-        Ok(Response::new(convert::read_response(key, outcome)))
+        let bytes = outcome.values.iter().map(|found| found.value.len()).sum();
+        Ok(allowance.answer(bytes, convert::read_response(key, outcome)))
     }
 
     async fn delete_key_value(
@@ -104,11 +107,11 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         request: Request<v1::DeleteKeyValueRequest>,
     ) -> Answer<v1::DeleteKeyValueResponse> {
         let timeout = patience(request.metadata());
-        let request =
-            convert::delete_request(self.admitted(request).await?, timeout).map_err(failed)?;
+        let (request, allowance) = self.allowed(request).await?;
+        let request = convert::delete_request(request, timeout).map_err(failed)?;
         let key = request.key.clone();
         let outcome = self.write(request).await?;
-        Ok(Response::new(convert::delete_response(key, outcome)))
+        Ok(allowance.answer(0, convert::delete_response(key, outcome)))
     }
 
     async fn create_tenant(

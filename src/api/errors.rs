@@ -94,6 +94,18 @@ pub(super) fn status(code: Code, error_code: ErrorCode, message: impl Into<Strin
     Status::with_error_details(code, message, info)
 }
 
+/// The same for what can be tried again after a while.
+pub(super) fn status_to_retry(
+    (code, error_code): (Code, ErrorCode),
+    message: impl Into<String>,
+    after: Duration,
+) -> Status {
+    let reason = error_code.as_str_name();
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    details.set_retry_info(Some(after));
+    Status::with_error_details(code, message, details)
+}
+
 const fn status_code(error: &CoordinatorError) -> Code {
     match error {
         CoordinatorError::InvalidRequest { .. } | CoordinatorError::InvalidReplicationFactor(_) => {

@@ -23,6 +23,7 @@ mod convert;
 mod coordinator_service;
 mod deadline;
 mod errors;
+mod gate;
 mod guard;
 mod health;
 mod http;
@@ -30,13 +31,16 @@ mod keys;
 mod legacy_path;
 mod observe;
 mod request_name;
+mod limits;
 mod rights;
 mod server;
 mod verify;
 
-pub use auth::{AuthMode, AuthSettings, Authority, Refused, Right, Secret};
+pub use auth::{AuthMode, AuthSettings, Refused, Right, Secret};
 pub use errors::{error_code, to_status};
+pub use gate::Gate;
 pub use http::{HttpSettings, serve_http};
+pub use limits::{Allowance, LimitSettings, TenantLimits};
 pub use server::{FrontSettings, serve_grpc};
 
 #[cfg(test)]

@@ -13,16 +13,25 @@ pub(super) trait Guarded {
 
     /// The tenant it is about; `None` when it is about none, or about all.
     fn tenant(&self) -> Option<&str>;
+
+    /// How many bytes of keys and values it brings.
+    fn bytes(&self) -> usize {
+        0
+    }
 }
 
 macro_rules! guarded {
-    ($($right:ident: $($message:ident)+;)+) => {
+    ($($right:ident: $($message:ident $(($($field:ident)+))?)+;)+) => {
         $($(impl Guarded for v1::$message {
             const RIGHT: Right = Right::$right;
 
             fn tenant(&self) -> Option<&str> {
                 Some(&self.tenant_id)
             }
+
+            $(fn bytes(&self) -> usize {
+                0 $(+ self.$field.len())+
+            })?
         })+)+
     };
 }
@@ -40,8 +49,8 @@ macro_rules! guarded_without_tenant {
 }
 
 guarded! {
-    Read: ReadKeyValueRequest GetTenantRequest;
-    Write: WriteKeyValueRequest DeleteKeyValueRequest;
+    Read: ReadKeyValueRequest (key) GetTenantRequest;
+    Write: WriteKeyValueRequest (key value) DeleteKeyValueRequest (key);
     Admin: CreateTenantRequest UpdateReplicationFactorRequest
            CreateApiKeyRequest ListApiKeysRequest RevokeApiKeyRequest;
 }

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 
-use super::auth::Authority;
 use super::bad_message::BadMessage;
 use super::connections::connections;
 use super::coordinator_service::CoordinatorFront;
+use super::gate::Gate;
 use super::guard::PanicGuard;
 use super::health;
 use super::legacy_path::LegacyPath;
@@ -50,14 +50,14 @@ impl Default for FrontSettings {
     }
 }
 
-/// Serves `coordinator` on `listener`, to whom `authority` allows it, until `shutdown`; then health says NOT_SERVING, no more requests are taken, and
+/// Serves `coordinator` on `listener`, for whom `gate` lets in, until `shutdown`; then health says NOT_SERVING, no more requests are taken, and
 /// those at work are finished. Bound the wait for that outside.
 ///
 /// # Errors
 /// When the listener fails.
 pub async fn serve_grpc<W: CoordinatorWorld>(
     coordinator: Coordinator<W>,
-    authority: Authority,
+    gate: Gate,
     listener: TcpListener,
     settings: FrontSettings,
     shutdown: impl Future<Output = ()> + Send,
@@ -74,9 +74,8 @@ pub async fn serve_grpc<W: CoordinatorWorld>(
     // The descriptors were compiled with this program; should they be unreadable all the same, serve without.
     let reflection_v1 = reflection().build_v1().ok();
     let reflection_v1alpha = reflection().build_v1alpha().ok();
-    let service =
-        CoordinatorServiceServer::new(CoordinatorFront::new(coordinator.clone(), authority))
-            .max_decoding_message_size(settings.message_bytes_max);
+    let service = CoordinatorServiceServer::new(CoordinatorFront::new(coordinator.clone(), gate))
+        .max_decoding_message_size(settings.message_bytes_max);
 
     let reporting = health::report(reporter.clone(), coordinator);
     let stopping = async {

@@ -13,7 +13,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
-use super::{AuthSettings, Authority, FrontSettings, HttpSettings, serve_grpc, serve_http};
+use super::{
+    AuthSettings, FrontSettings, Gate, HttpSettings, LimitSettings, serve_grpc, serve_http,
+};
 use crate::adapters::memory::{MemoryIdempotency, MemoryMetadata, MemoryTransport};
 use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
 use crate::coordinator::{Coordinator, CoordinatorSettings};
@@ -335,10 +337,10 @@ pub(super) struct TestCluster {
 
 impl TestCluster {
     pub(super) async fn start() -> Self {
-        Self::start_with(&AuthSettings::default()).await
+        Self::start_with(&AuthSettings::default(), &LimitSettings::default()).await
     }
 
-    pub(super) async fn start_with(auth: &AuthSettings) -> Self {
+    pub(super) async fn start_with(auth: &AuthSettings, limits: &LimitSettings) -> Self {
         let (clock, spawner) = (TokioClock::new(), TokioSpawn::new());
         let transport = MemoryTransport::new(clock, spawner.clone());
         let nodes: Vec<_> = (1..=3)
@@ -376,17 +378,17 @@ impl TestCluster {
         let until_stop = |mut stopped: watch::Receiver<bool>| async move {
             let _stopped = stopped.wait_for(|stopped| *stopped).await;
         };
-        let authority = Authority::new(auth, &coordinator).unwrap();
+        let gate = Gate::new(auth, limits, &coordinator).unwrap();
         tokio::spawn(serve_http(
             coordinator.clone(),
-            authority.clone(),
+            gate.clone(),
             http_listener,
             HttpSettings::default(),
             until_stop(stopped.clone()),
         ));
         let serve = serve_grpc(
             coordinator.clone(),
-            authority,
+            gate,
             grpc_listener,
             FrontSettings::default(),
             until_stop(stopped),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stores::{self, DatabaseSettings, RedisSection, mask_password};
 use crate::adapters::grpc::TransportSettings;
-use crate::api::{AuthSettings, FrontSettings, HttpSettings};
+use crate::api::{AuthSettings, FrontSettings, HttpSettings, LimitSettings};
 use crate::coordinator::CoordinatorSettings;
 use crate::placement::NodeId;
 use crate::replica::ReplicaSettings;
@@ -36,6 +36,8 @@ pub struct Config {
     pub replica: ReplicaSettings,
     /// Who may do what.
     pub auth: AuthSettings,
+    /// How much each tenant may ask for.
+    pub limits: LimitSettings,
     /// What is logged, and how.
     pub logging: LoggingSettings,
     /// Prometheus.
@@ -261,6 +263,7 @@ impl Config {
         }
         self.http.validate()?;
         self.auth.validate()?;
+        self.limits.validate()?;
         self.database.validate()?;
         self.redis.validate()
     }

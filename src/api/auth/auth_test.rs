@@ -15,6 +15,7 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt;
 
+use super::super::limits::LimitSettings;
 use super::super::test_cluster::TestCluster;
 use super::{AuthMode, AuthSettings, Secret};
 use crate::proto::{self, v1};
@@ -112,7 +113,7 @@ impl Asker {
 
 /// A cluster with the tenants `own` and `other` that needs tokens.
 async fn cluster() -> (TestCluster, Asker) {
-    let cluster = TestCluster::start_with(&required()).await;
+    let cluster = TestCluster::start_with(&required(), &LimitSettings::default()).await;
     let mut asker = Asker::new(&cluster).await;
     for n in 0..3 {
         let node = TestCluster::node(n);

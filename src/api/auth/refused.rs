@@ -2,7 +2,8 @@
 
 use tonic::{Code, Status};
 
-use super::super::errors::{status, to_status};
+use super::super::errors::{status, status_to_retry, to_status};
+use super::super::limits::Exceeded;
 use crate::coordinator::CoordinatorError;
 use crate::ports::StoreError;
 use crate::proto::v1::ErrorCode;
@@ -16,6 +17,9 @@ pub enum Refused {
     /// Who asks is known, and may not do this. 403.
     #[error("{0}")]
     Forbidden(String),
+    /// Its tenant asks for more than it may. 429.
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
     /// The store that knows the token is down. 503.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -28,6 +32,7 @@ impl Refused {
         match self {
             Self::Unauthorized(_) => ErrorCode::Unauthorized,
             Self::Forbidden(_) => ErrorCode::Forbidden,
+            Self::Exceeded(_) => ErrorCode::RateLimitExceeded,
             Self::Store(_) => ErrorCode::StoreUnavailable,
         }
     }
@@ -38,6 +43,12 @@ impl Refused {
         let code = match self {
             Self::Unauthorized(_) => Code::Unauthenticated,
             Self::Forbidden(_) => Code::PermissionDenied,
+            Self::Exceeded(exceeded) => {
+                let code = (Code::ResourceExhausted, self.error_code());
+                let mut status = status_to_retry(code, self.to_string(), exceeded.retry_after);
+                exceeded.standing.write(status.metadata_mut());
+                return status;
+            }
             Self::Store(error) => return to_status(&CoordinatorError::Store(error.clone()), ""),
         };
         status(code, self.error_code(), self.to_string())

@@ -11,14 +11,14 @@ use super::{documented, failure};
 use crate::api::test_cluster::TestCluster;
 
 /// An answer.
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     head: String,
-    body: Value,
+    pub(super) body: Value,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (found, value) = line.split_once(": ")?;
             found.eq_ignore_ascii_case(name).then_some(value)
@@ -26,7 +26,7 @@ impl Answer {
     }
 
     /// Status and code of a failure that is told as all are.
-    fn failure(&self) -> (u16, &str) {
+    pub(super) fn failure(&self) -> (u16, &str) {
         assert_eq!(self.body["status"], "error", "{}", self.body);
         assert_eq!(
             self.body["request_id"],
@@ -39,7 +39,12 @@ impl Answer {
 }
 
 /// Speaks HTTP by hand, as any client might.
-async fn send(cluster: &TestCluster, line: &str, headers: &[&str], body: &[u8]) -> Answer {
+pub(super) async fn send(
+    cluster: &TestCluster,
+    line: &str,
+    headers: &[&str],
+    body: &[u8],
+) -> Answer {
     let mut stream = TcpStream::connect(cluster.http).await.unwrap();
     let mut head = format!(
         "{line} HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: {}\r\n",

@@ -33,8 +33,8 @@ use tokio::net::TcpListener;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::Authority;
 use super::coordinator_service::CoordinatorFront;
+use super::gate::Gate;
 use crate::coordinator::{Coordinator, Readiness};
 use crate::ports::CoordinatorWorld;
 use crate::proto::v1::coordinator_service_server::CoordinatorService;
@@ -50,20 +50,20 @@ struct Gateway {
 
 type Shared = Arc<Gateway>;
 
-/// Serves `coordinator` on `listener`, to whom `authority` allows it, until `shutdown`; then requests at work are finished. Bound the wait for that outside.
+/// Serves `coordinator` on `listener`, for whom `gate` lets in, until `shutdown`; then requests at work are finished. Bound the wait for that outside.
 ///
 /// # Errors
 /// When the settings can't be used.
 pub async fn serve_http<W: CoordinatorWorld>(
     coordinator: Coordinator<W>,
-    authority: Authority,
+    gate: Gate,
     listener: TcpListener,
     settings: HttpSettings,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let asked = coordinator.clone();
     let gateway = Gateway {
-        service: Box::new(CoordinatorFront::new(coordinator, authority)),
+        service: Box::new(CoordinatorFront::new(coordinator, gate)),
         readiness: Box::new(move || asked.readiness()),
         settings: settings.clone(),
     };
@@ -111,5 +111,7 @@ fn router(gateway: Shared) -> std::io::Result<Router> {
     })
 }
 
+#[cfg(test)]
+mod access_test;
 #[cfg(test)]
 mod http_test;

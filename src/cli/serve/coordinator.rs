@@ -16,7 +16,7 @@ use super::stores::Stores;
 use super::world::CoordinatorAdapters;
 use crate::adapters::grpc::GrpcTransport;
 use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
-use crate::api::{Authority, serve_grpc, serve_http};
+use crate::api::{Gate, serve_grpc, serve_http};
 use crate::config::Config;
 use crate::coordinator::Coordinator;
 use crate::ports::CoordinatorWorld;
@@ -122,9 +122,9 @@ impl CoordinatorProcess {
             )
         })?;
 
-        let authority = Authority::new(&config.auth, &coordinator)
+        let gate = Gate::new(&config.auth, &config.limits, &coordinator)
             .map_err(|problem| Failure::usage(format!("auth: {problem}")))?;
-        warn_of_open_doors(config, &authority, addresses);
+        warn_of_open_doors(config, &gate, addresses);
 
         let (shutdown, stopping) = watch::channel(false);
         let stopped = || {
@@ -134,7 +134,7 @@ impl CoordinatorProcess {
         let mut fronts = JoinSet::new();
         let grpc = serve_grpc(
             coordinator.clone(),
-            authority.clone(),
+            gate.clone(),
             listeners.grpc,
             config.grpc.clone(),
             stopped(),
@@ -142,7 +142,7 @@ impl CoordinatorProcess {
         fronts.spawn(async move { grpc.await.map_err(|error| format!("gRPC: {error}")) });
         let http = serve_http(
             coordinator.clone(),
-            authority,
+            gate,
             listeners.http,
             config.http.clone(),
             stopped(),
@@ -224,17 +224,17 @@ impl CoordinatorProcess {
 }
 
 /// Says so when others than this machine's processes can do everything, or nobody can do anything.
-fn warn_of_open_doors(config: &Config, authority: &Authority, addresses: Addresses) {
+fn warn_of_open_doors(config: &Config, gate: &Gate, addresses: Addresses) {
     let is_local = [addresses.grpc, addresses.http]
         .iter()
         .all(|address| address.ip().is_loopback());
-    if !authority.is_required() && !is_local {
+    if !gate.needs_tokens() && !is_local {
         tracing::warn!(
             grpc = %addresses.grpc,
             "whoever reaches the coordinator may do everything: set auth.mode = \"required\" (PAIRDB_AUTH__MODE=required)"
         );
     }
-    if authority.is_required() && !config.auth.has_root() {
+    if gate.needs_tokens() && !config.auth.has_root() {
         tracing::warn!(
             "no administrator can be told: set auth.admin_key, auth.jwt_secret or auth.jwt_jwks_file"
         );
