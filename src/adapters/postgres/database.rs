@@ -46,7 +46,7 @@ impl Database {
             })
             .connect_lazy_with(options);
         let database = Self { pool, settings };
-        match database.read(standbys_behind(&database.pool)).await {
+        match database.run(|| standbys_behind(&database.pool)).await {
             Ok(0) => {}
             Ok(standbys) => tracing::warn!(
                 standbys,
@@ -62,27 +62,17 @@ impl Database {
         &self.pool
     }
 
-    /// Waits for `work`, but not longer than a call may take.
-    pub(super) async fn read<T>(
-        &self,
-        work: impl Future<Output = sqlx::Result<T>>,
-    ) -> Result<T, StoreError> {
-        match timeout(self.settings.call_timeout, work).await {
-            Ok(result) => result.map_err(|error| failed(&error)),
-            Err(_) => Err(late(&format!("{:?}", self.settings.call_timeout))),
-        }
-    }
-
-    /// Runs `work` in one transaction; durable when this returns. Failing work has no effect. While the database asks for it
-    /// the transaction is repeated, for as long as a call may take. When time is up it is not known whether it had its effect.
-    pub(super) async fn write<T, W>(&self, work: W) -> Result<T, StoreError>
+    /// Runs `work`, a single statement or a transaction, again while the database asks for that, but not longer than a call
+    /// may take.
+    pub(super) async fn run<T, W, F>(&self, work: W) -> Result<T, StoreError>
     where
-        W: for<'a> Fn(&'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<T>>,
+        W: Fn() -> F,
+        F: Future<Output = sqlx::Result<T>>,
     {
-        self.read(async {
+        let repeated = async {
             let mut pause = REPEAT_PAUSE_MIN;
             loop {
-                match self.attempt(&work).await {
+                match work().await {
                     Err(error) if asks_to_repeat(&error) => {
                         sleep(rand::random_range(pause / 2..=pause)).await;
                     }
@@ -90,8 +80,20 @@ impl Database {
                 }
                 pause = REPEAT_PAUSE_MAX.min(pause * 2);
             }
-        })
-        .await
+        };
+        match timeout(self.settings.call_timeout, repeated).await {
+            Ok(result) => result.map_err(|error| failed(&error)),
+            Err(_) => Err(late(&format!("{:?}", self.settings.call_timeout))),
+        }
+    }
+
+    /// Runs `work` in one transaction; durable when this returns. Failing work has no effect. When time is up it is not known
+    /// whether it had its effect.
+    pub(super) async fn write<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        W: for<'a> Fn(&'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<T>>,
+    {
+        self.run(|| self.attempt(&work)).await
     }
 
     async fn attempt<T, W>(&self, work: &W) -> sqlx::Result<T>

@@ -31,13 +31,13 @@ const COUNT: &str = "UPDATE tenant_changes SET newest = newest + 1 RETURNING new
 
 /// Both take a tenant's fields in their order and the change's number, and return the row, if they wrote one.
 const CREATE: &str = "
-    INSERT INTO tenants VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    INSERT INTO tenants VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
     ON CONFLICT (id) DO NOTHING
     RETURNING *";
 const UPDATE: &str = "
     UPDATE tenants
     SET replication_factor = $2, conflict_policy = $3, default_consistency = $4, created_at = $5, updated_at = $6,
-        version = version + 1, changed = $8
+        version = version + 1, changed = $8, siblings_warn = $9, siblings_max = $10
     WHERE id = $1 AND version = $7
     RETURNING *";
 
@@ -95,9 +95,11 @@ impl PostgresMetadata {
 
 impl MetadataStore for PostgresMetadata {
     async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
-        let query = sqlx::query("SELECT * FROM tenants WHERE id = $1").bind(id.as_str());
-        let work = async { tenant(query.fetch_optional(self.database.pool()).await?) };
-        self.database.read(work).await
+        let work = || async {
+            let query = sqlx::query("SELECT * FROM tenants WHERE id = $1").bind(id.as_str());
+            tenant(query.fetch_optional(self.database.pool()).await?)
+        };
+        self.database.run(work).await
     }
 
     async fn tenants(
@@ -105,14 +107,14 @@ impl MetadataStore for PostgresMetadata {
         after: Option<&TenantId>,
         limit: usize,
     ) -> Result<Vec<Tenant>, StoreError> {
-        let query = sqlx::query("SELECT * FROM tenants WHERE id > $1 ORDER BY id LIMIT $2")
-            .bind(after.map_or("", TenantId::as_str)) // no name is empty
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        let work = async {
+        let work = || async {
+            let query = sqlx::query("SELECT * FROM tenants WHERE id > $1 ORDER BY id LIMIT $2")
+                .bind(after.map_or("", TenantId::as_str)) // no name is empty
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX));
             let rows = query.fetch_all(self.database.pool()).await?;
             rows.iter().map(rows::tenant).collect()
         };
-        self.database.read(work).await
+        self.database.run(work).await
     }
 
     async fn create_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
@@ -126,8 +128,8 @@ impl MetadataStore for PostgresMetadata {
     }
 
     async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
-        let found = api_keys::find(self.database.pool(), id);
-        self.database.read(found).await
+        let found = || api_keys::find(self.database.pool(), id);
+        self.database.run(found).await
     }
 
     async fn api_keys(
@@ -136,8 +138,8 @@ impl MetadataStore for PostgresMetadata {
         after: Option<&ApiKeyId>,
         limit: usize,
     ) -> Result<Vec<ApiKey>, StoreError> {
-        let listed = api_keys::list(self.database.pool(), tenant, after, limit);
-        self.database.read(listed).await
+        let listed = || api_keys::list(self.database.pool(), tenant, after, limit);
+        self.database.run(listed).await
     }
 
     async fn create_api_key(&self, key: ApiKey) -> Result<Change<ApiKey>, StoreError> {
@@ -175,9 +177,11 @@ impl MetadataStore for PostgresMetadata {
     }
 
     async fn topology(&self) -> Result<Topology, StoreError> {
-        let query = sqlx::query(TOPOLOGY);
-        let work = async { rows::topology(&query.fetch_all(self.database.pool()).await?) };
-        self.database.read(work).await
+        let work = || async {
+            let query = sqlx::query(TOPOLOGY);
+            rows::topology(&query.fetch_all(self.database.pool()).await?)
+        };
+        self.database.run(work).await
     }
 
     async fn replace_topology(
@@ -211,19 +215,19 @@ impl MetadataStore for PostgresMetadata {
         holder: u64,
         ttl: Duration,
     ) -> Result<LeaseOutcome, StoreError> {
-        let work = async {
+        let work = || async {
             let mut connection = self.database.pool().acquire().await?;
             leases::acquire(&mut connection, name, holder, ttl).await
         };
-        self.database.read(work).await
+        self.database.run(work).await
     }
 
     async fn release_lease(&self, name: &str, holder: u64) -> Result<(), StoreError> {
-        let work = async {
+        let work = || async {
             let mut connection = self.database.pool().acquire().await?;
             leases::release(&mut connection, name, holder).await
         };
-        self.database.read(work).await
+        self.database.run(work).await
     }
 
     fn watch(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static {
@@ -250,6 +254,8 @@ async fn change_tenant(
         .bind(change.updated_at)
         .bind(i64::try_from(change.version).unwrap_or(0)) // which no stored version is
         .bind(number)
+        .bind(i64::from(change.siblings.warn))
+        .bind(i64::from(change.siblings.max))
         .fetch_optional(&mut *connection)
         .await?;
     if let Some(made) = tenant(written)? {
