@@ -19,10 +19,9 @@ pub(super) fn read_file(path: &Path) -> Result<Value, ConfigError> {
     };
     let text = std::fs::read_to_string(path).map_err(|cause| error(cause.to_string()))?;
     let tree = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("toml") => toml::from_str(&text).map_err(|cause| error(cause.to_string()))?,
-        Some("yaml" | "yml") => {
-            serde_saphyr::from_str(&text).map_err(|cause| error(cause.to_string()))?
-        }
+        Some("toml") => toml::from_str(&text).map_err(|cause| error(unquoted(&text, &cause)))?,
+        Some("yaml" | "yml") => serde_saphyr::from_str(&text)
+            .map_err(|cause| error(cause.without_snippet().to_string()))?,
         _ => {
             return Err(error(
                 "is neither TOML nor YAML; its name must end in .toml, .yaml or .yml".into(),
@@ -34,6 +33,13 @@ pub(super) fn read_file(path: &Path) -> Result<Value, ConfigError> {
         Value::Object(_) => Ok(tree),
         _ => Err(error("must hold sections with keys".into())),
     }
+}
+
+/// Where and what, without the line itself: it may hold a secret.
+fn unquoted(text: &str, cause: &toml::de::Error) -> String {
+    let at = cause.span().map_or(0, |span| span.start);
+    let line = text.get(..at).unwrap_or_default().matches('\n').count() + 1;
+    format!("line {line}: {}", cause.message())
 }
 
 /// The dotted key that an environment variable sets, if it is one of ours.

@@ -279,6 +279,11 @@ async fn every_method_by_every_caller() {
         403/403  no-role no-tenant
         yes/403  key-read read key-write write admin-of-own
         yes/yes  admin key-admin
+    SetSiblingLimits
+        401/401  none garbage basic expired early key-revoked key-wrong
+        403/403  no-role no-tenant key-read read key-write write
+        yes/403  admin-of-own
+        yes/yes  admin key-admin
     AddStorageNode
         401      none garbage basic expired early key-revoked key-wrong
         403      no-role no-tenant key-read read key-write write admin-of-own
@@ -301,8 +306,7 @@ async fn every_method_by_every_caller() {
         yes      admin key-admin
     VerifyPage
         401/401  none garbage basic expired early key-revoked key-wrong
-        403/403  no-role no-tenant key-read read key-write write
-        yes/403  admin-of-own
+        403/403  no-role no-tenant key-read read key-write write admin-of-own
         yes/yes  admin key-admin
     CreateApiKey
         401/401  none garbage basic expired early key-revoked key-wrong

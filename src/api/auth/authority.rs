@@ -89,7 +89,7 @@ impl Authority {
                     let Some(required) = weak.upgrade() else {
                         return;
                     };
-                    match Verifier::new(&settings) {
+                    match Verifier::again(&settings) {
                         Ok(verifier) => {
                             tracing::info!("the keys of JWTs were read again");
                             required.jwt.store(Arc::new(verifier));

@@ -47,6 +47,20 @@ impl Verifier {
     /// # Errors
     /// When the JWKS file can't be read or holds no key for RS256.
     pub(super) fn new(settings: &AuthSettings) -> Result<Self, String> {
+        let verifier = Self::again(settings)?;
+        match jwks_file(settings) {
+            Some(path) if verifier.public_keys.is_empty() => {
+                Err(format!("{}: has no RSA key for signatures", path.display()))
+            }
+            _ => Ok(verifier),
+        }
+    }
+
+    /// The same while it runs: a file from which the last key was taken out is no mistake, but the way to be rid of that key.
+    ///
+    /// # Errors
+    /// When the JWKS file can't be read.
+    pub(super) fn again(settings: &AuthSettings) -> Result<Self, String> {
         let secrets = [&settings.jwt_secret, &settings.jwt_secret_previous];
         let public_keys = match jwks_file(settings) {
             None => Vec::new(),
@@ -169,8 +183,7 @@ fn public_keys(text: &str) -> Result<Vec<(Option<String>, DecodingKey)>, String>
                 None | Some(PublicKeyUse::Signature)
             )
     };
-    let keys: Result<Vec<_>, String> = set
-        .keys
+    set.keys
         .iter()
         .filter(is_for_rs256)
         .map(|key| {
@@ -178,11 +191,7 @@ fn public_keys(text: &str) -> Result<Vec<(Option<String>, DecodingKey)>, String>
                 DecodingKey::from_jwk(key).map_err(|error| format!("has a bad key: {error}"))?;
             Ok((key.common.key_id.clone(), decoding))
         })
-        .collect();
-    match keys? {
-        keys if keys.is_empty() => Err("has no RSA key for signatures".into()),
-        keys => Ok(keys),
-    }
+        .collect()
 }
 
 const INVALID: Refused = Refused::Unauthorized("the token is not valid");

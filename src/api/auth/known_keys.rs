@@ -23,8 +23,11 @@ const LOOK_UP_MAX: Duration = Duration::from_secs(2);
 /// How long the store is left alone after it failed to tell of a key that is known.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// Look-ups at once: made-up keys must not keep the store busy.
+/// Look-ups at once of keys that nobody asked for before: made-up keys must not keep the store busy. Further ones fail at once.
 const LOOK_UPS_MAX: usize = 32;
+
+/// Look-ups at once of keys that are known to exist, which made-up keys don't keep from being refreshed.
+const REFRESHES_MAX: usize = 32;
 
 /// Where keys come from.
 pub(super) type Source =
@@ -34,6 +37,7 @@ pub(super) type Source =
 pub(super) struct KnownKeys {
     source: Source,
     look_ups: Semaphore,
+    refreshes: Semaphore,
     /// Does not let many keys that are asked for once drive out those that are asked for often.
     slots: Cache<ApiKeyId, Arc<Slot>>,
     ttl: Duration,
@@ -59,6 +63,7 @@ impl KnownKeys {
         Self {
             source,
             look_ups: Semaphore::new(LOOK_UPS_MAX),
+            refreshes: Semaphore::new(REFRESHES_MAX),
             slots: Cache::new(settings.keys_max),
             ttl: settings.key_ttl,
             outage_max: settings.key_outage_max,
@@ -82,7 +87,7 @@ impl KnownKeys {
             return Ok(key); // asked for meanwhile
         }
         let asked_at = Instant::now();
-        match self.look_up(id).await {
+        match self.look_up(id, slot.is_a_key()).await {
             Ok(key) => {
                 let key = key.map(Arc::new);
                 slot.known.store(Some(Arc::new(Known {
@@ -109,17 +114,24 @@ impl KnownKeys {
         }
     }
 
-    async fn look_up(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+    async fn look_up(&self, id: &ApiKeyId, is_known: bool) -> Result<Option<ApiKey>, StoreError> {
+        let unavailable = |cause: &str| StoreError::Unavailable {
+            store: "metadata store",
+            cause: cause.into(),
+        };
         let asking = async {
-            let _place = self.look_ups.acquire().await;
+            let _place = match is_known {
+                true => self.refreshes.acquire().await,
+                false => Ok(self
+                    .look_ups
+                    .try_acquire()
+                    .map_err(|_| unavailable("too many unknown API keys are asked for"))?),
+            };
             (self.source)(id.clone()).await
         };
-        timeout(LOOK_UP_MAX, asking).await.unwrap_or_else(|_| {
-            Err(StoreError::Unavailable {
-                store: "metadata store",
-                cause: "no answer to what an API key is in time".into(),
-            })
-        })
+        timeout(LOOK_UP_MAX, asking)
+            .await
+            .unwrap_or_else(|_| Err(unavailable("no answer to what an API key is in time")))
     }
 
     /// Has a key that changed fetched anew. What is being fetched now goes to a slot that nobody finds any more.
@@ -129,6 +141,11 @@ impl KnownKeys {
 }
 
 impl Slot {
+    fn is_a_key(&self) -> bool {
+        let known = self.known.load();
+        known.as_ref().is_some_and(|known| known.key.is_some())
+    }
+
     fn fresh(&self) -> Option<Option<Arc<ApiKey>>> {
         let known = self.known.load();
         let known = known.as_ref()?;
@@ -243,5 +260,19 @@ mod tests {
         let ids: Vec<_> = (0..1000).map(ApiKeyId::from_bits).collect();
         join_all(ids.iter().map(|id| keys.get(id))).await;
         assert!(keys.slots.len() <= 200, "{}", keys.slots.len());
+    }
+
+    #[tokio::test]
+    async fn made_up_keys_do_not_keep_known_ones_from_being_refreshed() {
+        let (_store, keys) = keys(&short());
+        let known = ApiKeyId::from_bits(2);
+        assert!(keys.get(&known).await.unwrap().is_some());
+        tokio::time::sleep(short().key_ttl).await;
+        let made_up: Vec<_> = (0..1000).map(|n| ApiKeyId::from_bits(2 * n + 1)).collect();
+        let flood = join_all(made_up.iter().map(|id| keys.get(id)));
+        let (refused, found) = futures::join!(flood, keys.get(&known));
+        assert!(found.unwrap().is_some());
+        let refused = refused.iter().filter(|answer| answer.is_err()).count();
+        assert_eq!(refused, made_up.len() - LOOK_UPS_MAX, "at once");
     }
 }

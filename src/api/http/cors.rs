@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::{HeaderValue, Method, Uri};
-use tower_http::cors::{Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 /// How long a browser may keep what it was told.
 const MAX_AGE: Duration = Duration::from_secs(600);
@@ -19,7 +19,7 @@ pub(super) fn layer(origins: &str) -> Result<Option<CorsLayer>, String> {
     }
     let layer = CorsLayer::new()
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        .allow_headers(Any)
+        .allow_headers(AllowHeaders::mirror_request()) // "*" does not cover Authorization
         .expose_headers(Any)
         .max_age(MAX_AGE);
     if origins == "*" {

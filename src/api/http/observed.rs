@@ -1,6 +1,7 @@
 //! Names and observes every HTTP request, and puts failures into the form that all of them have.
 
 use axum::extract::{MatchedPath, Request};
+use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
@@ -20,9 +21,18 @@ pub(super) async fn observed(mut request: Request, next: Next) -> Response {
         .extensions()
         .get::<MatchedPath>()
         .map_or(NO_ROUTE, MatchedPath::as_str);
+    // Anybody can make up methods; the ones there are no routes for are one.
+    let is_known = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+    ]
+    .contains(request.method());
     let method = match route {
-        NO_ROUTE => NO_ROUTE.to_owned(),
-        route => format!("{} {route}", request.method()),
+        route if route != NO_ROUTE && is_known => format!("{} {route}", request.method()),
+        _ => NO_ROUTE.to_owned(),
     };
     let observation = (route.starts_with("/v1/") || route == NO_ROUTE)
         .then(|| Observation::begin("http", method, &name));

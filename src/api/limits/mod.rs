@@ -74,9 +74,15 @@ impl Limits {
     }
 }
 
+/// No tenant's name is longer.
+const TENANT_BYTES_MAX: usize = 255;
+
 impl Inner {
     /// A tenant's buckets; `None` when nothing of it is limited.
     fn buckets(&self, tenant: &str) -> Option<Arc<Buckets>> {
+        if tenant.len() > TENANT_BYTES_MAX {
+            return None; // the request fails for that
+        }
         if let Some(buckets) = self.tenants.get(tenant) {
             return Some(buckets);
         }
