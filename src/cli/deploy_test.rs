@@ -8,6 +8,7 @@ use clap::Parser;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PodSpec, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use promql_parser::label::MatchOp;
@@ -106,6 +107,7 @@ fn check(object: &Value) {
         "Service" => drop(typed::<Service>(object)),
         "ServiceAccount" => drop(typed::<ServiceAccount>(object)),
         "Namespace" => drop(typed::<Namespace>(object)),
+        "NetworkPolicy" => drop(typed::<NetworkPolicy>(object)),
         "Role" => drop(typed::<Role>(object)),
         "RoleBinding" => drop(typed::<RoleBinding>(object)),
         kind => panic!("what is a {kind}?"),
@@ -206,6 +208,7 @@ fn what_was_promised_of_the_deployment_is_there() {
         ("Service", "pairdb-storage"),
         ("PodDisruptionBudget", "pairdb-coordinator"),
         ("PodDisruptionBudget", "pairdb-storage"),
+        ("NetworkPolicy", "pairdb-storage"),
         ("ServiceAccount", "pairdb"),
         ("Role", "pairdb"),
         ("RoleBinding", "pairdb"),
