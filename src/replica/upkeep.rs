@@ -164,7 +164,8 @@ impl<W: ReplicaWorld> Shared<W> {
         let mut keys = Vec::with_capacity(page.len());
         let mut since = Vec::with_capacity(page.len());
         for (name, at) in page {
-            let Some(key) = key(&name) else {
+            // Most are young at most times: they cost no more than their place in the page.
+            let Some(key) = key(&name).filter(|_| self.is_past_grace(&at)) else {
                 continue;
             };
             if let Some(encoded) = self.held(&key).await? {
@@ -203,18 +204,22 @@ impl<W: ReplicaWorld> Shared<W> {
                 *owed |= pointer.is_some();
             }
         }
-        let now_ms = self.world.clock().wall_ms();
-        let grace_ms = u64::try_from(self.settings.tombstone_grace.as_millis()).unwrap_or(u64::MAX);
-        let is_old = |at: &Bytes| now_ms.saturating_sub(graves::since(at)) >= grace_ms;
         let all = keys.into_iter().zip(since).zip(held).zip(owed);
         let old = all.filter_map(|(((entry, since), held), owed)| {
             let held = held?;
             let same = Digest::hash(&entry.key, &held) == entry.hash;
             let deleted = Record::decode(held).is_ok_and(|record| record.is_deleted());
             let owed = owed && !sabotage::on(Sabotage::PurgeBeforeHints);
-            (same && deleted && !owed && is_old(&since?)).then_some(entry)
+            (same && deleted && !owed && self.is_past_grace(&since?)).then_some(entry)
         });
         Ok(old.collect())
+    }
+
+    /// Whether a record that has been nothing but tombstones since `at` has been so for the grace period.
+    fn is_past_grace(&self, at: &Bytes) -> bool {
+        let now_ms = self.world.clock().wall_ms();
+        let grace_ms = u64::try_from(self.settings.tombstone_grace.as_millis()).unwrap_or(u64::MAX);
+        now_ms.saturating_sub(graves::since(at)) >= grace_ms
     }
 
     async fn purged(&self, tree: &TreeName) -> Result<Purged, Refusal> {
