@@ -13,7 +13,7 @@ use madsim::runtime::{Handle, NodeHandle};
 use pairdb::coordinator::Coordinator;
 use pairdb::placement::{Epoch, Node, NodeId, NodeStatus, Placement, Topology};
 use pairdb::ports::{
-    Change, MetadataStore, Operation, RecordKey, Request, Space, Tenant, TenantId,
+    Change, MetadataStore, Operation, RecordKey, Request, SiblingLimits, Space, Tenant, TenantId,
 };
 use pairdb::replica::Replica;
 
@@ -631,6 +631,7 @@ async fn founded(world: &World, clock: SimClock) -> MetadataHome {
         replication_factor: plan.replication_factor,
         conflict_policy: plan.conflict_policy,
         default_consistency: None,
+        siblings: SiblingLimits::default(),
         created_at: 0,
         updated_at: 0,
         version: 1,

@@ -8,7 +8,7 @@ use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 
 use crate::placement::{Epoch, Node, NodeId, Topology};
-use crate::ports::{ApiKey, Tenant, TenantId};
+use crate::ports::{ApiKey, SiblingLimits, Tenant, TenantId};
 
 /// A row of either database. Numbers are 64 bits wide in both.
 pub(super) trait SqlRow {
@@ -63,6 +63,10 @@ pub(super) fn tenant(row: &impl SqlRow) -> sqlx::Result<Tenant> {
             "default_consistency",
             row.text("default_consistency")?.map(str::parse).transpose(),
         )?,
+        siblings: SiblingLimits {
+            warn: number(row, "siblings_warn")?,
+            max: number(row, "siblings_max")?,
+        },
         created_at: row.integer("created_at")?,
         updated_at: row.integer("updated_at")?,
         version: number(row, "version")?,

@@ -8,7 +8,7 @@ use crate::coordinator::{
     WriteRequest,
 };
 use crate::placement::{DEFAULT_VIRTUAL_NODES, Node, NodeId, NodeStatus};
-use crate::ports::Tenant;
+use crate::ports::{SiblingLimits, Tenant};
 use crate::proto::v1;
 use crate::quorum::{ConflictPolicy, Consistency};
 use crate::version::Content;
@@ -124,6 +124,21 @@ pub(super) fn conflict_policy(name: &str) -> Result<Option<ConflictPolicy>, Coor
         .map_err(|error| invalid("conflict_policy", problem(error)))
 }
 
+/// How many siblings a tenant's keys may have.
+pub(super) fn sibling_limits(warn: u32, max: u32) -> Result<SiblingLimits, CoordinatorError> {
+    let highest = SiblingLimits::HIGHEST;
+    SiblingLimits::new(warn, max).ok_or_else(|| match max {
+        max if max == 0 || max > highest.into() => invalid(
+            "siblings_max",
+            format!("is {max}; it must be 1 to {highest}"),
+        ),
+        max => invalid(
+            "siblings_warn",
+            format!("is {warn}; it must be 1 to siblings_max, which is {max}"),
+        ),
+    })
+}
+
 /// The answer to a write.
 pub(super) fn write_response(key: String, outcome: WriteOutcome) -> v1::WriteKeyValueResponse {
     v1::WriteKeyValueResponse {
@@ -197,6 +212,8 @@ pub(super) fn tenant_response(tenant: &Tenant) -> v1::GetTenantResponse {
         updated_at: tenant.updated_at,
         error_message: String::new(),
         conflict_policy: tenant.conflict_policy.as_str().into(),
+        siblings_warn: tenant.siblings.warn.into(),
+        siblings_max: tenant.siblings.max.into(),
     }
 }
 

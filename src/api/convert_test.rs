@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::coordinator::ReadValue;
 use crate::placement::Epoch;
-use crate::ports::{NodeReport, TenantId};
+use crate::ports::{NodeReport, SiblingLimits, TenantId};
 use crate::version::{Actor, Stamp};
 
 fn write(consistency: &str, idempotency_key: Option<&str>) -> v1::WriteKeyValueRequest {
@@ -144,6 +144,26 @@ fn policies_and_factors_are_checked() {
         problem(conflict_policy("newest")),
         "conflict_policy: is 'newest'; it must be last_write_wins or siblings"
     );
+    assert_eq!(
+        sibling_limits(2, 256),
+        Ok(SiblingLimits { warn: 2, max: 256 })
+    );
+    for (warn, max, expected) in [
+        (1, 0, "siblings_max: is 0; it must be 1 to 256"),
+        (1, 257, "siblings_max: is 257; it must be 1 to 256"),
+        (
+            0,
+            9,
+            "siblings_warn: is 0; it must be 1 to siblings_max, which is 9",
+        ),
+        (
+            10,
+            9,
+            "siblings_warn: is 10; it must be 1 to siblings_max, which is 9",
+        ),
+    ] {
+        assert_eq!(problem(sibling_limits(warn, max)), expected);
+    }
     assert_eq!(replication_factor(3), Ok(3));
     assert_eq!(
         problem(replication_factor(-1)),
@@ -251,6 +271,7 @@ fn a_tenant_is_shown_in_full() {
         replication_factor: 5,
         conflict_policy: ConflictPolicy::Siblings,
         default_consistency: None,
+        siblings: SiblingLimits::new(3, 9).unwrap(),
         created_at: 11,
         updated_at: 12,
         version: 1,
@@ -263,6 +284,8 @@ fn a_tenant_is_shown_in_full() {
         updated_at: 12,
         error_message: String::new(),
         conflict_policy: "siblings".into(),
+        siblings_warn: 3,
+        siblings_max: 9,
     };
     assert_eq!(tenant_response(&tenant), expected);
 }

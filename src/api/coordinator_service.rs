@@ -175,6 +175,21 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         Ok(Response::new(convert::tenant_response(&tenant)))
     }
 
+    async fn set_sibling_limits(
+        &self,
+        request: Request<v1::SetSiblingLimitsRequest>,
+    ) -> Answer<v1::GetTenantResponse> {
+        let request = self.admitted(request).await?;
+        let limits =
+            convert::sibling_limits(request.siblings_warn, request.siblings_max).map_err(failed)?;
+        let tenant = self
+            .coordinator
+            .set_sibling_limits(&request.tenant_id, limits)
+            .await
+            .map_err(failed)?;
+        Ok(Response::new(convert::tenant_response(&tenant)))
+    }
+
     async fn add_storage_node(
         &self,
         request: Request<v1::AddStorageNodeRequest>,

@@ -320,6 +320,14 @@ fn a_cluster_does_what_the_commands_say_and_its_exit_codes_mean_something() {
         stdout(&listed).starts_with("--- value 1 of 2, written 2")
             && stdout(&listed).contains("\nmilk\n")
     );
+    let two = ["--warn", "1", "--max", "2"];
+    let limited = cluster.ok(&[&["tenant", "set-sibling-limits", "carts"], &two[..]].concat());
+    assert_eq!(limited["siblings_max"], 2);
+    assert_eq!(
+        cluster.fails(&["put", "cart", "eggs", "--tenant", "carts"]),
+        ("INVALID_REQUEST".into(), 2),
+        "a third that knows of none"
+    );
     let context = cart["context"].as_str().unwrap();
     cluster.ok(&[
         "put",

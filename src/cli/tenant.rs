@@ -8,7 +8,11 @@ use super::client::{ClientArgs, Effect, failure};
 use super::exit::Failure;
 use super::put::replicas;
 use super::tenant_key::{self, KeyCommand};
-use crate::proto::v1::{CreateTenantRequest, GetTenantRequest, UpdateReplicationFactorRequest};
+use crate::ports::SiblingLimits;
+use crate::proto::v1::{
+    CreateTenantRequest, GetTenantRequest, GetTenantResponse, SetSiblingLimitsRequest,
+    UpdateReplicationFactorRequest,
+};
 
 /// What `tenant --help` ends with.
 pub const EXAMPLES: &str = "\
@@ -17,6 +21,7 @@ Examples:
   pairdb tenant create carts --replication-factor 5 --conflict-policy siblings
   pairdb tenant get shop --json
   pairdb tenant set-replication shop 5
+  pairdb tenant set-sibling-limits carts --warn 8 --max 64
   pairdb tenant key create shop";
 
 /// What to do with a tenant.
@@ -33,6 +38,9 @@ pub enum TenantCommand {
     /// Change how many replicas a tenant's keys have
     #[command(after_help = "Example:\n  pairdb tenant set-replication shop 5")]
     SetReplication(SetReplication),
+    /// Change how many unresolved siblings a tenant's keys may have
+    #[command(after_help = "Example:\n  pairdb tenant set-sibling-limits carts --warn 8 --max 64")]
+    SetSiblingLimits(SetSiblingLimits),
     /// Make, list and revoke API keys
     #[command(subcommand, after_help = tenant_key::EXAMPLES)]
     Key(KeyCommand),
@@ -78,6 +86,22 @@ pub struct SetReplication {
     client: ClientArgs,
 }
 
+/// The arguments of `tenant set-sibling-limits`.
+#[derive(Args, Debug)]
+pub struct SetSiblingLimits {
+    /// The tenant's name
+    tenant: String,
+    /// Tell of keys with as many in the log and in a metric, 1 to --max
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(SiblingLimits::HIGHEST)), value_name = "N")]
+    warn: u32,
+    /// Refuse writes that would leave more, 1 to 256
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(SiblingLimits::HIGHEST)), value_name = "N")]
+    max: u32,
+    /// Where and how
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
 impl TenantCommand {
     /// Where and how.
     pub const fn client(&self) -> &ClientArgs {
@@ -85,6 +109,7 @@ impl TenantCommand {
             Self::Create(create) => &create.client,
             Self::Get(get) => &get.client,
             Self::SetReplication(set) => &set.client,
+            Self::SetSiblingLimits(set) => &set.client,
             Self::Key(key) => key.client(),
         }
     }
@@ -95,6 +120,7 @@ impl TenantCommand {
             Self::Create(create) => create.run().await,
             Self::Get(get) => get.run().await,
             Self::SetReplication(set) => set.run().await,
+            Self::SetSiblingLimits(set) => set.run().await,
             Self::Key(key) => key.run().await,
         }
     }
@@ -143,26 +169,52 @@ impl Get {
             .await
             .map_err(|status| failure(&status, Effect::Reads))?
             .into_inner();
-        self.client.print(
-            || {
-                json!({
-                    "tenant": tenant.tenant_id,
-                    "replication_factor": tenant.replication_factor,
-                    "conflict_policy": tenant.conflict_policy,
-                    "created_at": tenant.created_at,
-                    "updated_at": tenant.updated_at,
-                })
-            },
-            || {
-                describe(
-                    "tenant",
-                    &tenant.tenant_id,
-                    tenant.replication_factor,
-                    &tenant.conflict_policy,
-                )
-            },
-        )
+        print(&self.client, "tenant", &tenant)
     }
+}
+
+impl SetSiblingLimits {
+    async fn run(self) -> Result<(), Failure> {
+        let mut client = self.client.connect().await?;
+        let tenant = client
+            .set_sibling_limits(self.client.request(SetSiblingLimitsRequest {
+                tenant_id: self.tenant,
+                siblings_warn: self.warn,
+                siblings_max: self.max,
+            }))
+            .await
+            .map_err(|status| failure(&status, Effect::Writes))?
+            .into_inner();
+        print(&self.client, "changed", &tenant)
+    }
+}
+
+fn print(client: &ClientArgs, what: &str, tenant: &GetTenantResponse) -> Result<(), Failure> {
+    client.print(
+        || {
+            json!({
+                "tenant": tenant.tenant_id,
+                "replication_factor": tenant.replication_factor,
+                "conflict_policy": tenant.conflict_policy,
+                "siblings_warn": tenant.siblings_warn,
+                "siblings_max": tenant.siblings_max,
+                "created_at": tenant.created_at,
+                "updated_at": tenant.updated_at,
+            })
+        },
+        || {
+            let described = describe(
+                what,
+                &tenant.tenant_id,
+                tenant.replication_factor,
+                &tenant.conflict_policy,
+            );
+            format!(
+                "{described}, at most {} siblings (told of from {})",
+                tenant.siblings_max, tenant.siblings_warn
+            )
+        },
+    )
 }
 
 impl SetReplication {

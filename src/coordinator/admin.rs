@@ -15,9 +15,12 @@ use super::{CoordinatorError, validate::invalid};
 use crate::placement::{Epoch, Node, NodeId, Topology};
 use crate::ports::{
     CallError, Change, Clock, CoordinatorWorld, Instant, MetadataStore, NodeReport, Operation,
-    ReplicaTransport, Reply, Request, Tenant,
+    ReplicaTransport, Reply, Request, SiblingLimits, Tenant,
 };
 use crate::quorum::ConflictPolicy;
+
+/// How often a change of a tenant is begun anew because somebody else changed it at the same time.
+const TENANT_CHANGES_MAX: usize = 8;
 
 /// A storage node as the topology and its own last report show it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -96,6 +99,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             replication_factor,
             conflict_policy: policy.unwrap_or_default(),
             default_consistency: None,
+            siblings: SiblingLimits::default(),
             created_at: now,
             updated_at: now,
             version: 1,
@@ -134,6 +138,41 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             "tenant '{name}' keeps replication factor {}: changing it to {factor} moves data, which this version can't do \
              yet; create a tenant with that factor and copy the keys",
             tenant.replication_factor
+        )))
+    }
+
+    /// Changes how many unresolved siblings a tenant's keys may have.
+    ///
+    /// # Errors
+    /// Limits out of range, [`CoordinatorError::TenantNotFound`], or the metadata store's trouble.
+    pub async fn set_sibling_limits(
+        &self,
+        name: &str,
+        siblings: SiblingLimits,
+    ) -> Result<Tenant, CoordinatorError> {
+        let id = validate::tenant_id(name)?;
+        let deadline = self.admin_deadline();
+        for _ in 0..TENANT_CHANGES_MAX {
+            let metadata = self.world().metadata();
+            let found = self.in_time(deadline, metadata.tenant(&id)).await?;
+            let Some(tenant) = found else {
+                return Err(CoordinatorError::TenantNotFound(name.to_owned()));
+            };
+            let changed = metadata.update_tenant(Tenant {
+                siblings,
+                updated_at: self.unix_seconds(),
+                ..tenant
+            });
+            match self.in_time(deadline, changed).await? {
+                Change::Made(tenant) => {
+                    self.forget_tenant(&id);
+                    return Ok(tenant);
+                }
+                Change::Conflict(_) => {} // changed or gone meanwhile
+            }
+        }
+        Err(CoordinatorError::Overloaded(format!(
+            "tenant '{name}' keeps being changed by others"
         )))
     }
 

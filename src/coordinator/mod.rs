@@ -16,6 +16,7 @@ mod admission;
 mod anti_entropy;
 mod api_keys;
 mod cluster_clock;
+mod crowded;
 mod error;
 mod health;
 mod hints;

@@ -56,6 +56,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let record = self
             .read_record(&record_of.key, factor, consistency, &floor, deadline)
             .await?;
+        self.look_at_siblings(&record_of.key, &record, record_of.tenant.siblings);
         self.answer_read(
             request.key,
             &record,

@@ -10,6 +10,7 @@ use futures::lock::Mutex as AsyncMutex;
 use super::admission::{Admission, Admitted};
 use super::anti_entropy::AntiEntropy;
 use super::cluster_clock::ClusterClock;
+use super::crowded::Crowded;
 use super::owners::Owners;
 use super::repair::RepairQueue;
 use super::routing::{CurrentRouting, Routing};
@@ -24,11 +25,11 @@ use crate::marks::{self, Mark};
 use crate::placement::{DEFAULT_PARTITIONS, Epoch, NodeId, Token, Topology};
 use crate::ports::{
     Change, Clock, CoordinatorWorld, Instant, MetadataEvent, MetadataStore, NodeReport, Operation,
-    Random, RecordKey, Reply, Spawn, Stop, StoreError, Tenant, TenantId,
+    Random, RecordKey, Reply, SiblingLimits, Spawn, Stop, StoreError, Tenant, TenantId,
 };
 use crate::quorum::Consistency;
 use crate::sabotage::{self, Sabotage};
-use crate::version::{Content, Context, Stamp, VersionVector, WriteId};
+use crate::version::{Content, Context, Record, Stamp, VersionVector, WriteId};
 
 /// A coordinator. Clones are handles to the same one.
 pub struct Coordinator<W: CoordinatorWorld>(Arc<Shared<W>>);
@@ -46,6 +47,7 @@ struct Shared<W: CoordinatorWorld> {
     repairs: RepairQueue,
     anti_entropy: AntiEntropy,
     blocking_repairs: AtomicU64,
+    crowded: Crowded,
     metadata_answers: AtomicBool,
     stopping: AtomicBool,
     stop: Stop,
@@ -110,6 +112,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             repairs: RepairQueue::new(settings.repair_queue_max),
             anti_entropy: AntiEntropy::default(),
             blocking_repairs: AtomicU64::new(0),
+            crowded: Crowded::default(),
             metadata_answers: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stop: Stop::new(),
@@ -179,6 +182,12 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         self.0.blocking_repairs.load(Ordering::Relaxed)
     }
 
+    /// How often a key with as many unresolved siblings as its tenant wants to be told of was read or written, since the start.
+    #[must_use]
+    pub fn crowded_keys(&self) -> u64 {
+        self.0.crowded.met()
+    }
+
     /// How far each storage node's wall clock is ahead of the coordinator's, in milliseconds (negative: behind), and the median
     /// of that, as last probed.
     #[must_use]
@@ -205,6 +214,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             content: request.content,
             context,
             policy: located.tenant.conflict_policy,
+            siblings: located.tenant.siblings,
             replication_factor: located.tenant.replication_factor,
             consistency: self.consistency(request.consistency, &located.tenant),
             deadline,
@@ -348,6 +358,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         self.0.tenants.get(id, deadline).await
     }
 
+    /// Asks the metadata store the next time it is needed.
+    pub(super) fn forget_tenant(&self, id: &TenantId) {
+        self.0.tenants.invalidate(id);
+    }
+
     pub(super) fn consistency(&self, asked: Option<Consistency>, tenant: &Tenant) -> Consistency {
         asked
             .or(tenant.default_consistency)
@@ -370,6 +385,13 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     pub(super) fn observe_stamp(&self, seen: Stamp) {
         self.0.stamps.observe(seen, self.clock().wall_ms());
+    }
+
+    /// Looks at a record that was read or written.
+    pub(super) fn look_at_siblings(&self, key: &RecordKey, record: &Record, limits: SiblingLimits) {
+        self.0
+            .crowded
+            .look_at(key, record, limits, self.clock().now());
     }
 
     pub(super) fn repaired_before_answer(&self) {

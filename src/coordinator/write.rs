@@ -31,7 +31,7 @@ use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::ports::{
     CallError, Clock, CoordinatorWorld, Instant, Operation, Overwrites, Random, RecordKey, Refusal,
-    Reply, StampRequest,
+    Reply, SiblingLimits, StampRequest,
 };
 use crate::quorum::{ConflictPolicy, Consistency, Tally, Verdict};
 use crate::sabotage::{self, Sabotage};
@@ -54,6 +54,7 @@ pub(super) struct Write {
     pub(super) content: Content,
     pub(super) context: Context,
     pub(super) policy: ConflictPolicy,
+    pub(super) siblings: SiblingLimits,
     pub(super) replication_factor: u8,
     pub(super) consistency: Consistency,
     pub(super) deadline: Instant,
@@ -123,7 +124,10 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 missing: &mut missing,
             };
             match pass.run().await {
-                Ok(written) => return Ok(written),
+                Ok(written) => {
+                    self.look_at_siblings(&write.key, &written.record, write.siblings);
+                    return Ok(written);
+                }
                 Err(Setback::Failed(error)) => return Err(error),
                 Err(Setback::StaleEpoch(_)) if sabotage::on(Sabotage::StaleEpochIsFinal) => break,
                 Err(Setback::StaleEpoch(newer)) => {
@@ -347,6 +351,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             content,
             context,
             policy,
+            siblings,
             ..
         } = &*self.write;
         let context = context.clone();
@@ -360,6 +365,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             stamp: stamp.get(),
             overwrites,
             content: content.clone(),
+            siblings_max: siblings.max,
         }))
     }
 

@@ -111,6 +111,8 @@ pub struct StampRequest {
     pub overwrites: Overwrites,
     /// The value, or a tombstone.
     pub content: Content,
+    /// As many siblings may be left beside it, or fewer where the owner allows fewer.
+    pub siblings_max: u16,
 }
 
 impl StampRequest {

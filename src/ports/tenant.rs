@@ -55,6 +55,37 @@ impl fmt::Display for TenantId {
     }
 }
 
+/// How many unresolved siblings a tenant's keys may have. Siblings pile up when a client writes without the context of what it
+/// read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SiblingLimits {
+    /// A key with as many is told of in the log and in a metric; 1 to `max`.
+    pub warn: u16,
+    /// A write that would leave more is refused, as long as its context does not resolve them; up to [`SiblingLimits::HIGHEST`].
+    pub max: u16,
+}
+
+impl SiblingLimits {
+    /// No key may have more.
+    pub const HIGHEST: u16 = 256;
+
+    /// Checks the two. `None`: they are not in their ranges.
+    #[must_use]
+    pub fn new(warn: u32, max: u32) -> Option<Self> {
+        let (warn, max) = (u16::try_from(warn).ok()?, u16::try_from(max).ok()?);
+        (1 <= warn && warn <= max && max <= Self::HIGHEST).then_some(Self { warn, max })
+    }
+}
+
+impl Default for SiblingLimits {
+    fn default() -> Self {
+        Self {
+            warn: 16,
+            max: Self::HIGHEST,
+        }
+    }
+}
+
 /// A tenant and its settings.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tenant {
@@ -66,6 +97,8 @@ pub struct Tenant {
     pub conflict_policy: ConflictPolicy,
     /// Used when a request names no consistency; `None` leaves it to the server.
     pub default_consistency: Option<Consistency>,
+    /// How many unresolved siblings its keys may have.
+    pub siblings: SiblingLimits,
     /// Unix seconds.
     pub created_at: i64,
     /// Unix seconds.
@@ -83,6 +116,7 @@ impl Tenant {
             replication_factor: 3,
             conflict_policy: ConflictPolicy::LastWriteWins,
             default_consistency: None,
+            siblings: SiblingLimits::default(),
             created_at: unix_seconds,
             updated_at: unix_seconds,
             version: 1,

@@ -118,7 +118,7 @@ impl<'a, R: Random> Batch<'a, R> {
             .copied()
             .or_else(|| self.recent.get(name));
         let limits = Limits {
-            siblings_max: self.siblings_max,
+            siblings_max: self.siblings_max.min(request.siblings_max.into()),
             horizon: self.recent.horizon(),
             purged: purged.filter(|_| is_absent).map(|purged| purged.stamp),
         };

@@ -173,6 +173,7 @@ async fn stamp(node: &Node, name: &str, number: u64, alone: bool) -> Option<Ackn
         stamp: Stamp(number),
         overwrites: Overwrites::All(Context::default()),
         content: Acknowledged::value(name),
+        siblings_max: 256,
     };
     match call(node, Operation::Stamp(Box::new(request))).await {
         Reply::Stamped { dot, .. } => Some(Acknowledged {

@@ -148,6 +148,7 @@ async fn run<S: StorageEngine>(
                             stamp: Stamp(number),
                             overwrites: Overwrites::All(Context::default()),
                             content: Content::Value(value.clone()),
+                            siblings_max: 256,
                         }))
                     };
                     let operation = match kind {

@@ -140,6 +140,7 @@ fn write(name: &str, id: u64) -> StampRequest {
         stamp: Stamp(id),
         overwrites: Overwrites::All(Context::default()),
         content: Content::Value(Bytes::from(format!("value {id}"))),
+        siblings_max: 256,
     }
 }
 

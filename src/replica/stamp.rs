@@ -249,6 +249,7 @@ mod tests {
             stamp: Stamp(stamp),
             overwrites,
             content: Content::Value(Bytes::from_static(b"new")),
+            siblings_max: 256,
         }
     }
 

@@ -231,6 +231,7 @@ fn stamp_to_proto(stamp: StampRequest) -> v1::Stamp {
             Content::Value(value) => Some(value),
             Content::Tombstone => None,
         },
+        siblings_max: stamp.siblings_max.into(),
     }
 }
 
@@ -259,6 +260,10 @@ fn stamp_from_proto(stamp: v1::Stamp) -> Result<StampRequest, Refusal> {
             Overwrites::Covered(context)
         },
         content: stamp.value.map_or(Content::Tombstone, Content::Value),
+        siblings_max: match stamp.siblings_max {
+            0 => u16::MAX, // of a coordinator that knows of no limit
+            most => u16::try_from(most).unwrap_or(u16::MAX),
+        },
     })
 }
 

@@ -21,6 +21,7 @@ fn stamp(overwrites: Overwrites, content: Content) -> Operation {
         stamp: Stamp(u64::MAX - 2),
         overwrites,
         content,
+        siblings_max: 2,
     }))
 }
 

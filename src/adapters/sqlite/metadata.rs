@@ -28,13 +28,13 @@ const TOPOLOGY: &str = "SELECT * FROM topology LEFT JOIN storage_nodes ON TRUE";
 /// Both take a tenant's fields in their order and return the row, if they wrote one.
 const CREATE: &str = "
     INSERT INTO tenants
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, (SELECT coalesce(max(changed), 0) + 1 FROM tenants))
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, (SELECT coalesce(max(changed), 0) + 1 FROM tenants), ?8, ?9)
     ON CONFLICT (id) DO NOTHING
     RETURNING *";
 const UPDATE: &str = "
     UPDATE tenants
     SET replication_factor = ?2, conflict_policy = ?3, default_consistency = ?4, created_at = ?5, updated_at = ?6,
-        version = version + 1, changed = (SELECT max(changed) + 1 FROM tenants)
+        version = version + 1, changed = (SELECT max(changed) + 1 FROM tenants), siblings_warn = ?8, siblings_max = ?9
     WHERE id = ?1 AND version = ?7
     RETURNING *";
 
@@ -225,6 +225,8 @@ async fn change_tenant(
         .bind(change.created_at)
         .bind(change.updated_at)
         .bind(i64::try_from(change.version).unwrap_or(0)) // which no stored version is
+        .bind(change.siblings.warn)
+        .bind(change.siblings.max)
         .fetch_optional(&mut *connection)
         .await?;
     if let Some(made) = tenant(written)? {

@@ -153,6 +153,11 @@ async fn every_route_by_every_caller() {
         403/403  no-role read write
         yes/403  admin-of-own
         yes/yes  admin key-admin
+    PUT /v1/tenants/{tenant_id}/sibling-limits
+        401/401  none garbage expired
+        403/403  no-role read write
+        yes/403  admin-of-own
+        yes/yes  admin key-admin
     ");
 }
 

@@ -598,7 +598,7 @@ async fn a_panic_is_an_internal_error_and_says_nothing() {
 }
 
 /// Every route of the wire contract.
-const ROUTES: [(&str, &str); 14] = [
+const ROUTES: [(&str, &str); 15] = [
     ("delete", "/v1/admin/storage-nodes/{node_id}"),
     ("delete", "/v1/key-value"),
     ("get", "/health"),
@@ -613,6 +613,7 @@ const ROUTES: [(&str, &str); 14] = [
     ("post", "/v1/key-value"),
     ("post", "/v1/tenants"),
     ("put", "/v1/tenants/{tenant_id}/replication-factor"),
+    ("put", "/v1/tenants/{tenant_id}/sibling-limits"),
 ];
 
 #[test]

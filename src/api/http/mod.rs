@@ -83,6 +83,7 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(tenants::create))
         .routes(routes!(tenants::get))
         .routes(routes!(tenants::update_replication_factor))
+        .routes(routes!(tenants::set_sibling_limits))
         .routes(routes!(nodes::add, nodes::list))
         .routes(routes!(nodes::remove))
         .routes(routes!(migrations::status))

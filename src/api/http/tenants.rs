@@ -46,6 +46,22 @@ pub(super) struct Tenant {
     updated_at: Option<i64>,
     /// "last_write_wins" or "siblings".
     conflict_policy: String,
+    /// How many unresolved siblings its keys may have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sibling_limits: Option<SiblingLimits>,
+}
+
+/// How many unresolved siblings a tenant's keys may have.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(super) struct SiblingLimits {
+    /// A key with as many is told of in the log and in a metric; 1 to `max`.
+    #[serde(default, deserialize_with = "or_default")]
+    #[schema(required, examples(16))]
+    warn: u32,
+    /// A write that would leave more is refused; up to 256.
+    #[serde(default, deserialize_with = "or_default")]
+    #[schema(required, examples(256))]
+    max: u32,
 }
 
 /// Another replication factor.
@@ -99,6 +115,7 @@ pub(super) async fn create(
             created_at: created.created_at,
             updated_at: None,
             conflict_policy: created.conflict_policy,
+            sibling_limits: None,
         }
     }))
 }
@@ -116,14 +133,46 @@ pub(super) async fn get(
 ) -> Result<Response, Failure> {
     let message = v1::GetTenantRequest { tenant_id };
     let answer = gateway.service.get_tenant(call.with(message)?).await?;
-    Ok(answer::json(StatusCode::OK, answer, |tenant| Tenant {
+    Ok(answer::json(StatusCode::OK, answer, shown))
+}
+
+/// Change how many unresolved siblings a tenant's keys may have.
+#[utoipa::path(
+    put, path = "/v1/tenants/{tenant_id}/sibling-limits", tag = "tenants", request_body = SiblingLimits,
+    params(("tenant_id" = String, Path, description = "The tenant")),
+    responses((status = 200, description = "Changed", body = Tenant), Errors),
+)]
+pub(super) async fn set_sibling_limits(
+    State(gateway): State<Shared>,
+    Named(tenant_id): Named,
+    call: Call,
+    Body(limits): Body<SiblingLimits>,
+) -> Result<Response, Failure> {
+    let message = v1::SetSiblingLimitsRequest {
+        tenant_id,
+        siblings_warn: limits.warn,
+        siblings_max: limits.max,
+    };
+    let answer = gateway
+        .service
+        .set_sibling_limits(call.with(message)?)
+        .await?;
+    Ok(answer::json(StatusCode::OK, answer, shown))
+}
+
+fn shown(tenant: v1::GetTenantResponse) -> Tenant {
+    Tenant {
         status: SUCCESS,
         tenant_id: tenant.tenant_id,
         replication_factor: tenant.replication_factor,
         created_at: tenant.created_at,
         updated_at: Some(tenant.updated_at),
         conflict_policy: tenant.conflict_policy,
-    }))
+        sibling_limits: Some(SiblingLimits {
+            warn: tenant.siblings_warn,
+            max: tenant.siblings_max,
+        }),
+    }
 }
 
 /// Change a tenant's replication factor.

@@ -101,6 +101,12 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Reads that found several concurrent values",
     ),
+    metric(
+        "coordinator_crowded_keys_total",
+        Counter,
+        &[],
+        "Reads and writes of keys with as many unresolved siblings as their tenant is warned of",
+    ),
     metric("coordinator_epoch", Gauge, &[], "The topology in use"),
     metric(
         "coordinator_hints_oldest_age_seconds",
@@ -221,6 +227,12 @@ pub const METRICS: &[Metric] = &[
         Gauge,
         &[],
         "Requests at work",
+    ),
+    metric(
+        "coordinator_requests_refused_total",
+        Counter,
+        &["code"],
+        "Requests refused for want of a valid token or of the right to what they ask for",
     ),
     metric(
         "coordinator_requests_total",

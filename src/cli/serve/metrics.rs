@@ -81,6 +81,7 @@ pub fn sample_coordinator<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
     counter!("coordinator_cache_hits_total").absolute(hits);
     counter!("coordinator_cache_misses_total").absolute(misses);
     counter!("coordinator_repairs_before_answer_total").absolute(coordinator.blocking_repairs());
+    counter!("coordinator_crowded_keys_total").absolute(coordinator.crowded_keys());
     gauge!("coordinator_ready").set(if readiness.ready { 1.0 } else { 0.0 });
     gauge!("coordinator_metadata_store_up").set(if readiness.metadata { 1.0 } else { 0.0 });
     gauge!("coordinator_epoch").set(readiness.epoch.0 as f64);

@@ -9,8 +9,8 @@ use futures::future::join_all;
 use super::within;
 use crate::placement::{Epoch, Node, NodeId, NodeStatus, Topology};
 use crate::ports::{
-    ApiKey, ApiKeyId, Change, Clock, LeaseOutcome, MetadataEvent, MetadataStore, StoreError,
-    Tenant, TenantId, TenantRole,
+    ApiKey, ApiKeyId, Change, Clock, LeaseOutcome, MetadataEvent, MetadataStore, SiblingLimits,
+    StoreError, Tenant, TenantId, TenantRole,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
 
@@ -127,6 +127,7 @@ async fn every_setting_comes_back(store: &impl MetadataStore) {
             replication_factor: 1 + n as u8,
             conflict_policy: policies[n % 2],
             default_consistency: levels[n % 4],
+            siblings: SiblingLimits::new(n as u32 % 7 + 1, 200 + n as u32 % 50).expect("in range"),
             created_at: -1 + n as i64,
             updated_at: 4_102_444_800 + n as i64,
             ..tenant(name)
@@ -158,6 +159,7 @@ async fn updates_need_the_stored_version(store: &impl MetadataStore) {
         replication_factor: 5,
         conflict_policy: ConflictPolicy::Siblings,
         default_consistency: Some(Consistency::All),
+        siblings: SiblingLimits { warn: 2, max: 3 },
         updated_at: 99,
         ..first.clone()
     };

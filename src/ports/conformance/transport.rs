@@ -120,6 +120,7 @@ async fn every_request_arrives_as_it_left<T: ReplicaTransport>(
             stamp: Stamp::new(1_700_000_000_000, 3),
             overwrites,
             content,
+            siblings_max: 300,
         }))
     };
     let operations = [

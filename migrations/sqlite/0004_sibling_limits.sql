@@ -1,0 +1,4 @@
+-- How many unresolved siblings a tenant's keys may have.
+
+ALTER TABLE tenants ADD COLUMN siblings_warn INTEGER NOT NULL DEFAULT 16;
+ALTER TABLE tenants ADD COLUMN siblings_max  INTEGER NOT NULL DEFAULT 256;
