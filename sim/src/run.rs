@@ -447,17 +447,33 @@ async fn converge(cluster: &Cluster) -> Vec<String> {
         let nodes = cluster.world.storage();
         nodes.into_iter().find(|who| cluster.is_refilling(*who))
     };
-    let converged = || differing().is_none() && owing().is_none() && refilling().is_none();
+    let given_up = || {
+        let who = cluster.world.coordinators();
+        let mut coordinators = who
+            .into_iter()
+            .filter_map(|who| Some((who, cluster.coordinator(who)?.1)));
+        coordinators.find_map(|(who, coordinator)| {
+            let mut nodes = coordinator.nodes().into_iter();
+            let node = nodes.find(|overview| !overview.healthy)?.node;
+            Some((who, node.id))
+        })
+    };
+    let converged = || {
+        differing().is_none() && owing().is_none() && refilling().is_none() && given_up().is_none()
+    };
     if wait_until(converged).await {
         return Vec::new();
     }
     let differing = differing().map(|key| format!("the owners of {key} still differ"));
     let owing = owing().map(|who| format!("{who} still owes somebody something"));
     let refilling = refilling().map(|who| format!("{who} still counts for no quorum"));
+    let given_up =
+        given_up().map(|(who, node)| format!("{who} still takes {node} for one that is away"));
     differing
         .into_iter()
         .chain(owing)
         .chain(refilling)
+        .chain(given_up)
         .collect()
 }
 

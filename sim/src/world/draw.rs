@@ -47,6 +47,7 @@ impl World {
         world.perhaps_ahead_of_all_clocks();
         world.perhaps_but_one_thing_wrong();
         world.perhaps_refilled();
+        world.perhaps_purged();
         world
     }
 }

@@ -11,6 +11,7 @@ mod expect;
 mod fault;
 mod human;
 mod lone;
+mod purged;
 mod race;
 mod refill;
 mod settings;
