@@ -1,6 +1,6 @@
 //! Adapters: the ports carried out with real things.
 //!
-//! One folder per thing: the tokio runtime, memory, SQLite, PostgreSQL, Redis, gRPC, the embedded engine. What an adapter must do is said
+//! One folder per thing: the tokio runtime, memory, SQLite, PostgreSQL, Redis, gRPC, TLS, the embedded engine. What an adapter must do is said
 //! by its port in [`ports`](crate::ports) and checked by that port's suite in
 //! [`ports::conformance`](crate::ports::conformance). Adapters are put together only at the composition root.
 //!
@@ -21,4 +21,5 @@ pub mod redis;
 pub mod sql_migrations;
 mod sql_rows;
 pub mod sqlite;
+pub mod tls;
 pub mod tokio;

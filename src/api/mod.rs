@@ -17,7 +17,6 @@
 
 mod auth;
 mod bad_message;
-mod connections;
 mod convergence;
 mod convert;
 mod coordinator_service;
@@ -39,7 +38,7 @@ mod verify;
 pub use auth::{AuthMode, AuthSettings, Refused, Right, Secret};
 pub use errors::{error_code, to_status};
 pub use gate::Gate;
-pub use http::{HttpSettings, serve_http};
+pub use http::{HttpSettings, serve_http, serve_routes};
 pub use limits::{Allowance, LimitSettings, TenantLimits};
 pub use server::{FrontSettings, serve_grpc};
 
@@ -47,3 +46,5 @@ pub use server::{FrontSettings, serve_grpc};
 mod api_test;
 #[cfg(test)]
 mod test_cluster;
+#[cfg(test)]
+mod tls_test;

@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tonic::transport::Server;
 
 use super::bad_message::BadMessage;
-use super::connections::connections;
 use super::coordinator_service::CoordinatorFront;
 use super::gate::Gate;
 use super::guard::PanicGuard;
 use super::health;
 use super::legacy_path::LegacyPath;
 use super::observe::Observe;
+use crate::adapters::tls::{Listener, Protocol};
 use crate::coordinator::Coordinator;
 use crate::ports::CoordinatorWorld;
 use crate::proto;
@@ -58,7 +57,7 @@ impl Default for FrontSettings {
 pub async fn serve_grpc<W: CoordinatorWorld>(
     coordinator: Coordinator<W>,
     gate: Gate,
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     settings: FrontSettings,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), tonic::transport::Error> {
@@ -84,6 +83,9 @@ pub async fn serve_grpc<W: CoordinatorWorld>(
             health::set(&reporter, false).await;
         }
     };
+    let connections = listener
+        .into()
+        .connections(settings.connections_max, Protocol::Http2);
     Server::builder()
         .max_concurrent_streams(settings.requests_per_connection_max)
         .http2_keepalive_interval(Some(settings.keepalive))
@@ -96,6 +98,6 @@ pub async fn serve_grpc<W: CoordinatorWorld>(
         .add_service(health_service)
         .add_optional_service(reflection_v1)
         .add_optional_service(reflection_v1alpha)
-        .serve_with_incoming_shutdown(connections(listener, settings.connections_max), stopping)
+        .serve_with_incoming_shutdown(connections, stopping)
         .await
 }

@@ -17,6 +17,7 @@ use super::{
     AuthSettings, FrontSettings, Gate, HttpSettings, LimitSettings, serve_grpc, serve_http,
 };
 use crate::adapters::memory::{MemoryIdempotency, MemoryMetadata, MemoryTransport};
+use crate::adapters::tls::{Listener, ServerTls, TlsSettings};
 use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
 use crate::coordinator::{Coordinator, CoordinatorSettings};
 use crate::placement::{Epoch, Node, NodeId, NodeStatus, PartitionId, Topology};
@@ -340,7 +341,21 @@ impl TestCluster {
         Self::start_with(&AuthSettings::default(), &LimitSettings::default()).await
     }
 
+    /// With TLS on both listeners.
+    pub(super) async fn start_secure(tls: &TlsSettings) -> Self {
+        let (auth, limits) = (AuthSettings::default(), LimitSettings::default());
+        Self::start_all(&auth, &limits, ServerTls::open(tls).unwrap()).await
+    }
+
     pub(super) async fn start_with(auth: &AuthSettings, limits: &LimitSettings) -> Self {
+        Self::start_all(auth, limits, None).await
+    }
+
+    async fn start_all(
+        auth: &AuthSettings,
+        limits: &LimitSettings,
+        tls: Option<ServerTls>,
+    ) -> Self {
         let (clock, spawner) = (TokioClock::new(), TokioSpawn::new());
         let transport = MemoryTransport::new(clock, spawner.clone());
         let nodes: Vec<_> = (1..=3)
@@ -382,14 +397,14 @@ impl TestCluster {
         tokio::spawn(serve_http(
             coordinator.clone(),
             gate.clone(),
-            http_listener,
+            Listener::new(http_listener, tls.clone()),
             HttpSettings::default(),
             until_stop(stopped.clone()),
         ));
         let serve = serve_grpc(
             coordinator.clone(),
             gate,
-            grpc_listener,
+            Listener::new(grpc_listener, tls),
             FrontSettings::default(),
             until_stop(stopped),
         );

@@ -11,16 +11,15 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
 use tonic::transport::server::Connected;
 use tower::ServiceExt;
 
 use super::HttpSettings;
-use crate::api::connections::connections;
+use crate::adapters::tls::{Listener, Protocol};
 
-/// Serves until `shutdown`, then finishes what is at work.
-pub(super) async fn serve(
-    listener: TcpListener,
+/// Serves `routes` until `shutdown`, then finishes what is at work.
+pub async fn serve(
+    listener: Listener,
     routes: Router,
     settings: &HttpSettings,
     shutdown: impl Future<Output = ()>,
@@ -31,7 +30,7 @@ pub(super) async fn serve(
         .header_read_timeout(settings.header_timeout)
         .half_close(true);
     let graceful = GracefulShutdown::new();
-    let mut connections = pin!(connections(listener, settings.connections_max));
+    let mut connections = pin!(listener.connections(settings.connections_max, Protocol::Http1));
     let mut shutdown = pin!(shutdown);
     while let Either::Left((Some(accepted), _)) = select(connections.next(), &mut shutdown).await {
         let Ok(connection) = accepted.inspect_err(|error| {

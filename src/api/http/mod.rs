@@ -29,16 +29,17 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use tokio::net::TcpListener;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::coordinator_service::CoordinatorFront;
 use super::gate::Gate;
+use crate::adapters::tls::Listener;
 use crate::coordinator::{Coordinator, Readiness};
 use crate::ports::CoordinatorWorld;
 use crate::proto::v1::coordinator_service_server::CoordinatorService;
 
+pub use listener::serve as serve_routes;
 pub use settings::HttpSettings;
 
 /// What the routes are served from.
@@ -57,7 +58,7 @@ type Shared = Arc<Gateway>;
 pub async fn serve_http<W: CoordinatorWorld>(
     coordinator: Coordinator<W>,
     gate: Gate,
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     settings: HttpSettings,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
@@ -68,7 +69,7 @@ pub async fn serve_http<W: CoordinatorWorld>(
         settings: settings.clone(),
     };
     let routes = router(Arc::new(gateway))?;
-    listener::serve(listener, routes, &settings, shutdown).await;
+    listener::serve(listener.into(), routes, &settings, shutdown).await;
     Ok(())
 }
 

@@ -294,6 +294,30 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Commits that waited for the engine to catch up",
     ),
+    metric(
+        "tls_certificate_expires_timestamp_seconds",
+        Gauge,
+        &["section"],
+        "When the certificate in use ends, in seconds since 1970",
+    ),
+    metric(
+        "tls_files_broken",
+        Gauge,
+        &["section"],
+        "1 while files of certificates can't be used and those read before stay in use",
+    ),
+    metric(
+        "tls_handshakes_refused_total",
+        Counter,
+        &["cause"],
+        "Connections that were not let in: plaintext, no_certificate, bad_certificate, refused_by_client, hung_up, too_slow, failed",
+    ),
+    metric(
+        "tls_reloads_total",
+        Counter,
+        &["section", "outcome"],
+        "Changes of files of certificates: used, or refused because they can't be",
+    ),
 ];
 
 /// Tells the recorder of all of them; counters without labels begin at zero, so that the first event is an increase.
@@ -324,7 +348,8 @@ pub(super) fn describe() {
 pub fn table() -> String {
     let mut text = String::from(
         "# Metrics\n\nMade from `src/cli/serve/metric_table.rs`; a test keeps the two equal. Coordinators serve what begins with\n\
-         `coordinator_` at `metrics.port`, storage nodes what begins with `storage_` at `storage.metrics`.\n\n\
+         `coordinator_` at `metrics.port`, storage nodes what begins with `storage_` at `storage.metrics`, and both what begins\n\
+         with `tls_`.\n\n\
          | name | kind | labels | what it says |\n|---|---|---|---|\n",
     );
     for metric in METRICS {
