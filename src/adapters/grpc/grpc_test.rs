@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tonic::transport::Channel;
 
 use super::*;
+use crate::adapters::tls::{Listener, ServerTls};
 use crate::adapters::tokio::TokioClock;
 use crate::placement::{Epoch, Node, NodeId, NodeStatus, PartitionId};
 use crate::ports::conformance::{self, ScriptedNode, TransportBench};
@@ -24,10 +25,18 @@ use crate::proto::v1;
 use crate::proto::v1::storage_service_client::StorageServiceClient;
 
 /// A server in a runtime of its own, which dies as a process would: at once.
-struct Process(Option<tokio::runtime::Runtime>);
+pub(super) struct Process(Option<tokio::runtime::Runtime>);
 
 impl Process {
     fn start(listener: std::net::TcpListener, handler: impl RequestHandler) -> Self {
+        Self::start_with(listener, handler, None)
+    }
+
+    pub(super) fn start_with(
+        listener: std::net::TcpListener,
+        handler: impl RequestHandler,
+        tls: Option<ServerTls>,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -35,7 +44,7 @@ impl Process {
             .unwrap();
         listener.set_nonblocking(true).unwrap();
         runtime.spawn(async move {
-            let listener = TcpListener::from_std(listener).unwrap();
+            let listener = Listener::new(TcpListener::from_std(listener).unwrap(), tls);
             serve_storage(
                 handler,
                 listener,
@@ -47,7 +56,7 @@ impl Process {
         Self(Some(runtime))
     }
 
-    fn kill(self) {}
+    pub(super) fn kill(self) {}
 }
 
 impl Drop for Process {
@@ -58,7 +67,7 @@ impl Drop for Process {
     }
 }
 
-fn listen() -> (std::net::TcpListener, SocketAddr) {
+pub(super) fn listen() -> (std::net::TcpListener, SocketAddr) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
@@ -96,14 +105,14 @@ async fn conforming() {
 
 /// A node that answers reads by their key's word: "long" with a MiB, "never", "panic", anything else with itself.
 #[derive(Clone)]
-struct Words {
+pub(super) struct Words {
     id: NodeId,
     begun: Arc<AtomicUsize>,
     ended: Arc<AtomicUsize>,
 }
 
 impl Words {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             id: NodeId::new("n1").unwrap(),
             begun: Arc::default(),
@@ -111,7 +120,7 @@ impl Words {
         }
     }
 
-    fn begun(&self) -> usize {
+    pub(super) fn begun(&self) -> usize {
         self.begun.load(Ordering::SeqCst)
     }
 
@@ -157,7 +166,7 @@ fn record_key(word: &str) -> RecordKey {
     RecordKey::new(PartitionId(1), &TenantId::new("t").unwrap(), word)
 }
 
-fn read(word: &str) -> Request {
+pub(super) fn read(word: &str) -> Request {
     let operation = Operation::Read {
         key: record_key(word),
     };
@@ -168,13 +177,13 @@ fn read(word: &str) -> Request {
     }
 }
 
-fn found(word: &str) -> Result<Reply, CallError> {
+pub(super) fn found(word: &str) -> Result<Reply, CallError> {
     Ok(Reply::Found {
         record: Some(word.to_owned().into()),
     })
 }
 
-fn node_at(address: SocketAddr) -> Node {
+pub(super) fn node_at(address: SocketAddr) -> Node {
     let (id, host) = (NodeId::new("n1").unwrap(), address.ip().to_string());
     Node {
         id,
@@ -189,11 +198,11 @@ fn transport(settings: TransportSettings) -> GrpcTransport<TokioClock> {
     GrpcTransport::new(TokioClock::new(), settings)
 }
 
-fn later() -> Instant {
+pub(super) fn later() -> Instant {
     TokioClock::new().now() + Duration::from_secs(10)
 }
 
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(super) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..2000 {
         if holds().await {
             return;

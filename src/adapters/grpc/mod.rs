@@ -33,6 +33,8 @@ mod waiters;
 
 #[cfg(test)]
 mod grpc_test;
+#[cfg(test)]
+mod tls_test;
 
 pub use server::serve_storage;
 pub use settings::{StorageFrontSettings, TransportSettings};

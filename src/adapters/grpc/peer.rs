@@ -17,6 +17,7 @@ use super::assembler::Assembler;
 use super::lock;
 use super::session::Session;
 use super::settings::{STREAM_MESSAGE_BYTES_MAX, TransportSettings, WINDOW_BYTES};
+use crate::adapters::tls::{ClientTls, trouble};
 use crate::placement::Node;
 use crate::ports::{CallError, Instant};
 use crate::proto::v1::ReplyBatch;
@@ -26,6 +27,7 @@ use crate::proto::v1::storage_service_client::StorageServiceClient;
 pub(super) struct Peer {
     node: Node,
     settings: TransportSettings,
+    tls: Option<ClientTls>,
     link: Mutex<Link>,
 }
 
@@ -59,6 +61,7 @@ impl Peer {
     pub(super) fn start(
         node: Node,
         settings: TransportSettings,
+        tls: Option<ClientTls>,
         now: Instant,
         runtime: &Handle,
     ) -> Arc<Self> {
@@ -72,6 +75,7 @@ impl Peer {
         let peer = Arc::new(Self {
             node,
             settings,
+            tls,
             link,
         });
         let task = runtime.spawn(Arc::clone(&peer).keep_connected(session));
@@ -187,16 +191,25 @@ impl Peer {
         &self,
         session: &Session,
     ) -> Result<Streaming<ReplyBatch>, Box<dyn Error + Send + Sync>> {
-        let channel = Endpoint::from_shared(format!("http://{}", self.node.address()))?
+        let scheme = match &self.tls {
+            Some(_) => "https",
+            None => "http",
+        };
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.node.address()))?
             .connect_timeout(self.settings.connect_timeout)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(self.settings.keepalive_interval)
             .keep_alive_timeout(self.settings.keepalive_timeout)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES)
-            .connect()
-            .await?;
+            .initial_connection_window_size(WINDOW_BYTES);
+        let channel = match &self.tls {
+            Some(tls) => {
+                tls.connect(&endpoint, &self.node.host, self.node.port)
+                    .await?
+            }
+            None => endpoint.connect().await?,
+        };
         let mut client =
             StorageServiceClient::new(channel).max_decoding_message_size(STREAM_MESSAGE_BYTES_MAX);
         Ok(client.exchange(session.departures()).await?.into_inner())
@@ -206,6 +219,9 @@ impl Peer {
     fn in_words(&self, what: &str, error: &(dyn Error + 'static)) -> String {
         let address = self.node.address();
         tracing::debug!(node = %self.node.id, %address, error = with_causes(error), "trouble with a connection");
+        if let Some(trouble) = trouble(error) {
+            return format!("{address} {trouble}");
+        }
         match io_kind(error) {
             Some(ErrorKind::ConnectionRefused) => format!("{address} refuses connections"),
             Some(ErrorKind::TimedOut) => format!("{address} does not answer"),

@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt, Stream, StreamExt};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Response, Status, Streaming};
 use tonic_health::ServingStatus;
 
@@ -17,6 +15,7 @@ use super::convert::{reply_to_proto, request_from_proto};
 use super::exchange;
 use super::outbox::CloseOnDrop;
 use super::settings::{StorageFrontSettings, UNARY_MESSAGE_BYTES_MAX, WINDOW_BYTES};
+use crate::adapters::tls::{Listener, Protocol};
 use crate::ports::RequestHandler;
 use crate::proto::v1::replica_request::Operation;
 use crate::proto::v1::storage_service_server::{StorageService, StorageServiceServer};
@@ -31,7 +30,7 @@ use crate::proto::v1::{Probe, ReplicaReply, ReplicaRequest, ReplyBatch, RequestB
 /// When the listener fails.
 pub async fn serve_storage<H: RequestHandler>(
     handler: H,
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     settings: StorageFrontSettings,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), tonic::transport::Error> {
@@ -55,6 +54,9 @@ pub async fn serve_storage<H: RequestHandler>(
             .await;
         stop.send_replace(true);
     });
+    let connections = listener
+        .into()
+        .connections(CONNECTIONS_MAX, Protocol::Http2);
     Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
@@ -63,14 +65,14 @@ pub async fn serve_storage<H: RequestHandler>(
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(health_service)
         .add_service(front)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            shutdown,
-        )
+        .serve_with_incoming_shutdown(connections, shutdown)
         .await
 }
 
 const SERVICE_NAME: &str = "pairdb.v1.StorageService";
+
+/// Coordinators and other storage nodes have one connection each, tools a few.
+const CONNECTIONS_MAX: usize = 4096;
 
 /// Streams of one connection: a coordinator needs one, tools a few.
 const STREAMS_MAX: u32 = 64;

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use super::lock;
 use super::peer::{Access, Peer};
 use super::settings::TransportSettings;
+use crate::adapters::tls::ClientTls;
 use crate::placement::{Node, NodeId};
 use crate::ports::{CallError, Clock, Instant, Operation, ReplicaTransport, Reply, Request};
 
@@ -23,6 +24,7 @@ pub struct GrpcTransport<C: Clock> {
 struct Shared<C> {
     clock: C,
     settings: TransportSettings,
+    tls: Option<ClientTls>,
     runtime: Handle,
     /// By name. A node that moves has two for a while: until the old address is idle.
     peers: ArcSwap<BTreeMap<NodeId, Vec<Arc<Peer>>>>,
@@ -37,9 +39,19 @@ impl<C: Clock> GrpcTransport<C> {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn new(clock: C, settings: TransportSettings) -> Self {
+        Self::with_tls(clock, settings, None)
+    }
+
+    /// The same, with TLS if it is on.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn with_tls(clock: C, settings: TransportSettings, tls: Option<ClientTls>) -> Self {
         let shared = Arc::new(Shared {
             clock,
             settings,
+            tls,
             runtime: Handle::current(),
             peers: ArcSwap::default(),
             change: Mutex::new(()),
@@ -122,6 +134,7 @@ impl<C: Clock> Shared<C> {
         let peer = Peer::start(
             node.clone(),
             self.settings.clone(),
+            self.tls.clone(),
             self.clock.now(),
             &self.runtime,
         );
