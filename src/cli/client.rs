@@ -14,6 +14,8 @@ use tonic_types::StatusExt;
 
 use super::exit::{Exit, Failure};
 use super::output;
+use super::tls::{self, TlsArgs};
+use crate::adapters::tls::trouble;
 use crate::api::Secret;
 use crate::proto::v1::ErrorCode;
 use crate::proto::v1::coordinator_service_client::CoordinatorServiceClient;
@@ -38,6 +40,10 @@ pub struct ClientArgs {
     /// Who asks
     #[command(flatten)]
     pub token: TokenArgs,
+
+    /// Over what
+    #[command(flatten)]
+    pub tls: TlsArgs,
 
     /// How long to wait for the answer, such as 500ms or 10s
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
@@ -114,7 +120,7 @@ impl ClientArgs {
     /// A connection for any service of the server.
     pub async fn channel(&self) -> Result<Channel, Failure> {
         self.token.header()?;
-        connect(&self.server, self.timeout).await
+        connect(&self.server, &self.tls, self.timeout).await
     }
 
     /// A request that the server gives up when nobody waits for it any more.
@@ -144,9 +150,20 @@ pub fn client(channel: Channel) -> Client {
 }
 
 /// Connects to `server`, given as a URL or as host and port.
-pub async fn connect(server: &str, timeout: Duration) -> Result<Channel, Failure> {
-    let endpoint = endpoint(server)?.connect_timeout(timeout.min(CONNECT_TIMEOUT_MAX));
-    endpoint.connect().await.map_err(|error| {
+pub async fn connect(server: &str, tls: &TlsArgs, timeout: Duration) -> Result<Channel, Failure> {
+    let endpoint = endpoint(server, tls)?.connect_timeout(timeout.min(CONNECT_TIMEOUT_MAX));
+    let uri = endpoint.uri();
+    let connected = match (uri.scheme_str(), uri.host(), uri.port_u16()) {
+        (Some("https"), Some(host), Some(port)) => {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            tls.open()?.connect(&endpoint, host, port).await
+        }
+        _ => endpoint.connect().await,
+    };
+    connected.map_err(|error| {
+        if let Some(trouble) = trouble(&error) {
+            return tls::failure(server, &trouble);
+        }
         let cause = innermost(&error);
         Failure::new(
             Exit::Unavailable,
@@ -157,14 +174,22 @@ pub async fn connect(server: &str, timeout: Duration) -> Result<Channel, Failure
     })
 }
 
-fn endpoint(server: &str) -> Result<Endpoint, Failure> {
-    let url = match server.split_once("://") {
-        None => format!("http://{server}"),
-        Some(("http", _)) => server.to_owned(),
-        Some((scheme, _)) => {
+/// Whatever is named for TLS is never silently left out: a token would travel in the clear.
+fn endpoint(server: &str, tls: &TlsArgs) -> Result<Endpoint, Failure> {
+    let url = match (server.split_once("://"), tls.given()) {
+        (None, None) => format!("http://{server}"),
+        (None, Some(_)) => format!("https://{server}"),
+        (Some(("http", _)), None) | (Some(("https", _)), _) => server.to_owned(),
+        (Some(("http", address)), Some(flag)) => {
+            return Err(Failure::usage(format!(
+                "--server {server}: {flag} is of no use without TLS"
+            ))
+            .hint(format!("write --server https://{address}")));
+        }
+        (Some((scheme, _)), _) => {
             return Err(
                 Failure::usage(format!("--server {server}: {scheme} is not supported"))
-                    .hint("write http://HOST:PORT"),
+                    .hint("write http://HOST:PORT or https://HOST:PORT"),
             );
         }
     };
@@ -224,6 +249,10 @@ pub fn failure(status: &Status, effect: Effect) -> Failure {
 
 /// A status without details: it was made on the way, not by the coordinator.
 fn unexplained(status: &Status, effect: Effect) -> Failure {
+    // Whoever is not let in has written nothing.
+    if let Some(trouble) = trouble(status) {
+        return tls::failure("the server", &trouble);
+    }
     let exit = exit_of(status.code(), effect);
     let code = status.code();
     let message = match status.message() {
@@ -388,13 +417,16 @@ mod tests {
 
     #[test]
     fn addresses_are_urls_or_host_and_port() {
-        assert_eq!(endpoint("127.0.0.1:1").unwrap().uri(), "http://127.0.0.1:1");
-        assert_eq!(
-            endpoint("http://db:50051").unwrap().uri(),
-            "http://db:50051"
-        );
-        for wrong in ["https://db:1", "db", "http://", "", "a b:1"] {
-            let failure = endpoint(wrong).unwrap_err();
+        let plain = TlsArgs::default();
+        for (given, meant) in [
+            ("127.0.0.1:1", "http://127.0.0.1:1"),
+            ("http://db:50051", "http://db:50051"),
+            ("https://db:50051", "https://db:50051"),
+        ] {
+            assert_eq!(endpoint(given, &plain).unwrap().uri(), meant);
+        }
+        for wrong in ["ftp://db:1", "db", "http://", "https://db", "", "a b:1"] {
+            let failure = endpoint(wrong, &plain).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage);
             assert!(
                 failure.message.starts_with(&format!("--server {wrong}")),

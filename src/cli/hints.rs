@@ -12,6 +12,7 @@ use super::client::{Client, ClientArgs, TokenArgs};
 use super::convergence::{age, convergence, hints_to_json, keys_in_words, owed};
 use super::exit::{Exit, Failure};
 use super::output::{self, STRONG, styled};
+use super::tls::TlsArgs;
 use crate::proto::v1::{GetConvergenceResponse, NodeConvergence};
 
 /// What `hints --help` ends with.
@@ -71,6 +72,10 @@ struct Wait {
     /// Who asks
     #[command(flatten)]
     token: TokenArgs,
+
+    /// Over what
+    #[command(flatten)]
+    tls: TlsArgs,
 
     /// How long to wait, such as 30s or 10m
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration, value_name = "DURATION")]
@@ -145,6 +150,7 @@ impl Wait {
         let args = ClientArgs {
             server: self.server.clone(),
             token: self.token.clone(),
+            tls: self.tls.clone(),
             timeout: self.timeout.min(LOOK_MAX),
             json: self.json,
         };

@@ -30,6 +30,7 @@ mod status;
 mod storage;
 mod tenant;
 mod tenant_key;
+mod tls;
 mod value;
 mod verify;
 

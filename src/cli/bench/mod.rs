@@ -18,6 +18,7 @@ use clap::builder::PossibleValuesParser;
 use super::client::{self, Authorization, Client, Effect, TokenArgs, failure};
 use super::exit::{Exit, Failure};
 use super::output;
+use super::tls::TlsArgs;
 use crate::proto::v1::CreateTenantRequest;
 
 use cpu::CpuTimes;
@@ -54,6 +55,10 @@ pub struct Bench {
     /// Who asks
     #[command(flatten)]
     token: TokenArgs,
+
+    /// Over what
+    #[command(flatten)]
+    tls: TlsArgs,
 
     /// Start a cluster for the measurement instead (`pairdb dev --ephemeral`)
     #[arg(long)]
@@ -138,7 +143,7 @@ impl Bench {
         let mut clients = Vec::new();
         for _ in 0..self.connections.min(self.clients) {
             clients.push(client::client(
-                client::connect(server.url(), self.timeout).await?,
+                client::connect(server.url(), &self.tls, self.timeout).await?,
             ));
         }
         let token = self.token.header()?;

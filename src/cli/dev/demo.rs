@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::super::client::{self, Client, Effect, failure};
 use super::super::exit::Failure;
 use super::super::output::{self, GOOD, STRONG, styled};
+use super::super::tls::TlsArgs;
 use super::cluster::Cluster;
 use crate::proto::v1::{ReadKeyValueRequest, WriteKeyValueRequest};
 
@@ -20,7 +21,8 @@ pub async fn run(cluster: &mut Cluster) -> Result<(), Failure> {
         "{} storage nodes and a coordinator at {server}",
         styled(STRONG, count)
     ))?;
-    let mut client = client::client(client::connect(&server.to_string(), PATIENCE).await?);
+    let channel = client::connect(&server.to_string(), &TlsArgs::default(), PATIENCE).await?;
+    let mut client = client::client(channel);
     put(&mut client, "hello").await?;
     get(&mut client, "hello").await?;
     if count >= 3
