@@ -36,6 +36,8 @@ mod verify;
 
 #[cfg(test)]
 mod deploy_test;
+#[cfg(test)]
+mod tls_test;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

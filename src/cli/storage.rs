@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use super::exit::Failure;
 use super::output;
 use super::serve::{self, ChosenMetadata, StopSignal, StorageNode, Wish};
+use crate::adapters::tls::{ClusterTls, Listener, ServerTls};
 use crate::config::{Config, Layers, SyncMode, host_and_port};
 use crate::placement::{Node, NodeId, Topology};
 use crate::ports::{Change, MetadataStore, ReplicaWorld};
@@ -117,13 +118,9 @@ impl Storage {
         let metadata = serve::open_metadata(&config).await?;
         if let Some(listener) = metrics {
             // They are served to the very end: how it stops is worth knowing too.
-            let serving =
-                serve::serve_metrics(listener, serve::collect_metrics()?, || (), pending());
-            tokio::spawn(async move {
-                if let Err(error) = serving.await {
-                    tracing::error!(%error, "metrics are served no more");
-                }
-            });
+            let collected = serve::collect_metrics()?;
+            let listener = Listener::new(listener, metrics_tls(&config)?);
+            tokio::spawn(serve::serve_metrics(listener, collected, || (), pending()));
         }
         let mut node = start(&config, &metadata, listener).await?;
         tracing::info!(node = %node.node(), address = %node.address(), "the storage node serves");
@@ -153,6 +150,14 @@ impl Storage {
     }
 }
 
+/// How metrics are served.
+fn metrics_tls(config: &Config) -> Result<Option<ServerTls>, Failure> {
+    Ok(match config.tls.metrics {
+        true => ServerTls::open(&config.tls)?,
+        false => None,
+    })
+}
+
 /// Brings the node up at the topology's epoch, and the topology to the node's address.
 async fn start(
     config: &Config,
@@ -167,6 +172,7 @@ async fn start(
         tracing::warn!(node = %id, "not part of the cluster yet; add it with `pairdb node add`");
     }
     let data = Path::new(&settings.data_dir);
+    let tls = ClusterTls::open(&config.cluster_tls, &config.tls)?;
     StorageNode::start(
         id,
         data,
@@ -174,6 +180,7 @@ async fn start(
         config.replica,
         topology.epoch,
         listener,
+        tls,
     )
     .await
 }

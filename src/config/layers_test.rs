@@ -191,6 +191,16 @@ fn bad_values_are_errors_that_name_key_and_source() {
             "PAIRDB_REDIS__URL: redis.url: must begin with redis://",
         ),
         (
+            "PAIRDB_TLS__CERT_FILE",
+            "server.crt",
+            "defaults: tls.key_file: must be given beside tls.cert_file",
+        ),
+        (
+            "PAIRDB_CLUSTER_TLS__CA_FILE",
+            "ca.crt",
+            "defaults: cluster_tls.cert_file: must be given beside cluster_tls.ca_file",
+        ),
+        (
             "PAIRDB_LOGGING__FORMAT",
             "xml",
             "PAIRDB_LOGGING__FORMAT: logging.format: ",

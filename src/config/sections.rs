@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stores::{self, DatabaseSettings, RedisSection, mask_password};
 use crate::adapters::grpc::TransportSettings;
+use crate::adapters::tls::{ClusterTlsSettings, TlsSettings};
 use crate::api::{AuthSettings, FrontSettings, HttpSettings, LimitSettings};
 use crate::coordinator::CoordinatorSettings;
 use crate::placement::NodeId;
@@ -38,6 +39,10 @@ pub struct Config {
     pub auth: AuthSettings,
     /// How much each tenant may ask for.
     pub limits: LimitSettings,
+    /// TLS of the listeners that clients reach.
+    pub tls: TlsSettings,
+    /// TLS between coordinators and storage nodes and among storage nodes.
+    pub cluster_tls: ClusterTlsSettings,
     /// What is logged, and how.
     pub logging: LoggingSettings,
     /// Prometheus.
@@ -264,6 +269,8 @@ impl Config {
         self.http.validate()?;
         self.auth.validate()?;
         self.limits.validate()?;
+        self.tls.validate()?;
+        self.cluster_tls.validate()?;
         self.database.validate()?;
         self.redis.validate()
     }

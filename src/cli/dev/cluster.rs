@@ -22,6 +22,7 @@ use super::super::exit::{Exit, Failure};
 use super::super::serve::{
     Addresses, CoordinatorListeners, CoordinatorProcess, ListenFlags, StorageNode, Stores,
 };
+use crate::adapters::tls::ClusterTls;
 use crate::config::Config;
 use crate::placement::{DEFAULT_VIRTUAL_NODES, Epoch, Node, NodeId, NodeStatus, Topology};
 use crate::ports::{Change, MetadataStore, Operation, Reply, Request};
@@ -86,14 +87,20 @@ impl Cluster {
             next,
             sockets,
         } = place(&stores, &directory.path, wanted).await?;
-        let nodes = try_join_all(next.nodes.iter().zip(sockets).map(|(node, socket)| {
-            let data = directory.path.join(node.id.as_str());
-            let (sync, settings, epoch) = (config.storage.sync, config.replica, stored.epoch);
-            async move {
-                StorageNode::start(node.id.clone(), &data, sync, settings, epoch, socket).await
-            }
-        }))
-        .await?;
+        let tls = ClusterTls::open(&config.cluster_tls, &config.tls)?;
+        let nodes =
+            try_join_all(
+                next.nodes.iter().zip(sockets).map(|(node, socket)| {
+                    let data = directory.path.join(node.id.as_str());
+                    let (sync, settings, epoch) =
+                        (config.storage.sync, config.replica, stored.epoch);
+                    let (id, tls) = (node.id.clone(), tls.clone());
+                    async move {
+                        StorageNode::start(id, &data, sync, settings, epoch, socket, tls).await
+                    }
+                }),
+            )
+            .await?;
         if stored.nodes.is_empty() {
             try_join_all(nodes.iter().map(|node| found(node, next.epoch))).await?;
         }

@@ -106,6 +106,14 @@ impl Dev {
             .flag(FLAGS.metrics, "metrics.port", self.metrics_port)?
             .flag("--sync", "storage.sync", self.sync)?
             .build()?;
+        if self.demo {
+            // It talks to itself only, and has no certificate to show.
+            return Ok(Config {
+                tls: Default::default(),
+                cluster_tls: Default::default(),
+                ..config
+            });
+        }
         Ok(config)
     }
 
@@ -127,7 +135,7 @@ impl Dev {
             if self.demo {
                 return demo::run(&mut cluster).await;
             }
-            self.say_ready(&cluster, started.elapsed())?;
+            self.say_ready(&cluster, &config, started.elapsed())?;
             Err(cluster.failed().await)
         };
         let outcome = tokio::select! {
@@ -141,7 +149,7 @@ impl Dev {
             .and(serve::stop_in_time(signal, config.server.shutdown_timeout, cluster.stop()).await)
     }
 
-    fn say_ready(&self, cluster: &Cluster, took: Duration) -> Result<(), Failure> {
+    fn say_ready(&self, cluster: &Cluster, config: &Config, took: Duration) -> Result<(), Failure> {
         let addresses = cluster.addresses();
         if self.json {
             let nodes: Vec<_> = cluster
@@ -173,13 +181,17 @@ impl Dev {
             },
         ))?;
         output::line(&format!("  gRPC     {}", addresses.grpc))?;
-        output::line(&format!("  HTTP     http://{}/docs", addresses.http))?;
+        let scheme = |tls| if tls { "https" } else { "http" };
+        let tls = config.tls.is_on();
+        let http = scheme(tls);
+        output::line(&format!("  HTTP     {http}://{}/docs", addresses.http))?;
         if let Some(metrics) = addresses.metrics {
-            output::line(&format!("  metrics  http://{metrics}/metrics"))?;
+            let http = scheme(tls && config.tls.metrics);
+            output::line(&format!("  metrics  {http}://{metrics}/metrics"))?;
         }
         let server = match addresses.grpc.port() {
-            50051 => String::new(),
-            port => format!(" --server http://127.0.0.1:{port}"),
+            50051 if !tls => String::new(),
+            port => format!(" --server {http}://127.0.0.1:{port}"),
         };
         output::line(&format!("\n{}", styled(STRONG, "try, in another terminal")))?;
         for example in ["put greeting hello", "get greeting", "status"] {

@@ -15,6 +15,7 @@ use super::metrics::{collect_metrics, sample_coordinator, serve_metrics};
 use super::stores::Stores;
 use super::world::CoordinatorAdapters;
 use crate::adapters::grpc::GrpcTransport;
+use crate::adapters::tls::{ClusterTls, Listener, ServerTls};
 use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
 use crate::api::{Gate, serve_grpc, serve_http};
 use crate::config::Config;
@@ -102,13 +103,15 @@ impl CoordinatorProcess {
             Some(_) => Some(collect_metrics()?),
             None => None,
         };
+        let tls = ServerTls::open(&config.tls)?;
+        let nodes_tls = ClusterTls::open(&config.cluster_tls, &config.tls)?.map(|tls| tls.client);
         let clock = TokioClock::new();
         let spawner = TokioSpawn::new();
         let world = CoordinatorAdapters {
             clock,
             random: ThreadRandom,
             spawner: spawner.clone(),
-            transport: GrpcTransport::new(clock, config.transport.clone()),
+            transport: GrpcTransport::with_tls(clock, config.transport.clone(), nodes_tls),
             metadata: stores.metadata.clone(),
             idempotency: stores.idempotency.clone(),
         };
@@ -135,7 +138,7 @@ impl CoordinatorProcess {
         let grpc = serve_grpc(
             coordinator.clone(),
             gate.clone(),
-            listeners.grpc,
+            Listener::new(listeners.grpc, tls.clone()),
             config.grpc.clone(),
             stopped(),
         );
@@ -143,7 +146,7 @@ impl CoordinatorProcess {
         let http = serve_http(
             coordinator.clone(),
             gate,
-            listeners.http,
+            Listener::new(listeners.http, tls.clone()),
             config.http.clone(),
             stopped(),
         );
@@ -151,8 +154,12 @@ impl CoordinatorProcess {
         if let (Some(listener), Some(collected)) = (listeners.metrics, collected) {
             let sampled = coordinator.clone();
             let sample = move || sample_coordinator(&sampled);
+            let listener = Listener::new(listener, tls.filter(|_| config.tls.metrics));
             let metrics = serve_metrics(listener, collected, sample, stopped());
-            fronts.spawn(async move { metrics.await.map_err(|error| format!("metrics: {error}")) });
+            fronts.spawn(async move {
+                metrics.await;
+                Ok(())
+            });
         }
         Ok(Self {
             coordinator,
@@ -228,10 +235,16 @@ fn warn_of_open_doors(config: &Config, gate: &Gate, addresses: Addresses) {
     let is_local = [addresses.grpc, addresses.http]
         .iter()
         .all(|address| address.ip().is_loopback());
-    if !gate.needs_tokens() && !is_local {
+    let tls = &config.tls;
+    if !gate.needs_tokens() && !is_local && tls.client_ca_file.is_empty() {
         tracing::warn!(
             grpc = %addresses.grpc,
             "whoever reaches the coordinator may do everything: set auth.mode = \"required\" (PAIRDB_AUTH__MODE=required)"
+        );
+    }
+    if gate.needs_tokens() && !is_local && !tls.is_on() {
+        tracing::warn!(
+            "tokens travel in the clear: set tls.cert_file and tls.key_file, or let clients in through something that speaks TLS"
         );
     }
     if gate.needs_tokens() && !config.auth.has_root() {

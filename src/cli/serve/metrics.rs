@@ -10,10 +10,11 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use metrics::{counter, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tokio::net::TcpListener;
 
 use super::super::exit::Failure;
 use super::metric_table;
+use crate::adapters::tls::Listener;
+use crate::api::{HttpSettings, serve_routes};
 use crate::coordinator::{Coordinator, Outlook};
 use crate::placement::NodeId;
 use crate::ports::CoordinatorWorld;
@@ -25,6 +26,9 @@ const DURATION_BUCKETS: [f64; 15] = [
 
 /// How often histograms are folded, whether or not anybody scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Whoever scrapes has one connection.
+const CONNECTIONS_MAX: usize = 64;
 
 /// Who was ever owed something: a series that was begun is brought to zero, also when its node is gone.
 static TARGETS: Mutex<BTreeSet<NodeId>> = Mutex::new(BTreeSet::new());
@@ -53,11 +57,11 @@ pub fn collect_metrics() -> Result<PrometheusHandle, Failure> {
 ///
 /// `sample` is called before each answer, to put into the registry what is not counted where it happens.
 pub async fn serve_metrics(
-    listener: TcpListener,
+    listener: Listener,
     metrics: PrometheusHandle,
     sample: impl Fn() + Clone + Send + Sync + 'static,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+) {
     let render = move || {
         sample();
         let metrics = metrics.clone();
@@ -69,9 +73,11 @@ pub async fn serve_metrics(
         }
     };
     let routes = Router::new().route("/metrics", get(render));
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(shutdown)
-        .await
+    let bounds = HttpSettings {
+        connections_max: CONNECTIONS_MAX,
+        ..HttpSettings::default()
+    };
+    serve_routes(listener, routes, &bounds, shutdown).await;
 }
 
 /// Puts a coordinator's state into the registry.

@@ -16,6 +16,7 @@ use crate::adapters::fjall::{FjallDurability, FjallSettings, FjallStorage};
 use crate::adapters::grpc::{
     GrpcTransport, StorageFrontSettings, TransportSettings, serve_storage,
 };
+use crate::adapters::tls::{ClusterTls, Listener};
 use crate::adapters::tokio::{NodeWorld, TokioClock};
 use crate::config::SyncMode;
 use crate::placement::{Epoch, NodeId};
@@ -39,7 +40,8 @@ pub struct StorageNode {
 }
 
 impl StorageNode {
-    /// Opens the node's data and serves on `listener`. Epochs below `epoch` are refused from the start.
+    /// Opens the node's data and serves on `listener`. Epochs below `epoch` are refused from the start. With `tls`, only
+    /// processes of the cluster are served.
     pub async fn start(
         node: NodeId,
         data: &Path,
@@ -47,11 +49,14 @@ impl StorageNode {
         settings: ReplicaSettings,
         epoch: Epoch,
         listener: TcpListener,
+        tls: Option<ClusterTls>,
     ) -> Result<Self, Failure> {
         let address = address(&listener)?;
         let storage = open(data, sync).await?;
         let clock = TokioClock::new();
-        let peers = GrpcTransport::new(clock, TransportSettings::default());
+        let (server, client) = tls.map(|tls| (tls.server, tls.client)).unzip();
+        let listener = Listener::new(listener, server);
+        let peers = GrpcTransport::with_tls(clock, TransportSettings::default(), client);
         let world = NodeWorld::with_peers(storage.clone(), clock, peers);
         let replica = Replica::open(world, node, settings)
             .await
