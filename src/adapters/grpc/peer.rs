@@ -220,7 +220,12 @@ impl Peer {
         let address = self.node.address();
         tracing::debug!(node = %self.node.id, %address, error = with_causes(error), "trouble with a connection");
         if let Some(trouble) = trouble(error) {
-            return format!("{address} {trouble}");
+            let words = format!("{address} {trouble}");
+            // It does not pass by itself, so it is told; but not at each attempt.
+            if !matches!(&lock(&self.link).state, LinkState::Down(known) if *known == words) {
+                tracing::warn!(node = %self.node.id, why = words, "a storage node can't be talked to");
+            }
+            return words;
         }
         match io_kind(error) {
             Some(ErrorKind::ConnectionRefused) => format!("{address} refuses connections"),
