@@ -123,7 +123,7 @@ impl TestFiles {
                 self.write("clients.crt", clients.pem())
             }),
             reload_interval: Duration::from_millis(20),
-            handshake_timeout: Duration::from_secs(3),
+            handshake_timeout: Duration::from_secs(10),
             ..TlsSettings::default()
         }
     }
