@@ -18,10 +18,10 @@ async fn ask(cluster: &TestCluster, tls: Option<&ClientTls>) -> Result<(), Troub
             tls.connect(&endpoint, "127.0.0.1", cluster.grpc.port())
                 .await
         }
-        None => endpoint.connect().await,
+        None => endpoint.connect().await.map_err(Into::into),
     };
     let channel = connected.map_err(|error| {
-        let found = trouble(&error);
+        let found = trouble(error.as_ref());
         found.unwrap_or_else(|| panic!("not about TLS: {error:?}"))
     })?;
     let answer = CoordinatorServiceClient::new(channel)

@@ -158,13 +158,13 @@ pub async fn connect(server: &str, tls: &TlsArgs, timeout: Duration) -> Result<C
             let host = host.trim_start_matches('[').trim_end_matches(']');
             tls.open()?.connect(&endpoint, host, port).await
         }
-        _ => endpoint.connect().await,
+        _ => endpoint.connect().await.map_err(Into::into),
     };
     connected.map_err(|error| {
-        if let Some(trouble) = trouble(&error) {
+        if let Some(trouble) = trouble(error.as_ref()) {
             return tls::failure(server, &trouble);
         }
-        let cause = innermost(&error);
+        let cause = innermost(error.as_ref());
         Failure::new(
             Exit::Unavailable,
             "UNREACHABLE",

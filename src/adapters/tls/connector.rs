@@ -1,21 +1,33 @@
 //! The calling side: connections that begin with a handshake.
+//!
+//! A handshake that has ended says nothing in TLS 1.3 about being let in, so a first question follows it, one that everybody
+//! may ask: a request that changes something must not be the one whose answer is a refusal or nothing.
 
+use std::error;
 use std::io::{Error, ErrorKind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 use tower::service_fn;
 
 use super::configs::{self, CommandFiles};
 use super::error::TlsError;
-use super::trouble::of_handshake;
+use super::trouble::{of_handshake, trouble};
+use super::witness::{Seen, Witness};
+
+/// How long the first question may take where the endpoint has no connect timeout.
+const FIRST_ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// How a server is told from another, and what it is shown. Copies share what is read from files.
 #[derive(Clone)]
@@ -57,7 +69,8 @@ impl ClientTls {
         Self::new(config, &self.server_name)
     }
 
-    /// Connects the endpoint to `host` and `port`. Its connect timeout bounds the handshake too.
+    /// Connects the endpoint to `host` and `port`, and makes sure that it is let in. Its connect timeout bounds the handshake,
+    /// and then the first answer.
     ///
     /// # Errors
     /// When there is no connection; [`trouble`](super::trouble) tells what TLS has to do with that.
@@ -66,13 +79,27 @@ impl ClientTls {
         endpoint: &Endpoint,
         host: &str,
         port: u16,
-    ) -> Result<Channel, tonic::transport::Error> {
+    ) -> Result<Channel, Box<dyn error::Error + Send + Sync>> {
+        let seen = Seen::default();
+        let noted = Arc::clone(&seen);
         let (tls, host) = (self.clone(), Arc::<str>::from(host));
         let connector = service_fn(move |_: Uri| {
-            let (tls, host) = (tls.clone(), Arc::clone(&host));
-            async move { tls.open(&host, port).await.map(TokioIo::new) }
+            let (tls, host, noted) = (tls.clone(), Arc::clone(&host), Arc::clone(&noted));
+            async move {
+                let stream = tls.open(&host, port).await?;
+                Ok::<_, Error>(TokioIo::new(Witness::new(stream, noted)))
+            }
         });
-        endpoint.connect_with_connector(connector).await
+        let channel = endpoint.connect_with_connector(connector).await?;
+        let mut health = HealthClient::new(channel.clone());
+        let longest = endpoint.get_connect_timeout().unwrap_or(FIRST_ANSWER_MAX);
+        let first = timeout(longest, health.check(HealthCheckRequest::default())).await;
+        let refused = match first {
+            Ok(Err(status)) => seen.get().cloned().or_else(|| trouble(&status)),
+            // Answered, or too slow: the next request has a deadline of its own.
+            Ok(Ok(_)) | Err(_) => None,
+        };
+        refused.map_or(Ok(channel), |trouble| Err(trouble.into()))
     }
 
     pub(super) async fn open(&self, host: &str, port: u16) -> Result<TlsStream<TcpStream>, Error> {

@@ -95,31 +95,61 @@ async fn attempt(
 async fn tell_plaintext(mut stream: TcpStream) -> io::Result<()> {
     let mut start = [0; 3];
     stream.read_exact(&mut start).await?;
-    let told = match &start {
-        b"PRI" => http2_goodbye(),
-        _ => format!(
+    if &start == b"PRI" {
+        stream.write_all(&HTTP2_HELLO).await?;
+        let _asked_or_not = timeout(GOODBYE, asked(&mut stream)).await;
+        stream.write_all(&http2_goodbye()).await?;
+    } else {
+        let told = format!(
             "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n\
              {SPEAKS_TLS}: use https://\n",
             SPEAKS_TLS.len() + ": use https://\n".len()
-        )
-        .into_bytes(),
-    };
-    stream.write_all(&told).await?;
+        );
+        stream.write_all(told.as_bytes()).await?;
+    }
     say_goodbye(stream).await;
     Ok(())
 }
 
-/// A server's first frame, SETTINGS, and its last, GOAWAY, whose data is meant for people.
+/// A server's first frame: SETTINGS, without any.
+const HTTP2_HELLO: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+/// Its last one, GOAWAY, whose data is meant for people.
 fn http2_goodbye() -> Vec<u8> {
-    const SETTINGS: u8 = 4;
     const GOAWAY: u8 = 7;
-    let mut frames = vec![0, 0, 0, SETTINGS, 0, 0, 0, 0, 0];
     let text = SPEAKS_TLS.as_bytes();
     let length = 8 + text.len() as u8;
-    frames.extend([0, 0, length, GOAWAY, 0, 0, 0, 0, 0]);
-    frames.extend([0, 0, 0, 0, 0, 0, 0, INADEQUATE_SECURITY]);
-    frames.extend(text);
-    frames
+    let mut frame = vec![0, 0, length, GOAWAY, 0, 0, 0, 0, 0];
+    frame.extend([0, 0, 0, 0, 0, 0, 0, INADEQUATE_SECURITY]);
+    frame.extend(text);
+    frame
+}
+
+/// Reads until the client has asked for something. Told before that, some clients make of it that the connection closed.
+async fn asked(stream: &mut TcpStream) -> io::Result<()> {
+    const PREFACE_BYTES: u64 = 24;
+    const HEADERS: u8 = 1;
+    const FRAMES_MAX: usize = 16;
+    skip(stream, PREFACE_BYTES - 3).await?;
+    for _ in 0..FRAMES_MAX {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        if head[3] == HEADERS {
+            break;
+        }
+        skip(
+            stream,
+            u64::from(u32::from_be_bytes([0, head[0], head[1], head[2]])),
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+async fn skip(stream: &mut TcpStream, bytes: u64) -> io::Result<()> {
+    let mut skipped = stream.take(bytes);
+    tokio::io::copy(&mut skipped, &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 /// Closes when the other side has closed, or after a while.

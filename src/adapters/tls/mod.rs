@@ -29,6 +29,7 @@ mod sections;
 mod settings;
 mod trouble;
 mod validity;
+mod witness;
 
 #[cfg(test)]
 pub(crate) mod test_authority;

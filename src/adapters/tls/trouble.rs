@@ -26,6 +26,8 @@ pub enum Trouble {
     NotLetIn(String),
 }
 
+impl Error for Trouble {}
+
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -43,6 +45,9 @@ impl fmt::Display for Trouble {
 pub fn trouble(error: &(dyn Error + 'static)) -> Option<Trouble> {
     let mut cause = Some(error);
     while let Some(error) = cause {
+        if let Some(trouble) = error.downcast_ref::<Trouble>() {
+            return Some(trouble.clone());
+        }
         let found = error.downcast_ref::<io::Error>().and_then(of_io);
         if let Some(trouble) = found.or_else(|| of_text(&error.to_string())) {
             return Some(trouble);
