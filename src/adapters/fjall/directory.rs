@@ -25,7 +25,16 @@ const JOURNAL_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
 /// The right to use the directory, until it is dropped.
 pub(super) struct DirectoryLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for DirectoryLock {
+    /// Closing the file is not enough: a process that is just being started has it open, too, until it becomes what it is to run.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "the data directory could not be unlocked");
+        }
+    }
 }
 
 pub(super) fn open(
@@ -66,7 +75,7 @@ fn lock(directory: &Path) -> Result<DirectoryLock, FjallOpenError> {
         .open(directory.join(LOCK));
     let file = open.map_err(|error| FjallOpenError::failed(directory, &error))?;
     match file.try_lock() {
-        Ok(()) => Ok(DirectoryLock { _file: file }),
+        Ok(()) => Ok(DirectoryLock { file }),
         Err(TryLockError::WouldBlock) => Err(FjallOpenError::InUse {
             path: directory.into(),
         }),
@@ -97,4 +106,23 @@ fn open_engine(path: &Path, settings: &FjallSettings) -> fjall::Result<Engine> {
         hints: small("hints")?,
         database,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_given_back_though_a_child_has_inherited_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = lock(directory.path()).unwrap();
+        let inherited = first.file.try_clone().unwrap();
+        assert!(matches!(
+            lock(directory.path()),
+            Err(FjallOpenError::InUse { .. })
+        ));
+        drop(first);
+        assert!(lock(directory.path()).is_ok());
+        drop(inherited);
+    }
 }
