@@ -313,7 +313,10 @@ impl Cluster {
             match Replica::open(world.clone(), id.clone(), self.world.replica).await {
                 Ok(replica) => {
                     if is_new {
-                        let adopt = Operation::AdoptEpochIfEmpty { epoch: Epoch(0) };
+                        let adopt = Operation::AdoptEpochIfEmpty {
+                            epoch: Epoch(0),
+                            is_new: true,
+                        };
                         let request = Request {
                             node: id.clone(),
                             epoch: Epoch(0),

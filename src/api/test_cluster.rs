@@ -145,7 +145,7 @@ impl ModelNode {
                 refilling: None,
                 refuses_writes: None,
             })),
-            Operation::AdoptEpochIfEmpty { epoch } => {
+            Operation::AdoptEpochIfEmpty { epoch, .. } => {
                 let adopted = state.records.is_empty();
                 if adopted {
                     state.epoch = epoch;

@@ -200,7 +200,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             .with_node(node.clone())
             .map_err(|error| invalid("node_id", error.to_string()))?;
         // First the newcomer: while it does not answer nothing has changed anywhere.
-        self.newcomer_adopts(&change, &node, &next, deadline)
+        let is_new = current.node(&node.id).is_none();
+        self.newcomer_adopts(&change, &node, is_new, &next, deadline)
             .await?;
         let others = current.nodes.iter().filter(|other| other.id != node.id);
         for other in others {
@@ -283,13 +284,17 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         &self,
         change: &str,
         node: &Node,
+        is_new: bool,
         next: &Topology,
         deadline: Instant,
     ) -> Result<(), CoordinatorError> {
         let request = Request {
             node: node.id.clone(),
             epoch: next.epoch,
-            operation: Operation::AdoptEpochIfEmpty { epoch: next.epoch },
+            operation: Operation::AdoptEpochIfEmpty {
+                epoch: next.epoch,
+                is_new,
+            },
         };
         let answer = self.world().transport().call(node, request, deadline).await;
         promise(change, node.id.as_str(), answer)
@@ -322,7 +327,10 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             return Err(CallError::NotSent("it is not in the topology".into()));
         };
         let owners = Owners::of_node(self.world().clone(), Arc::clone(&routing), index);
-        let adopt = Operation::AdoptEpochIfEmpty { epoch };
+        let adopt = Operation::AdoptEpochIfEmpty {
+            epoch,
+            is_new: false,
+        };
         owners.call(0, adopt, deadline).await.result
     }
 

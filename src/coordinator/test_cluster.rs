@@ -249,7 +249,7 @@ impl ModelNode {
                 refilling: None,
                 refuses_writes: None,
             })),
-            Operation::AdoptEpochIfEmpty { epoch } => {
+            Operation::AdoptEpochIfEmpty { epoch, .. } => {
                 let adopted = self.records.is_empty();
                 if adopted {
                     self.epoch = epoch;

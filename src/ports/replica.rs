@@ -149,6 +149,9 @@ pub enum Operation {
     AdoptEpochIfEmpty {
         /// The epoch to adopt, greater than or equal to the replica's own.
         epoch: Epoch,
+        /// Whether the replica owns nothing yet, so that its empty disk is as it should be: from now on it counts. One that owns
+        /// something and lost its disk can't promise for what it had, and refuses ([`Refusal::Refilling`]).
+        is_new: bool,
     },
     /// Look after what is stored. Answer: [`Reply::Upkept`].
     Upkeep(Box<Upkeep>),

@@ -218,10 +218,18 @@ impl<'a, R: Random> Batch<'a, R> {
     }
 
     /// `stored` is how many records were held before the batch.
-    pub(super) fn adopt_if_empty(&mut self, epoch: Epoch, stored: u64) -> Result<Reply, Refusal> {
+    pub(super) fn adopt_if_empty(
+        &mut self,
+        epoch: Epoch,
+        is_new: bool,
+        stored: u64,
+    ) -> Result<Reply, Refusal> {
         let current = self.ledger.identity.epoch;
         if epoch < current {
             return Err(Refusal::StaleEpoch { current });
+        }
+        if !is_new && self.is_refilling() {
+            return Err(Refusal::Refilling);
         }
         let adopted = stored == 0 && !self.loaded.slots.values().any(Slot::is_dirty);
         if adopted {

@@ -99,7 +99,14 @@ async fn open(directory: &Path, settings: ReplicaSettings) -> (FjallStorage, Nod
     let node = Replica::open(NodeWorld::new(storage.clone()), id, settings)
         .await
         .unwrap();
-    ask(&node, Operation::AdoptEpochIfEmpty { epoch: Epoch(1) }).await;
+    ask(
+        &node,
+        Operation::AdoptEpochIfEmpty {
+            epoch: Epoch(1),
+            is_new: true,
+        },
+    )
+    .await;
     while node
         .handle(request(
             &node,

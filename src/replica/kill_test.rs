@@ -58,7 +58,10 @@ async fn open(directory: &Path) -> (Node, FjallStorage) {
     let node = Replica::open(NodeWorld::new(storage.clone()), node_id(), settings).await;
     let node = node.expect("the node opens after a crash");
     // New in the cluster the first time, and a member ever after.
-    let adopt = Operation::AdoptEpochIfEmpty { epoch: Epoch(1) };
+    let adopt = Operation::AdoptEpochIfEmpty {
+        epoch: Epoch(1),
+        is_new: true,
+    };
     call(&node, adopt).await;
     (node, storage)
 }

@@ -282,9 +282,16 @@ impl<W: ReplicaWorld> Shared<W> {
                     answered,
                 )
             }
-            Operation::AdoptEpochIfEmpty { epoch } => {
+            Operation::AdoptEpochIfEmpty { epoch, is_new } => {
                 let (answer, answered) = oneshot::channel();
-                (Change::AdoptIfEmpty { epoch, answer }, answered)
+                (
+                    Change::AdoptIfEmpty {
+                        epoch,
+                        is_new,
+                        answer,
+                    },
+                    answered,
+                )
             }
         };
         self.admit(epoch)?;

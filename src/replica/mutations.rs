@@ -44,17 +44,13 @@ pub(super) enum Change {
     },
     AdoptIfEmpty {
         epoch: Epoch,
+        is_new: bool,
         answer: Answer,
     },
     /// Look after what is stored.
-    Tend {
-        tend: Tend,
-        answer: Answer,
-    },
+    Tend { tend: Tend, answer: Answer },
     /// Take on the mutation's epoch and do nothing else.
-    Learn {
-        answer: Answer,
-    },
+    Learn { answer: Answer },
     /// The last one.
     Stop {
         answer: oneshot::Sender<Result<(), StorageError>>,
@@ -179,10 +175,12 @@ impl<W: ReplicaWorld> Loop<W> {
                 }
                 Change::AdoptIfEmpty {
                     epoch: next,
+                    is_new,
                     answer,
                 } => {
                     // Its own epoch is not taken on: with records held, nothing may change.
-                    answers.push((answer, batch.adopt_if_empty(epoch.max(next), stored)));
+                    let reply = batch.adopt_if_empty(epoch.max(next), is_new, stored);
+                    answers.push((answer, reply));
                 }
                 Change::Tend {
                     tend: Tend::Rebuild,

@@ -87,7 +87,10 @@ async fn run_all<S: StorageEngine>(storage: S, time: Duration) {
     let node = Replica::open(NodeWorld::new(storage), id, ReplicaSettings::default())
         .await
         .unwrap();
-    let adopt = Operation::AdoptEpochIfEmpty { epoch: Epoch(1) };
+    let adopt = Operation::AdoptEpochIfEmpty {
+        epoch: Epoch(1),
+        is_new: true,
+    };
     let request = Request {
         node: node.node().clone(),
         epoch: Epoch(1),

@@ -61,8 +61,11 @@ impl Node {
 
     async fn adopt_if_empty(&self, epoch: u64) -> Result<Reply, Refusal> {
         let epoch = Epoch(epoch);
-        self.call(epoch.0, Operation::AdoptEpochIfEmpty { epoch })
-            .await
+        let adopt = Operation::AdoptEpochIfEmpty {
+            epoch,
+            is_new: true,
+        };
+        self.call(epoch.0, adopt).await
     }
 
     /// Loses power and starts again.
@@ -493,6 +496,15 @@ async fn a_node_that_lost_its_disk_does_not_count_before_it_is_refilled() {
     };
     let empty = node(open().await);
     assert_eq!(empty.stamp(write("b", 2)).await, Err(Refusal::Refilling));
+    let promise = Operation::AdoptEpochIfEmpty {
+        epoch: Epoch(0),
+        is_new: false,
+    };
+    assert_eq!(
+        empty.call(0, promise).await,
+        Err(Refusal::Refilling),
+        "its disk is empty, and it owned something"
+    );
     let joined = empty.join("a", &record).await;
     assert!(matches!(joined, Ok(Reply::Refilling(_))), "{joined:?}");
     let read = Operation::Read { key: key("a") };
@@ -630,6 +642,7 @@ async fn an_epoch_is_adopted_only_where_nothing_is_held() {
     let node = Node::new().await;
     let adopt = |epoch| Operation::AdoptEpochIfEmpty {
         epoch: Epoch(epoch),
+        is_new: false,
     };
     assert_eq!(
         node.call(2, adopt(3)).await,
@@ -654,7 +667,7 @@ async fn an_epoch_is_adopted_only_where_nothing_is_held() {
 async fn an_epoch_is_not_adopted_in_a_batch_with_a_first_record() {
     let node = Node::new().await;
     let stamp = node.call(0, Operation::Stamp(Box::new(write("a", 1))));
-    let adopt = node.call(0, Operation::AdoptEpochIfEmpty { epoch: Epoch(3) });
+    let adopt = node.adopt_if_empty(3);
     let (stamped, adopted) = futures::join!(stamp, adopt);
     stamped.unwrap();
     assert_eq!(adopted, Ok(Reply::Adopted { adopted: false }));

@@ -154,7 +154,10 @@ async fn run(keys: u64) {
         let adopt = Request {
             node: node.node().clone(),
             epoch: Epoch(1),
-            operation: Operation::AdoptEpochIfEmpty { epoch: Epoch(1) },
+            operation: Operation::AdoptEpochIfEmpty {
+                epoch: Epoch(1),
+                is_new: true,
+            },
         };
         node.handle(adopt).await.unwrap();
         assert!(door.node.set(node).is_ok());

@@ -39,8 +39,11 @@ pub(super) fn request_to_proto(
             key: key.as_bytes().clone(),
         }),
         Operation::Probe => Wire::Probe(v1::Probe {}),
-        Operation::AdoptEpochIfEmpty { epoch } => {
-            Wire::AdoptEpochIfEmpty(v1::AdoptEpochIfEmpty { epoch: epoch.0 })
+        Operation::AdoptEpochIfEmpty { epoch, is_new } => {
+            Wire::AdoptEpochIfEmpty(v1::AdoptEpochIfEmpty {
+                epoch: epoch.0,
+                is_new,
+            })
         }
         Operation::Upkeep(task) => Wire::Upkeep(upkeep::to_proto(*task)),
     };
@@ -73,6 +76,7 @@ pub(super) fn request_from_proto(
         Some(Wire::Probe(v1::Probe {})) => Operation::Probe,
         Some(Wire::AdoptEpochIfEmpty(adopt)) => Operation::AdoptEpochIfEmpty {
             epoch: Epoch(adopt.epoch),
+            is_new: adopt.is_new,
         },
         Some(Wire::Upkeep(task)) => Operation::Upkeep(Box::new(upkeep::from_proto(task)?)),
         None => {

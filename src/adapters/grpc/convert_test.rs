@@ -57,6 +57,7 @@ fn operations() -> Vec<Operation> {
         Operation::Probe,
         Operation::AdoptEpochIfEmpty {
             epoch: Epoch(u64::MAX),
+            is_new: true,
         },
     ]
 }

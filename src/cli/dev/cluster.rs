@@ -219,7 +219,10 @@ async fn found(node: &StorageNode, epoch: Epoch) -> Result<(), Failure> {
     let request = Request {
         node: node.node().clone(),
         epoch,
-        operation: Operation::AdoptEpochIfEmpty { epoch },
+        operation: Operation::AdoptEpochIfEmpty {
+            epoch,
+            is_new: true,
+        },
     };
     match node.replica().handle(request).await {
         Ok(Reply::Adopted { adopted: true }) => Ok(()),

@@ -143,6 +143,7 @@ async fn every_request_arrives_as_it_left<T: ReplicaTransport>(
         Operation::Probe,
         Operation::AdoptEpochIfEmpty {
             epoch: Epoch(u64::MAX),
+            is_new: true,
         },
     ];
     let mut sent = Vec::new();
