@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Fault, FaultStep, NetworkPlan, World};
+use super::{Fault, FaultStep, World};
 use crate::rng::Rng;
 
 /// A pause that no run is long enough for: owners are not compared, and hints have to do what they can alone.
@@ -22,18 +22,8 @@ impl World {
         if !rng.chance(PERMILLE) {
             return;
         }
-        let calm = NetworkPlan::default();
-        self.network.lost_request_permille = calm.lost_request_permille;
-        self.network.lost_reply_permille = calm.lost_reply_permille;
-        self.network.duplicate_permille = calm.duplicate_permille;
-        self.network.link_spread_us = calm.link_spread_us;
-        self.replica.queue_max = self.replica.queue_max.max(8_192);
-        self.replica.batch_max = self.replica.batch_max.max(1_024);
-        self.coordinator.write_timeout = Duration::from_secs(4);
-        self.coordinator.read_timeout = Duration::from_secs(4);
+        self.calm_down();
         for client in &mut self.clients {
-            client.timeout_ms = 4_000;
-            client.consistency = [0, 1, 0];
             client.operations = client.operations.max(80);
             client.think_ms_max = client.think_ms_max.min(100);
         }
@@ -41,9 +31,6 @@ impl World {
         if unaided {
             self.coordinator.anti_entropy_pause = NEVER;
         }
-        self.coordinator.in_flight_max = self.coordinator.in_flight_max.max(10_000);
-        self.buggify.clear();
-        self.faults.clear();
         let who = rng.pick(&self.storage());
         let chaos_ms = self.chaos_ms;
         let mut others = self.storage();

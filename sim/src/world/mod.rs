@@ -5,6 +5,7 @@
 
 mod ahead;
 mod buggify;
+mod calm;
 mod draw;
 mod event;
 mod expect;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pairdb::quorum::ConflictPolicy;
 
-use super::{Fault, FaultStep, NetworkPlan, World};
+use super::{Fault, FaultStep, World};
 use crate::rng::Rng;
 
 /// How many worlds of a thousand.
@@ -22,22 +22,14 @@ impl World {
         if !rng.chance(PERMILLE) {
             return;
         }
-        let calm = NetworkPlan::default();
-        self.network.lost_request_permille = calm.lost_request_permille;
-        self.network.lost_reply_permille = calm.lost_reply_permille;
-        self.network.duplicate_permille = calm.duplicate_permille;
-        self.buggify.clear();
+        self.calm_down();
         self.disk.sync_interval_ms = None;
         self.storage_nodes = 3;
         self.coordinators = self.coordinators.max(2);
         self.replica.tombstone_grace = Duration::from_millis(50);
-        self.replica.queue_max = self.replica.queue_max.max(8_192);
-        self.coordinator.in_flight_max = self.coordinator.in_flight_max.max(10_000);
         self.coordinator.anti_entropy_pause = Duration::from_millis(100);
         self.coordinator.anti_entropy_period = Duration::from_millis(200);
         self.coordinator.probe_interval = Duration::from_secs(30);
-        self.coordinator.write_timeout = Duration::from_secs(4);
-        self.coordinator.read_timeout = Duration::from_secs(4);
         self.chaos_ms = self.chaos_ms.max(15_000);
         self.clients.truncate(4);
         for tenant in &mut self.tenants {
@@ -46,8 +38,6 @@ impl World {
             tenant.keys = rng.pick(&[1, 1, 2]);
         }
         for client in &mut self.clients {
-            client.timeout_ms = 4_000;
-            client.consistency = [0, 1, 0];
             client.operations = client.operations.clamp(20, 60);
             client.think_ms_max = 4_000;
             (client.writes, client.deletes, client.reads) = (3, 3, 1);

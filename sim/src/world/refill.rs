@@ -19,22 +19,17 @@ impl World {
         if !rng.chance(PERMILLE) {
             return;
         }
+        self.calm_down();
         self.storage_nodes = 3;
-        self.buggify.clear();
-        self.network.lost_request_permille = 0;
-        self.network.lost_reply_permille = 0;
         self.disk.sync_interval_ms = None;
         self.coordinator.write_timeout = Duration::from_millis(500);
         self.coordinator.read_timeout = Duration::from_millis(500);
         self.coordinator.anti_entropy_pause = Duration::from_millis(100);
-        self.coordinator.in_flight_max = self.coordinator.in_flight_max.max(10_000);
-        self.replica.queue_max = self.replica.queue_max.max(64);
-        self.clocks.truncate(0);
+        self.clocks.clear();
         for tenant in &mut self.tenants {
             tenant.replication_factor = 3;
         }
         for client in &mut self.clients {
-            client.consistency = [0, 1, 0];
             client.timeout_ms = 500;
             client.think_ms_max = client.think_ms_max.min(100);
             client.operations = client.operations.max(100);
@@ -42,7 +37,7 @@ impl World {
         let [keeps, loses, missed] = rng.sample(&self.storage(), 3)[..] else {
             return;
         };
-        let third = self.chaos_ms / 4;
+        let quarter = self.chaos_ms / 4;
         let alone = |who: Endpoint| Fault::Partition {
             from: vec![who],
             to: self
@@ -54,11 +49,11 @@ impl World {
             both_ways: true,
             refused: true,
         };
-        let at_ms = third + rng.between(0, 300);
+        let at_ms = quarter + rng.between(0, 300);
         self.faults = vec![
             FaultStep::new(0, at_ms, alone(missed)),
             FaultStep::new(at_ms, 100, Fault::LoseDisk { who: loses }),
-            FaultStep::new(at_ms, 2 * third, alone(keeps)),
+            FaultStep::new(at_ms, 2 * quarter, alone(keeps)),
         ];
     }
 }
