@@ -211,7 +211,7 @@ mod tests {
         (store, KnownKeys::new(settings, Box::new(source)))
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn many_ask_and_one_asks_the_store() {
         let (store, keys) = keys(&short());
         for id in [2, 3].map(ApiKeyId::from_bits) {
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(store.asked.load(Ordering::SeqCst), 4, "it had changed");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn while_the_store_is_down_known_keys_are_good_for_a_while_and_others_are_not() {
         let settings = short();
         let (store, keys) = keys(&settings);
@@ -250,7 +250,7 @@ mod tests {
         assert!(keys.get(&known).await.is_err(), "not for ever");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_is_in_mind_is_bounded() {
         let settings = AuthSettings {
             keys_max: 100,
@@ -262,7 +262,7 @@ mod tests {
         assert!(keys.slots.len() <= 200, "{}", keys.slots.len());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn made_up_keys_do_not_keep_known_ones_from_being_refreshed() {
         let (_store, keys) = keys(&short());
         let known = ApiKeyId::from_bits(2);
