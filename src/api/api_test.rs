@@ -507,15 +507,15 @@ async fn a_change_of_what_the_metadata_store_holds_has_a_deadline() {
 #[tokio::test]
 async fn a_write_goes_on_when_its_client_hangs_up() {
     let (cluster, mut client) = cluster().await;
-    cluster.slow_down(Duration::from_millis(100));
+    cluster.slow_down(Duration::from_millis(300));
     let all = v1::WriteKeyValueRequest {
         consistency: "all".into(),
         ..write("lww", "k", "v")
     };
     let hung_up =
-        tokio::time::timeout(Duration::from_millis(50), client.write_key_value(all)).await;
+        tokio::time::timeout(Duration::from_millis(100), client.write_key_value(all)).await;
     assert!(hung_up.is_err());
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
     cluster.slow_down(Duration::ZERO);
     cluster.cut_off(0);
     for n in [1, 2] {
@@ -926,10 +926,10 @@ async fn the_server_describes_itself() {
 #[tokio::test]
 async fn a_stop_finishes_what_is_at_work() {
     let (cluster, mut client) = cluster().await;
-    cluster.slow_down(Duration::from_millis(200));
+    cluster.slow_down(Duration::from_millis(400));
     let mut writer = client.clone();
     let writing = tokio::spawn(async move { writer.write_key_value(write("lww", "k", "v")).await });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
     let stopping = tokio::spawn(cluster.stop());
     assert!(writing.await.unwrap().is_ok());
     assert_eq!(
