@@ -85,12 +85,17 @@ impl Verifier {
 
     /// Whoever holds the token.
     pub(super) fn verify(&self, token: &str) -> Result<Caller, Refused> {
+        self.verify_at(token, now())
+    }
+
+    /// The same, with `now` in seconds since 1970 for what was verified before.
+    fn verify_at(&self, token: &str, now: f64) -> Result<Caller, Refused> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(INVALID);
         }
         let hash = hash(token.as_bytes());
         if let Some(verified) = self.verified.get(&hash) {
-            return match now() > verified.expires + self.settings.jwt_leeway.as_secs_f64() {
+            return match now > verified.expires + self.settings.jwt_leeway.as_secs_f64() {
                 true => Err(EXPIRED),
                 false => Ok(verified.caller),
             };
