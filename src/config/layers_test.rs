@@ -232,6 +232,17 @@ fn files_that_can_not_be_read_are_named() {
         .unwrap_err()
         .to_string();
     assert!(error.starts_with("/nowhere/a.toml: "), "{error}");
+    for (name, text) in [
+        ("a.toml", "[auth]\nadmin_key = hidden-from-logs\n"),
+        ("a.yaml", "auth:\n  admin_key: 'hidden-from-logs\n"),
+    ] {
+        let (_dir, path) = file(name, text);
+        let error = Layers::new().file(&path).unwrap_err().to_string();
+        assert!(
+            error.contains(name) && !error.contains("hidden-from-logs"),
+            "a secret may stand in the line: {error}"
+        );
+    }
     let (_dir, path) = file("a.ini", "");
     let error = Layers::new().file(&path).unwrap_err().to_string();
     assert!(

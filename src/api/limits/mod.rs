@@ -172,6 +172,9 @@ mod tests {
     #[test]
     fn a_bounded_number_of_tenants_is_kept_in_mind() {
         let limits = limits(5, Vec::new());
+        let no_name = "n".repeat(TENANT_BYTES_MAX + 1);
+        assert_eq!(admitted(&limits, Right::Read, &no_name), 100);
+        assert_eq!(limits.0.as_ref().unwrap().tenants.len(), 0);
         for n in 0..1000 {
             let _ = limits.admit(Right::Read, Some(&n.to_string()), 0).unwrap();
         }
