@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PodSpec, Secret, Service, ServiceAccount};
@@ -334,6 +335,37 @@ fn the_compose_file_names_arguments_and_settings_that_exist() {
     for other in ["postgres", "redis", "prometheus", "grafana"] {
         assert!(services.contains_key(other), "{other}");
     }
+}
+
+/// Every command in a page between backquotes, or on a line of its own in a block, is one that there is.
+#[test]
+fn pages_name_commands_that_exist() {
+    let mut parsed = 0;
+    for path in files("", "md") {
+        let text = read(&path);
+        let between = text.split('`').skip(1).step_by(2);
+        let lines = text.lines().map(str::trim);
+        let commands = between.chain(lines);
+        for command in commands.filter(|text| text.starts_with("pairdb ")) {
+            let command = command.split(" #").next().unwrap_or_default().trim();
+            if command.contains(['\n', '$', '[', '|', '<', '…', '\\']) {
+                continue; // more than a command
+            }
+            let parsing = Cli::try_parse_from(command.split_whitespace());
+            if let Err(error) = parsing
+                && !matches!(
+                    error.kind(),
+                    ErrorKind::DisplayHelp
+                        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                        | ErrorKind::MissingRequiredArgument
+                )
+            {
+                panic!("{}: `{command}`: {error}", path.display());
+            }
+            parsed += 1;
+        }
+    }
+    assert!(parsed > 20, "{parsed}");
 }
 
 /// The names of a query's metrics, and its labels by metric.
