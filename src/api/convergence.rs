@@ -33,7 +33,7 @@ pub(super) fn response(outlook: Outlook, asked: Option<Instant>) -> v1::GetConve
 fn node(node: NodeOutlook, asked: Option<Instant>) -> v1::NodeConvergence {
     v1::NodeConvergence {
         node_id: node.node.as_str().into(),
-        reachable: node.healthy,
+        reachable: node.answers,
         answered: asked.is_some() && node.asked_at >= asked,
         report_age_ms: node.report_age.map(millis),
         tombstones: node.tombstones,

@@ -222,7 +222,8 @@ pub(super) fn node_info(overview: NodeOverview) -> v1::StorageNodeInfo {
     let NodeOverview {
         node,
         report,
-        healthy,
+        answers,
+        healthy: _,
     } = overview;
     let incarnation = report
         .as_ref()
@@ -237,7 +238,7 @@ pub(super) fn node_info(overview: NodeOverview) -> v1::StorageNodeInfo {
             .as_ref()
             .and_then(|report| report.disk_used_percent)
             .map_or(0.0, f32::from),
-        reachable: healthy,
+        reachable: answers,
         refuses_writes: report
             .as_ref()
             .and_then(|report| report.refuses_writes.clone())

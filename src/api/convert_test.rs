@@ -315,6 +315,7 @@ fn a_node_is_shown_with_its_report_or_without() {
     let silent = NodeOverview {
         node: node.clone(),
         report: None,
+        answers: false,
         healthy: false,
     };
     let expected = v1::StorageNodeInfo {
@@ -339,6 +340,7 @@ fn a_node_is_shown_with_its_report_or_without() {
         node_info(NodeOverview {
             node,
             report: Some(report),
+            answers: true,
             healthy: true
         }),
         expected

@@ -29,7 +29,9 @@ pub struct NodeOverview {
     pub node: Node,
     /// What the node said when it was last probed; `None` if it never answered this coordinator.
     pub report: Option<NodeReport>,
-    /// Whether it answers.
+    /// Whether it answers, if only to refuse.
+    pub answers: bool,
+    /// Whether it does what it is asked for.
     pub healthy: bool,
 }
 
@@ -183,6 +185,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let overview = routing.nodes().map(|(node, health)| NodeOverview {
             node: node.clone(),
             report: health.report(),
+            answers: health.answers(),
             healthy: health.is_healthy(),
         });
         overview.collect()

@@ -29,6 +29,8 @@ struct State {
     /// with steps in proportion to the estimate).
     p95_ns: u64,
     failures_in_row: u32,
+    /// Those among them that were no answers at all.
+    silences_in_row: u32,
     last_failure: Instant,
     report: Option<NodeReport>,
     /// When it was asked for the report.
@@ -62,6 +64,7 @@ impl NodeHealth {
         if !sabotage::on(Sabotage::UnhealthyForEver) {
             state.back |= state.failures_in_row >= FAILURES_MAX;
             state.failures_in_row = 0;
+            state.silences_in_row = 0;
         }
         if state.mean_ns == 0 {
             state.mean_ns = ns;
@@ -83,10 +86,18 @@ impl NodeHealth {
         self.lock().refilling = true;
     }
 
+    /// It did not answer.
     pub(super) fn failed(&self, now: Instant) {
         let mut state = self.lock();
-        state.failures_in_row = state.failures_in_row.saturating_add(1);
-        state.last_failure = now;
+        state.silences_in_row = state.silences_in_row.saturating_add(1);
+        state.fail(now);
+    }
+
+    /// It answered that it could not do what was asked for.
+    pub(super) fn refused(&self, now: Instant) {
+        let mut state = self.lock();
+        state.silences_in_row = 0;
+        state.fail(now);
     }
 
     /// It answered, asked at `asked_at`, how it is.
@@ -119,6 +130,12 @@ impl NodeHealth {
         std::mem::take(&mut self.lock().back)
     }
 
+    /// Whether it answers, if only to refuse.
+    pub(super) fn answers(&self) -> bool {
+        self.lock().silences_in_row < FAILURES_MAX
+    }
+
+    /// Whether it does what it is asked for.
     pub(super) fn is_healthy(&self) -> bool {
         self.lock().failures_in_row < FAILURES_MAX
     }
@@ -146,6 +163,13 @@ impl NodeHealth {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn fail(&mut self, now: Instant) {
+        self.failures_in_row = self.failures_in_row.saturating_add(1);
+        self.last_failure = now;
     }
 }
 
@@ -188,7 +212,12 @@ mod tests {
             fast.call_started();
         }
         assert!(slow.preference(now) < fast.preference(now));
-        assert!(!down.is_healthy());
+        assert!(!down.is_healthy() && !down.answers());
+        down.refused(now);
+        assert!(
+            !down.is_healthy() && down.answers(),
+            "it refuses, so it is there"
+        );
         down.answered(MS);
         assert!(down.is_healthy());
     }

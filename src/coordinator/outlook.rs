@@ -31,8 +31,8 @@ pub struct Outlook {
 pub struct NodeOutlook {
     /// Which one.
     pub node: NodeId,
-    /// Whether it answers.
-    pub healthy: bool,
+    /// Whether it answers, if only to refuse.
+    pub answers: bool,
     /// When it was asked for the rest; `None`: it never answered.
     pub asked_at: Option<Instant>,
     /// How long ago that was.
@@ -71,7 +71,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             let asked_at = report.as_ref().map(|_| health.asked_at());
             NodeOutlook {
                 node: node.id.clone(),
-                healthy: health.is_healthy(),
+                answers: health.answers(),
                 asked_at,
                 report_age: asked_at.map(|asked_at| now.since(asked_at)),
                 tombstones: report.as_ref().map_or(0, |report| report.tombstones),
@@ -137,7 +137,7 @@ mod tests {
         };
         let node = |name: &str, hints| NodeOutlook {
             node: id(name),
-            healthy: true,
+            answers: true,
             asked_at: None,
             report_age: None,
             tombstones: 0,

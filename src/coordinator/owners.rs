@@ -171,6 +171,7 @@ impl<W: CoordinatorWorld> Owners<W> {
                 )) => {
                     under_way.answered();
                 }
+                Err(CallError::Refused(_)) => under_way.refused(),
                 Err(_) => under_way.failed(),
             }
             Answer { position, result }
@@ -198,6 +199,10 @@ impl<'a, C: Clock> UnderWay<'a, C> {
 
     fn answered(self) {
         self.health.answered(self.clock.now().since(self.since));
+    }
+
+    fn refused(self) {
+        self.health.refused(self.clock.now());
     }
 
     fn failed(self) {

@@ -15,6 +15,9 @@ use tokio::task::AbortHandle;
 use super::error::TlsError;
 use crate::adapters::files;
 
+/// Metrics that nobody sets are forgotten after a while, and certificates that end are worth being told of again.
+const SHOW_EVERY: Duration = Duration::from_secs(60);
+
 /// The newest that could be made. Its end ends the looking at files.
 pub(super) struct Live<T> {
     current: Arc<ArcSwap<T>>,
@@ -44,12 +47,21 @@ impl<T: Send + Sync + 'static> Live<T> {
         let make = Arc::new(make);
         let renewed = Arc::clone(&current);
         let watching = tokio::spawn(async move {
-            let mut changes = pin!(changes);
-            while changes.next().await.is_some() {
+            let (mut changes, mut broken) = (pin!(changes), false);
+            loop {
+                match tokio::time::timeout(SHOW_EVERY, changes.next()).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(_) => {
+                        show(section, expires(&renewed.load()), broken);
+                        continue;
+                    }
+                }
                 let make = Arc::clone(&make);
                 let Ok(made) = tokio::task::spawn_blocking(move || make()).await else {
                     continue; // the runtime ends
                 };
+                broken = made.is_err();
                 match made {
                     Ok(made) => {
                         show(section, expires(&made), false);

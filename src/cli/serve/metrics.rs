@@ -1,8 +1,6 @@
 //! Prometheus metrics over HTTP: what was counted where it happened, and the coordinator's state at the time of asking.
 
-use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,13 +8,13 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use metrics::{counter, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
 
 use super::super::exit::Failure;
 use super::metric_table;
 use crate::adapters::tls::Listener;
 use crate::api::{HttpSettings, serve_routes};
 use crate::coordinator::{Coordinator, Outlook};
-use crate::placement::NodeId;
 use crate::ports::CoordinatorWorld;
 
 /// From what is fast for a read in one machine to the longest that a write may take.
@@ -30,8 +28,8 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Whoever scrapes has one connection.
 const CONNECTIONS_MAX: usize = 64;
 
-/// Who was ever owed something: a series that was begun is brought to zero, also when its node is gone.
-static TARGETS: Mutex<BTreeSet<NodeId>> = Mutex::new(BTreeSet::new());
+/// A gauge that was not set for so long is of something that is no more, such as a node that was removed.
+const GAUGE_FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
 
 /// Starts collecting metrics for the whole process.
 pub fn collect_metrics() -> Result<PrometheusHandle, Failure> {
@@ -40,6 +38,7 @@ pub fn collect_metrics() -> Result<PrometheusHandle, Failure> {
             Matcher::Suffix("_duration_seconds".into()),
             &DURATION_BUCKETS,
         )
+        .map(|builder| builder.idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_FORGOTTEN_AFTER)))
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| Failure::local(format!("can't collect metrics: {error}")))?;
     metric_table::describe();
@@ -112,7 +111,7 @@ fn sample_clocks<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
     }
     for node in coordinator.nodes() {
         let name = node.node.id.to_string();
-        gauge!("coordinator_node_up", "node" => name.clone()).set(if node.healthy {
+        gauge!("coordinator_node_up", "node" => name.clone()).set(if node.answers {
             1.0
         } else {
             0.0
@@ -154,10 +153,10 @@ fn sample_upkeep(outlook: &Outlook) {
         gauge!("coordinator_tombstones_waiting", "node" => name).set(node.tombstones as f64);
     }
     let mut owed = outlook.owed();
-    let mut targets = TARGETS.lock().unwrap_or_else(PoisonError::into_inner);
-    targets.extend(owed.keys().cloned());
-    for target in targets.iter() {
-        let (outstanding, oldest) = owed.remove(target).unwrap_or_default();
+    for node in &outlook.nodes {
+        owed.entry(node.node.clone()).or_default(); // brought to zero when nothing is owed any more
+    }
+    for (target, (outstanding, oldest)) in owed {
         let target = target.to_string();
         gauge!("coordinator_hints_outstanding", "target" => target.clone()).set(outstanding as f64);
         gauge!("coordinator_hints_oldest_age_seconds", "target" => target)
