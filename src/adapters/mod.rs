@@ -1,7 +1,7 @@
 //! Adapters: the ports carried out with real things.
 //!
-//! One folder per thing: the tokio runtime, memory, SQLite, PostgreSQL, Redis, gRPC, TLS, the embedded engine. What an adapter must do is said
-//! by its port in [`ports`](crate::ports) and checked by that port's suite in
+//! One folder per thing: the tokio runtime, memory, SQLite, PostgreSQL, Redis, gRPC, TLS, the embedded engine, traces. What an adapter must do is
+//! said by its port in [`ports`](crate::ports) and checked by that port's suite in
 //! [`ports::conformance`](crate::ports::conformance). Adapters are put together only at the composition root.
 //!
 //! What this is not: no adapter decides anything about replication, and none knows the coordinator.
@@ -23,3 +23,4 @@ mod sql_rows;
 pub mod sqlite;
 pub mod tls;
 pub mod tokio;
+pub mod trace;

@@ -24,6 +24,7 @@ use base64::engine::general_purpose::STANDARD;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::log_pace;
 use crate::coordinator::{CoordinatorError, QuorumNotReached};
 use crate::ports::StoreError;
 use crate::proto::v1::ErrorCode;
@@ -137,7 +138,9 @@ fn message(error: &CoordinatorError) -> String {
             format!("key '{}' not found", cut(key, KEY_BYTES_SHOWN))
         }
         CoordinatorError::Store(StoreError::Unavailable { store, .. }) => {
-            tracing::warn!(%error, "a request needed a store that is down");
+            if log_pace::is_to_be_told() {
+                tracing::warn!(%error, "a request needed a store that is down");
+            }
             format!("the {store} is unavailable; retry after a moment")
         }
         CoordinatorError::Store(StoreError::Unreadable { .. }) | CoordinatorError::Internal(_) => {

@@ -29,6 +29,7 @@ mod http;
 mod keys;
 mod legacy_path;
 mod limits;
+mod log_pace;
 mod observe;
 mod request_name;
 mod rights;

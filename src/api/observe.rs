@@ -15,31 +15,53 @@ use tonic_types::StatusExt;
 use tower::{Layer, Service};
 use tracing::{Instrument, Span, field};
 
-use super::request_name;
+use super::{log_pace, request_name};
+use crate::adapters::trace;
 
 /// The label of a method that there is none of.
 const UNKNOWN: &str = "unknown";
 /// The code of a call of a method that there is none of.
 const UNIMPLEMENTED: &str = "Unimplemented";
 
-/// A request under way.
+/// The code of a request whose client hung up before it was answered.
+const ABANDONED: &str = "ABANDONED";
+
+/// A request under way. Whose client hangs up is dropped, and counted all the same.
 pub(super) struct Observation {
     front: &'static str,
     method: String,
     began: Instant,
     span: Span,
+    ended: bool,
 }
 
 impl Observation {
     /// It begins.
-    pub(super) fn begin(front: &'static str, method: String, name: &HeaderValue) -> Self {
+    pub(super) fn begin(
+        front: &'static str,
+        method: String,
+        name: &HeaderValue,
+        headers: &HeaderMap,
+    ) -> Self {
         let request_id = name.to_str().unwrap_or_default();
-        let span = tracing::info_span!("request", request_id, front, method, tenant = field::Empty);
+        let span = tracing::info_span!(
+            "request",
+            otel.kind = "server",
+            request_id,
+            front,
+            method,
+            tenant = field::Empty,
+            trace_id = field::Empty,
+        );
+        if let Some(id) = trace::begin(&span, &method, headers) {
+            span.record("trace_id", field::display(id));
+        }
         Self {
             front,
             method,
             began: Instant::now(),
             span,
+            ended: false,
         }
     }
 
@@ -49,14 +71,14 @@ impl Observation {
     }
 
     /// It ends, with the code of its failure if it failed.
-    pub(super) fn end(self, failure: Option<&str>) {
-        let Self {
-            front,
-            method,
-            began,
-            span,
-        } = self;
-        let took = began.elapsed();
+    pub(super) fn end(mut self, failure: Option<&str>) {
+        self.count(failure);
+    }
+
+    fn count(&mut self, failure: Option<&str>) {
+        self.ended = true;
+        let (front, method) = (self.front, std::mem::take(&mut self.method));
+        let took = self.began.elapsed();
         // A name that a client made up must not become a series.
         let method = if failure == Some(UNIMPLEMENTED) {
             UNKNOWN.to_owned()
@@ -64,11 +86,15 @@ impl Observation {
             method
         };
         if let Some(code) = failure {
-            let _entered = span.enter();
-            if matches!(
+            let own_fault = matches!(
                 code,
                 "INTERNAL_ERROR" | "QUORUM_NOT_REACHED" | "STORE_UNAVAILABLE"
-            ) {
+            );
+            trace::failed(&self.span, code, own_fault);
+            let _entered = self.span.enter();
+            // Why a store was needed that is down was told where it was noticed.
+            if code == "INTERNAL_ERROR" || code == "QUORUM_NOT_REACHED" && log_pace::is_to_be_told()
+            {
                 tracing::warn!(code, ms = took.as_secs_f64() * 1000.0, "a request failed");
             }
             if code == "QUORUM_NOT_REACHED" {
@@ -83,6 +109,14 @@ impl Observation {
             .increment(1);
         histogram!("coordinator_request_duration_seconds", "front" => front, "method" => method)
             .record(took.as_secs_f64());
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.count(Some(ABANDONED));
+        }
     }
 }
 
@@ -141,7 +175,7 @@ where
             return self.0.call(request).boxed();
         };
         let name = request_name::name(request.headers_mut());
-        let observation = Observation::begin("grpc", method, &name);
+        let observation = Observation::begin("grpc", method, &name, request.headers());
         let span = observation.span();
         let answer = span.in_scope(|| self.0.call(request));
         async move {

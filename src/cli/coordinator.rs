@@ -60,8 +60,13 @@ impl Coordinator {
     /// Runs it until it is told to stop.
     pub fn run(self, layers: Layers) -> Result<(), Failure> {
         let config = self.configure(layers)?;
-        serve::start_logging(&config.logging)?;
-        serve::run(config.server.runtime, self.serve(config))
+        let name = config.server.node_id.clone();
+        serve::run(
+            "pairdb-coordinator",
+            &name,
+            &config.clone(),
+            self.serve(config),
+        )
     }
 
     fn configure(&self, layers: Layers) -> Result<Config, Failure> {

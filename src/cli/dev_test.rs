@@ -6,15 +6,22 @@
     reason = "a test of processes waits for them"
 )]
 
+#[path = "dev_test/collector.rs"]
+mod collector;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use collector::Collector;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use pairdb::proto::v1::coordinator_service_client::CoordinatorServiceClient;
 use pairdb::proto::v1::{ReadKeyValueRequest, WriteKeyValueRequest};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tonic::Request;
 use tonic::transport::Endpoint;
 
 /// No step of these tests takes longer, unless it hangs.
@@ -760,4 +767,111 @@ fn what_a_node_missed_is_owed_to_it_and_shown_and_waited_for() {
         "{text:?}"
     );
     front.stops("TERM");
+}
+
+/// A caller's trace goes on through the coordinator to the storage nodes, and what nobody asked to follow is not followed.
+#[tokio::test]
+async fn a_write_is_followed_from_its_client_to_the_storage_nodes() {
+    let collector = Collector::start().await;
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("pairdb.toml");
+    let endpoint = format!("http://{}", collector.address);
+    let text = format!("[tracing]\nendpoint = \"{endpoint}\"\nsample = 0.0\n");
+    std::fs::write(&file, text).unwrap();
+    let ports = [
+        "--grpc-port",
+        "0",
+        "--http-port",
+        "0",
+        "--metrics-port",
+        "0",
+    ];
+    let dev = ["dev", "--ephemeral", "--config", file.to_str().unwrap()];
+    let cluster = Server::start(&[&dev[..], &ports].concat());
+    let channel = Endpoint::from_shared(cluster.url())
+        .unwrap()
+        .connect()
+        .await;
+    let mut client = CoordinatorServiceClient::new(channel.unwrap());
+    let write = |key: &str| {
+        Request::new(WriteKeyValueRequest {
+            tenant_id: "default".into(),
+            key: key.into(),
+            value: "v".into(),
+            consistency: "all".into(),
+            ..WriteKeyValueRequest::default()
+        })
+    };
+    client.write_key_value(write("not followed")).await.unwrap();
+    let mut followed = write("followed");
+    let [trace, caller] = ["0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"];
+    let traceparent = format!("00-{trace}-{caller}-01").parse().unwrap();
+    followed.metadata_mut().insert("traceparent", traceparent);
+    client.write_key_value(followed).await.unwrap();
+
+    let named = |spans: &[Span], name: &str| -> Vec<Span> {
+        spans
+            .iter()
+            .filter(|span| span.name == name)
+            .cloned()
+            .collect()
+    };
+    let spans = collector
+        .until(|spans| {
+            named(spans, "stored").len() >= 3 && !named(spans, "WriteKeyValue").is_empty()
+        })
+        .await;
+    assert!(
+        spans.iter().all(|span| span.trace_id == hex(trace)),
+        "{spans:#?}"
+    );
+    let [request] = &named(&spans, "WriteKeyValue")[..] else {
+        panic!("{spans:#?}");
+    };
+    assert_eq!(request.parent_span_id, hex(caller));
+    assert_eq!(request.kind(), SpanKind::Server);
+    assert_eq!(attribute(request, "tenant"), "default");
+    let called = named(&spans, "replica");
+    for call in &called {
+        assert_eq!(call.kind(), SpanKind::Client);
+        assert!(
+            ["stamp", "join"].contains(&attribute(call, "operation").as_str()),
+            "{call:?}"
+        );
+    }
+    let mut nodes: Vec<_> = named(&spans, "stored")
+        .iter()
+        .map(|stored| {
+            let call = called
+                .iter()
+                .find(|call| call.span_id == stored.parent_span_id);
+            let call = call.expect("a node's part is caused by a call");
+            assert_eq!(attribute(call, "node"), attribute(stored, "node"));
+            attribute(stored, "node")
+        })
+        .collect();
+    nodes.sort();
+    nodes.dedup();
+    assert_eq!(nodes, ["node-1", "node-2", "node-3"]);
+    cluster.stops("TERM");
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits = text.as_bytes().chunks(2);
+    digits
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
+}
+
+fn attribute(span: &Span, name: &str) -> String {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    let found = span
+        .attributes
+        .iter()
+        .find(|attribute| attribute.key == name);
+    let value = found.and_then(|found| found.value.as_ref()?.value.as_ref());
+    match value {
+        Some(Value::StringValue(text)) => text.clone(),
+        other => panic!("{name} is {other:?} in {span:?}"),
+    }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::stores::{self, DatabaseSettings, RedisSection, mask_password};
 use crate::adapters::grpc::TransportSettings;
 use crate::adapters::tls::{ClusterTlsSettings, TlsSettings};
+use crate::adapters::trace::TracingSettings;
 use crate::api::{AuthSettings, FrontSettings, HttpSettings, LimitSettings};
 use crate::coordinator::CoordinatorSettings;
 use crate::placement::NodeId;
@@ -47,6 +48,8 @@ pub struct Config {
     pub logging: LoggingSettings,
     /// Prometheus.
     pub metrics: MetricsSettings,
+    /// Traces by OpenTelemetry.
+    pub tracing: TracingSettings,
 }
 
 /// The process of a coordinator.
@@ -271,6 +274,7 @@ impl Config {
         self.limits.validate()?;
         self.tls.validate()?;
         self.cluster_tls.validate()?;
+        self.tracing.validate()?;
         self.database.validate()?;
         self.redis.validate()
     }

@@ -157,6 +157,21 @@ pub enum Operation {
     Upkeep(Box<Upkeep>),
 }
 
+impl Operation {
+    /// What it is called in traces.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Stamp(_) => "stamp",
+            Self::Join { .. } => "join",
+            Self::Read { .. } => "read",
+            Self::Probe => "probe",
+            Self::AdoptEpochIfEmpty { .. } => "adopt_epoch_if_empty",
+            Self::Upkeep(_) => "upkeep",
+        }
+    }
+}
+
 /// A request to one replica.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {

@@ -18,11 +18,12 @@ use crate::proto::v1::replica_reply::Outcome;
 use crate::proto::v1::replica_request::Operation as Wire;
 use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
 
-/// For a batch to `batch_node`, whose name need not be repeated.
+/// For a batch to `batch_node`, whose name need not be repeated, as part of a trace or of none.
 pub(super) fn request_to_proto(
     id: u64,
     batch_node: &NodeId,
     request: Request,
+    traceparent: String,
 ) -> v1::ReplicaRequest {
     let node_id = if request.node == *batch_node {
         String::new()
@@ -51,6 +52,7 @@ pub(super) fn request_to_proto(
         id,
         node_id,
         epoch: request.epoch.0,
+        traceparent,
         operation: Some(operation),
     }
 }

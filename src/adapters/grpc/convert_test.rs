@@ -71,7 +71,7 @@ fn every_request_comes_back() {
                 epoch: Epoch(7),
                 operation: operation.clone(),
             };
-            let wire = request_to_proto(u64::MAX, &node("n1"), request.clone());
+            let wire = request_to_proto(u64::MAX, &node("n1"), request.clone(), String::new());
             let wire = v1::ReplicaRequest::decode(Bytes::from(wire.encode_to_vec())).unwrap();
             assert_eq!(wire.id, u64::MAX);
             assert_eq!(

@@ -15,11 +15,13 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, Stream, StreamExt};
 use prost::Message;
 use tokio::sync::watch;
+use tracing::{Instrument, Span};
 
 use super::assembler::Assembler;
 use super::convert::{reply_to_proto, request_from_proto};
 use super::outbox::{Bounds, NotQueued, Outbox};
 use super::settings::StorageFrontSettings;
+use crate::adapters::trace;
 use crate::placement::NodeId;
 use crate::ports::{Instant, Refusal, Reply, Request, RequestHandler};
 use crate::proto::v1::{ReplicaReply, ReplicaRequest, RequestBatch};
@@ -27,7 +29,11 @@ use crate::proto::v1::{ReplicaReply, ReplicaRequest, RequestBatch};
 type Outcome = Result<Reply, Refusal>;
 
 /// A request, or the refusal of what was not one.
-type Arrived = (u64, Result<Request, Refusal>);
+struct Arrived {
+    id: u64,
+    traceparent: String,
+    request: Result<Request, Refusal>,
+}
 
 /// Where the replies wait to leave. Its own bounds are never met: [`serve`] reads no more before.
 pub(super) fn outbox(settings: &StorageFrontSettings) -> Outbox<ReplicaReply> {
@@ -53,10 +59,10 @@ pub(super) async fn serve<H: RequestHandler, E: Display>(
     let mut reading = true;
     loop {
         while has_room(&settings, running.len(), &outbox) {
-            let Some((id, request)) = arrived.pop_front() else {
+            let Some(arrived) = arrived.pop_front() else {
                 break;
             };
-            running.push(run(handler.clone(), id, request));
+            running.push(run(handler.clone(), arrived));
         }
         if !reading && arrived.is_empty() && running.is_empty() {
             break;
@@ -127,19 +133,34 @@ fn read<E: Display>(
     Ok(Some(arrived))
 }
 
-fn arrive(node: Option<&NodeId>, request: ReplicaRequest) -> Arrived {
-    (request.id, request_from_proto(node, request))
+fn arrive(node: Option<&NodeId>, mut request: ReplicaRequest) -> Arrived {
+    Arrived {
+        id: request.id,
+        traceparent: std::mem::take(&mut request.traceparent),
+        request: request_from_proto(node, request),
+    }
 }
 
-async fn run<H: RequestHandler>(
-    handler: H,
-    id: u64,
-    request: Result<Request, Refusal>,
-) -> (u64, Outcome) {
-    match request {
-        Ok(request) => (id, guarded(handler, request).await),
-        Err(refusal) => (id, Err(refusal)),
+async fn run<H: RequestHandler>(handler: H, arrived: Arrived) -> (u64, Outcome) {
+    let outcome = match arrived.request {
+        Ok(request) => {
+            let span = span(&handler, &request, &arrived.traceparent);
+            guarded(handler, request).instrument(span).await
+        }
+        Err(refusal) => Err(refusal),
+    };
+    (arrived.id, outcome)
+}
+
+/// The node's part of a trace, if the request belongs to one.
+fn span<H: RequestHandler>(handler: &H, request: &Request, traceparent: &str) -> Span {
+    if traceparent.is_empty() {
+        return Span::none();
     }
+    let (node, operation) = (handler.node(), request.operation.name());
+    let span = tracing::debug_span!("stored", otel.kind = "server", %node, operation);
+    trace::follow(&span, traceparent);
+    span
 }
 
 /// Runs one request. A panic in it is its own failure and nobody else's.

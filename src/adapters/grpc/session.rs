@@ -40,8 +40,13 @@ impl Session {
         }
     }
 
-    /// Queues a request; the ticket resolves to its answer.
-    pub(super) fn call(&self, request: Request, deadline: Instant) -> Result<Ticket, CallError> {
+    /// Queues a request, as part of a trace or of none; the ticket resolves to its answer.
+    pub(super) fn call(
+        &self,
+        request: Request,
+        traceparent: String,
+        deadline: Instant,
+    ) -> Result<Ticket, CallError> {
         let not_sent = |why: String| CallError::NotSent(why);
         let ticket = self
             .waiters
@@ -50,7 +55,7 @@ impl Session {
                 NotRegistered::Full => not_sent("too many calls are waiting".into()),
                 NotRegistered::Over(why) => not_sent(why),
             })?;
-        let request = request_to_proto(ticket.id(), &self.node, request);
+        let request = request_to_proto(ticket.id(), &self.node, request, traceparent);
         match self.outbox.push(request, deadline) {
             Ok(()) => Ok(ticket),
             Err(NotQueued::Closed) => Err(not_sent("the connection is closed".into())),

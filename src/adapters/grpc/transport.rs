@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, Weak};
 use arc_swap::ArcSwap;
 use metrics::counter;
 use tokio::runtime::Handle;
+use tracing::Instrument;
 
 use super::lock;
 use super::peer::{Access, Peer};
 use super::settings::TransportSettings;
 use crate::adapters::tls::ClientTls;
+use crate::adapters::trace;
 use crate::placement::{Node, NodeId};
 use crate::ports::{CallError, Clock, Instant, Operation, ReplicaTransport, Reply, Request};
 
@@ -91,7 +93,11 @@ impl<C: Clock> ReplicaTransport for GrpcTransport<C> {
         let shared = Arc::clone(&self.shared);
         let mut peer = shared.peer(node);
         count(&request.operation);
-        async move {
+        let operation = request.operation.name();
+        let span =
+            tracing::debug_span!("replica", otel.kind = "client", node = %node.id, operation);
+        let traceparent = trace::pass_on(&span);
+        let calling = async move {
             let session = loop {
                 let now = shared.clock.now();
                 if now >= deadline {
@@ -105,8 +111,9 @@ impl<C: Clock> ReplicaTransport for GrpcTransport<C> {
                     Access::Closed => peer = shared.peer(peer.node()),
                 }
             };
-            session.call(request, deadline)?.await
-        }
+            session.call(request, traceparent, deadline)?.await
+        };
+        calling.instrument(span)
     }
 }
 

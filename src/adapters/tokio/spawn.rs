@@ -81,6 +81,7 @@ impl Spawn for TokioSpawn {
                 );
             }
         };
+        // Its span is a child of the one that is current here, so what a request caused stays in the request's trace.
         tokio::spawn(task.instrument(tracing::debug_span!("task", name)));
     }
 }

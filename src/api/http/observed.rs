@@ -21,8 +21,14 @@ pub(super) async fn observed(mut request: Request, next: Next) -> Response {
         .extensions()
         .get::<MatchedPath>()
         .map_or(NO_ROUTE, MatchedPath::as_str);
-    let observation = (route.starts_with("/v1/") || route == NO_ROUTE)
-        .then(|| Observation::begin("http", label(request.method(), route), &name));
+    let observation = (route.starts_with("/v1/") || route == NO_ROUTE).then(|| {
+        Observation::begin(
+            "http",
+            label(request.method(), route),
+            &name,
+            request.headers(),
+        )
+    });
     let answer = next.run(request);
     let mut answer = match &observation {
         Some(observation) => answer.instrument(observation.span()).await,

@@ -85,8 +85,8 @@ impl Dev {
     /// Runs the cluster until it is told to stop.
     pub fn run(self, layers: Layers) -> Result<(), Failure> {
         let config = self.configure(layers)?;
-        serve::start_logging(&config.logging)?;
-        serve::run(config.server.runtime, self.serve(config))
+        let name = config.server.node_id.clone();
+        serve::run("pairdb-dev", &name, &config.clone(), self.serve(config))
     }
 
     fn configure(&self, mut layers: Layers) -> Result<Config, Failure> {

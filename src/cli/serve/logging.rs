@@ -1,14 +1,23 @@
-//! The log: tracing to standard error, for people on a terminal and as JSON elsewhere.
+//! The log: tracing to standard error, for people on a terminal and as JSON elsewhere; and traces to a collector, if there is one.
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::super::exit::Failure;
+use crate::adapters::trace::Exporter;
 use crate::config::{LogFormat, LoggingSettings};
 
-/// Starts logging. `RUST_LOG` wins over the configured level.
-pub fn start_logging(settings: &LoggingSettings) -> Result<(), Failure> {
+/// Starts logging, and tracing to `exporter`. `RUST_LOG` wins over the configured level.
+pub(super) fn start(
+    settings: &LoggingSettings,
+    exporter: Option<&Exporter>,
+) -> Result<(), Failure> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => EnvFilter::try_new(directives)
             .map_err(|error| Failure::usage(format!("RUST_LOG: {error}")))?,
@@ -22,14 +31,27 @@ pub fn start_logging(settings: &LoggingSettings) -> Result<(), Failure> {
         LogFormat::Pretty => false,
         LogFormat::Json => true,
     };
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(terminal)
-        .with_writer(std::io::stderr);
-    let started = if as_json {
-        log.json().try_init()
-    } else {
-        log.try_init()
+    let log = layer().with_ansi(terminal).with_writer(std::io::stderr);
+    let log: Box<dyn Layer<Registry> + Send + Sync> = match as_json {
+        true => log.json().boxed(),
+        false => log.boxed(),
     };
-    started.map_err(|error| Failure::local(format!("can't start logging: {error}")))
+    let traces = exporter.map(|exporter| {
+        tracing_opentelemetry::layer()
+            .with_tracer(exporter.tracer())
+            .with_location(false)
+            .with_threads(false)
+            .with_filter(filter_fn(is_traced))
+    });
+    tracing_subscriber::registry()
+        .with(log.with_filter(filter))
+        .with(traces)
+        .try_init()
+        .map_err(|error| Failure::local(format!("can't start logging: {error}")))
+}
+
+/// Whatever the log's level: our spans, and warnings within them.
+fn is_traced(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("pairdb")
+        && (metadata.is_span() || *metadata.level() <= Level::WARN)
 }

@@ -220,7 +220,7 @@ pub const METRICS: &[Metric] = &[
         "coordinator_request_errors_total",
         Counter,
         &["front", "method", "code"],
-        "Requests that failed, by error code",
+        "Requests that failed, by error code; ABANDONED: the client hung up first",
     ),
     metric(
         "coordinator_requests_in_flight",

@@ -14,7 +14,6 @@ mod world;
 
 pub use coordinator::{Addresses, CoordinatorListeners, CoordinatorProcess, ListenFlags};
 pub use listen::{Wish, address, bind};
-pub use logging::start_logging;
 pub use metric_table::{METRICS, Metric, MetricKind, table};
 pub use metrics::{collect_metrics, serve_metrics};
 pub use runtime::run;

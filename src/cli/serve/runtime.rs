@@ -1,21 +1,38 @@
-//! The tokio runtime of a serving process.
+//! The tokio runtime of a serving process, its log and its traces.
 
 use super::super::exit::Failure;
-use crate::config::RuntimeKind;
+use super::logging;
+use crate::adapters::trace::Exporter;
+use crate::config::{Config, RuntimeKind};
 
-/// Runs `work` to its end on a runtime of the wanted kind.
-pub fn run<T>(
-    kind: RuntimeKind,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    let mut builder = match kind {
+/// Runs `work` to its end on a runtime of the configured kind, with the log and traces as configured. In traces it is the instance
+/// `instance` of `service`.
+pub fn run<W>(
+    service: &'static str,
+    instance: &str,
+    config: &Config,
+    work: W,
+) -> Result<(), Failure>
+where
+    W: Future<Output = Result<(), Failure>>,
+{
+    let mut builder = match config.server.runtime {
         RuntimeKind::MultiThread => tokio::runtime::Builder::new_multi_thread(),
         RuntimeKind::CurrentThread => tokio::runtime::Builder::new_current_thread(),
     };
-    builder
+    let runtime = builder
         .enable_all()
         .thread_name("pairdb-worker")
         .build()
-        .map_err(|error| Failure::local(format!("can't start the runtime: {error}")))?
-        .block_on(work)
+        .map_err(|error| Failure::local(format!("can't start the runtime: {error}")))?;
+    runtime.block_on(async {
+        let exporter = Exporter::start(&config.tracing, service, instance)
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        logging::start(&config.logging, exporter.as_ref())?;
+        let outcome = work.await;
+        if let Some(exporter) = exporter {
+            exporter.stop().await;
+        }
+        outcome
+    })
 }

@@ -1,0 +1,200 @@
+//! Where traces are sent: a collector that speaks OpenTelemetry's protocol over gRPC.
+//!
+//! What waits to be sent is bounded; what does not fit, and what the collector does not take in time, is dropped. A collector that
+//! is away costs traces, never requests.
+
+use std::time::Duration;
+
+use http::Uri;
+use opentelemetry::trace::{SpanKind, TraceId, TracerProvider};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithTonicConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{Sampler, SamplingResult, SdkTracerProvider, ShouldSample, Tracer};
+use serde::{Deserialize, Serialize};
+use tonic::transport::ClientTlsConfig;
+
+/// The span that may begin a trace.
+const REQUEST: &str = "request";
+
+/// The longest time for the last spans to be sent when the process stops.
+const LAST_EXPORT_MAX: Duration = Duration::from_secs(3);
+
+/// Traces by OpenTelemetry.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TracingSettings {
+    /// The collector's OTLP/gRPC address, such as http://otel-collector:4317; empty: nothing is traced.
+    pub endpoint: String,
+    /// The share of requests that are traced, of those whose caller has not decided: 0 to 1.
+    pub sample: f64,
+    /// The longest time that one export may take.
+    pub timeout: Duration,
+}
+
+impl Default for TracingSettings {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            sample: 0.01,
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl TracingSettings {
+    /// Checks what types can't say. An error is a key and what is wrong with it.
+    ///
+    /// # Errors
+    /// With the key of what can't be.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        if !(0.0..=1.0).contains(&self.sample) {
+            let problem = format!("{} is not a share from 0 to 1", self.sample);
+            return Err(("tracing.sample", problem));
+        }
+        if self.timeout.is_zero() {
+            return Err(("tracing.timeout", "must be longer than zero".into()));
+        }
+        let is_url = |uri: Uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri
+                    .authority()
+                    .is_some_and(|host| !host.as_str().contains('@'))
+        };
+        if !self.endpoint.is_empty() && !self.endpoint.parse().is_ok_and(is_url) {
+            let problem = "is not a URL such as http://otel-collector:4317".into();
+            return Err(("tracing.endpoint", problem));
+        }
+        Ok(())
+    }
+}
+
+/// Sends traces until it is stopped.
+pub struct Exporter(SdkTracerProvider);
+
+/// Why there are no traces.
+#[derive(Debug, thiserror::Error)]
+#[error("tracing.endpoint: {0}")]
+pub struct NotStarted(String);
+
+impl Exporter {
+    /// Begins to send what `service`'s instance `instance` traces, within the current tokio runtime. It connects by itself, when
+    /// there is something to send. `None` if nothing is to be traced.
+    ///
+    /// # Errors
+    /// When the address can't be one.
+    pub fn start(
+        settings: &TracingSettings,
+        service: &'static str,
+        instance: &str,
+    ) -> Result<Option<Self>, NotStarted> {
+        if settings.endpoint.is_empty() {
+            return Ok(None);
+        }
+        let mut exporter = SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(&settings.endpoint)
+            .with_timeout(settings.timeout);
+        if settings.endpoint.starts_with("https:") {
+            exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
+        }
+        let exporter = exporter
+            .build()
+            .map_err(|error| NotStarted(error.to_string()))?;
+        let resource = Resource::builder()
+            .with_service_name(service)
+            .with_attributes([
+                KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+                KeyValue::new("service.instance.id", instance.to_owned()),
+            ])
+            .build();
+        let provider = SdkTracerProvider::builder()
+            .with_sampler(Sampler::ParentBased(Box::new(RequestsOnly(
+                settings.sample,
+            ))))
+            .with_batch_exporter(exporter)
+            .with_resource(resource)
+            .build();
+        Ok(Some(Self(provider)))
+    }
+
+    /// Makes spans.
+    #[must_use]
+    pub fn tracer(&self) -> Tracer {
+        self.0.tracer("pairdb")
+    }
+
+    /// Sends what waits, for a bounded time. To be called within the runtime, which is not held up.
+    pub async fn stop(self) {
+        let stopping =
+            tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(LAST_EXPORT_MAX));
+        if let Ok(Err(error)) = stopping.await {
+            tracing::warn!(%error, "the last traces were not sent");
+        }
+    }
+}
+
+/// Begins traces with a share of the requests, and with nothing else.
+#[derive(Clone, Debug)]
+struct RequestsOnly(f64);
+
+impl ShouldSample for RequestsOnly {
+    fn should_sample(
+        &self,
+        parent: Option<&Context>,
+        trace: TraceId,
+        name: &str,
+        kind: &SpanKind,
+        attributes: &[KeyValue],
+        links: &[opentelemetry::trace::Link],
+    ) -> SamplingResult {
+        let by_chance = match name {
+            REQUEST => Sampler::TraceIdRatioBased(self.0),
+            _ => Sampler::AlwaysOff,
+        };
+        by_chance.should_sample(parent, trace, name, kind, attributes, links)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_name_what_can_not_be() {
+        let with = |endpoint: &str, sample| TracingSettings {
+            endpoint: endpoint.into(),
+            sample,
+            ..TracingSettings::default()
+        };
+        assert_eq!(TracingSettings::default().validate(), Ok(()));
+        assert_eq!(with("http://collector:4317", 1.0).validate(), Ok(()));
+        assert_eq!(with("https://collector", 0.0).validate(), Ok(()));
+        for endpoint in [
+            "collector:4317",
+            "ftp://collector",
+            "http://",
+            "http://user:secret@collector",
+        ] {
+            let (key, problem) = with(endpoint, 1.0).validate().unwrap_err();
+            assert_eq!(key, "tracing.endpoint", "{endpoint}");
+            assert!(!problem.contains("secret"));
+        }
+        for sample in [-0.1, 1.1, f64::NAN] {
+            assert_eq!(with("", sample).validate().unwrap_err().0, "tracing.sample");
+        }
+    }
+
+    #[test]
+    fn only_requests_begin_traces() {
+        let begins = |name, share| {
+            let kind = SpanKind::Internal;
+            let trace = TraceId::from_bytes([7; 16]);
+            let result = RequestsOnly(share).should_sample(None, trace, name, &kind, &[], &[]);
+            result.decision == opentelemetry_sdk::trace::SamplingDecision::RecordAndSample
+        };
+        assert!(begins(REQUEST, 1.0));
+        assert!(!begins(REQUEST, 0.0));
+        assert!(!begins("task", 1.0));
+    }
+}
