@@ -24,6 +24,9 @@ const UNIT: u64 = 64;
 /// More than this in a second can't be counted.
 pub(super) const BYTES_MAX: u64 = REQUESTS_MAX as u64 * UNIT;
 
+/// A line for a tenant this often says enough.
+const TOLD: Quota = Quota::per_minute(NonZeroU32::MIN);
+
 type Limiter = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
 
 /// How much of a limit is left.
@@ -74,6 +77,8 @@ pub(super) struct Buckets {
     bytes: Option<Limiter>,
     bytes_per_second: u64,
     owed: AtomicU64,
+    /// How often it may be logged that the tenant asks for more.
+    told: RateLimiter<NotKeyed, InMemoryState, DefaultClock>,
 }
 
 impl Buckets {
@@ -85,6 +90,7 @@ impl Buckets {
             bytes: limiter(u32::try_from(units).unwrap_or(u32::MAX)),
             bytes_per_second: rates.bytes,
             owed: AtomicU64::new(0),
+            told: RateLimiter::direct(TOLD),
         }
     }
 
@@ -109,6 +115,11 @@ impl Buckets {
             self.owe(bytes);
         }
         Ok(standing)
+    }
+
+    /// Whether it is time to tell again that the tenant asks for more than it may.
+    pub(super) fn is_to_be_told(&self) -> bool {
+        self.told.check().is_ok()
     }
 
     /// Owes so many bytes more.

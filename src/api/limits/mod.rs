@@ -66,7 +66,11 @@ impl Limits {
         let Some(buckets) = inner.buckets(tenant) else {
             return Ok(Allowance::UNLIMITED);
         };
-        let standing = buckets.take(right, bytes)?;
+        let standing = buckets.take(right, bytes).inspect_err(|exceeded| {
+            if buckets.is_to_be_told() {
+                tracing::warn!(tenant, %exceeded, "a tenant asks for more than it may");
+            }
+        })?;
         Ok(Allowance {
             buckets: Some(buckets),
             standing,
