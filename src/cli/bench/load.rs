@@ -36,6 +36,8 @@ struct Shared {
     value: Bytes,
     consistency: String,
     timeout: Duration,
+    /// From one request of a client to its next; `None`: as soon as it is answered.
+    pace: Option<Duration>,
     token: Option<Authorization>,
     phase: AtomicU8,
     done: AtomicU64,
@@ -58,6 +60,7 @@ impl Load {
             value: value.into(),
             consistency: bench.consistency.clone(),
             timeout: bench.timeout,
+            pace: (bench.rate > 0).then(|| Duration::from_secs(1) * bench.clients / bench.rate),
             token,
             phase: AtomicU8::new(WARMING_UP),
             done: AtomicU64::new(0),
@@ -133,15 +136,21 @@ impl Running {
 impl Shared {
     async fn work(self: Arc<Self>, mut client: Client) -> Tally {
         let mut tally = Tally::new();
+        let first = self.pace.unwrap_or_default().mul_f64(rand::random());
+        let mut due = Instant::now() + first;
         loop {
             let operation = self.mix.pick();
             let key = rand::random_range(0..self.keys);
-            let started = Instant::now();
+            match self.pace {
+                Some(_) => tokio::time::sleep_until(due.into()).await,
+                None => due = Instant::now(),
+            }
             let (result, effect) = match operation {
                 Operation::Write => (self.write(&mut client, key).await, Effect::Writes),
                 Operation::Read => (self.read(&mut client, key).await, Effect::Reads),
             };
-            let took = started.elapsed();
+            let took = due.elapsed();
+            due += self.pace.unwrap_or_default();
             let phase = self.phase.load(Ordering::Relaxed);
             if phase == ENDED {
                 return tally;

@@ -1,7 +1,7 @@
-//! `pairdb bench`: closed-loop load over gRPC, and what it cost.
+//! `pairdb bench`: load over gRPC, and what it cost.
 //!
-//! Each client sends its next request when the last one was answered, so latencies are those of a server that is kept
-//! busy by that many clients, not of one that is asked at a fixed rate.
+//! Each client sends its next request when the last one was answered, so latencies are those of a server that is kept busy by
+//! that many clients; or, with `--rate`, when it is due, and latencies count from then: what waits behind a slow answer has waited.
 
 mod cpu;
 mod load;
@@ -33,6 +33,7 @@ Examples:
   pairdb bench --spawn-dev                                # starts its own cluster, and measures its CPU too
   pairdb bench --spawn-dev --mix write=1 --seconds 30 --json
   pairdb bench --server http://127.0.0.1:50051 --clients 256 --value-bytes 1024
+  pairdb bench --server http://127.0.0.1:50051 --rate 2000
 
 It writes to the tenant 'bench', which it creates if need be. A spawned cluster keeps its data below
 TMPDIR; that must be on the disk that is meant, not in memory.";
@@ -79,6 +80,10 @@ pub struct Bench {
     /// How many connections they share
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
+
+    /// How many requests a second, from all clients; 0: as many as are answered
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    rate: u32,
 
     /// How long a value is
     #[arg(long, default_value_t = 100, value_name = "N")]

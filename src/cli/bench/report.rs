@@ -35,6 +35,7 @@ impl Report {
         json!({
             "clients": bench.clients,
             "connections": bench.connections,
+            "rate": bench.rate,
             "value_bytes": bench.value_bytes,
             "keys": bench.keys,
             "consistency": bench.consistency,
