@@ -19,12 +19,12 @@ pub enum ChosenIdempotency {
     Redis(RedisIdempotency),
 }
 
-/// The same call of whichever it is.
+/// The same call of whichever it is. Boxed: their futures are kilobytes, which every write would carry along.
 macro_rules! call {
     ($store:expr, $method:ident($($argument:expr),*)) => {
         match $store {
-            ChosenIdempotency::Sqlite(store) => store.$method($($argument),*).await,
-            ChosenIdempotency::Redis(store) => store.$method($($argument),*).await,
+            ChosenIdempotency::Sqlite(store) => Box::pin(store.$method($($argument),*)).await,
+            ChosenIdempotency::Redis(store) => Box::pin(store.$method($($argument),*)).await,
         }
     };
 }

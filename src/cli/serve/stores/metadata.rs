@@ -21,12 +21,13 @@ pub enum ChosenMetadata {
     Postgres(PostgresMetadata),
 }
 
-/// The same call of whichever it is.
+/// The same call of whichever it is. Boxed: a store's calls are seldom and their futures are kilobytes, which every request would
+/// carry along that might have to make one.
 macro_rules! call {
     ($store:expr, $method:ident($($argument:expr),*)) => {
         match $store {
-            ChosenMetadata::Sqlite(stores) => stores.metadata.$method($($argument),*).await,
-            ChosenMetadata::Postgres(store) => store.$method($($argument),*).await,
+            ChosenMetadata::Sqlite(stores) => Box::pin(stores.metadata.$method($($argument),*)).await,
+            ChosenMetadata::Postgres(store) => Box::pin(store.$method($($argument),*)).await,
         }
     };
 }
