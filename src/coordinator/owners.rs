@@ -148,6 +148,7 @@ impl<W: CoordinatorWorld> Owners<W> {
             epoch: self.routing.epoch(),
             operation,
         };
+        let is_probe = matches!(request.operation, Operation::Probe);
         let call = self.world.transport().call(node, request, deadline);
         let clock = self.world.clock().clone();
         let health = Arc::clone(self.health(position));
@@ -171,7 +172,12 @@ impl<W: CoordinatorWorld> Owners<W> {
                 )) => {
                     under_way.answered();
                 }
-                Err(CallError::Refused(_)) => under_way.refused(),
+                // Somebody else at its address is not the node, and of a node that can't say how it is nothing is known.
+                Err(CallError::Refused(refusal))
+                    if !is_probe && !matches!(refusal, Refusal::WrongNode { .. }) =>
+                {
+                    under_way.refused();
+                }
                 Err(_) => under_way.failed(),
             }
             Answer { position, result }
