@@ -72,6 +72,12 @@ async fn without_one_clients_need_no_certificate() {
     let cluster = TestCluster::start_secure(&files.listeners(&servers, None)).await;
     let tls = client(&files, &servers, None);
     assert_eq!(ask(&cluster, Some(&tls)).await, Ok(()));
+    let endpoint = Endpoint::from_shared(format!("https://{}", cluster.grpc)).unwrap();
+    let lazily = tls.connect_lazily(&endpoint, "127.0.0.1", cluster.grpc.port());
+    let answer = CoordinatorServiceClient::new(lazily)
+        .list_storage_nodes(ListStorageNodesRequest::default())
+        .await;
+    assert!(answer.is_ok(), "{answer:?}");
     let answer = get(Some(&tls), cluster.http, "/health/live").await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     // Who stops does not wait for handshakes.

@@ -856,6 +856,33 @@ async fn a_write_is_followed_from_its_client_to_the_storage_nodes() {
     cluster.stops("TERM");
 }
 
+/// A collector that takes connections and never answers costs traces, and neither requests nor an orderly stop.
+#[tokio::test]
+async fn a_collector_that_hangs_holds_nothing_up() {
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("pairdb.toml");
+    let endpoint = format!("http://{}", hanging.local_addr().unwrap());
+    let text = format!(
+        "[server]\nruntime = \"current_thread\"\n[tracing]\nendpoint = \"{endpoint}\"\nsample = 1.0\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let ports = [
+        "--grpc-port",
+        "0",
+        "--http-port",
+        "0",
+        "--metrics-port",
+        "0",
+    ];
+    let dev = ["dev", "--ephemeral", "--config", file.to_str().unwrap()];
+    let cluster = Server::start(&[&dev[..], &ports].concat());
+    cluster.ok(&["put", "k", "v"]);
+    let asked = Instant::now();
+    cluster.stops("TERM");
+    assert!(asked.elapsed() < Duration::from_secs(20));
+}
+
 fn hex(text: &str) -> Vec<u8> {
     let digits = text.as_bytes().chunks(2);
     digits

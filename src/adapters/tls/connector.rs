@@ -102,6 +102,17 @@ impl ClientTls {
         refused.map_or(Ok(channel), |trouble| Err(trouble.into()))
     }
 
+    /// Connects by itself when there is something to send, and again after that. The endpoint's connect timeout bounds it.
+    #[must_use]
+    pub fn connect_lazily(&self, endpoint: &Endpoint, host: &str, port: u16) -> Channel {
+        let (tls, host) = (self.clone(), Arc::<str>::from(host));
+        let connector = service_fn(move |_: Uri| {
+            let (tls, host) = (tls.clone(), Arc::clone(&host));
+            async move { Ok::<_, Error>(TokioIo::new(tls.open(&host, port).await?)) }
+        });
+        endpoint.connect_with_connector_lazy(connector)
+    }
+
     pub(super) async fn open(&self, host: &str, port: u16) -> Result<TlsStream<TcpStream>, Error> {
         let name = match &*self.server_name {
             "" => host,

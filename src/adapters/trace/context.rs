@@ -10,12 +10,16 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 /// The header, and the field of messages between processes.
 const TRACEPARENT: &str = "traceparent";
 
-/// Makes `span` part of the trace that the caller's headers tell of, or of a new one, by the name `name`. Returns what the trace
-/// is called, if there is one: for the log.
-pub fn begin(span: &Span, name: &str, headers: &HeaderMap) -> Option<TraceId> {
+/// 55 bytes of the version there is, and some for those to come.
+const TRACEPARENT_BYTES_MAX: usize = 128;
+
+/// Makes `span` part of the trace that the caller's headers tell of, or of a new one. Returns what the trace is called, if there is
+/// one: for the log.
+pub fn begin(span: &Span, headers: &HeaderMap) -> Option<TraceId> {
     let told = headers
         .get(TRACEPARENT)
         .and_then(|value| value.to_str().ok())
+        .filter(|text| text.len() <= TRACEPARENT_BYTES_MAX)
         .map(parse);
     let caller = told
         .as_ref()
@@ -25,11 +29,17 @@ pub fn begin(span: &Span, name: &str, headers: &HeaderMap) -> Option<TraceId> {
     }
     let context = span.context();
     let span = context.span();
-    let own = span.span_context().is_valid().then(|| {
-        span.update_name(name.to_owned());
-        span.span_context().trace_id()
-    });
+    let own = span.span_context().is_valid();
+    let own = own.then(|| span.span_context().trace_id());
     own.or(caller).filter(|id| *id != TraceId::INVALID)
+}
+
+/// Names `span` in its trace, if that is followed.
+pub fn named(span: &Span, name: &str) {
+    let context = span.context();
+    if context.span().is_recording() {
+        context.span().update_name(name.to_owned());
+    }
 }
 
 /// Notes in `span`'s trace that the request failed, and whether that was the system's fault.
@@ -88,7 +98,7 @@ mod tests {
     #[test]
     fn the_log_names_the_callers_trace_also_without_a_collector() {
         let told = headers("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
-        let id = begin(&Span::none(), "ReadKeyValue", &told);
+        let id = begin(&Span::none(), &told);
         assert_eq!(
             id.map(|id| id.to_string()).as_deref(),
             Some("0af7651916cd43dd8448eb211c80319c")
@@ -103,9 +113,9 @@ mod tests {
             "no trace at all",
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
         ] {
-            assert_eq!(begin(&Span::none(), "x", &headers(text)), None, "{text}");
+            assert_eq!(begin(&Span::none(), &headers(text)), None, "{text}");
         }
-        assert_eq!(begin(&Span::none(), "x", &HeaderMap::new()), None);
+        assert_eq!(begin(&Span::none(), &HeaderMap::new()), None);
     }
 
     #[test]

@@ -10,25 +10,33 @@ use opentelemetry::trace::{SpanKind, TraceId, TracerProvider};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{Sampler, SamplingResult, SdkTracerProvider, ShouldSample, Tracer};
+use opentelemetry_sdk::trace::{
+    ParentBasedSampler, Sampler, SamplingResult, SdkTracerProvider, ShouldSample, Tracer,
+};
 use serde::{Deserialize, Serialize};
-use tonic::transport::ClientTlsConfig;
+use tonic::transport::Endpoint;
+
+use crate::adapters::tls::{ClientTls, CommandFiles};
 
 /// The span that may begin a trace.
 const REQUEST: &str = "request";
 
 /// The longest time for the last spans to be sent when the process stops.
-const LAST_EXPORT_MAX: Duration = Duration::from_secs(3);
+const LAST_EXPORT_MAX: Duration = Duration::from_secs(1);
 
 /// Traces by OpenTelemetry.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TracingSettings {
-    /// The collector's OTLP/gRPC address, such as http://otel-collector:4317; empty: nothing is traced.
+    /// The collector's OTLP/gRPC address, such as http://otel-collector:4317; empty: nothing is traced. With https the
+    /// collector's certificate must be of an authority of the machine, or of one in SSL_CERT_FILE.
     pub endpoint: String,
     /// The share of requests that are traced, of those whose caller has not decided: 0 to 1.
     pub sample: f64,
-    /// The longest time that one export may take.
+    /// Whether a caller's `traceparent` decides that its request is traced. If not, chance does for each of them, too; needed where
+    /// callers are not to be trusted with the cost.
+    pub trust_callers: bool,
+    /// The longest time that one export may take, connecting included.
     pub timeout: Duration,
 }
 
@@ -37,6 +45,7 @@ impl Default for TracingSettings {
         Self {
             endpoint: String::new(),
             sample: 0.01,
+            trust_callers: true,
             timeout: Duration::from_secs(10),
         }
     }
@@ -91,16 +100,30 @@ impl Exporter {
         if settings.endpoint.is_empty() {
             return Ok(None);
         }
-        let mut exporter = SpanExporter::builder()
+        let not_started = |error: &dyn std::error::Error| NotStarted(error.to_string());
+        let endpoint = Endpoint::from_shared(settings.endpoint.clone())
+            .map_err(|error| not_started(&error))?
+            .connect_timeout(settings.timeout)
+            .timeout(settings.timeout);
+        let uri = endpoint.uri();
+        let channel = match (uri.scheme_str(), uri.host()) {
+            (Some("https"), Some(host)) => {
+                let machines_own = CommandFiles {
+                    ca: None,
+                    own: None,
+                };
+                let tls =
+                    ClientTls::of_command(machines_own).map_err(|error| not_started(&error))?;
+                tls.connect_lazily(&endpoint, host, uri.port_u16().unwrap_or(443))
+            }
+            _ => endpoint.connect_lazy(),
+        };
+        let exporter = SpanExporter::builder()
             .with_tonic()
-            .with_endpoint(&settings.endpoint)
-            .with_timeout(settings.timeout);
-        if settings.endpoint.starts_with("https:") {
-            exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
-        }
-        let exporter = exporter
+            .with_channel(channel)
+            .with_timeout(settings.timeout)
             .build()
-            .map_err(|error| NotStarted(error.to_string()))?;
+            .map_err(|error| not_started(&error))?;
         let resource = Resource::builder()
             .with_service_name(service)
             .with_attributes([
@@ -109,9 +132,7 @@ impl Exporter {
             ])
             .build();
         let provider = SdkTracerProvider::builder()
-            .with_sampler(Sampler::ParentBased(Box::new(RequestsOnly(
-                settings.sample,
-            ))))
+            .with_sampler(sampler(settings))
             .with_batch_exporter(exporter)
             .with_resource(resource)
             .build();
@@ -130,6 +151,39 @@ impl Exporter {
             tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(LAST_EXPORT_MAX));
         if let Ok(Err(error)) = stopping.await {
             tracing::warn!(%error, "the last traces were not sent");
+        }
+    }
+}
+
+/// A caller decides, if that is wanted, and chance for the rest. What a coordinator decided its storage nodes follow.
+fn sampler(settings: &TracingSettings) -> ParentBasedSampler {
+    let by_chance = RequestsOnly(settings.sample);
+    let sampler = Sampler::parent_based(by_chance.clone());
+    match settings.trust_callers {
+        true => sampler,
+        false => sampler.with_remote_parent_sampled(Untrusted(by_chance)),
+    }
+}
+
+/// Requests by chance, whatever their caller says, and the rest as their caller says, which is one of us.
+#[derive(Clone, Debug)]
+struct Untrusted(RequestsOnly);
+
+impl ShouldSample for Untrusted {
+    fn should_sample(
+        &self,
+        parent: Option<&Context>,
+        trace: TraceId,
+        name: &str,
+        kind: &SpanKind,
+        attributes: &[KeyValue],
+        links: &[opentelemetry::trace::Link],
+    ) -> SamplingResult {
+        match name {
+            REQUEST => self
+                .0
+                .should_sample(parent, trace, name, kind, attributes, links),
+            _ => Sampler::AlwaysOn.should_sample(parent, trace, name, kind, attributes, links),
         }
     }
 }
@@ -158,6 +212,8 @@ impl ShouldSample for RequestsOnly {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceState};
+
     use super::*;
 
     #[test]
@@ -180,9 +236,35 @@ mod tests {
             assert_eq!(key, "tracing.endpoint", "{endpoint}");
             assert!(!problem.contains("secret"));
         }
+        let hasty = TracingSettings {
+            timeout: Duration::ZERO,
+            ..TracingSettings::default()
+        };
+        assert_eq!(hasty.validate().unwrap_err().0, "tracing.timeout");
         for sample in [-0.1, 1.1, f64::NAN] {
             assert_eq!(with("", sample).validate().unwrap_err().0, "tracing.sample");
         }
+    }
+
+    #[test]
+    fn a_caller_that_is_not_trusted_decides_nothing() {
+        let followed = |trust_callers, name: &str| {
+            let settings = TracingSettings {
+                sample: 0.0,
+                trust_callers,
+                ..TracingSettings::default()
+            };
+            let (trace, span) = (TraceId::from_bytes([7; 16]), SpanId::from_bytes([7; 8]));
+            let told = SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::NONE);
+            let caller = Context::new().with_remote_span_context(told);
+            let kind = SpanKind::Server;
+            let result =
+                sampler(&settings).should_sample(Some(&caller), trace, name, &kind, &[], &[]);
+            result.decision == opentelemetry_sdk::trace::SamplingDecision::RecordAndSample
+        };
+        assert!(followed(true, REQUEST));
+        assert!(!followed(false, REQUEST));
+        assert!(followed(false, "stored"), "its caller is a coordinator");
     }
 
     #[test]

@@ -9,5 +9,5 @@
 mod context;
 mod export;
 
-pub use context::{begin, failed, follow, pass_on};
+pub use context::{begin, failed, follow, named, pass_on};
 pub use export::{Exporter, NotStarted, TracingSettings};

@@ -25,7 +25,7 @@ where
         .thread_name("pairdb-worker")
         .build()
         .map_err(|error| Failure::local(format!("can't start the runtime: {error}")))?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let exporter = Exporter::start(&config.tracing, service, instance)
             .map_err(|error| Failure::usage(error.to_string()))?;
         logging::start(&config.logging, exporter.as_ref())?;
@@ -34,5 +34,7 @@ where
             exporter.stop().await;
         }
         outcome
-    })
+    });
+    runtime.shutdown_background(); // a look-up of a name that nobody answers is not waited for
+    outcome
 }
