@@ -7,6 +7,11 @@ use tonic::metadata::MetadataMap;
 /// The answer's way back takes time too: an answer that says what went wrong is worth more than none.
 const WAY_BACK_MAX: Duration = Duration::from_millis(20);
 
+/// How long the client itself waits, or `None` when it did not say, or said something unreadable.
+pub(super) fn timeout(headers: &http::HeaderMap) -> Option<Duration> {
+    parse(headers.get("grpc-timeout")?.to_str().ok()?)
+}
+
 /// How long the coordinator may take, or `None` when the client did not say, or said something unreadable.
 pub(super) fn patience(metadata: &MetadataMap) -> Option<Duration> {
     let timeout = parse(metadata.get("grpc-timeout")?.to_str().ok()?)?;

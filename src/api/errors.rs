@@ -11,6 +11,7 @@
 //! | overload | RATE_LIMIT_EXCEEDED | RESOURCE_EXHAUSTED, with RetryInfo |
 //! | too few replicas | QUORUM_NOT_REACHED | UNAVAILABLE, or DEADLINE_EXCEEDED |
 //! | a store is down | STORE_UNAVAILABLE | UNAVAILABLE, with RetryInfo |
+//! | the coordinator stops | STOPPING | UNAVAILABLE, with RetryInfo |
 //! | our fault | INTERNAL_ERROR | INTERNAL |
 //!
 //! A status travels in trailers, which many clients bound at 8 KiB. So texts that clients or adapters chose are cut, and
@@ -56,6 +57,7 @@ pub const fn error_code(error: &CoordinatorError) -> ErrorCode {
         CoordinatorError::IdempotencyKeyConflict { .. } => ErrorCode::IdempotencyKeyConflict,
         CoordinatorError::NodeInUse(_) => ErrorCode::NodeInUse,
         CoordinatorError::Overloaded(_) => ErrorCode::RateLimitExceeded,
+        CoordinatorError::Stopping => ErrorCode::Stopping,
         CoordinatorError::Store(StoreError::Unavailable { .. }) => ErrorCode::StoreUnavailable,
         CoordinatorError::Store(StoreError::Unreadable { .. }) | CoordinatorError::Internal(_) => {
             ErrorCode::InternalError
@@ -81,6 +83,7 @@ pub fn to_status(error: &CoordinatorError, tenant: &str) -> Status {
                 .add_bad_request_violation("replication_factor", cut(problem, MESSAGE_BYTES_MAX));
         }
         CoordinatorError::Overloaded(_)
+        | CoordinatorError::Stopping
         | CoordinatorError::Store(StoreError::Unavailable { .. }) => {
             details.set_retry_info(Some(RETRY_AFTER));
         }
@@ -124,6 +127,7 @@ const fn status_code(error: &CoordinatorError) -> Code {
             Code::DeadlineExceeded
         }
         CoordinatorError::QuorumNotReached(_)
+        | CoordinatorError::Stopping
         | CoordinatorError::Store(StoreError::Unavailable { .. }) => Code::Unavailable,
         CoordinatorError::Store(StoreError::Unreadable { .. }) | CoordinatorError::Internal(_) => {
             Code::Internal
@@ -138,8 +142,8 @@ fn message(error: &CoordinatorError) -> String {
             format!("key '{}' not found", cut(key, KEY_BYTES_SHOWN))
         }
         CoordinatorError::Store(StoreError::Unavailable { store, .. }) => {
-            if log_pace::is_to_be_told() {
-                tracing::warn!(%error, "a request needed a store that is down");
+            if let Some(left_out) = log_pace::STORE.tell() {
+                tracing::warn!(%error, left_out, "a request needed a store that is down");
             }
             format!("the {store} is unavailable; retry after a moment")
         }
@@ -302,6 +306,12 @@ mod tests {
                 "overloaded: 10000 requests are at work; retry after a moment",
             ),
             (
+                CoordinatorError::Stopping,
+                "STOPPING",
+                Code::Unavailable,
+                "the coordinator is stopping; ask another one",
+            ),
+            (
                 shortfall(false, false),
                 "QUORUM_NOT_REACHED",
                 Code::Unavailable,
@@ -348,7 +358,10 @@ mod tests {
                 (info.reason.as_str(), info.domain.as_str()),
                 (reason, "pairdb")
             );
-            let retryable = matches!(reason, "RATE_LIMIT_EXCEEDED" | "STORE_UNAVAILABLE");
+            let retryable = matches!(
+                reason,
+                "RATE_LIMIT_EXCEEDED" | "STORE_UNAVAILABLE" | "STOPPING"
+            );
             assert_eq!(details.retry_info().is_some(), retryable, "{reason}");
             assert_eq!(
                 details.bad_request().is_some(),

@@ -3,16 +3,60 @@
 
 use std::num::NonZeroU32;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-/// Lines a second, of a whole process.
+/// Lines a second for each cause, of a whole process.
 const LINES: NonZeroU32 = NonZeroU32::new(5).unwrap();
 
-static PACE: LazyLock<DefaultDirectRateLimiter> =
-    LazyLock::new(|| RateLimiter::direct(Quota::per_second(LINES)));
+/// A store that a request needed was down.
+pub(super) static STORE: Pace = Pace::new();
+/// Too few owners answered.
+pub(super) static QUORUM: Pace = Pace::new();
+/// A request was not answered in its client's time.
+pub(super) static LATE: Pace = Pace::new();
+/// A tenant asked for more than it may.
+pub(super) static LIMIT: Pace = Pace::new();
 
-/// Whether this one is to be told of.
-pub(super) fn is_to_be_told() -> bool {
-    PACE.check().is_ok()
+/// The pace of one cause.
+pub(super) struct Pace {
+    limiter: LazyLock<DefaultDirectRateLimiter>,
+    left_out: AtomicU64,
+}
+
+impl Pace {
+    const fn new() -> Self {
+        Self {
+            limiter: LazyLock::new(|| RateLimiter::direct(Quota::per_second(LINES))),
+            left_out: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether this one is to be told of, and how many were not since the last that was.
+    pub(super) fn tell(&self) -> Option<u64> {
+        match self.limiter.check() {
+            Ok(()) => Some(self.left_out.swap(0, Ordering::Relaxed)),
+            Err(_) => {
+                self.left_out.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_counted() {
+        let pace = Pace::new();
+        let told: Vec<_> = (0..1000).filter_map(|_| pace.tell()).collect();
+        assert!((5..1000).contains(&told.len()), "{}", told.len());
+        std::thread::sleep(std::time::Duration::from_millis(250));
+        let left_out = pace.tell().unwrap();
+        let counted: u64 = told.iter().sum();
+        assert_eq!(told.len() as u64 + counted + left_out, 1000);
+    }
 }

@@ -4,7 +4,7 @@
 //! comes from the routes, never from a client, so the number of series is bounded.
 
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -15,7 +15,7 @@ use tonic_types::StatusExt;
 use tower::{Layer, Service};
 use tracing::{Instrument, Span, field};
 
-use super::{log_pace, request_name};
+use super::{deadline, log_pace, request_name};
 use crate::adapters::trace;
 
 /// The label of a method that there is none of.
@@ -26,12 +26,17 @@ const UNIMPLEMENTED: &str = "Unimplemented";
 /// The code of a request whose client hung up before it was answered.
 const ABANDONED: &str = "ABANDONED";
 
+/// The code of a request that was not answered in the time that its client gave it.
+const LATE: &str = "DEADLINE_EXCEEDED";
+
 /// A request under way. Whose client hangs up is dropped, and counted all the same.
 pub(super) struct Observation {
     front: &'static str,
     method: String,
     began: Instant,
     span: Span,
+    /// How long the client waits; then the server gives its request up.
+    timeout: Option<Duration>,
     ended: bool,
 }
 
@@ -53,7 +58,7 @@ impl Observation {
             tenant = field::Empty,
             trace_id = field::Empty,
         );
-        if let Some(id) = trace::begin(&span, &method, headers) {
+        if let Some(id) = trace::begin(&span, headers) {
             span.record("trace_id", field::display(id));
         }
         Self {
@@ -61,6 +66,7 @@ impl Observation {
             method,
             began: Instant::now(),
             span,
+            timeout: deadline::timeout(headers),
             ended: false,
         }
     }
@@ -79,6 +85,8 @@ impl Observation {
         self.ended = true;
         let (front, method) = (self.front, std::mem::take(&mut self.method));
         let took = self.began.elapsed();
+        let is_unknown = failure == Some(UNIMPLEMENTED);
+        trace::named(&self.span, if is_unknown { UNKNOWN } else { &method });
         // A name that a client made up must not become a series.
         let method = if failure == Some(UNIMPLEMENTED) {
             UNKNOWN.to_owned()
@@ -88,14 +96,20 @@ impl Observation {
         if let Some(code) = failure {
             let own_fault = matches!(
                 code,
-                "INTERNAL_ERROR" | "QUORUM_NOT_REACHED" | "STORE_UNAVAILABLE"
+                "INTERNAL_ERROR" | "QUORUM_NOT_REACHED" | "STORE_UNAVAILABLE" | LATE
             );
             trace::failed(&self.span, code, own_fault);
             let _entered = self.span.enter();
             // Why a store was needed that is down was told where it was noticed.
-            if code == "INTERNAL_ERROR" || code == "QUORUM_NOT_REACHED" && log_pace::is_to_be_told()
-            {
-                tracing::warn!(code, ms = took.as_secs_f64() * 1000.0, "a request failed");
+            let left_out = match code {
+                "INTERNAL_ERROR" => Some(0),
+                "QUORUM_NOT_REACHED" => log_pace::QUORUM.tell(),
+                LATE => log_pace::LATE.tell(),
+                _ => None,
+            };
+            if let Some(left_out) = left_out {
+                let ms = took.as_secs_f64() * 1000.0;
+                tracing::warn!(code, ms, left_out, "a request failed");
             }
             if code == "QUORUM_NOT_REACHED" {
                 counter!("coordinator_quorum_failures_total", "method" => method.clone())
@@ -115,7 +129,9 @@ impl Observation {
 impl Drop for Observation {
     fn drop(&mut self) {
         if !self.ended {
-            self.count(Some(ABANDONED));
+            let is_over = |timeout: Duration| self.began.elapsed() >= timeout;
+            let is_late = self.timeout.is_some_and(is_over);
+            self.count(Some(if is_late { LATE } else { ABANDONED }));
         }
     }
 }

@@ -230,7 +230,9 @@ pub fn failure(status: &Status, effect: Effect) -> Failure {
         | ErrorCode::MigrationNotFound
         | ErrorCode::ApiKeyNotFound => Exit::NotFound,
         ErrorCode::TenantExists | ErrorCode::IdempotencyKeyConflict => Exit::Conflict,
-        ErrorCode::QuorumNotReached | ErrorCode::StoreUnavailable => Exit::Unavailable,
+        ErrorCode::QuorumNotReached | ErrorCode::StoreUnavailable | ErrorCode::Stopping => {
+            Exit::Unavailable
+        }
         ErrorCode::NodeInUse
         | ErrorCode::Unauthorized
         | ErrorCode::Forbidden
@@ -298,6 +300,7 @@ fn hint(code: ErrorCode, indeterminate: bool) -> Option<&'static str> {
             "`pairdb status` shows the storage nodes; --consistency one needs only one of them",
         ),
         ErrorCode::StoreUnavailable => Some("retry after a moment; the server's log has the cause"),
+        ErrorCode::Stopping => Some("retry after a moment, or ask another coordinator"),
         ErrorCode::IdempotencyKeyConflict => Some("use a new idempotency key for a new request"),
         ErrorCode::RateLimitExceeded => Some("retry after a moment"),
         ErrorCode::ApiKeyNotFound => Some("`pairdb tenant key list TENANT` shows the keys"),
@@ -378,6 +381,7 @@ mod tests {
             ),
             (Code::Internal, "INTERNAL_ERROR", Exit::Failure),
             (Code::Unavailable, "STORE_UNAVAILABLE", Exit::Unavailable),
+            (Code::Unavailable, "STOPPING", Exit::Unavailable),
         ] {
             let failure = failure(&status(grpc, reason, &[]), Effect::Writes);
             assert_eq!((failure.exit, failure.code.as_str()), (exit, reason));

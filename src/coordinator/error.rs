@@ -56,6 +56,9 @@ pub enum CoordinatorError {
     /// More work than the coordinator takes on.
     #[error("overloaded: {0}; retry after a moment")]
     Overloaded(String),
+    /// The coordinator does not begin anything any more.
+    #[error("the coordinator is stopping; ask another one")]
+    Stopping,
     /// A store this request needs is down.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -316,9 +316,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     pub(super) fn admit(&self) -> Result<Admitted, CoordinatorError> {
         if self.is_stopping() {
             marks::reached(Mark::StoppingRefused);
-            return Err(CoordinatorError::Overloaded(
-                "the coordinator is stopping".into(),
-            ));
+            return Err(CoordinatorError::Stopping);
         }
         self.0.admission.enter()
     }

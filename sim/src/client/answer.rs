@@ -125,7 +125,7 @@ fn failure(error: &CoordinatorError) -> (Expect, bool) {
         CoordinatorError::QuorumNotReached(_) => (Expect::QuorumNotReached, false),
         CoordinatorError::IdempotencyKeyConflict { .. } => (Expect::Conflict, false),
         CoordinatorError::Store(_) => (Expect::Unavailable, true),
-        CoordinatorError::Overloaded(_) => (Expect::Overloaded, false),
+        CoordinatorError::Overloaded(_) | CoordinatorError::Stopping => (Expect::Overloaded, false),
         CoordinatorError::InvalidRequest { .. } => (Expect::Invalid, false),
         CoordinatorError::Internal(_) => (Expect::Fails, true),
         _ => (Expect::Fails, false),

@@ -31,7 +31,7 @@ const FAILURES: [(&str, &str); 10] = [
     ("500", "INTERNAL_ERROR"),
     (
         "503",
-        "QUORUM_NOT_REACHED or STORE_UNAVAILABLE; details.indeterminate says whether a write may have taken effect",
+        "QUORUM_NOT_REACHED, STORE_UNAVAILABLE or STOPPING; details.indeterminate says whether a write may have taken effect",
     ),
     (
         "504",

@@ -534,7 +534,7 @@ async fn a_store_that_is_down_and_a_stop_are_told_with_when_to_retry() {
     assert_eq!(down.header("retry-after"), Some("1"));
     cluster.coordinator.stop();
     let refused = write(&cluster, json!("v")).await;
-    assert_eq!(refused.failure(), (429, "RATE_LIMIT_EXCEEDED"));
+    assert_eq!(refused.failure(), (503, "STOPPING"));
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert_eq!(ask(&cluster, "GET /ready").await.status, 503);
 }

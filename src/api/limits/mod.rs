@@ -21,6 +21,7 @@ use buckets::{Buckets, Standing};
 pub use settings::{LimitSettings, TenantLimits};
 
 use super::auth::Right;
+use super::log_pace;
 
 /// The limits of all tenants. Copies share the buckets.
 #[derive(Clone)]
@@ -67,8 +68,10 @@ impl Limits {
             return Ok(Allowance::UNLIMITED);
         };
         let standing = buckets.take(right, bytes).inspect_err(|exceeded| {
-            if buckets.is_to_be_told() {
-                tracing::warn!(tenant, %exceeded, "a tenant asks for more than it may");
+            if buckets.is_to_be_told()
+                && let Some(left_out) = log_pace::LIMIT.tell()
+            {
+                tracing::warn!(tenant, %exceeded, left_out, "a tenant asks for more than it may");
             }
         })?;
         Ok(Allowance {

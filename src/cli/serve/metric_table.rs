@@ -220,7 +220,7 @@ pub const METRICS: &[Metric] = &[
         "coordinator_request_errors_total",
         Counter,
         &["front", "method", "code"],
-        "Requests that failed, by error code; ABANDONED: the client hung up first",
+        "Requests that failed, by error code; ABANDONED: the client hung up first; DEADLINE_EXCEEDED: it had no answer in its time",
     ),
     metric(
         "coordinator_requests_in_flight",
@@ -238,7 +238,7 @@ pub const METRICS: &[Metric] = &[
         "coordinator_requests_total",
         Counter,
         &["front", "method"],
-        "Requests that were answered, failures included",
+        "Requests that are over, failures and those whose client hung up included",
     ),
     metric(
         "coordinator_storage_node_refilling",
@@ -256,7 +256,7 @@ pub const METRICS: &[Metric] = &[
         "coordinator_storage_nodes_active",
         Gauge,
         &[],
-        "Storage nodes that answer",
+        "Storage nodes that do what they are asked",
     ),
     metric(
         "coordinator_tombstones_purged_total",
