@@ -23,6 +23,9 @@ const ENDED: u8 = 2;
 /// A client that was refused waits so long, as a sensible one would.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);
 
+/// A client that waits for its next request looks this often whether the measurement is over.
+const LOOK_UP: Duration = Duration::from_millis(100);
+
 /// What every client does.
 pub struct Load {
     shared: Arc<Shared>,
@@ -141,15 +144,25 @@ impl Shared {
         loop {
             let operation = self.mix.pick();
             let key = rand::random_range(0..self.keys);
+            let behind = due < Instant::now();
             match self.pace {
-                Some(_) => tokio::time::sleep_until(due.into()).await,
+                Some(_) => {
+                    if !self.is_due(due).await {
+                        return tally;
+                    }
+                }
                 None => due = Instant::now(),
             }
+            // What woke too late is the timer's, what is behind is the server's.
+            let began = match behind {
+                true => due,
+                false => Instant::now(),
+            };
             let (result, effect) = match operation {
                 Operation::Write => (self.write(&mut client, key).await, Effect::Writes),
                 Operation::Read => (self.read(&mut client, key).await, Effect::Reads),
             };
-            let took = due.elapsed();
+            let took = began.elapsed();
             due += self.pace.unwrap_or_default();
             let phase = self.phase.load(Ordering::Relaxed);
             if phase == ENDED {
@@ -170,6 +183,17 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// Waits until then; not if the measurement ends before.
+    async fn is_due(&self, due: Instant) -> bool {
+        while let Some(left) = due.checked_duration_since(Instant::now()) {
+            if self.phase.load(Ordering::Relaxed) == ENDED {
+                return false;
+            }
+            tokio::time::sleep(left.min(LOOK_UP)).await;
+        }
+        true
     }
 
     async fn write(&self, client: &mut Client, key: u64) -> Result<(), Status> {
