@@ -512,9 +512,11 @@ async fn a_write_goes_on_when_its_client_hangs_up() {
         consistency: "all".into(),
         ..write("lww", "k", "v")
     };
-    let hung_up =
-        tokio::time::timeout(Duration::from_millis(100), client.write_key_value(all)).await;
-    assert!(hung_up.is_err());
+    let mut writer = client.clone();
+    tokio::select! {
+        _ = writer.write_key_value(all) => panic!("its client hangs up before"),
+        () = cluster.until_asked() => {}
+    }
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     cluster.slow_down(Duration::ZERO);
     cluster.cut_off(0);
@@ -929,7 +931,7 @@ async fn a_stop_finishes_what_is_at_work() {
     cluster.slow_down(Duration::from_millis(400));
     let mut writer = client.clone();
     let writing = tokio::spawn(async move { writer.write_key_value(write("lww", "k", "v")).await });
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    cluster.until_asked().await;
     let stopping = tokio::spawn(cluster.stop());
     assert!(writing.await.unwrap().is_ok());
     assert_eq!(

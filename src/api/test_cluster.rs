@@ -33,6 +33,8 @@ use crate::version::{Actor, Dot, Record, Version, VersionVector};
 pub(super) struct ModelNode {
     id: NodeId,
     delay_ms: Arc<AtomicU64>,
+    /// By clients' requests.
+    asked: Arc<AtomicU64>,
     state: Arc<Mutex<ModelState>>,
 }
 
@@ -54,6 +56,12 @@ impl RequestHandler for ModelNode {
     ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
         let this = self.clone();
         async move {
+            if matches!(
+                request.operation,
+                Operation::Stamp(_) | Operation::Read { .. }
+            ) {
+                this.asked.fetch_add(1, Ordering::SeqCst);
+            }
             tokio::time::sleep(Duration::from_millis(this.delay_ms.load(Ordering::SeqCst))).await;
             this.answer(request)
         }
@@ -65,6 +73,7 @@ impl ModelNode {
         Self {
             id,
             delay_ms: Arc::default(),
+            asked: Arc::default(),
             state: Arc::default(),
         }
     }
@@ -436,6 +445,17 @@ impl TestCluster {
             .connect()
             .await
             .unwrap()
+    }
+
+    /// Waits until a request of a client has come to some node.
+    pub(super) async fn until_asked(&self) {
+        while self
+            .nodes
+            .iter()
+            .all(|node| node.asked.load(Ordering::SeqCst) == 0)
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Every node takes so long for each answer.
