@@ -15,7 +15,7 @@ const NODES: usize = 5;
 /// The node with the small disk.
 const SMALL: usize = 3;
 /// Its size: what a node keeps in reserve, and some.
-const DISK_MIB: u64 = 1024;
+const DISK_MIB: u64 = 512;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// All processes.
@@ -115,11 +115,18 @@ impl Cluster {
         self.small_disk.then(|| Disk(inside.into()))
     }
 
-    /// What coordinators know of a node, as `pairdb status` says it.
-    pub fn report(&self, node: &str) -> String {
-        let status = self.status();
-        let lines = status.lines().filter(|line| line.contains(node));
-        lines.collect::<Vec<_>>().join("\n")
+    /// Waits until `pairdb status` says so of a node.
+    pub async fn until_reported(&self, node: &str, what: &str) {
+        let asked = Instant::now();
+        loop {
+            let status = self.status();
+            let mut lines = status.lines().filter(|line| line.starts_with(node));
+            if lines.any(|line| line.contains(what)) {
+                return;
+            }
+            assert!(asked.elapsed() < PATIENCE, "not '{what}': {status}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// What `pairdb status` says.
@@ -216,6 +223,8 @@ impl Cluster {
             .env("PAIRDB_DATABASE__URL", &self.database)
             .env("PAIRDB_DATABASE__CONNECTIONS_MIN", "1")
             .env("PAIRDB_REDIS__URL", &self.redis)
+            // Ten processes and two stores on what may be two slow cores: half a second is not much then.
+            .env("PAIRDB_REDIS__CALL_TIMEOUT", "2s")
             .env("PAIRDB_COORDINATOR__IDEMPOTENCY_OUTAGE", "refuse")
     }
 }

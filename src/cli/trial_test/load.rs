@@ -122,6 +122,11 @@ async fn work(shared: Arc<Shared>, number: u32, mut coordinators: Vec<Client>) -
         };
         let took = asked.elapsed();
         let mut phases = shared.phases.lock().unwrap();
+        // What fails does so for what is wrong now, not for what was when it began.
+        let phase = match result {
+            Ok(_) => phase,
+            Err(_) => phases.len() - 1,
+        };
         let phase = &mut phases[phase];
         phase.moved_on += moved;
         match result {
@@ -228,10 +233,11 @@ async fn first_there(
     unreachable!("the last one's answer is taken")
 }
 
-/// Whether it was the connection that failed, or a coordinator that stops: what clients have other coordinators for.
+/// Whether it was the connection that failed, or a coordinator that stops: what clients have other coordinators for. One that is
+/// there and does not answer is something else.
 fn is_gone(status: &Status) -> bool {
-    let reason = reason(status);
-    reason == "Unavailable" || reason == "Cancelled" || reason == "Unknown"
+    let gone = ["STOPPING", "Unavailable", "Cancelled", "Unknown"];
+    gone.contains(&reason(status).as_str()) && !status.message().contains("Timeout expired")
 }
 
 /// PairDB's code, or gRPC's where no coordinator answered.

@@ -98,6 +98,12 @@ impl Outcome {
     pub fn check(&self) {
         for phase in &self.phases {
             assert_eq!(phase.stale, 0, "{}: stale reads", phase.name);
+            let may_move = phase.name.contains("coordinators") || phase.name.contains("again");
+            assert!(
+                may_move || phase.moved_on == 0,
+                "{}: coordinators were not there",
+                phase.name
+            );
             assert!(!phase.latencies.is_empty() || phase.name == "start");
             for (reason, (count, text)) in &phase.failures {
                 assert!(
