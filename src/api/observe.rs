@@ -3,6 +3,7 @@
 //! The span has the request's name, its method, its front and, once the message is read, its tenant. What a method is called
 //! comes from the routes, never from a client, so the number of series is bounded.
 
+use std::borrow::Cow;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -18,10 +19,28 @@ use tracing::{Instrument, Span, field};
 use super::{deadline, log_pace, request_name};
 use crate::adapters::trace;
 
-/// The label of a method that there is none of.
+/// The label of a method that there is none of: a name that a client made up must not become a series.
 const UNKNOWN: &str = "unknown";
-/// The code of a call of a method that there is none of.
-const UNIMPLEMENTED: &str = "Unimplemented";
+
+/// The methods of the coordinator's service, the most frequent first.
+const METHODS: [&str; 16] = [
+    "ReadKeyValue",
+    "WriteKeyValue",
+    "DeleteKeyValue",
+    "AddStorageNode",
+    "CreateApiKey",
+    "CreateTenant",
+    "GetConvergence",
+    "GetMigrationStatus",
+    "GetTenant",
+    "ListApiKeys",
+    "ListStorageNodes",
+    "RemoveStorageNode",
+    "RevokeApiKey",
+    "SetSiblingLimits",
+    "UpdateReplicationFactor",
+    "VerifyPage",
+];
 
 /// The code of a request whose client hung up before it was answered.
 const ABANDONED: &str = "ABANDONED";
@@ -32,7 +51,7 @@ const LATE: &str = "DEADLINE_EXCEEDED";
 /// A request under way. Whose client hangs up is dropped, and counted all the same.
 pub(super) struct Observation {
     front: &'static str,
-    method: String,
+    method: Cow<'static, str>,
     began: Instant,
     span: Span,
     /// How long the client waits; then the server gives its request up.
@@ -44,17 +63,18 @@ impl Observation {
     /// It begins.
     pub(super) fn begin(
         front: &'static str,
-        method: String,
+        method: impl Into<Cow<'static, str>>,
         name: &HeaderValue,
         headers: &HeaderMap,
     ) -> Self {
+        let method = method.into();
         let request_id = name.to_str().unwrap_or_default();
         let span = tracing::info_span!(
             "request",
             otel.kind = "server",
             request_id,
             front,
-            method,
+            method = &*method,
             tenant = field::Empty,
             trace_id = field::Empty,
         );
@@ -85,14 +105,7 @@ impl Observation {
         self.ended = true;
         let (front, method) = (self.front, std::mem::take(&mut self.method));
         let took = self.began.elapsed();
-        let is_unknown = failure == Some(UNIMPLEMENTED);
-        trace::named(&self.span, if is_unknown { UNKNOWN } else { &method });
-        // A name that a client made up must not become a series.
-        let method = if failure == Some(UNIMPLEMENTED) {
-            UNKNOWN.to_owned()
-        } else {
-            method
-        };
+        trace::named(&self.span, &method);
         if let Some(code) = failure {
             let own_fault = matches!(
                 code,
@@ -217,20 +230,41 @@ fn failure(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The method of a call of the coordinator's service.
-fn method(path: &str) -> Option<String> {
-    path.strip_prefix("/pairdb.v1.CoordinatorService/")
-        .map(str::to_owned)
+fn method(path: &str) -> Option<&'static str> {
+    let name = path.strip_prefix("/pairdb.v1.CoordinatorService/")?;
+    let known = METHODS.iter().find(|method| **method == name);
+    Some(known.copied().unwrap_or(UNKNOWN))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
     use super::*;
+    use crate::proto::DESCRIPTORS;
+
+    #[test]
+    fn every_method_has_its_name() {
+        let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
+        let services = files.iter().flat_map(|file| &file.service);
+        let service = services.filter(|service| service.name() == "CoordinatorService");
+        let methods = service.flat_map(|service| &service.method);
+        let methods: BTreeSet<&str> = methods.map(|method| method.name()).collect();
+        assert_eq!(methods, BTreeSet::from(METHODS));
+    }
 
     #[test]
     fn only_the_coordinators_own_methods_are_observed() {
         assert_eq!(
-            method("/pairdb.v1.CoordinatorService/ReadKeyValue").as_deref(),
+            method("/pairdb.v1.CoordinatorService/ReadKeyValue"),
             Some("ReadKeyValue")
+        );
+        assert_eq!(
+            method("/pairdb.v1.CoordinatorService/MadeUp"),
+            Some(UNKNOWN)
         );
         assert_eq!(method("/grpc.health.v1.Health/Check"), None);
     }
