@@ -142,9 +142,9 @@ impl Cluster {
         let report = |coordinator: &Server| {
             let ready = http_get(coordinator.ready["http"].as_str().unwrap(), "/ready");
             let metrics = http_get(coordinator.ready["metrics"].as_str().unwrap(), "/metrics");
-            let sum = |name: &str| -> f64 {
+            let sum = |name: &str| -> u64 {
                 let series = metrics.lines().filter(|line| line.starts_with(name));
-                let values = series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+                let values = series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
                 values.sum()
             };
             format!(
