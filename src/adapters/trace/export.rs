@@ -157,19 +157,27 @@ impl Exporter {
 
 /// A caller decides, if that is wanted, and chance for the rest. What a coordinator decided its storage nodes follow.
 fn sampler(settings: &TracingSettings) -> ParentBasedSampler {
-    let by_chance = RequestsOnly(settings.sample);
-    let sampler = Sampler::parent_based(by_chance.clone());
+    let requests_else = |others| RequestsByChance {
+        share: settings.sample,
+        others,
+    };
+    // Nothing but a request begins a trace.
+    let sampler = Sampler::parent_based(requests_else(Sampler::AlwaysOff));
     match settings.trust_callers {
         true => sampler,
-        false => sampler.with_remote_parent_sampled(Untrusted(by_chance)),
+        // Whoever calls for anything but a request is one of us.
+        false => sampler.with_remote_parent_sampled(requests_else(Sampler::AlwaysOn)),
     }
 }
 
-/// Requests by chance, whatever their caller says, and the rest as their caller says, which is one of us.
+/// A share of the requests, and all or none of the other spans.
 #[derive(Clone, Debug)]
-struct Untrusted(RequestsOnly);
+struct RequestsByChance {
+    share: f64,
+    others: Sampler,
+}
 
-impl ShouldSample for Untrusted {
+impl ShouldSample for RequestsByChance {
     fn should_sample(
         &self,
         parent: Option<&Context>,
@@ -179,34 +187,12 @@ impl ShouldSample for Untrusted {
         attributes: &[KeyValue],
         links: &[opentelemetry::trace::Link],
     ) -> SamplingResult {
-        match name {
-            REQUEST => self
-                .0
-                .should_sample(parent, trace, name, kind, attributes, links),
-            _ => Sampler::AlwaysOn.should_sample(parent, trace, name, kind, attributes, links),
-        }
-    }
-}
-
-/// Begins traces with a share of the requests, and with nothing else.
-#[derive(Clone, Debug)]
-struct RequestsOnly(f64);
-
-impl ShouldSample for RequestsOnly {
-    fn should_sample(
-        &self,
-        parent: Option<&Context>,
-        trace: TraceId,
-        name: &str,
-        kind: &SpanKind,
-        attributes: &[KeyValue],
-        links: &[opentelemetry::trace::Link],
-    ) -> SamplingResult {
-        let by_chance = match name {
-            REQUEST => Sampler::TraceIdRatioBased(self.0),
-            _ => Sampler::AlwaysOff,
+        let by_chance = Sampler::TraceIdRatioBased(self.share);
+        let sampler = match name {
+            REQUEST => &by_chance,
+            _ => &self.others,
         };
-        by_chance.should_sample(parent, trace, name, kind, attributes, links)
+        sampler.should_sample(parent, trace, name, kind, attributes, links)
     }
 }
 
@@ -269,10 +255,13 @@ mod tests {
 
     #[test]
     fn only_requests_begin_traces() {
-        let begins = |name, share| {
-            let kind = SpanKind::Internal;
-            let trace = TraceId::from_bytes([7; 16]);
-            let result = RequestsOnly(share).should_sample(None, trace, name, &kind, &[], &[]);
+        let begins = |name, sample| {
+            let settings = TracingSettings {
+                sample,
+                ..TracingSettings::default()
+            };
+            let (kind, trace) = (SpanKind::Internal, TraceId::from_bytes([7; 16]));
+            let result = sampler(&settings).should_sample(None, trace, name, &kind, &[], &[]);
             result.decision == opentelemetry_sdk::trace::SamplingDecision::RecordAndSample
         };
         assert!(begins(REQUEST, 1.0));
