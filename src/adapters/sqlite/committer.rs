@@ -3,13 +3,21 @@
 //! One task has the only connection that writes. It runs the changes that wait, one after the other, in one immediate
 //! transaction, and answers all of them once it is durable. A change that fails is undone alone (by a savepoint); a
 //! commit that fails fails for all. So the sync of the disk is paid once a batch and not once a change.
+//!
+//! A transaction that did not come to its end ends its connection. SQLite ends it by itself when the disk is full, fails, or
+//! memory is short, and the driver goes on to count it as open: every later one would be refused.
+
+use std::path::Path;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use sqlx::{Connection, SqliteConnection, SqlitePool};
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection, Sqlite, SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 
 use super::SqliteSettings;
 use super::database::{failed, timed_out};
+use super::place::keep_reserve;
 use crate::ports::StoreError;
 
 /// How many changes may wait. Who finds it full waits outside, until time is up.
@@ -17,6 +25,9 @@ const QUEUE_MAX: usize = 1024;
 
 /// How many changes share a transaction at most; it bounds how long other processes wait.
 const BATCH_MAX: usize = 128;
+
+/// Every so many commits the reserve is looked after.
+const COMMITS_PER_RESERVE: u64 = 1024;
 
 /// The way to the committer. It ends with the last copy.
 #[derive(Clone, Debug)]
@@ -43,12 +54,20 @@ struct Change<W, T> {
 }
 
 impl Committer {
-    pub(super) fn start(writer: SqlitePool, settings: SqliteSettings) -> Self {
+    pub(super) fn start(writer: SqlitePool, settings: SqliteSettings, file: &Path) -> Self {
         let (queue, mut jobs) = mpsc::channel(QUEUE_MAX);
+        let file: Arc<Path> = file.into();
         tokio::spawn(async move {
             let mut batch = Vec::with_capacity(BATCH_MAX);
+            let mut commits: u64 = 0;
             while jobs.recv_many(&mut batch, BATCH_MAX).await > 0 {
-                commit(&writer, &settings, std::mem::take(&mut batch)).await;
+                let committed = commit(&writer, &settings, std::mem::take(&mut batch)).await;
+                commits += u64::from(committed);
+                if committed && commits % COMMITS_PER_RESERVE == 1 {
+                    // Since it opened there may have come to be room for it.
+                    let file = Arc::clone(&file);
+                    let _ = tokio::task::spawn_blocking(move || keep_reserve(&file)).await;
+                }
             }
             writer.close().await;
         });
@@ -113,10 +132,15 @@ where
     }
 }
 
-async fn commit(writer: &SqlitePool, settings: &SqliteSettings, mut jobs: Vec<Box<dyn Job>>) {
+/// Returns whether anything was committed.
+async fn commit(
+    writer: &SqlitePool,
+    settings: &SqliteSettings,
+    mut jobs: Vec<Box<dyn Job>>,
+) -> bool {
     jobs.retain(|job| !job.is_abandoned());
     if jobs.is_empty() {
-        return;
+        return false;
     }
     let attempt = tokio::time::timeout(settings.call_timeout, attempt(writer, &mut jobs)).await;
     match attempt.unwrap_or_else(|_| Err(timed_out(settings))) {
@@ -124,8 +148,12 @@ async fn commit(writer: &SqlitePool, settings: &SqliteSettings, mut jobs: Vec<Bo
             for (job, result) in jobs.into_iter().zip(&results) {
                 job.answer(result.as_ref().copied());
             }
+            true
         }
-        Err(error) => jobs.into_iter().for_each(|job| job.answer(Err(&error))),
+        Err(error) => {
+            jobs.into_iter().for_each(|job| job.answer(Err(&error)));
+            false
+        }
     }
 }
 
@@ -134,17 +162,131 @@ async fn attempt(
     writer: &SqlitePool,
     jobs: &mut [Box<dyn Job>],
 ) -> sqlx::Result<Vec<sqlx::Result<()>>> {
-    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+    let mut lent = Lent::new(writer.acquire().await?);
+    let results = transact(&mut lent.connection, jobs).await?;
+    lent.is_settled = true;
+    Ok(results)
+}
+
+async fn transact(
+    connection: &mut SqliteConnection,
+    jobs: &mut [Box<dyn Job>],
+) -> sqlx::Result<Vec<sqlx::Result<()>>> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let mut results = Vec::with_capacity(jobs.len());
     for job in jobs {
         let mut savepoint = transaction.begin().await?;
         let result = job.run(&mut savepoint).await;
         match &result {
             Ok(()) => savepoint.commit().await?,
-            Err(_) => savepoint.rollback().await?,
+            // There is nothing to go back to where SQLite has undone all of it: then that is why everything failed.
+            Err(_) if savepoint.rollback().await.is_err() => return Err(failure(result)),
+            Err(_) => {}
         }
         results.push(result);
     }
     transaction.commit().await?;
     Ok(results)
+}
+
+fn failure(result: sqlx::Result<()>) -> sqlx::Error {
+    result.err().unwrap_or(sqlx::Error::WorkerCrashed)
+}
+
+/// A connection that is used again only once its transaction is known to be over.
+struct Lent {
+    connection: PoolConnection<Sqlite>,
+    is_settled: bool,
+}
+
+impl Lent {
+    const fn new(connection: PoolConnection<Sqlite>) -> Self {
+        Self {
+            connection,
+            is_settled: false,
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::future::join_all;
+    use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+
+    use super::*;
+
+    const SMALL: usize = 10;
+    const TOO_BIG: usize = 1024 * 1024;
+
+    /// One that can't outgrow a few pages: SQLite then does what it does on a full disk.
+    async fn on_a_small_disk(directory: &tempfile::TempDir) -> (Committer, SqlitePool) {
+        let options = SqliteConnectOptions::new()
+            .filename(directory.path().join("small.sqlite"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .pragma("max_page_count", "16");
+        let pool = SqlitePoolOptions::new().max_connections(1);
+        let writer = pool.clone().connect_lazy_with(options.clone());
+        sqlx::query("CREATE TABLE things (thing BLOB)")
+            .execute(&writer)
+            .await
+            .unwrap();
+        let settings = SqliteSettings {
+            call_timeout: Duration::from_secs(60),
+            ..SqliteSettings::default()
+        };
+        let committer = Committer::start(writer, settings, &directory.path().join("small.sqlite"));
+        (committer, pool.connect_lazy_with(options))
+    }
+
+    async fn insert(committer: &Committer, len: usize) -> Result<(), StoreError> {
+        let insert = committer.write("things", move |connection| {
+            Box::pin(async move {
+                let insert = sqlx::query("INSERT INTO things VALUES (?)").bind(vec![1; len]);
+                insert.execute(connection).await.map(drop)
+            })
+        });
+        insert.await
+    }
+
+    async fn things(reader: &SqlitePool) -> usize {
+        let count = sqlx::query_scalar("SELECT count(*) FROM things");
+        let count: i64 = count.fetch_one(reader).await.unwrap();
+        usize::try_from(count).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_fails_what_did_not_fit_and_nothing_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (committer, reader) = on_a_small_disk(&directory).await;
+        insert(&committer, SMALL).await.unwrap();
+        for _ in 0..3 {
+            let refused = insert(&committer, TOO_BIG).await.unwrap_err();
+            assert!(refused.to_string().contains("full"), "{refused}");
+        }
+        insert(&committer, SMALL).await.unwrap();
+        assert_eq!(things(&reader).await, 2);
+    }
+
+    #[tokio::test]
+    async fn what_shared_a_transaction_that_was_undone_is_not_acknowledged() {
+        let directory = tempfile::tempdir().unwrap();
+        let (committer, reader) = on_a_small_disk(&directory).await;
+        let lens = [SMALL, SMALL, TOO_BIG, SMALL, TOO_BIG, SMALL];
+        let done = join_all(lens.map(|len| insert(&committer, len))).await;
+        assert!(done[2].is_err() && done[4].is_err(), "{done:?}");
+        let acknowledged = done.iter().filter(|done| done.is_ok()).count();
+        assert_eq!(things(&reader).await, acknowledged, "{done:?}");
+        insert(&committer, SMALL).await.unwrap();
+    }
 }

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::SqliteSettings;
 use super::committer::Committer;
 use super::migrations::prepare;
+use super::place::keep_reserve;
 use crate::ports::StoreError;
 
 /// An open file.
@@ -48,12 +49,12 @@ impl Database {
     ) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(settings.call_timeout);
-        prepare(&options).await?;
+        prepare(path, &options).await?;
+        keep_reserve(path);
 
         let pool = SqlitePoolOptions::new()
             .acquire_timeout(settings.call_timeout)
@@ -65,7 +66,7 @@ impl Database {
             .max_connections(1)
             .connect_lazy_with(options.clone());
         Ok(Self {
-            committer: Committer::start(writer.clone(), settings.clone()),
+            committer: Committer::start(writer.clone(), settings.clone(), path),
             writer,
             readers: pool
                 .max_connections(settings.readers_max)
@@ -146,6 +147,13 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     const BUSY: i32 = 5;
     const LOCKED: i32 = 6;
     matches!(result_code(error), Some(BUSY | LOCKED))
+}
+
+/// Whether it may be that there is no room on the disk: SQLite says so, or that it could not write.
+pub(super) fn is_short_of_room(error: &sqlx::Error) -> bool {
+    const IO: i32 = 10;
+    const FULL: i32 = 13;
+    matches!(result_code(error), Some(IO | FULL))
 }
 
 /// Tells what can't be read from what can't be reached.

@@ -7,7 +7,8 @@ use sqlx::migrate::{AppliedMigration, Migrate, Migrator};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
 
-use super::database::{STORE, failed, is_busy};
+use super::database::{STORE, failed, is_busy, is_short_of_room};
+use super::place::{give_up_reserve, place};
 use crate::adapters::sql_migrations::{self, Migration, TABLE};
 use crate::ports::StoreError;
 
@@ -18,21 +19,32 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const OPEN_RETRY: Duration = Duration::from_millis(50);
 
 /// Makes the file and its tables, whoever else may be at it.
-pub(super) async fn prepare(options: &SqliteConnectOptions) -> Result<(), StoreError> {
+pub(super) async fn prepare(file: &Path, options: &SqliteConnectOptions) -> Result<(), StoreError> {
+    place(file).map_err(|error| StoreError::Unavailable {
+        store: STORE,
+        cause: error.to_string(),
+    })?;
     let give_up = tokio::time::Instant::now() + OPEN_TIMEOUT;
     loop {
         match apply(options).await {
             Err(error) if is_busy(&error) && tokio::time::Instant::now() < give_up => {
                 tokio::time::sleep(OPEN_RETRY).await;
             }
+            Err(error) if is_short_of_room(&error) && give_up_reserve(file) => {
+                tracing::warn!(%error, file = %file.display(), "the disk is full: the reserve's room is used to open the file");
+            }
             result => return result.map_err(|error| failed(STORE, &error)),
         }
     }
 }
 
-/// Applies what is missing in one transaction: all of it or nothing, and one process at a time.
+/// Applies what is missing in one transaction: all of it or nothing, and one process at a time. Where nothing is missing
+/// nothing is written: a full disk can still be read.
 async fn apply(options: &SqliteConnectOptions) -> sqlx::Result<()> {
     let mut connection = SqliteConnection::connect_with(options).await?;
+    if is_current(&mut connection).await? {
+        return connection.close().await;
+    }
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     MIGRATIONS
         .run_direct(None, &mut *transaction, false)
@@ -46,12 +58,8 @@ async fn apply(options: &SqliteConnectOptions) -> sqlx::Result<()> {
 /// # Errors
 /// When the file can't be used, or was written by a newer version of this program.
 pub async fn migrate(path: &Path) -> Result<Vec<Migration>, StoreError> {
-    prepare(
-        &SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true),
-    )
-    .await?;
+    let options = SqliteConnectOptions::new().filename(path);
+    prepare(path, &options).await?;
     migrations(path).await
 }
 
@@ -67,12 +75,27 @@ pub async fn migrations(path: &Path) -> Result<Vec<Migration>, StoreError> {
     Ok(sql_migrations::list(&MIGRATIONS, &applied))
 }
 
+/// Whether the file has just what this version makes.
+async fn is_current(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+    let applied = applied_on(connection).await?;
+    if applied.is_empty() || connection.dirty_version(TABLE).await?.is_some() {
+        return Ok(false);
+    }
+    let of_file = applied.iter().map(|one| (one.version, &one.checksum));
+    let of_program = MIGRATIONS.iter().map(|one| (one.version, &one.checksum));
+    Ok(of_file.eq(of_program))
+}
+
 async fn applied(path: &Path) -> sqlx::Result<Vec<AppliedMigration>> {
     let options = SqliteConnectOptions::new().filename(path);
     let mut connection = SqliteConnection::connect_with(&options).await?;
+    applied_on(&mut connection).await
+}
+
+async fn applied_on(connection: &mut SqliteConnection) -> sqlx::Result<Vec<AppliedMigration>> {
     let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE name = ?")
         .bind(TABLE)
-        .fetch_one(&mut connection)
+        .fetch_one(&mut *connection)
         .await?;
     match tables {
         0 => Ok(Vec::new()),

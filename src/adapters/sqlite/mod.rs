@@ -16,6 +16,7 @@ mod idempotency;
 mod leases;
 mod metadata;
 mod migrations;
+mod place;
 mod watch;
 
 use std::path::Path;
@@ -26,6 +27,7 @@ use database::Database;
 pub use idempotency::SqliteIdempotency;
 pub use metadata::SqliteMetadata;
 pub use migrations::{migrate, migrations};
+pub use place::{PlaceError, place};
 
 use crate::ports::StoreError;
 

@@ -323,17 +323,33 @@ async fn what_is_no_database_is_unreadable() {
 }
 
 #[tokio::test]
-async fn a_directory_that_is_not_there_is_unavailable() {
+async fn a_directory_that_cannot_be_made_is_named() {
     let directory = TempDir::new().unwrap();
-    let refused = SqliteStores::open(
-        &directory.path().join("no/such/file"),
-        SqliteSettings::default(),
-    )
-    .await;
-    assert!(
-        matches!(refused, Err(StoreError::Unavailable { .. })),
-        "{refused:?}"
-    );
+    let occupied = directory.path().join("occupied");
+    std::fs::write(&occupied, "").unwrap();
+    let refused = SqliteStores::open(&occupied.join("file"), SqliteSettings::default()).await;
+    let Err(StoreError::Unavailable { cause, .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(cause.contains(&*occupied.to_string_lossy()), "{cause}");
+}
+
+#[tokio::test]
+async fn what_is_stored_is_only_its_owners() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = TempDir::new().unwrap();
+    let stores = open(&directory).await;
+    stores.metadata.create_tenant(tenant("t")).await.unwrap();
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", entry.file_name());
+        names.push(entry.file_name().into_string().unwrap());
+    }
+    names.sort_unstable();
+    let expected = ["", "-reserve", "-shm", "-wal"].map(|part| format!("stores.sqlite{part}"));
+    assert_eq!(names, expected);
 }
 
 #[tokio::test]

@@ -11,8 +11,12 @@ pub use metadata::ChosenMetadata;
 use super::super::exit::{Exit, Failure};
 use crate::adapters::postgres::PostgresMetadata;
 use crate::adapters::redis::RedisIdempotency;
-use crate::adapters::sqlite::{SqliteSettings, SqliteStores};
+use crate::adapters::sqlite::{SqliteSettings, SqliteStores, place};
 use crate::config::{Config, DatabaseKind};
+
+/// The way out when the file can't be used.
+const OWN_FILE: &str = "the user that runs this must be able to write to it and to its directory; database.url \
+                        (PAIRDB_DATABASE__URL, --metadata, or --data of `pairdb dev`) names another";
 
 /// What a coordinator needs.
 #[derive(Clone, Debug)]
@@ -89,10 +93,7 @@ pub async fn open_stores(config: &Config) -> Result<Stores, Failure> {
 }
 
 async fn open_file(path: &Path) -> Result<SqliteStores, Failure> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)
-            .map_err(|error| failed(format!("{}: {error}", directory.display())))?;
-    }
+    place(path).map_err(|error| failed(error.to_string()).hint(OWN_FILE))?;
     SqliteStores::open(path, SqliteSettings::default())
         .await
         .map_err(|error| failed(format!("{}: {error}", path.display())))
