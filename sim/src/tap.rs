@@ -49,6 +49,8 @@ pub struct Seen {
     pub contradictions: Vec<Contradiction>,
     /// What was purged of each key, all together.
     pub purged: BTreeMap<RecordKey, Record>,
+    /// The most that one node was ever seen to have left beside a write of its own, by key.
+    pub left: BTreeMap<RecordKey, Left>,
     /// How often each node purged each key, and what of it.
     purges: BTreeMap<(Endpoint, RecordKey), (u32, VersionVector)>,
     /// What each node has said to know of each key.
@@ -80,6 +82,17 @@ pub struct Sighting {
     pub content: Option<u64>,
     /// When.
     pub at: Time,
+}
+
+/// What one node's writes of a key leave beside the last of them.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Left {
+    /// Values, each logical write once.
+    pub shown: usize,
+    /// Bytes of siblings, as they are kept.
+    pub bytes: usize,
+    /// Tombstones.
+    pub tombstones: usize,
 }
 
 /// Answers that can't all be right.
@@ -281,6 +294,37 @@ impl Tap {
     }
 }
 
+impl Left {
+    /// The most of one node in a record. Siblings are in the order of their dots, so each node's last write comes last.
+    fn of(record: &Record) -> Self {
+        let siblings = record
+            .siblings()
+            .chunk_by(|a, b| a.dot.actor == b.dot.actor);
+        siblings.fold(Self::default(), |most, own| {
+            let before = &own[..own.len() - 1];
+            let values = before.iter().filter(|version| !version.is_tombstone());
+            let shown: BTreeSet<WriteId> = values.map(|version| version.write_id).collect();
+            most.and(Self {
+                shown: shown.len(),
+                bytes: before.iter().map(Version::bytes).sum(),
+                tombstones: before
+                    .iter()
+                    .filter(|version| version.is_tombstone())
+                    .count(),
+            })
+        })
+    }
+
+    /// The most of both.
+    fn and(self, other: Self) -> Self {
+        Self {
+            shown: self.shown.max(other.shown),
+            bytes: self.bytes.max(other.bytes),
+            tombstones: self.tombstones.max(other.tombstones),
+        }
+    }
+}
+
 impl Seen {
     /// A node says to hold `record` durably, or more.
     fn holds(
@@ -310,6 +354,8 @@ impl Seen {
         if remember {
             memory.merge(record.seen());
         }
+        let left = self.left.entry(key.clone()).or_default();
+        *left = left.and(Left::of(&record));
         for version in record.siblings() {
             self.sighted(key, version, at);
             let holders = self.holders.entry(version.dot).or_default();

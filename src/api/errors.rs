@@ -8,6 +8,7 @@
 //! | such a tenant already | TENANT_EXISTS | ALREADY_EXISTS |
 //! | an idempotency key used otherwise | IDEMPOTENCY_KEY_CONFLICT | ALREADY_EXISTS |
 //! | the cluster's state forbids it | NODE_IN_USE | FAILED_PRECONDITION |
+//! | the key has too many unresolved siblings | KEY_CROWDED | FAILED_PRECONDITION |
 //! | overload | RATE_LIMIT_EXCEEDED | RESOURCE_EXHAUSTED, with RetryInfo |
 //! | too few replicas | QUORUM_NOT_REACHED | UNAVAILABLE, or DEADLINE_EXCEEDED |
 //! | a store is down | STORE_UNAVAILABLE | UNAVAILABLE, with RetryInfo |
@@ -56,6 +57,7 @@ pub const fn error_code(error: &CoordinatorError) -> ErrorCode {
         CoordinatorError::QuorumNotReached(_) => ErrorCode::QuorumNotReached,
         CoordinatorError::IdempotencyKeyConflict { .. } => ErrorCode::IdempotencyKeyConflict,
         CoordinatorError::NodeInUse(_) => ErrorCode::NodeInUse,
+        CoordinatorError::Crowded(_) => ErrorCode::KeyCrowded,
         CoordinatorError::Overloaded(_) => ErrorCode::RateLimitExceeded,
         CoordinatorError::Stopping => ErrorCode::Stopping,
         CoordinatorError::Store(StoreError::Unavailable { .. }) => ErrorCode::StoreUnavailable,
@@ -121,7 +123,7 @@ const fn status_code(error: &CoordinatorError) -> Code {
         CoordinatorError::TenantExists(_) | CoordinatorError::IdempotencyKeyConflict { .. } => {
             Code::AlreadyExists
         }
-        CoordinatorError::NodeInUse(_) => Code::FailedPrecondition,
+        CoordinatorError::NodeInUse(_) | CoordinatorError::Crowded(_) => Code::FailedPrecondition,
         CoordinatorError::Overloaded(_) => Code::ResourceExhausted,
         CoordinatorError::QuorumNotReached(shortfall) if shortfall.timed_out => {
             Code::DeadlineExceeded
@@ -298,6 +300,12 @@ mod tests {
                 "NODE_IN_USE",
                 Code::FailedPrecondition,
                 "node 'n1' holds data",
+            ),
+            (
+                CoordinatorError::Crowded("read it and write with its context".into()),
+                "KEY_CROWDED",
+                Code::FailedPrecondition,
+                "read it and write with its context",
             ),
             (
                 CoordinatorError::Overloaded("10000 requests are at work".into()),

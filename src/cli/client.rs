@@ -234,6 +234,7 @@ pub fn failure(status: &Status, effect: Effect) -> Failure {
             Exit::Unavailable
         }
         ErrorCode::NodeInUse
+        | ErrorCode::KeyCrowded
         | ErrorCode::Unauthorized
         | ErrorCode::Forbidden
         | ErrorCode::RateLimitExceeded => Exit::Refused,
@@ -301,6 +302,9 @@ fn hint(code: ErrorCode, indeterminate: bool) -> Option<&'static str> {
         ),
         ErrorCode::StoreUnavailable => Some("retry after a moment; the server's log has the cause"),
         ErrorCode::Stopping => Some("retry after a moment, or ask another coordinator"),
+        ErrorCode::KeyCrowded => {
+            Some("`pairdb get` shows what is there; write with the context that it prints")
+        }
         ErrorCode::IdempotencyKeyConflict => Some("use a new idempotency key for a new request"),
         ErrorCode::RateLimitExceeded => Some("retry after a moment"),
         ErrorCode::ApiKeyNotFound => Some("`pairdb tenant key list TENANT` shows the keys"),
@@ -371,6 +375,7 @@ mod tests {
                 Exit::Usage,
             ),
             (Code::FailedPrecondition, "NODE_IN_USE", Exit::Refused),
+            (Code::FailedPrecondition, "KEY_CROWDED", Exit::Refused),
             (Code::NotFound, "MIGRATION_NOT_FOUND", Exit::NotFound),
             (Code::Unauthenticated, "UNAUTHORIZED", Exit::Refused),
             (Code::PermissionDenied, "FORBIDDEN", Exit::Refused),

@@ -332,7 +332,7 @@ fn a_cluster_does_what_the_commands_say_and_its_exit_codes_mean_something() {
     assert_eq!(limited["siblings_max"], 2);
     assert_eq!(
         cluster.fails(&["put", "cart", "eggs", "--tenant", "carts"]),
-        ("INVALID_REQUEST".into(), 2),
+        ("KEY_CROWDED".into(), 7),
         "a third that knows of none"
     );
     let context = cart["context"].as_str().unwrap();

@@ -29,7 +29,10 @@ impl Crowded {
         limits: SiblingLimits,
         now: Instant,
     ) {
-        let siblings = record.siblings().len();
+        if record.siblings().len() < usize::from(limits.warn) {
+            return;
+        }
+        let siblings = record.shown_writes();
         if siblings < usize::from(limits.warn) {
             return;
         }

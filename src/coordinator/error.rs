@@ -50,6 +50,9 @@ pub enum CoordinatorError {
         /// Which of the two.
         cause: String,
     },
+    /// The key has as many unresolved siblings, or as many bytes of them, as it may; nothing was written.
+    #[error("{0}")]
+    Crowded(String),
     /// The cluster's state forbids the change.
     #[error("{0}")]
     NodeInUse(String),

@@ -366,7 +366,7 @@ fn had_no_effect(error: &CoordinatorError) -> bool {
     match error {
         _ if sabotage::on(Sabotage::ClaimAlwaysReleased) => true,
         CoordinatorError::QuorumNotReached(quorum) => !quorum.indeterminate,
-        CoordinatorError::InvalidRequest { .. } => true,
+        CoordinatorError::InvalidRequest { .. } | CoordinatorError::Crowded(_) => true,
         _ => false,
     }
 }

@@ -168,6 +168,7 @@ impl<W: CoordinatorWorld> Owners<W> {
                     Refusal::StaleEpoch { .. }
                     | Refusal::Damaged
                     | Refusal::Malformed(_)
+                    | Refusal::Crowded(_)
                     | Refusal::Purged,
                 )) => {
                     under_way.answered();

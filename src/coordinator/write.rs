@@ -149,6 +149,15 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     }
 }
 
+/// What the client is told of a write that an owner refused for what it says or for what it would leave.
+fn refused(refusal: Refusal) -> CoordinatorError {
+    match refusal {
+        Refusal::Malformed(problem) => invalid("context", problem),
+        Refusal::Crowded(problem) => CoordinatorError::Crowded(problem),
+        refusal => invalid("context", refusal.to_string()),
+    }
+}
+
 /// One pass over the owners of one topology.
 struct Pass<'a, W: CoordinatorWorld> {
     coordinator: &'a Coordinator<W>,
@@ -324,10 +333,13 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     self.missing.may_have_happened |= !calls.is_empty();
                     return Err(Setback::StaleEpoch(current));
                 }
-                Err(CallError::Refused(Refusal::Malformed(problem))) => {
+                Err(CallError::Refused(
+                    refusal @ (Refusal::Malformed(_) | Refusal::Crowded(_)),
+                )) => {
                     self.missing.may_have_happened |= !calls.is_empty();
+                    let problem = refusal.to_string();
                     if !self.missing.may_have_happened {
-                        return Err(Setback::Failed(invalid("context", problem)));
+                        return Err(Setback::Failed(refused(refusal)));
                     }
                     self.missing.note(self.owners.name(position), problem);
                     return Err(self.failed(None, false));

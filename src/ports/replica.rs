@@ -299,6 +299,10 @@ pub enum Refusal {
     /// had its effect.
     #[error("the node's storage failed: {0}")]
     StorageFailed(String),
+    /// The write would leave more unresolved siblings beside it, in number or in bytes, than a key may have. Reading the key and
+    /// writing with its context is the way out.
+    #[error("{0}")]
+    Crowded(String),
     /// The request makes no sense: a malformed record, a context nobody gave out.
     #[error("malformed request: {0}")]
     Malformed(String),

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::ReplicaSettings;
+use super::crowd::Room;
 use super::leaves::Leaves;
 use super::ledger::Ledger;
 use super::recent::{self, Known, Name, RecentWrites};
@@ -34,7 +35,7 @@ pub(super) struct Batch<'a, R> {
     recent: &'a RecentWrites,
     stamped: BTreeMap<Name, Known>,
     random: &'a R,
-    siblings_max: usize,
+    room: Room,
 }
 
 /// What a batch works on, as it was stored before.
@@ -90,7 +91,10 @@ impl<'a, R: Random> Batch<'a, R> {
             recent,
             stamped: BTreeMap::new(),
             random,
-            siblings_max: settings.siblings_max,
+            room: Room {
+                siblings: settings.siblings_max,
+                bytes: settings.siblings_bytes_max,
+            },
         }
     }
 
@@ -118,7 +122,10 @@ impl<'a, R: Random> Batch<'a, R> {
             .copied()
             .or_else(|| self.recent.get(name));
         let limits = Limits {
-            siblings_max: self.siblings_max.min(request.siblings_max.into()),
+            room: Room {
+                siblings: self.room.siblings.min(request.siblings_max.into()),
+                ..self.room
+            },
             horizon: self.recent.horizon(),
             purged: purged.filter(|_| is_absent).map(|purged| purged.stamp),
         };

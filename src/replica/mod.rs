@@ -24,6 +24,7 @@
 //! Concurrency Control in IMS/VS Fast Path* (1985), for group commit.
 
 mod batch;
+mod crowd;
 mod debts;
 mod deliver;
 mod error;

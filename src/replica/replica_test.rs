@@ -884,3 +884,60 @@ async fn a_probe_tells_how_the_node_is() {
     node.stamped(write("a", 1)).await;
     assert_eq!(node.report().await.keys, 1);
 }
+
+/// A write of so many bytes that knows of no other.
+fn blind(name: &str, id: u64, bytes: usize) -> StampRequest {
+    StampRequest {
+        content: Content::Value(Bytes::from(vec![7; bytes])),
+        ..sibling(name, id, seen([]))
+    }
+}
+
+#[tokio::test]
+async fn deletes_that_know_of_nothing_take_no_room() {
+    let node = Node::new().await;
+    for id in 1..=300 {
+        let delete = StampRequest {
+            content: Content::Tombstone,
+            ..sibling("a", id, seen([]))
+        };
+        let (_, record) = node.stamped(delete).await;
+        assert!(record.is_deleted());
+        assert_eq!(ids(&record), [u128::from(id)], "one says as much as all");
+    }
+    let (_, record) = node.stamped(blind("a", 301, 1)).await;
+    assert_eq!(ids(&record), [301]);
+    let (_, record) = node.stamped(blind("a", 302, 1)).await;
+    assert_eq!(ids(&record), [301, 302], "values are siblings");
+}
+
+#[tokio::test]
+async fn bytes_of_siblings_are_bounded_and_a_context_is_the_way_out() {
+    let settings = ReplicaSettings {
+        siblings_bytes_max: 4_000,
+        ..settings()
+    };
+    let node = Node::with(MemoryStorage::new(Durability::Always), settings).await;
+    let mut written = 0;
+    let refusal = loop {
+        match node.stamp(blind("a", 1 + written, 1_000)).await {
+            Ok(_) => written += 1,
+            Err(refusal) => break refusal,
+        }
+    };
+    assert_eq!(written, 4);
+    assert!(
+        matches!(&refusal, Refusal::Crowded(why) if why.ends_with("read it and write with its context")),
+        "{refusal:?}"
+    );
+    // What owners stamped at the same time is joined all the same.
+    node.join("a", &others(9, 1, 99)).await.unwrap();
+    let found = node.read("a").await.unwrap();
+    assert_eq!(ids(&found).len(), 5);
+    let resolving = StampRequest {
+        content: Content::Value(Bytes::from(vec![7; 5_000])),
+        ..sibling("a", 500, found.seen().clone())
+    };
+    assert_eq!(ids(&node.stamped(resolving).await.1), [500]);
+    assert_eq!(node.stamped(write("a", 501)).await.1.siblings().len(), 1);
+}

@@ -24,6 +24,9 @@ pub struct ReplicaSettings {
     pub recent_writes_max: usize,
     /// How many unresolved siblings of one key a write may leave. Joins are never refused for it.
     pub siblings_max: usize,
+    /// How many bytes of unresolved siblings of one key a write may leave. Joins are never refused for it, so a record has up to
+    /// so much from each of its owners, and one value: the longest message must have room for that.
+    pub siblings_bytes_max: usize,
     /// How long a tombstone stays at least before it is purged, by the node's wall clock.
     pub tombstone_grace: Duration,
     /// How many bytes in a second hints and exchanges with other nodes may take.
@@ -44,6 +47,7 @@ impl Default for ReplicaSettings {
             counter_reservation: 16_384,
             recent_writes_max: 65_536,
             siblings_max: 256,
+            siblings_bytes_max: 4 * MIB,
             tombstone_grace: Duration::from_secs(3600),
             upkeep_bytes_per_second: 32 * MIB as u64,
             hint_pause_min: Duration::from_secs(1),

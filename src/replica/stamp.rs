@@ -4,6 +4,7 @@
 //! same dot. The exception is a last-write-wins write that comes back with a greater stamp, because its coordinator
 //! learned of a version it has to win over: it overwrites its older self.
 
+use super::crowd::{self, Room};
 use super::recent::Known;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
@@ -31,8 +32,8 @@ pub(super) enum Outcome {
 /// What bounds a write.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// A write may leave no more others beside it; one that resolves them is always welcome.
-    pub(super) siblings_max: usize,
+    /// What it may leave beside it; one that resolves everything is always welcome.
+    pub(super) room: Room,
     /// No write with a greater stamp was forgotten here.
     pub(super) horizon: Stamp,
     /// Of a key that is not there: no tombstone with a greater stamp was purged from its tree.
@@ -46,7 +47,7 @@ pub(super) fn stamp(
     recent: Option<Known>,
     request: StampRequest,
     Limits {
-        siblings_max,
+        room,
         horizon,
         purged,
     }: Limits,
@@ -114,20 +115,15 @@ pub(super) fn stamp(
     let overwritten = |sibling: &Version| match &request.overwrites {
         Overwrites::All(_) => true,
         Overwrites::Covered(context) => {
-            context.covers(sibling.dot) || sabotage::on(Sabotage::UnseenOverwritten)
+            context.covers(sibling.dot)
+                || crowd::is_hidden(sibling)
+                || sabotage::on(Sabotage::UnseenOverwritten)
         }
     };
-    let left = held
-        .siblings()
-        .iter()
-        .filter(|sibling| !overwritten(sibling))
-        .count();
-    if left >= siblings_max {
-        marks::reached(Mark::SiblingsRefused);
-        return Err(Refusal::Malformed(format!(
-            "the key has {left} unresolved siblings, and {siblings_max} are allowed; read it and write with its context"
-        )));
-    }
+    let left = held.siblings().iter();
+    let left = left.filter(|sibling| !overwritten(sibling));
+    let leaves_any = left.clone().next().is_some();
+    room.check(left)?;
     let greatest = held
         .siblings()
         .iter()
@@ -156,7 +152,7 @@ pub(super) fn stamp(
     if known.is_some() {
         marks::reached(Mark::StampedAgain);
     }
-    if left > 0 {
+    if leaves_any {
         marks::reached(Mark::SiblingsKept);
     }
     let version = Version {
@@ -201,7 +197,10 @@ mod tests {
     };
 
     const LIMITS: Limits = Limits {
-        siblings_max: 2,
+        room: Room {
+            siblings: 2,
+            bytes: 1000,
+        },
         horizon: Stamp(5),
         purged: None,
     };
@@ -229,7 +228,7 @@ mod tests {
             dot,
             write_id: WriteId(write_id),
             stamp: Stamp(stamp),
-            content: Content::Tombstone,
+            content: Content::Value(Bytes::from_static(b"old")),
         }
     }
 
@@ -282,6 +281,10 @@ mod tests {
 
     /// The siblings left, by write, and the stamp of the new one.
     fn applied(outcome: Result<Outcome, Refusal>) -> (Vec<u128>, u64) {
+        applied_to(&held(), outcome)
+    }
+
+    fn applied_to(held: &Record, outcome: Result<Outcome, Refusal>) -> (Vec<u128>, u64) {
         let Ok(Outcome::Applied(known, record)) = outcome else {
             panic!("not applied: {outcome:?}")
         };
@@ -294,7 +297,7 @@ mod tests {
                 .stamp,
             known.stamp
         );
-        assert!(record.seen().descends(held().seen()));
+        assert!(record.seen().descends(held.seen()));
         let mut writes: Vec<_> = record
             .siblings()
             .iter()
@@ -392,12 +395,49 @@ mod tests {
     fn siblings_are_bounded() {
         assert!(matches!(
             outcome(covered(1, 9, []), None),
-            Err(Refusal::Malformed(_))
+            Err(Refusal::Crowded(_))
         ));
         assert_eq!(
             outcome(covered(20, 9, []), None),
             Ok(Outcome::Known(version(2, 20, 200).dot))
         );
+    }
+
+    #[test]
+    fn bytes_of_siblings_are_bounded() {
+        let mut large = version(2, 20, 200);
+        large.content = Content::Value(Bytes::from(vec![0; 1001]));
+        let held = Record::new(seen([(2, 1)]), vec![large]).unwrap();
+        let outcome = |request| {
+            let none = VersionVector::default();
+            stamp(&held, &none, None, request, LIMITS, || Ok(NEW))
+        };
+        let refused = outcome(covered(1, 9, []));
+        assert!(matches!(refused, Err(Refusal::Crowded(_))), "{refused:?}");
+        for resolves in [covered(1, 9, [(2, 1)]), all(1, 999)] {
+            assert_eq!(applied_to(&held, outcome(resolves)).0, vec![1]);
+        }
+    }
+
+    #[test]
+    fn a_write_takes_the_place_of_tombstones() {
+        let mut deleted = version(2, 20, 200);
+        deleted.content = Content::Tombstone;
+        let held = Record::new(seen([(2, 1), (3, 1)]), vec![deleted, version(3, 30, 300)]);
+        let held = held.unwrap();
+        for content in [Content::Tombstone, Content::Value(Bytes::new())] {
+            let blind = StampRequest {
+                content,
+                ..covered(1, 9, [])
+            };
+            let none = VersionVector::default();
+            let outcome = stamp(&held, &none, None, blind, LIMITS, || Ok(NEW));
+            assert_eq!(
+                applied_to(&held, outcome),
+                (vec![1, 30], 201),
+                "the value stays, and the stamp is above the tombstone's"
+            );
+        }
     }
 
     #[test]

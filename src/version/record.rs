@@ -75,6 +75,7 @@ impl Record {
         !self.siblings.is_empty() && self.siblings.iter().all(Version::is_tombstone)
     }
 
+
     /// This record without what was purged before it came: siblings that `purged` covers and `held` does not have.
     #[must_use]
     pub fn without(&self, purged: &VersionVector, held: &Record) -> Record {
@@ -85,6 +86,13 @@ impl Record {
             siblings: left.cloned().collect(),
             seen: self.seen.clone(),
         }
+    }
+
+    /// How many siblings a reader can be shown: values, each logical write once.
+    pub fn shown_writes(&self) -> usize {
+        let values = self.siblings.iter().filter(|v| !v.is_tombstone());
+        let writes: BTreeSet<WriteId> = values.map(|version| version.write_id).collect();
+        writes.len()
     }
 
     /// The greatest stamp of the siblings, [`Stamp::ZERO`] when there is none.

@@ -39,6 +39,12 @@ impl Version {
         }
     }
 
+    /// What it takes of a record's encoding, in bytes, or a little less than that.
+    pub fn bytes(&self) -> usize {
+        const BESIDE_ITS_VALUE: usize = 28;
+        BESIDE_ITS_VALUE + self.value().map_or(0, Bytes::len)
+    }
+
     /// Whether it is a delete.
     pub fn is_tombstone(&self) -> bool {
         self.content == Content::Tombstone

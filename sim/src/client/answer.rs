@@ -127,6 +127,7 @@ fn failure(error: &CoordinatorError) -> (Expect, bool) {
         CoordinatorError::Store(_) => (Expect::Unavailable, true),
         CoordinatorError::Overloaded(_) | CoordinatorError::Stopping => (Expect::Overloaded, false),
         CoordinatorError::InvalidRequest { .. } => (Expect::Invalid, false),
+        CoordinatorError::Crowded(_) => (Expect::Crowded, false),
         CoordinatorError::Internal(_) => (Expect::Fails, true),
         _ => (Expect::Fails, false),
     }

@@ -29,6 +29,8 @@ const WRITE_STEPS_MAX: u32 = 9;
 const CLAIM_STEPS_MAX: u32 = 6;
 /// A queue shorter than this refuses what a few clients ask for at once.
 const QUEUE_MIN: usize = 64;
+/// What a sibling has at most beside the padding of its value: names, numbers and its place in the record.
+const BESIDE_PADDING_BYTES: usize = 128;
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     if evidence.world.replica.queue_max < QUEUE_MIN
@@ -59,15 +61,23 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
 fn may_be_judged(evidence: &Evidence, op: &Op) -> bool {
     let last_write_wins = evidence.policy(op.tenant) == ConflictPolicy::LastWriteWins;
     let brings_nothing = op.given.is_none() || last_write_wins && op.kind != Kind::Read;
-    let writes = evidence
-        .ops_of(op.tenant, &op.key)
-        .filter(|op| op.kind != Kind::Read);
-    let has_room = last_write_wins
-        || op.kind == Kind::Read
-        || writes.count() < evidence.world.replica.siblings_max;
+    let has_room = last_write_wins || op.kind == Kind::Read || has_room(evidence, op);
     let clients = &evidence.world.clients;
     let no_mistake = !op.idempotent || clients.iter().all(|client| client.mistake_permille == 0);
     op.consistency != Consistency::All && brings_nothing && has_room && no_mistake
+}
+
+/// Whether all values ever written to the key could stand beside one more. Nobody is shown a delete, so none takes room.
+fn has_room(evidence: &Evidence, op: &Op) -> bool {
+    let writes = evidence.ops_of(op.tenant, &op.key);
+    let writes = writes.filter(|op| op.kind == Kind::Write).count();
+    let clients = evidence.world.clients.iter();
+    let padding = clients.map(|client| client.padding_max as usize).max();
+    // Every owner may have stamped each of them.
+    let bytes =
+        (padding.unwrap_or_default() + BESIDE_PADDING_BYTES) * writes * evidence.factor(op.tenant);
+    let replica = &evidence.world.replica;
+    writes < replica.siblings_max && bytes <= replica.siblings_bytes_max
 }
 
 fn was_fair(evidence: &Evidence, op: &Op, until: Time) -> bool {

@@ -2,6 +2,7 @@
 
 mod answers_in_time;
 mod availability;
+mod bounded_records;
 mod convergence;
 mod deletes_stay_deleted;
 mod epochs;
@@ -125,6 +126,7 @@ const ALL: &[Invariant] = &[
     ("idempotent answer", 9, idempotent_answer::check),
     ("one dot, one version", 0, one_dot_one_version::check),
     ("replica memory", 0, replica_memory::check),
+    ("bounded records", 0, bounded_records::check),
     ("epochs", 10, epochs::check),
     ("tenant isolation", 11, tenant_isolation::check),
     ("tenant freshness", 0, tenant_freshness::check),

@@ -31,6 +31,8 @@ pub enum Expect {
     Overloaded,
     /// `invalid`: the request is refused for what it says.
     Invalid,
+    /// `crowded`: the key has too many unresolved siblings.
+    Crowded,
     /// `refused`: nobody was there.
     Refused,
     /// `no answer`: the client gave up.
@@ -54,6 +56,7 @@ const WORDS: &[(&str, Expect)] = &[
     ("unavailable", Expect::Unavailable),
     ("overloaded", Expect::Overloaded),
     ("invalid", Expect::Invalid),
+    ("crowded", Expect::Crowded),
     ("refused", Expect::Refused),
     ("no answer", Expect::NoAnswer),
     ("fails", Expect::Fails),

@@ -30,6 +30,7 @@ impl World {
         self.coordinator.in_flight_max = self.coordinator.in_flight_max.max(10_000);
         self.replica.queue_max = self.replica.queue_max.max(64);
         self.replica.siblings_max = self.replica.siblings_max.max(256);
+        self.replica.siblings_bytes_max = self.replica.siblings_bytes_max.max(4 << 20);
         for tenant in &mut self.tenants {
             tenant.replication_factor = tenant.replication_factor.max(3);
             tenant.keys = rng.pick(&[1, 1, 2]);

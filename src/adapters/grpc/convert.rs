@@ -331,6 +331,7 @@ fn refusal_to_proto(refusal: Refusal) -> v1::Refusal {
         Refusal::Purged => plain(RefusalKind::Purged, String::new()),
         Refusal::Refilling => plain(RefusalKind::Refilling, String::new()),
         Refusal::StorageFailed(why) => plain(RefusalKind::StorageFailed, why),
+        Refusal::Crowded(why) => plain(RefusalKind::Crowded, why),
         Refusal::Malformed(why) => plain(RefusalKind::Malformed, why),
     }
 }
@@ -350,6 +351,7 @@ fn refusal_from_proto(refusal: v1::Refusal) -> Option<Refusal> {
         RefusalKind::Purged => Refusal::Purged,
         RefusalKind::Refilling => Refusal::Refilling,
         RefusalKind::StorageFailed => Refusal::StorageFailed(refusal.text),
+        RefusalKind::Crowded => Refusal::Crowded(refusal.text),
         RefusalKind::Malformed => Refusal::Malformed(refusal.text),
     })
 }

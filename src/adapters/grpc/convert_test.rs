@@ -141,6 +141,7 @@ fn outcomes() -> Vec<Result<Reply, Refusal>> {
         Err(Refusal::Overloaded),
         Err(Refusal::Damaged),
         Err(Refusal::StorageFailed("sync".into())),
+        Err(Refusal::Crowded("read it first".into())),
         Err(Refusal::Malformed("record".into())),
     ]
 }

@@ -23,7 +23,11 @@ const FAILURES: [(&str, &str); 10] = [
         "TENANT_NOT_FOUND, KEY_NOT_FOUND or MIGRATION_NOT_FOUND",
     ),
     ("409", "TENANT_EXISTS or IDEMPOTENCY_KEY_CONFLICT"),
-    ("412", "NODE_IN_USE: the cluster's state forbids it"),
+    (
+        "412",
+        "NODE_IN_USE: the cluster's state forbids it. KEY_CROWDED: too many unresolved siblings; read the key and write with \
+         its context",
+    ),
     (
         "429",
         "RATE_LIMIT_EXCEEDED: Retry-After says when to try again",

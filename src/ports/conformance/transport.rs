@@ -241,6 +241,7 @@ async fn every_answer_arrives_as_it_left<T: ReplicaTransport>(
         Err(Refusal::Overloaded),
         Err(Refusal::Damaged),
         Err(Refusal::StorageFailed("sync".into())),
+        Err(Refusal::Crowded("read it first".into())),
         Err(Refusal::Malformed("record".into())),
     ];
     let script = answers.clone();
