@@ -123,6 +123,7 @@ marks! {
     Behind "behind" "an owner had not seen the client's own write"
     SiblingsKept "siblings-kept" "a write left siblings beside it"
     SiblingsRefused "siblings-refused" "a write was refused because its key has too many siblings"
+    BatchFull "batch-full" "a batch made as many bytes of records as it may, and left the rest to the next one"
     SiblingBytesRefused "sibling-bytes-refused" "a write was refused because its key's siblings have too many bytes"
     JoinedBoth "joined-both" "a join made a record that neither side had"
     JoinKnewMore "join-knew-more" "an owner was sent a record that it had more of"

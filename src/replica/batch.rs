@@ -36,6 +36,9 @@ pub(super) struct Batch<'a, R> {
     stamped: BTreeMap<Name, Known>,
     random: &'a R,
     room: Room,
+    /// Bytes of records that operations have made so far; each may be held until its operation is answered.
+    made: usize,
+    made_max: usize,
 }
 
 /// What a batch works on, as it was stored before.
@@ -95,7 +98,19 @@ impl<'a, R: Random> Batch<'a, R> {
                 siblings: settings.siblings_max,
                 bytes: settings.siblings_bytes_max,
             },
+            made: 0,
+            made_max: settings.batch_bytes_max,
         }
+    }
+
+    /// Whether it has made as many bytes of records as one batch may. An operation of a few bytes may make a record of many, and
+    /// so may the next one on the same key.
+    pub(super) fn is_full(&self) -> bool {
+        let full = self.made >= self.made_max;
+        if full {
+            marks::reached(Mark::BatchFull);
+        }
+        full
     }
 
     pub(super) fn stamp(&mut self, request: StampRequest) -> Result<Reply, Refusal> {
@@ -147,6 +162,7 @@ impl<'a, R: Random> Batch<'a, R> {
                 self.ledger.stamped(known.stamp);
                 self.stamped.insert(name, known);
                 let bytes = record.encode();
+                self.made += bytes.len();
                 let answered = match sabotage::on(Sabotage::StampedWithoutSiblings) {
                     true => alone(&record, known.dot).encode(),
                     false => bytes.clone(),
@@ -219,6 +235,7 @@ impl<'a, R: Random> Batch<'a, R> {
             } else {
                 joined.encode()
             };
+            self.made += bytes.len();
             slot.set(joined, bytes);
         }
         Ok(Reply::Joined { greatest })

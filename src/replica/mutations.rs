@@ -121,17 +121,19 @@ pub(super) async fn run<W: ReplicaWorld>(
         true => 1,
         false => settings.batch_max,
     };
-    while shared
-        .mutations
-        .take(&mut waiting, batch_max(), settings.batch_bytes_max)
-        .await
+    // What one batch had no room for comes first in the next one.
+    while !waiting.is_empty()
+        || shared
+            .mutations
+            .take(&mut waiting, batch_max(), settings.batch_bytes_max)
+            .await
     {
         mutations.work(&mut waiting).await;
     }
 }
 
 impl<W: ReplicaWorld> Loop<W> {
-    /// Applies `waiting`, makes it durable, answers.
+    /// Applies `waiting`, makes it durable, answers. What there is no room for is left in `waiting`.
     async fn work(&mut self, waiting: &mut Vec<Mutation>) {
         if waiting.len() > 1 {
             marks::reached(Mark::BatchShared);
@@ -153,7 +155,10 @@ impl<W: ReplicaWorld> Loop<W> {
             shared.world.random(),
             &self.settings,
         );
-        for Mutation { epoch, change } in waiting.drain(..) {
+        let mut changes = waiting.drain(..);
+        while !batch.is_full()
+            && let Some(Mutation { epoch, change }) = changes.next()
+        {
             match change {
                 Change::Stamp { request, answer } => {
                     let reply = batch
@@ -200,6 +205,8 @@ impl<W: ReplicaWorld> Loop<W> {
                 Change::Stop { answer } => stop = Some(answer),
             }
         }
+        let left: Vec<Mutation> = changes.collect();
+        waiting.extend(left);
         let applied = batch.finish();
 
         if sabotage::on(Sabotage::AckBeforeSync) {

@@ -941,3 +941,37 @@ async fn bytes_of_siblings_are_bounded_and_a_context_is_the_way_out() {
     assert_eq!(ids(&node.stamped(resolving).await.1), [500]);
     assert_eq!(node.stamped(write("a", 501)).await.1.siblings().len(), 1);
 }
+
+#[tokio::test]
+async fn one_batch_makes_a_bounded_number_of_bytes() {
+    let settings = ReplicaSettings {
+        batch_bytes_max: 300_000,
+        ..settings()
+    };
+    let node = Node::with(MemoryStorage::new(Durability::Always), settings).await;
+    node.stamped(blind("a", 1, 100_000)).await;
+    node.storage.hold_commits();
+    let mut first = Box::pin(node.stamp(write("first", 1)));
+    assert!(first.as_mut().now_or_never().is_none());
+    tokio::task::yield_now().await;
+    let before = node.storage.commits();
+    let stamps = (2..=20).map(|id| node.call(0, Operation::Stamp(Box::new(blind("a", id, 1)))));
+    let stamps = tokio::spawn(join_all(stamps));
+    tokio::task::yield_now().await;
+    node.storage.release_commits();
+    first.await.unwrap();
+    let dots = stamps.await.unwrap().into_iter().map(|reply| match reply {
+        Ok(Reply::Stamped { dot, .. }) => dot.counter,
+        other => panic!("not stamped: {other:?}"),
+    });
+    let dots: Vec<_> = dots.collect();
+    assert!(
+        dots.is_sorted(),
+        "in the order in which they came: {dots:?}"
+    );
+    assert_eq!(
+        node.storage.commits(),
+        before + 1 + 19_u64.div_ceil(3),
+        "each of them makes 100 kB, and three of those fill a batch"
+    );
+}

@@ -86,6 +86,7 @@ fn replica(rng: &mut Rng) -> ReplicaSettings {
         upkeep_bytes_per_second: rng.pick(&[20_000, 1_000_000, 32 << 20]),
         hint_pause_min: Duration::from_millis(rng.pick(&[20, 200, 1_000])),
         hint_pause_max: Duration::from_millis(rng.pick(&[1_000, 5_000])),
+        batch_bytes_max: rng.pick(&[500, 8 << 20, 8 << 20]),
         siblings_bytes_max: rng.pick(&[200, 10_000, 4 << 20, 4 << 20]),
         ..ReplicaSettings::default()
     }
