@@ -18,8 +18,10 @@ use tonic_types::StatusExt;
 
 use super::test_cluster::TestCluster;
 use super::{AuthSettings, LimitSettings};
+use crate::coordinator::WriteRequest;
 use crate::proto::v1;
 use crate::proto::v1::coordinator_service_client::CoordinatorServiceClient;
+use crate::version::Content;
 
 type Client = CoordinatorServiceClient<Channel>;
 
@@ -262,6 +264,36 @@ async fn a_tenant_that_asks_for_too_much_is_told_when_to_come_again() {
         .await
         .unwrap();
     client.read_key_value(read("other", "k")).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_write_writes_again_is_charged_to_its_tenant() {
+    let limits = LimitSettings {
+        bytes_per_second: 6_400,
+        ..LimitSettings::default()
+    };
+    let cluster = TestCluster::start_with(&AuthSettings::default(), &limits).await;
+    let mut client = Client::new(cluster.channel().await);
+    add_nodes(&mut client).await;
+    create_tenant(&mut client, "siblings", "siblings").await;
+    let large = WriteRequest {
+        tenant: "siblings".into(),
+        key: "k".into(),
+        content: Content::Value(vec![0; 640_000].into()),
+        consistency: None,
+        context: Bytes::new(),
+        idempotency_key: None,
+        timeout: None,
+    };
+    cluster.coordinator.write(large).await.unwrap();
+    let mut beside = async || client.write_key_value(write("siblings", "k", "v")).await;
+    beside().await.unwrap();
+    let refused = beside().await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::ResourceExhausted, "RATE_LIMIT_EXCEEDED"),
+        "a hundred seconds' worth was written again"
+    );
 }
 
 #[tokio::test]

@@ -204,6 +204,7 @@ fn a_write_is_answered_in_full() {
         idempotency_key: "generated".into(),
         is_duplicate: true,
         without_idempotency: true,
+        rewritten_bytes: 9,
     };
     let expected = v1::WriteKeyValueResponse {
         success: true,

@@ -82,7 +82,8 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         let request = convert::write_request(request, timeout).map_err(failed)?;
         let key = request.key.clone();
         let outcome = self.write(request).await?;
-        Ok(allowance.answer(0, convert::write_response(key, outcome)))
+        let bytes = outcome.rewritten_bytes;
+        Ok(allowance.answer(bytes, convert::write_response(key, outcome)))
     }
 
     async fn read_key_value(
@@ -111,7 +112,8 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         let request = convert::delete_request(request, timeout).map_err(failed)?;
         let key = request.key.clone();
         let outcome = self.write(request).await?;
-        Ok(allowance.answer(0, convert::delete_response(key, outcome)))
+        let bytes = outcome.rewritten_bytes;
+        Ok(allowance.answer(bytes, convert::delete_response(key, outcome)))
     }
 
     async fn create_tenant(

@@ -431,6 +431,7 @@ fn decode_answer(
         idempotency_key,
         is_duplicate: true,
         without_idempotency: false,
+        rewritten_bytes: 0,
     };
     Ok((stored.write_id, outcome))
 }

@@ -43,6 +43,8 @@ pub struct WriteOutcome {
     pub is_duplicate: bool,
     /// The idempotency store was down and the server is configured to serve all the same: a retry may be a second write.
     pub without_idempotency: bool,
+    /// Bytes of values that stand beside the write. Its owners wrote them again with it, since a record is written whole.
+    pub rewritten_bytes: usize,
 }
 
 /// A read. Nothing in it has been checked yet.

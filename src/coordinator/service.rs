@@ -271,6 +271,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             idempotency_key,
             is_duplicate: false,
             without_idempotency: false,
+            rewritten_bytes: written.rewritten_bytes(),
         }
     }
 

@@ -35,7 +35,7 @@ use crate::ports::{
 };
 use crate::quorum::{ConflictPolicy, Consistency, Tally, Verdict};
 use crate::sabotage::{self, Sabotage};
-use crate::version::{Content, Context, Dot, Rank, Record, Stamp, WriteId};
+use crate::version::{Content, Context, Dot, Rank, Record, Stamp, Version, WriteId};
 
 /// How often a write goes back to the start because the topology changed under it.
 const TOPOLOGY_RETRIES_MAX: usize = 4;
@@ -87,6 +87,15 @@ pub(super) struct Written {
     pub(super) dot: Option<Dot>,
     /// The record after the write, at the owner that stamped it.
     pub(super) record: Record,
+}
+
+impl Written {
+    /// Bytes of values that were written again with the write, since they are in its record.
+    pub(super) fn rewritten_bytes(&self) -> usize {
+        let siblings = self.record.siblings().iter();
+        let others = siblings.filter(|sibling| Some(sibling.dot) != self.dot);
+        others.filter_map(Version::value).map(Bytes::len).sum()
+    }
 }
 
 impl Write {
