@@ -22,8 +22,8 @@ use crate::proto::v1::coordinator_service_client::CoordinatorServiceClient;
 
 /// Longest time to get a connection.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
-/// The largest answer: 64 siblings of a mebibyte.
-const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The largest answer: all that owners may hold of one key, and the latest value once more.
+const ANSWER_BYTES_MAX: usize = 384 * 1024 * 1024;
 
 /// Where the server is and how to talk about it; the same for every client command.
 #[derive(Args, Clone, Debug)]

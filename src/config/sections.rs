@@ -269,6 +269,7 @@ impl Config {
                 format!("is more than grpc.message_bytes_max, {messages}"),
             ));
         }
+        self.replica.validate()?;
         self.http.validate()?;
         self.auth.validate()?;
         self.limits.validate()?;

@@ -37,6 +37,26 @@ pub struct ReplicaSettings {
     pub hint_pause_max: Duration,
 }
 
+impl ReplicaSettings {
+    /// More can't be allowed for `siblings_bytes_max`: what ten owners leave has to fit one message.
+    pub const SIBLINGS_BYTES_HIGHEST: usize = 16 * MIB;
+
+    /// Checks what types can't say. An error is a key and what is wrong with it.
+    ///
+    /// # Errors
+    /// Names the first key that is wrong.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        match self.siblings_bytes_max {
+            1..=Self::SIBLINGS_BYTES_HIGHEST => Ok(()),
+            bytes => {
+                let highest = Self::SIBLINGS_BYTES_HIGHEST;
+                let problem = format!("is {bytes}; it must be 1 to {highest}");
+                Err(("replica.siblings_bytes_max", problem))
+            }
+        }
+    }
+}
+
 impl Default for ReplicaSettings {
     fn default() -> Self {
         Self {
@@ -52,6 +72,28 @@ impl Default for ReplicaSettings {
             upkeep_bytes_per_second: 32 * MIB as u64,
             hint_pause_min: Duration::from_secs(1),
             hint_pause_max: Duration::from_secs(60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_owners_may_leave_fits_a_message() {
+        let bounded = |siblings_bytes_max| {
+            let settings = ReplicaSettings {
+                siblings_bytes_max,
+                ..ReplicaSettings::default()
+            };
+            settings.validate().map_err(|(key, _)| key)
+        };
+        let highest = ReplicaSettings::SIBLINGS_BYTES_HIGHEST;
+        assert_eq!(ReplicaSettings::default().validate(), Ok(()));
+        assert_eq!(bounded(highest), Ok(()));
+        for wrong in [0, highest + 1] {
+            assert_eq!(bounded(wrong), Err("replica.siblings_bytes_max"));
         }
     }
 }

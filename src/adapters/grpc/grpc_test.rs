@@ -103,13 +103,16 @@ async fn conforming() {
     .await;
 }
 
-/// A node that answers reads by their key's word: "long" with a MiB, "never", "panic", anything else with itself.
+/// A node that answers reads by their key's word: "long" with a MiB, "largest" with 256, "never", "panic", anything else with itself.
 #[derive(Clone)]
 pub(super) struct Words {
     id: NodeId,
     begun: Arc<AtomicUsize>,
     ended: Arc<AtomicUsize>,
 }
+
+/// As much as one owner took of one key before bytes were bounded.
+const LARGEST: usize = 256 * (1024 * 1024 + 64);
 
 impl Words {
     pub(super) fn new() -> Self {
@@ -144,6 +147,7 @@ impl RequestHandler for Words {
             let record = match &request.operation {
                 Operation::Read { key } => match key.key() {
                     "long" => vec![7; 1024 * 1024].into(),
+                    "largest" => vec![7; LARGEST].into(),
                     "never" => std::future::pending().await,
                     "soon" => {
                         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -274,6 +278,19 @@ async fn a_request_that_is_too_long_is_not_sent() {
         .call(&node_at(address), read(&"k".repeat(1000)), later())
         .await;
     assert!(matches!(answer, Err(CallError::NotSent(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn the_largest_record_that_may_be_stored_can_be_read() {
+    let (listener, address) = listen();
+    let _process = Process::start(listener, Words::new());
+    let transport = transport(TransportSettings::default());
+    let deadline = TokioClock::new().now() + Duration::from_secs(300);
+    let answer = transport.call(&node_at(address), read("largest"), deadline);
+    match answer.await {
+        Ok(Reply::Found { record }) => assert_eq!(record.unwrap().len(), LARGEST),
+        answer => panic!("{answer:?}"),
+    }
 }
 
 #[tokio::test]
