@@ -37,6 +37,7 @@ macro_rules! marks {
 
 marks! {
     // Upkeep.
+    HiddenSettled "hidden-settled" "values that hid beneath a newer tombstone were dropped"
     HintNotTaken "hint-not-taken" "no owner noted that another one missed a write"
     RoundCutShort "round-cut-short" "the topology changed while owners were compared"
     RoundAllEqual "round-all-equal" "all owners of everything were found equal"

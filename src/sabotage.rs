@@ -111,6 +111,7 @@ sabotages! {
     TenantNeverExpires "tenant-never-expires" "a cached tenant is used for ever"
     UnhealthyForEver "unhealthy-for-ever" "a node that failed a few times never counts as healthy again"
     SilentRepairAwaited "silent-repair-awaited" "a read's repair asks no other owner while one is silent"
+    HiddenValuesKept "hidden-values-kept" "older values beneath a delete are kept for ever under last_write_wins"
     HiddenSiblingsCounted "hidden-siblings-counted" "tombstones that no reader is shown count as siblings and pile up"
     SiblingBytesUnbounded "sibling-bytes-unbounded" "unresolved siblings may have any number of bytes"
     OwnerForgotten "owner-forgotten" "a key's last owner is never asked"

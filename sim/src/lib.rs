@@ -15,7 +15,7 @@
 //! | [`story`] | how far explicit steps and faults have come |
 //! | [`page`] | a run as one page for a browser |
 //! | [`history`], [`tap`], [`asked`], [`describe`] | what clients saw, what nodes said and were asked |
-//! | [`unaided`] | what background repair has to do before anybody reads |
+//! | [`unaided`], [`buried`] | what background repair has to do before anybody reads, and what a delete leaves in the end |
 //! | [`weather`] | who could rely on whom, when |
 //! | [`evidence`], [`invariants`] | the model, and the promises checked against it |
 //! | [`scenario`], [`shrink`] | stories in files, and how a failing run becomes one |
@@ -36,6 +36,7 @@ compile_error!(
 
 pub mod adapters;
 pub mod asked;
+pub mod buried;
 #[allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

@@ -34,8 +34,8 @@ use crate::invariants::{self, Violation};
 use crate::nemesis;
 use crate::page::{CallId, Recording};
 use crate::rng::Rng;
-use crate::unaided;
 use crate::world::{ClientPlan, Fault, World};
+use crate::{buried, unaided};
 
 /// What is broken when a scenario does not go as its file says.
 pub const EXPECTATION: &str = "expectation";
@@ -220,6 +220,7 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
     cluster.history.recorder().phase("convergence");
     if !unaided::is_unaided(&world) {
         complaints.extend(converge(&cluster).await);
+        complaints.extend(buried::complaints(&cluster).await);
     }
     complaints.extend(read_everything(&cluster).await);
     if !wait_until(|| cluster.network.in_flight() == 0).await {

@@ -34,6 +34,7 @@ use crate::ports::{
     Clock, CoordinatorWorld, Digest, Instant, LeaseOutcome, MetadataStore, NodeReport, Operation,
     Random, Reply, TenantId, TreeName, Upkeep, Upkept,
 };
+use crate::quorum::ConflictPolicy;
 use crate::sabotage::{self, Sabotage};
 use crate::version::Actor;
 use std::sync::Arc;
@@ -101,6 +102,8 @@ struct Listing {
 /// One tree and what its owners say of it.
 struct Found {
     tree: TreeName,
+    /// Its tenant's.
+    policy: ConflictPolicy,
     owners: Vec<u16>,
     /// `None`: the owner did not answer.
     digests: Vec<Option<Digest>>,
@@ -345,6 +348,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         Some(Some(Found {
             digests: owners.iter().map(of_owner).collect(),
             owners: owners.to_vec(),
+            policy: tenant.conflict_policy,
             tree,
         }))
     }
@@ -432,6 +436,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             let list = Upkeep::Tombstones {
                 tree: found.tree.clone(),
                 after: after.take(),
+                last_write_wins: found.policy == ConflictPolicy::LastWriteWins,
             };
             let Ok(Upkept::Keys { mut keys, more }) = self.ask(routing, *first, list).await else {
                 return;

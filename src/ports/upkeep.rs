@@ -204,6 +204,9 @@ pub enum Upkeep {
         tree: TreeName,
         /// Begin after this one.
         after: Option<RecordKey>,
+        /// Whether the last write wins. Older values beneath a tombstone are then dropped on the way, durably; such a record is
+        /// listed when it has been nothing but a tombstone for the grace period.
+        last_write_wins: bool,
     },
     /// Which of these does [`Upkeep::Tombstones`] list? Answer: [`Upkept::Keys`].
     AreTombstones {

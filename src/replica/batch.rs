@@ -319,6 +319,23 @@ impl<'a, R: Random> Batch<'a, R> {
         }
     }
 
+    /// Drops the values that hide beneath a tombstone. They have smaller ranks, so whoever holds them still loses no more than
+    /// what it would show to nobody, and the tombstone's rank stays to be met.
+    pub(super) fn settle(&mut self, key: &RecordKey) -> Result<(), Refusal> {
+        let slot = slot(&mut self.loaded.slots, key)?;
+        // One that is damaged must not keep the others from it.
+        let hiding = slot.record().ok().filter(|record| record.hides_values());
+        let Some(record) = hiding else {
+            return Ok(());
+        };
+        let settled = record.latest_alone();
+        let bytes = settled.encode();
+        self.made += bytes.len();
+        slot.set(settled, bytes);
+        marks::reached(Mark::HiddenSettled);
+        Ok(())
+    }
+
     /// Removes a record that is still the tombstones that all its owners hold.
     pub(super) fn purge(&mut self, KeyHash { key, hash }: &KeyHash) -> Result<(), Refusal> {
         let slot = slot(&mut self.loaded.slots, key)?;

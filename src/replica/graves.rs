@@ -2,6 +2,11 @@
 //!
 //! Since when is kept in the commit that makes it so. A record that is deleted once more, or learns of another delete,
 //! begins anew: owners must be alike for all of the grace period.
+//!
+//! Owners that were written to at the same time can be left with an older value beside a newer tombstone. Where the last
+//! write wins such a key is deleted, and yet its record is not nothing but tombstones. A node does not know tenants'
+//! policies, so it notes these records too, as what they are, and settles them when it is told that the last write wins:
+//! the tombstone stays alone, and is purged like any other.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -11,25 +16,60 @@ use crate::version::{Record, Stamp};
 
 const PURGED: &[u8] = b"purged ";
 
+/// Behind the time in a note.
+const HIDES: u8 = 1;
+
+/// What a record waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Grave {
+    /// Nothing: a value is the latest, or there is no record.
+    None,
+    /// To be settled, if the last write wins: older values beneath a tombstone.
+    Hides,
+    /// To be purged: nothing but tombstones.
+    Deleted,
+}
+
+impl Grave {
+    pub(super) fn of(record: &Record) -> Self {
+        match () {
+            () if record.is_deleted() => Self::Deleted,
+            () if record.hides_values() => Self::Hides,
+            () => Self::None,
+        }
+    }
+}
+
 /// What a batch stores of this for a record, if anything.
 pub(super) fn change(key: &RecordKey, changed: &Changed, wall_ms: u64) -> Option<Put> {
-    if changed.is_deleted {
-        return Some(found(key, wall_ms));
-    }
-    changed.was_deleted.then(|| Put {
+    let found = found(key, changed.is, wall_ms);
+    let let_go = || Put {
         space: Space::Tombstones,
         key: key.as_bytes().clone(),
         value: None,
+    };
+    found.or_else(|| (changed.was != Grave::None).then(let_go))
+}
+
+/// What notes that a record was found to wait for something: since when, and a byte more if it only hides values.
+pub(super) fn found(key: &RecordKey, grave: Grave, wall_ms: u64) -> Option<Put> {
+    let mut value = BytesMut::with_capacity(9);
+    value.put_u64(wall_ms);
+    match grave {
+        Grave::None => return None,
+        Grave::Hides => value.put_u8(HIDES),
+        Grave::Deleted => {}
+    }
+    Some(Put {
+        space: Space::Tombstones,
+        key: key.as_bytes().clone(),
+        value: Some(value.freeze()),
     })
 }
 
-/// What notes that a record was found to be nothing but tombstones.
-pub(super) fn found(key: &RecordKey, wall_ms: u64) -> Put {
-    Put {
-        space: Space::Tombstones,
-        key: key.as_bytes().clone(),
-        value: Some(Bytes::copy_from_slice(&wall_ms.to_be_bytes())),
-    }
+/// Whether a note is of a record that only hides values.
+pub(super) fn hides(stored: &Bytes) -> bool {
+    stored.get(8) == Some(&HIDES)
 }
 
 /// Since when, Unix milliseconds, by the node's wall clock.
@@ -102,18 +142,25 @@ mod tests {
     #[test]
     fn a_record_is_noted_when_it_is_deleted_and_let_go_when_it_lives() {
         let key = RecordKey::new(PartitionId(1), &TenantId::new("t").unwrap(), "k");
-        let put = |was_deleted, is_deleted| {
+        let put = |was, is| {
+            let (before, after) = (None, None);
             let changed = Changed {
-                before: None,
-                after: None,
-                was_deleted,
-                is_deleted,
+                before,
+                after,
+                was,
+                is,
             };
-            change(&key, &changed, 7).map(|put| put.value.as_ref().map(since))
+            let put = change(&key, &changed, 7);
+            put.map(|put| put.value.map(|value| (since(&value), hides(&value))))
         };
-        assert_eq!(put(false, false), None);
-        assert_eq!(put(false, true), Some(Some(7)));
-        assert_eq!(put(true, true), Some(Some(7)));
-        assert_eq!(put(true, false), Some(None));
+        let graves = [Grave::None, Grave::Hides, Grave::Deleted];
+        assert_eq!(put(Grave::None, Grave::None), None);
+        for was in graves {
+            assert_eq!(put(was, Grave::Hides), Some(Some((7, true))));
+            assert_eq!(put(was, Grave::Deleted), Some(Some((7, false))));
+        }
+        for was in [Grave::Hides, Grave::Deleted] {
+            assert_eq!(put(was, Grave::None), Some(None));
+        }
     }
 }

@@ -214,6 +214,7 @@ async fn show(node: &Node, what: &str) {
         let mut after = None;
         loop {
             let page = Upkeep::Tombstones {
+                last_write_wins: true,
                 tree: tree.clone(),
                 after,
             };
@@ -279,6 +280,7 @@ async fn purge(node: &Node) -> u64 {
         let mut after = None;
         loop {
             let page = Upkeep::Tombstones {
+                last_write_wins: true,
                 tree: tree.clone(),
                 after,
             };

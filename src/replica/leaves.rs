@@ -102,6 +102,7 @@ pub(super) fn decode(stored: &Bytes) -> Option<Digest> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::graves::Grave;
     use super::*;
     use crate::placement::PartitionId;
     use crate::ports::TenantId;
@@ -115,8 +116,8 @@ mod tests {
         Changed {
             before: before.map(bytes),
             after: after.map(bytes),
-            was_deleted: false,
-            is_deleted: false,
+            was: Grave::None,
+            is: Grave::None,
         }
     }
 

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 
 use super::debts::after;
+use super::graves::{self, Grave};
+use super::leaves;
 use super::mutations::{Change, Loop, Mutation};
 use super::shared::Shared;
 use super::tend::Tend;
-use super::{graves, leaves};
 use crate::marks::{self, Mark};
 use crate::ports::{
     Clock, Digest, Put, RecordKey, ReplicaWorld, Reply, Space, StorageEngine, StorageError, Upkept,
@@ -103,8 +104,8 @@ impl<W: ReplicaWorld> Loop<W> {
                 let leaf = leaves::name(&name.tree(), name.leaf());
                 let digest = digests.entry(leaf).or_default();
                 digest.add(Digest::hash(&name, encoded));
-                let deleted = Record::decode(encoded.clone()).is_ok_and(|r| r.is_deleted());
-                puts.extend(deleted.then(|| graves::found(&name, wall_ms)));
+                let record = Record::decode(encoded.clone()).unwrap_or_default();
+                puts.extend(graves::found(&name, Grave::of(&record), wall_ms));
             }
             match page.last() {
                 Some((last, _)) if page.len() == PAGE => from = after(last),

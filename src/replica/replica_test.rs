@@ -1,5 +1,7 @@
 //! The storage node on an engine in memory.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::join_all;
@@ -8,7 +10,9 @@ use super::*;
 use crate::adapters::memory::MemoryStorage;
 use crate::adapters::tokio::NodeWorld;
 use crate::placement::PartitionId;
-use crate::ports::{Durability, Overwrites, Put, RecordKey, StampRequest, TenantId, Upkeep};
+use crate::ports::{
+    Durability, Overwrites, Put, RecordKey, StampRequest, TenantId, Upkeep, Upkept,
+};
 use crate::version::{Content, Context, Dot, Record, Stamp, Version, VersionVector, WriteId};
 
 type World = NodeWorld<MemoryStorage>;
@@ -973,5 +977,45 @@ async fn one_batch_makes_a_bounded_number_of_bytes() {
         node.storage.commits(),
         before + 1 + 19_u64.div_ceil(3),
         "each of them makes 100 kB, and three of those fill a batch"
+    );
+}
+
+#[tokio::test]
+async fn values_that_hide_beneath_a_tombstone_are_dropped_where_the_last_write_wins() {
+    let settings = ReplicaSettings {
+        tombstone_grace: Duration::ZERO,
+        ..settings()
+    };
+    let node = Node::with(MemoryStorage::new(Durability::Always), settings).await;
+    let (dot, _) = node.stamped(write("a", 1)).await;
+    let both = node.stamped(write("b", 9)).await.1;
+    for name in ["a", "b"] {
+        node.join(name, &others(9, 1, 5)).await.unwrap();
+    }
+    let tombstones = async |last_write_wins| {
+        let list = Upkeep::Tombstones {
+            tree: key("a").tree(),
+            after: None,
+            last_write_wins,
+        };
+        match node.call(0, Operation::Upkeep(Box::new(list))).await {
+            Ok(Reply::Upkept(Upkept::Keys { keys, .. })) => keys.len(),
+            other => panic!("not listed: {other:?}"),
+        }
+    };
+    assert_eq!(tombstones(false).await, 0, "the value is shown");
+    let held = node.read("a").await.unwrap();
+    assert_eq!(ids(&held), [1, 5]);
+
+    tombstones(true).await;
+    let settled = node.read("a").await.unwrap();
+    assert_eq!(ids(&settled), [5]);
+    assert_eq!(settled.seen(), held.seen());
+    assert!(settled.seen().covers(dot));
+    assert_eq!(tombstones(true).await, 1, "it can be purged like any other");
+    assert_eq!(
+        node.read("b").await.unwrap(),
+        both.join(&others(9, 1, 5)),
+        "a value that is newer than a tombstone stays as it is"
     );
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::graves::Grave;
 use crate::marks::{self, Mark};
 use crate::ports::{RecordKey, Refusal};
 use crate::version::Record;
@@ -13,8 +14,8 @@ pub(super) struct Slot {
     record: Option<Record>,
     /// The record's encoding, when there is one.
     bytes: Option<Bytes>,
-    /// What the engine had before the batch, and whether that was nothing but tombstones.
-    stored: (Option<Bytes>, bool),
+    /// What the engine had before the batch, and what that waited for.
+    stored: (Option<Bytes>, Grave),
     dirty: bool,
 }
 
@@ -24,10 +25,10 @@ pub(super) struct Changed {
     pub(super) before: Option<Bytes>,
     /// What is to be stored.
     pub(super) after: Option<Bytes>,
-    /// Whether it was nothing but tombstones before.
-    pub(super) was_deleted: bool,
-    /// Whether it is now.
-    pub(super) is_deleted: bool,
+    /// What it waited for before.
+    pub(super) was: Grave,
+    /// And now.
+    pub(super) is: Grave,
 }
 
 impl Slot {
@@ -40,11 +41,11 @@ impl Slot {
                 None
             }
         };
-        let was_deleted = record.as_ref().is_some_and(Record::is_deleted);
+        let was = record.as_ref().map_or(Grave::None, Grave::of);
         Self {
             record,
             bytes: stored.clone(),
-            stored: (stored, was_deleted),
+            stored: (stored, was),
             dirty: false,
         }
     }
@@ -96,12 +97,12 @@ impl Slot {
 
     /// What is to be stored, if it changed.
     pub(super) fn into_change(self) -> Option<Changed> {
-        let (before, was_deleted) = self.stored;
+        let (before, was) = self.stored;
         self.dirty.then(|| Changed {
             before,
             after: self.bytes,
-            was_deleted,
-            is_deleted: self.record.is_some_and(|record| record.is_deleted()),
+            was,
+            is: self.record.as_ref().map_or(Grave::None, Grave::of),
         })
     }
 

@@ -23,6 +23,8 @@ pub(super) enum Tend {
     },
     /// All owners hold these tombstones.
     Purge { keys: Vec<KeyHash> },
+    /// The last write wins: drop the values that hide beneath tombstones.
+    Settle { keys: Vec<RecordKey> },
     /// This incarnation has got all that it lost.
     Refilled { incarnation: Actor },
     /// Make the digests of the next partition that lacks them. Not part of any batch.
@@ -36,6 +38,7 @@ impl Tend {
             Self::Hint { key, .. } => vec![key],
             Self::Delivered { keys, .. } => keys.iter().map(|(key, _)| key).collect(),
             Self::Purge { keys } => keys.iter().map(|entry| &entry.key).collect(),
+            Self::Settle { keys } => keys.iter().collect(),
             Self::Forget { .. } | Self::Refilled { .. } | Self::Rebuild => Vec::new(),
         }
     }
@@ -57,7 +60,7 @@ impl Tend {
                     into.extend(keys.iter().map(|e| debts::pointer(target, &e.key)));
                 }
             }
-            Self::Refilled { .. } | Self::Rebuild => {}
+            Self::Settle { .. } | Self::Refilled { .. } | Self::Rebuild => {}
         }
     }
 
@@ -69,7 +72,7 @@ impl Tend {
         match self {
             Self::Hint { key, targets } => key.as_bytes().len() * (1 + targets.len()),
             Self::Delivered { keys: all, .. } => keys(&mut all.iter().map(|(key, _)| key)),
-            Self::Forget { keys: all, .. } => keys(&mut all.iter()),
+            Self::Forget { keys: all, .. } | Self::Settle { keys: all } => keys(&mut all.iter()),
             Self::Purge { keys: all } => keys(&mut all.iter().map(|entry| &entry.key)),
             Self::Refilled { .. } | Self::Rebuild => 0,
         }
@@ -88,6 +91,11 @@ impl Tend {
             Self::Purge { keys } => {
                 for entry in keys {
                     batch.purge(entry)?;
+                }
+            }
+            Self::Settle { keys } => {
+                for key in keys {
+                    batch.settle(key)?;
                 }
             }
             Self::Refilled { incarnation } => batch.refilled(*incarnation)?,

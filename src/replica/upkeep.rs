@@ -61,7 +61,14 @@ impl<W: ReplicaWorld> Shared<W> {
                 Upkept::Done
             }
             Upkeep::ForgetHints { target } => return self.forget(&target).await,
-            Upkeep::Tombstones { tree, after } => self.tombstones(&tree, after.as_ref()).await?,
+            Upkeep::Tombstones {
+                tree,
+                after,
+                last_write_wins,
+            } => {
+                self.tombstones(&tree, after.as_ref(), last_write_wins)
+                    .await?
+            }
             Upkeep::AreTombstones { keys } => {
                 let keys = self.old_tombstones(few(keys)?, None).await?;
                 Upkept::Keys { keys, more: None }
@@ -146,11 +153,13 @@ impl<W: ReplicaWorld> Shared<W> {
         Ok(Upkept::Keys { keys, more })
     }
 
-    /// A page of those tombstones that may be purged as far as this node goes.
+    /// A page of those tombstones that may be purged as far as this node goes. Where the last write wins, values that hide beneath
+    /// one are dropped.
     async fn tombstones(
         &self,
         tree: &TreeName,
         after_key: Option<&RecordKey>,
+        last_write_wins: bool,
     ) -> Result<Upkept, Refusal> {
         let from = after_key.map_or_else(|| tree.as_bytes().clone(), |key| after(key.as_bytes()));
         let end = Some(tree.end());
@@ -163,16 +172,22 @@ impl<W: ReplicaWorld> Shared<W> {
         };
         let mut keys = Vec::with_capacity(page.len());
         let mut since = Vec::with_capacity(page.len());
+        let mut hiding = Vec::new();
         for (name, at) in page {
             // Most are young at most times: they cost no more than their place in the page.
             let Some(key) = key(&name).filter(|_| self.is_past_grace(&at)) else {
                 continue;
             };
-            if let Some(encoded) = self.held(&key).await? {
+            if graves::hides(&at) {
+                hiding.extend(last_write_wins.then_some(key));
+            } else if let Some(encoded) = self.held(&key).await? {
                 let hash = Digest::hash(&key, &encoded);
                 keys.push(KeyHash { key, hash });
                 since.push(Some(at));
             }
+        }
+        if !hiding.is_empty() && !sabotage::on(Sabotage::HiddenValuesKept) {
+            self.tend(Tend::Settle { keys: hiding }).await?;
         }
         let keys = self.old_tombstones(keys, Some(since)).await?;
         Ok(Upkept::Keys { keys, more })

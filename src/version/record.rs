@@ -2,7 +2,10 @@
 //!
 //! Invariants: siblings are sorted by dot, no dot occurs twice, every dot has a counter of at least 1 and is covered by
 //! `seen`. A dot that `seen` covers and that has no sibling was overwritten. Only [`Record::overwrite`] (a replica that
-//! stamps) and [`Record::join`](super::join) (everybody else) make new records out of old ones.
+//! stamps), [`Record::latest_alone`] (one that is told that the latest version counts) and [`Record::join`](super::join)
+//! (everybody else) make new records out of old ones.
+
+use std::collections::BTreeSet;
 
 use thiserror::Error;
 
@@ -75,6 +78,19 @@ impl Record {
         !self.siblings.is_empty() && self.siblings.iter().all(Version::is_tombstone)
     }
 
+    /// Whether its latest version is a tombstone and older values stand beside it, which `last_write_wins` shows to nobody.
+    pub fn hides_values(&self) -> bool {
+        !self.is_deleted() && self.latest().is_some_and(Version::is_tombstone)
+    }
+
+    /// This record with its latest version alone: the others are overwritten by it, as far as `last_write_wins` goes.
+    #[must_use]
+    pub fn latest_alone(&self) -> Record {
+        Record {
+            siblings: self.latest().into_iter().cloned().collect(),
+            ..self.clone()
+        }
+    }
 
     /// This record without what was purged before it came: siblings that `purged` covers and `held` does not have.
     #[must_use]

@@ -26,6 +26,7 @@ pub(super) fn to_proto(upkeep: Upkeep) -> v1::Upkeep {
             tree: name(tree),
             leaves,
             after: or_empty(after),
+            last_write_wins: false,
         }),
         Upkeep::Sync { tree, peer } => Task::Sync(v1::SyncTree {
             tree: name(tree),
@@ -37,10 +38,15 @@ pub(super) fn to_proto(upkeep: Upkeep) -> v1::Upkeep {
         }),
         Upkeep::DeliverHints { target } => Task::DeliverHints(peer_to_proto(target)),
         Upkeep::ForgetHints { target } => Task::ForgetHints(target.as_str().into()),
-        Upkeep::Tombstones { tree, after } => Task::Tombstones(v1::ListKeys {
+        Upkeep::Tombstones {
+            tree,
+            after,
+            last_write_wins,
+        } => Task::Tombstones(v1::ListKeys {
             tree: name(tree),
             leaves: u64::MAX,
             after: or_empty(after),
+            last_write_wins,
         }),
         Upkeep::AreTombstones { keys } => Task::AreTombstones(hashes_to_proto(keys)),
         Upkeep::Purge { keys } => Task::Purge(hashes_to_proto(keys)),
@@ -86,6 +92,7 @@ pub(super) fn from_proto(upkeep: v1::Upkeep) -> Result<Upkeep, Refusal> {
         Task::Tombstones(list) => Upkeep::Tombstones {
             tree: tree(list.tree)?,
             after: key_or_none(list.after)?,
+            last_write_wins: list.last_write_wins,
         },
         Task::AreTombstones(keys) => Upkeep::AreTombstones {
             keys: hashes_from_proto(keys.keys)?,

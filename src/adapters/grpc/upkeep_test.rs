@@ -51,6 +51,7 @@ fn every_task_comes_back() {
         Upkeep::Tombstones {
             tree: tree.clone(),
             after: None,
+            last_write_wins: true,
         },
         Upkeep::AreTombstones { keys: hashes() },
         Upkeep::Purge { keys: hashes() },
