@@ -24,3 +24,5 @@ pub mod sqlite;
 pub mod tls;
 pub mod tokio;
 pub mod trace;
+pub mod vitals;
+mod watched;

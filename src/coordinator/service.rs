@@ -56,7 +56,7 @@ struct Shared<W: CoordinatorWorld> {
 /// How a coordinator is, for readiness probes and people.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Readiness {
-    /// Whether it takes requests.
+    /// Whether it takes requests: it knows the topology, and if there are storage nodes, one at least does what it is asked for.
     pub ready: bool,
     /// Whether it has been told to stop.
     pub stopping: bool,
@@ -134,11 +134,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let first_probe = self.settings().probe_interval / 2;
         self.probe_nodes(self.clock().now() + first_probe).await;
         let spawner = self.0.world.spawner();
-        spawner.spawn("metadata watch", self.clone().watch_metadata());
-        spawner.spawn("topology refresh", self.clone().refresh_now_and_then());
-        spawner.spawn("probes", self.clone().probe_now_and_then());
-        spawner.spawn("repairs", self.clone().repair_until_stopped());
-        spawner.spawn("anti-entropy", self.clone().keep_equal());
+        spawner.keep("metadata watch", self.clone().watch_metadata(events));
+        spawner.keep("topology refresh", self.clone().refresh_now_and_then());
+        spawner.keep("probes", self.clone().probe_now_and_then());
+        spawner.keep("repairs", self.clone().repair_until_stopped());
+        spawner.keep("anti-entropy", self.clone().keep_equal());
         Ok(())
     }
 
@@ -155,16 +155,16 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     pub fn readiness(&self) -> Readiness {
         let routing = self.0.routing.get();
         let stopping = self.is_stopping();
+        let nodes = routing.topology().nodes.len();
+        let healthy = routing.nodes().filter(|(_, health)| health.is_healthy());
+        let nodes_healthy = healthy.count();
         Readiness {
-            ready: !stopping && routing.epoch() > Epoch(0),
+            ready: !stopping && routing.epoch() > Epoch(0) && (nodes_healthy > 0 || nodes == 0),
             stopping,
             metadata: self.0.metadata_answers.load(Ordering::Relaxed),
             epoch: routing.epoch(),
-            nodes_healthy: routing
-                .nodes()
-                .filter(|(_, health)| health.is_healthy())
-                .count(),
-            nodes: routing.topology().nodes.len(),
+            nodes_healthy,
+            nodes,
             in_flight: self.0.admission.in_flight(),
             repairs_queued: self.0.repairs.len(),
         }

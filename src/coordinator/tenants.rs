@@ -4,6 +4,7 @@
 //! past its time goes on being used; a tenant is never invented.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -124,9 +125,17 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
 
     fn start_fetch(&self, id: TenantId) -> Fetch {
         let metadata = self.metadata.clone();
-        async move { Ok(metadata.tenant(&id).await?.map(Arc::new)) }
-            .boxed()
-            .shared()
+        let fetch = async move { Ok(metadata.tenant(&id).await?.map(Arc::new)) };
+        // Many wait for it, now and later: should it panic, it has failed, and the next one is begun anew.
+        let fetch = AssertUnwindSafe(fetch).catch_unwind().map(|fetched| {
+            fetched.unwrap_or_else(|_| {
+                Err(StoreError::Unavailable {
+                    store: "metadata store",
+                    cause: "internal error".into(),
+                })
+            })
+        });
+        fetch.boxed().shared()
     }
 
     fn see_to_its_end(&self, id: TenantId, fetch: Fetch, fresh_until: Instant) {

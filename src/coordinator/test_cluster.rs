@@ -90,6 +90,11 @@ impl Spawn for TestTasks {
     fn spawn(&self, _name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         locked(&self.0).push(task.boxed());
     }
+
+    // A panic ends the test, whatever it was in.
+    fn keep(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn(name, task);
+    }
 }
 
 impl CoordinatorWorld for TestWorld {

@@ -130,7 +130,7 @@ impl<W: ReplicaWorld> Replica<W> {
             when_finished,
         ));
         let ledger = Ledger::new(identity, settings.counter_reservation);
-        world.spawner().spawn(
+        world.spawner().keep(
             "replica mutations",
             mutations::run(
                 Arc::clone(&shared),
@@ -140,7 +140,7 @@ impl<W: ReplicaWorld> Replica<W> {
                 !purged.is_empty(),
             ),
         );
-        world.spawner().spawn(
+        world.spawner().keep(
             "replica reads",
             reads::run(Arc::clone(&shared), settings, finished),
         );
@@ -148,9 +148,9 @@ impl<W: ReplicaWorld> Replica<W> {
         if digested < rebuild::ALL {
             world
                 .spawner()
-                .spawn("replica digests", rebuild::run(weak()));
+                .keep("replica digests", rebuild::run(weak()));
         }
-        world.spawner().spawn("replica hints", deliver::run(weak()));
+        world.spawner().keep("replica hints", deliver::run(weak()));
         Ok(Self {
             handle: Arc::new(Handle { shared }),
         })

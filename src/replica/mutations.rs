@@ -12,6 +12,7 @@ use super::batch::{Applied, Batch, Loaded};
 use super::graves;
 use super::leaves::Leaves;
 use super::ledger::Ledger;
+use super::queue::EndsWithLoop;
 use super::recent::RecentWrites;
 use super::shared::Shared;
 use super::slot::Slot;
@@ -116,6 +117,7 @@ pub(super) async fn run<W: ReplicaWorld>(
         purged,
         failed: None,
     };
+    let _ends = EndsWithLoop(&shared.mutations);
     let mut waiting = Vec::new();
     let batch_max = || match buggify::on(Site::BatchOfOne) {
         true => 1,

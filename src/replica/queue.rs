@@ -122,8 +122,28 @@ impl<T> Queue<T> {
         .await
     }
 
+    /// Takes no more items and drops those that wait, which tells whoever waits for their answers.
+    fn abandon(&self) {
+        self.close(None);
+        let waiting = {
+            let mut state = self.lock();
+            state.cost = 0;
+            std::mem::take(&mut state.waiting)
+        };
+        drop(waiting);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Held by the loop that takes items: once it has ended, however it did, nobody waits for it.
+pub(super) struct EndsWithLoop<'a, T>(pub(super) &'a Queue<T>);
+
+impl<T> Drop for EndsWithLoop<'_, T> {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
 
@@ -175,6 +195,17 @@ mod tests {
         assert_eq!(queue.push(4, 0), Err(Rejected::Closed));
         assert_eq!(take(&queue, 9, 9), Some(vec![1, 2]));
         assert_eq!(take(&queue, 9, 9), Some(vec![]));
+    }
+
+    #[test]
+    fn when_its_loop_has_ended_nobody_waits() {
+        let queue = Queue::new(10, 100);
+        let (answer, mut answered) = futures::channel::oneshot::channel::<()>();
+        queue.push(answer, 1).unwrap();
+        drop(EndsWithLoop(&queue));
+        assert!(answered.try_recv().is_err());
+        let (answer, _answered) = futures::channel::oneshot::channel();
+        assert_eq!(queue.push(answer, 1), Err(Rejected::Closed));
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 
 use super::ReplicaSettings;
+use super::queue::EndsWithLoop;
 use super::shared::Shared;
 use super::slot::damaged;
 use crate::buggify::{self, Site};
@@ -29,6 +30,7 @@ pub(super) async fn run<W: ReplicaWorld>(
     settings: ReplicaSettings,
     finished: oneshot::Sender<()>,
 ) {
+    let _ends = EndsWithLoop(&shared.reads);
     let mut waiting = Vec::new();
     let batch_max = || match buggify::on(Site::BatchOfOne) {
         true => 1,

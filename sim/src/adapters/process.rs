@@ -37,4 +37,9 @@ impl Spawn for SimSpawn {
     fn spawn(&self, _name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         drop(self.0.spawn(task));
     }
+
+    // A panic ends the run, whatever it was in.
+    fn keep(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn(name, task);
+    }
 }

@@ -16,7 +16,7 @@ use crate::ports::{Batch, Put, Space, StorageError};
 /// Commits are gathered into one journal entry up to about this size.
 const ENTRY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What the engine can't take; it panics at more.
-const KEY_LEN_MAX: usize = u16::MAX as usize;
+pub(super) const KEY_LEN_MAX: usize = u16::MAX as usize;
 const VALUE_LEN_MAX: usize = u32::MAX as usize;
 /// A write that takes longer than this is worth a line in the log.
 const STALL: Duration = Duration::from_millis(250);

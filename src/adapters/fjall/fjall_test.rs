@@ -152,6 +152,22 @@ async fn what_the_engine_cannot_take_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_panic_fails_the_query_it_is_in_and_no_other() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(FjallDurability::Always);
+    let storage = FjallStorage::open(directory.path(), &settings).unwrap();
+    storage.commit(put("a", "1")).await.unwrap();
+    for _ in 0..2 * settings.reader_threads {
+        let panics = storage.inner.query(|answer, place| Query::Panic {
+            _answer: answer,
+            _place: place,
+        });
+        assert!(matches!(panics.await, Err(StorageError::Failed(_))));
+        assert_eq!(read(&storage, "a").await, Some("1".into()));
+    }
+}
+
+#[tokio::test]
 async fn a_crash_while_the_directory_was_made_is_overcome() {
     let directory = TempDir::new().unwrap();
     let half_made = directory.path().join("engine.new");

@@ -14,6 +14,8 @@
 //!   for good, and what became of its last entry is unknown.
 //! - The first failed write or sync ends writing until the process starts again (Rebello et al.: *Can Applications Recover
 //!   from fsync Failures?*, 2020).
+//! - A panic while a query is answered fails that query. One in the committer leaves nobody who knows what is written: the
+//!   process ends (see [`vitals`](crate::adapters::vitals)).
 //! - One process at a time has the directory.
 //!
 //! What this is not: it knows nothing of records, and keeps no cache of its own beside the engine's.
@@ -35,6 +37,7 @@ use fjall::{Database, Keyspace};
 use futures::channel::oneshot;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::adapters::vitals::Vitals;
 use crate::ports::{Batch, Durability, Space, StorageEngine, StorageError};
 
 use committer::{Committer, Write, WriteJob};
@@ -178,7 +181,7 @@ impl Inner {
         self.queries
             .push(query(answer, place))
             .map_err(|_| closed())?;
-        answered.await.unwrap_or_else(|_| Err(closed()))
+        answered.await.unwrap_or_else(|_| Err(lost()))
     }
 }
 
@@ -258,12 +261,27 @@ async fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, StorageE
         .map_err(|_| closed())
 }
 
+/// A job that was taken on was dropped without an answer.
+fn lost() -> StorageError {
+    StorageError::Failed("it failed at this, or was closed meanwhile; see the log".into())
+}
+
 fn closed() -> StorageError {
     StorageError::Failed("it is closed".into())
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.into()).spawn(run)
+/// Starts a thread that ends when its queue is closed, and not before.
+fn spawn(
+    name: &'static str,
+    run: impl FnOnce() + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || {
+            let vital = Vitals::process().hold(name);
+            run();
+            vital.ends();
+        })
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! A thread that reads.
 
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytes::Bytes;
 use fjall::{Readable, Slice};
 use futures::channel::oneshot;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::committer::KEY_LEN_MAX;
 use super::jobs::{AbandonOnPanic, Jobs};
 use super::{Engine, error};
 use crate::ports::{Space, StorageError};
@@ -36,6 +40,12 @@ pub(super) enum Query {
         answer: Answer<u64>,
         _place: OwnedSemaphorePermit,
     },
+    /// What a bug in the engine would do.
+    #[cfg(test)]
+    Panic {
+        _answer: Answer<()>,
+        _place: OwnedSemaphorePermit,
+    },
 }
 
 pub(super) struct Reader {
@@ -51,7 +61,10 @@ impl Reader {
     pub(super) fn run(self, queries: &Jobs<Query>) {
         let _guard = AbandonOnPanic(queries);
         while let Some(query) = queries.take_one() {
-            self.answer(query);
+            // Nothing of the engine is changed by reading, so nothing is left half done; the query's caller is told.
+            if catch_unwind(AssertUnwindSafe(|| self.answer(query))).is_err() {
+                tracing::error!("the storage engine panicked while it read");
+            }
         }
     }
 
@@ -77,6 +90,8 @@ impl Reader {
             Query::Count { space, answer, .. } => {
                 drop(answer.send(self.count(space).map_err(failed)))
             }
+            #[cfg(test)]
+            Query::Panic { .. } => panic!("on purpose"),
         }
     }
 
@@ -86,8 +101,8 @@ impl Reader {
         let snapshot = self.engine.database.snapshot();
         keys.iter()
             .map(|key| {
-                if key.is_empty() {
-                    Ok(None)
+                if key.is_empty() || key.len() > KEY_LEN_MAX {
+                    Ok(None) // there can be none
                 } else {
                     Ok(snapshot.get(keyspace, key)?.map(bytes))
                 }
@@ -102,11 +117,12 @@ impl Reader {
         to: Option<Bytes>,
         limit: usize,
     ) -> fjall::Result<Pairs> {
-        use std::ops::Bound::{Excluded, Included, Unbounded};
         if to.as_ref().is_some_and(|to| *to <= from) {
             return Ok(Vec::new());
         }
-        let range = (Included(from), to.map_or(Unbounded, Excluded));
+        let from = bound(from, Bound::Included, Bound::Excluded);
+        let to = to.map(|to| bound(to, Bound::Excluded, Bound::Included));
+        let range = (from, to.unwrap_or(Bound::Unbounded));
         let pairs = self
             .engine
             .database
@@ -128,6 +144,19 @@ impl Reader {
         } else {
             Ok((keyspace.approximate_len() as u64).max(1))
         }
+    }
+}
+
+/// `as_is` this key; or, if it is longer than any key there is and more than the engine bears, `cut` at the longest key that
+/// it begins with.
+fn bound(
+    key: Bytes,
+    as_is: fn(Bytes) -> Bound<Bytes>,
+    cut: fn(Bytes) -> Bound<Bytes>,
+) -> Bound<Bytes> {
+    match key.len() > KEY_LEN_MAX {
+        true => cut(key.slice(..KEY_LEN_MAX)),
+        false => as_is(key),
     }
 }
 

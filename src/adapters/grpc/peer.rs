@@ -5,9 +5,11 @@
 
 use std::error::Error;
 use std::io::ErrorKind;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tonic::Streaming;
@@ -18,6 +20,7 @@ use super::lock;
 use super::session::Session;
 use super::settings::{STREAM_MESSAGE_BYTES_MAX, TransportSettings, WINDOW_BYTES};
 use crate::adapters::tls::{ClientTls, trouble};
+use crate::adapters::vitals::{Vitals, keep};
 use crate::placement::Node;
 use crate::ports::{CallError, Instant};
 use crate::proto::v1::ReplyBatch;
@@ -78,7 +81,12 @@ impl Peer {
             tls,
             link,
         });
-        let task = runtime.spawn(Arc::clone(&peer).keep_connected(session));
+        let connected = Arc::clone(&peer).keep_connected(session);
+        let task = runtime.spawn(keep(
+            Vitals::process(),
+            "connection to a storage node",
+            connected,
+        ));
         lock(&peer.link).task = Some(task.abort_handle());
         peer
     }
@@ -138,7 +146,12 @@ impl Peer {
         let mut delay = self.settings.reconnect_delay_min;
         loop {
             let mut served = false;
-            let reason = self.connect_and_serve(&session, &mut served).await;
+            // What a node answers may be anything; should it make us panic, this connection is over and no other.
+            let serving = AssertUnwindSafe(self.connect_and_serve(&session, &mut served));
+            let reason = serving.catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!(node = %self.node.id, "a connection panicked");
+                "internal error".into()
+            });
             if served {
                 delay = self.settings.reconnect_delay_min;
                 tracing::warn!(node = %self.node.id, address = %self.node.address(), reason, "connection lost");

@@ -1,6 +1,7 @@
 //! The `StorageService` in front of whatever answers requests.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,13 +108,20 @@ impl<H: RequestHandler> StorageService for StorageFront<H> {
                 fragment: departure.fragment,
             })
         });
-        tokio::spawn(exchange::serve(
+        let serving = exchange::serve(
             self.handler.clone(),
             self.settings.clone(),
             request.into_inner(),
-            outbox,
+            Arc::clone(&outbox),
             self.stopping.clone(),
-        ));
+        );
+        tokio::spawn(async move {
+            // What comes may be anything; should it make us panic, this stream is over, so that nobody waits on it.
+            if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
+                tracing::error!("a coordinator's stream panicked");
+                outbox.close();
+            }
+        });
         Ok(Response::new(Box::pin(replies)))
     }
 

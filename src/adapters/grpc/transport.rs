@@ -13,6 +13,7 @@ use super::peer::{Access, Peer};
 use super::settings::TransportSettings;
 use crate::adapters::tls::ClientTls;
 use crate::adapters::trace;
+use crate::adapters::vitals::{Vitals, keep};
 use crate::placement::{Node, NodeId};
 use crate::ports::{CallError, Clock, Instant, Operation, ReplicaTransport, Reply, Request};
 
@@ -58,9 +59,10 @@ impl<C: Clock> GrpcTransport<C> {
             peers: ArcSwap::default(),
             change: Mutex::new(()),
         });
+        let sweep = sweep(Arc::downgrade(&shared), shared.clock.clone());
         shared
             .runtime
-            .spawn(sweep(Arc::downgrade(&shared), shared.clock.clone()));
+            .spawn(keep(Vitals::process(), "sweep of overdue calls", sweep));
         Self { shared }
     }
 

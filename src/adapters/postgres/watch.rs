@@ -20,6 +20,8 @@ use super::PostgresSettings;
 use super::database::Database;
 use super::error::{failed, is_unsupported, late};
 use crate::adapters::sql_rows as rows;
+use crate::adapters::vitals::{Vitals, keep};
+use crate::adapters::watched::{EVENTS_MAX, watched};
 use crate::placement::Epoch;
 use crate::ports::{ApiKeyId, MetadataEvent, StoreError, TenantId};
 
@@ -122,7 +124,8 @@ impl Watch {
             events: events.clone(),
             settings,
         };
-        let task = tokio::spawn(watcher.run(ear));
+        let watching = watcher.run(ear);
+        let task = tokio::spawn(keep(Vitals::process(), "watch of the database", watching));
         Ok(Self {
             events,
             is_told,

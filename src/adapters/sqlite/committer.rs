@@ -1,15 +1,17 @@
 //! Group commit: whoever wants to write while a commit is being made durable shares the next one.
 //!
 //! One task has the only connection that writes. It runs the changes that wait, one after the other, in one immediate
-//! transaction, and answers all of them once it is durable. A change that fails is undone alone (by a savepoint); a
-//! commit that fails fails for all. So the sync of the disk is paid once a batch and not once a change.
+//! transaction, and answers all of them once it is durable. A change that fails, or panics, is undone alone (by a
+//! savepoint); a commit that fails fails for all. So the sync of the disk is paid once a batch and not once a change.
 //!
 //! A transaction that did not come to its end ends its connection. SQLite ends it by itself when the disk is full, fails, or
 //! memory is short, and the driver goes on to count it as open: every later one would be refused.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Sqlite, SqliteConnection, SqlitePool};
@@ -18,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::SqliteSettings;
 use super::database::{failed, timed_out};
 use super::place::keep_reserve;
+use crate::adapters::vitals::{Vitals, keep};
 use crate::ports::StoreError;
 
 /// How many changes may wait. Who finds it full waits outside, until time is up.
@@ -57,7 +60,7 @@ impl Committer {
     pub(super) fn start(writer: SqlitePool, settings: SqliteSettings, file: &Path) -> Self {
         let (queue, mut jobs) = mpsc::channel(QUEUE_MAX);
         let file: Arc<Path> = file.into();
-        tokio::spawn(async move {
+        let work = async move {
             let mut batch = Vec::with_capacity(BATCH_MAX);
             let mut commits: u64 = 0;
             while jobs.recv_many(&mut batch, BATCH_MAX).await > 0 {
@@ -70,7 +73,8 @@ impl Committer {
                 }
             }
             writer.close().await;
-        });
+        };
+        tokio::spawn(keep(Vitals::process(), "SQLite commits", work));
         Self { queue }
     }
 
@@ -176,7 +180,11 @@ async fn transact(
     let mut results = Vec::with_capacity(jobs.len());
     for job in jobs {
         let mut savepoint = transaction.begin().await?;
-        let result = job.run(&mut savepoint).await;
+        let run = AssertUnwindSafe(job.run(&mut savepoint)).catch_unwind();
+        let result = run.await.unwrap_or_else(|_| {
+            tracing::error!("a change of the SQLite file panicked");
+            Err(sqlx::Error::Protocol("internal error".into()))
+        });
         match &result {
             Ok(()) => savepoint.commit().await?,
             // There is nothing to go back to where SQLite has undone all of it: then that is why everything failed.
@@ -223,6 +231,7 @@ mod tests {
     use futures::future::join_all;
     use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 
+    use super::super::database::Database;
     use super::*;
 
     const SMALL: usize = 10;
@@ -288,5 +297,32 @@ mod tests {
         let acknowledged = done.iter().filter(|done| done.is_ok()).count();
         assert_eq!(things(&reader).await, acknowledged, "{done:?}");
         insert(&committer, SMALL).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_panic_fails_the_change_it_is_in_and_no_other() {
+        let database = Database::ephemeral(SqliteSettings::default())
+            .await
+            .unwrap();
+        let insert = |id: &'static str| {
+            database.write("test", move |connection: &mut SqliteConnection| {
+                Box::pin(async move {
+                    let sql = "INSERT INTO leases (name, holder, until_ms) VALUES (?, 1, 1)";
+                    sqlx::query(sql).bind(id).execute(connection).await?;
+                    assert!(id != "panics", "on purpose");
+                    Ok(())
+                }) as BoxFuture<'_, sqlx::Result<()>>
+            })
+        };
+        let (before, panics, after) =
+            futures::join!(insert("before"), insert("panics"), insert("after"));
+        assert!(
+            before.is_ok() && panics.is_err() && after.is_ok(),
+            "{before:?} {panics:?} {after:?}"
+        );
+        insert("later").await.unwrap();
+        let names = sqlx::query_scalar::<_, String>("SELECT name FROM leases ORDER BY name");
+        let names = names.fetch_all(database.readers()).await.unwrap();
+        assert_eq!(names, ["after", "before", "later"]);
     }
 }

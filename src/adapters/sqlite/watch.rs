@@ -11,6 +11,8 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use super::database::{Database, failed};
 use crate::adapters::sql_rows as rows;
+use crate::adapters::vitals::{Vitals, keep};
+use crate::adapters::watched::{EVENTS_MAX, watched};
 use crate::placement::Epoch;
 use crate::ports::{ApiKeyId, MetadataEvent, StoreError, TenantId};
 
@@ -35,7 +37,7 @@ impl Watch {
             .map_err(|error| failed("metadata store", &error))?;
         let events = broadcast::Sender::new(EVENTS_MAX);
         let (interval, sender) = (database.settings.watch_interval, events.clone());
-        let look = tokio::spawn(async move {
+        let looking = async move {
             loop {
                 tokio::time::sleep(interval).await;
                 if sender.receiver_count() == 0 {
@@ -46,7 +48,8 @@ impl Watch {
                     Err(error) => tracing::warn!(%error, "can't look for changes of the metadata"),
                 }
             }
-        });
+        };
+        let look = tokio::spawn(keep(Vitals::process(), "watch of the SQLite file", looking));
         Ok(Self { events, look })
     }
 

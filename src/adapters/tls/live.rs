@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::error::TlsError;
 use crate::adapters::files;
+use crate::adapters::vitals::{Vitals, keep};
 
 /// Metrics that nobody sets are forgotten after a while, and certificates that end are worth being told of again.
 const SHOW_EVERY: Duration = Duration::from_secs(60);
@@ -46,7 +47,7 @@ impl<T: Send + Sync + 'static> Live<T> {
         let current = Arc::new(ArcSwap::from_pointee(first));
         let make = Arc::new(make);
         let renewed = Arc::clone(&current);
-        let watching = tokio::spawn(async move {
+        let watch = async move {
             let (mut changes, mut broken) = (pin!(changes), false);
             loop {
                 match tokio::time::timeout(SHOW_EVERY, changes.next()).await {
@@ -58,8 +59,10 @@ impl<T: Send + Sync + 'static> Live<T> {
                     }
                 }
                 let make = Arc::clone(&make);
-                let Ok(made) = tokio::task::spawn_blocking(move || make()).await else {
-                    continue; // the runtime ends
+                let made = tokio::task::spawn_blocking(move || make()).await;
+                let Ok(made) = made else {
+                    tracing::error!(section, "reading the certificates again panicked");
+                    continue; // or the runtime ends
                 };
                 broken = made.is_err();
                 match made {
@@ -81,7 +84,8 @@ impl<T: Send + Sync + 'static> Live<T> {
                     }
                 }
             }
-        });
+        };
+        let watching = tokio::spawn(keep(Vitals::process(), "watch of certificates", watch));
         Ok(Self {
             current,
             watching: watching.abort_handle(),

@@ -1,6 +1,6 @@
 //! Background tasks on the current tokio runtime.
 //!
-//! A task that panics is reported and ends; nothing else does. The tasks are counted, so that a process that stops can
+//! A task that panics is reported and ends; nothing else does, unless it was one to [keep](Spawn::keep). The tasks are counted, so that a process that stops can
 //! wait for those still at work. How many there may be is for those who start them to bound.
 
 use std::panic::AssertUnwindSafe;
@@ -11,12 +11,14 @@ use futures::FutureExt;
 use tokio::sync::Notify;
 use tracing::Instrument;
 
+use crate::adapters::vitals::{self, Vitals, message};
 use crate::ports::Spawn;
 
 /// Spawns on the tokio runtime it is called in. Copies share one count.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct TokioSpawn {
     tasks: Arc<Tasks>,
+    vitals: Vitals,
 }
 
 #[derive(Debug, Default)]
@@ -28,11 +30,26 @@ struct Tasks {
 /// Counts a task for as long as it is held, so that a task dropped with its runtime is counted out as well.
 struct Running(Arc<Tasks>);
 
+impl Default for TokioSpawn {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl TokioSpawn {
-    /// With no tasks yet.
+    /// With no tasks yet. The process can't go on without those that are to be kept.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::with_vitals(Vitals::process())
+    }
+
+    /// With no tasks yet. What is to be kept and ends unasked is told to `vitals`.
+    #[must_use]
+    pub fn with_vitals(vitals: Vitals) -> Self {
+        Self {
+            tasks: Arc::default(),
+            vitals,
+        }
     }
 
     /// How many tasks have been spawned and not ended.
@@ -84,12 +101,16 @@ impl Spawn for TokioSpawn {
         // Its span is a child of the one that is current here, so what a request caused stays in the request's trace.
         tokio::spawn(task.instrument(tracing::debug_span!("task", name)));
     }
-}
 
-fn message(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
+    fn keep(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let running = Running::new(&self.tasks);
+        let kept = vitals::keep(self.vitals.clone(), name, task);
+        let task = async move {
+            let _running = running;
+            kept.await;
+        };
+        tokio::spawn(task.instrument(tracing::debug_span!("task", name)));
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +133,17 @@ mod tests {
         answer.await.unwrap();
         spawn.idle().await;
         assert_eq!(spawn.running(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_what_is_to_be_kept_is_told_of() {
+        let vitals = Vitals::default();
+        let spawn = TokioSpawn::with_vitals(vitals.clone());
+        spawn.keep("returns", async {});
+        spawn.idle().await;
+        assert_eq!(vitals.failure(), None);
+        spawn.keep("panics", async { panic!("on purpose") });
+        assert_eq!(vitals.failed().await, "panics panicked: on purpose");
     }
 
     #[tokio::test]

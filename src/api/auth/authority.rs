@@ -16,6 +16,7 @@ use super::jwt::{Verifier, jwks_file};
 use super::known_keys::KnownKeys;
 use super::{AuthMode, AuthSettings, Refused, Right};
 use crate::adapters::files;
+use crate::adapters::vitals::{Vitals, keep};
 use crate::coordinator::Coordinator;
 use crate::ports::{CoordinatorWorld, MetadataEvent};
 
@@ -70,7 +71,7 @@ impl Authority {
         // Watched from before the first key is asked for, so no change is missed.
         let mut events = coordinator.metadata_events();
         let weak = Arc::downgrade(&required);
-        tokio::spawn(async move {
+        let forgetting = async move {
             while let Some(event) = events.next().await {
                 let Some(required) = weak.upgrade() else {
                     return;
@@ -79,11 +80,13 @@ impl Authority {
                     required.keys.forget(&id);
                 }
             }
-        });
+        };
+        let vitals = Vitals::process();
+        tokio::spawn(keep(vitals.clone(), "watch of API keys", forgetting));
         if let Some(changes) = changes {
             let weak = Arc::downgrade(&required);
             let settings = settings.clone();
-            tokio::spawn(async move {
+            let reading = async move {
                 let mut changes = pin!(changes);
                 while let Some(()) = changes.next().await {
                     let Some(required) = weak.upgrade() else {
@@ -97,7 +100,8 @@ impl Authority {
                         Err(error) => tracing::error!(error, "the keys of JWTs stay as they were"),
                     }
                 }
-            });
+            };
+            tokio::spawn(keep(vitals, "watch of the keys of JWTs", reading));
         }
         Ok(Self(Some(required)))
     }

@@ -277,6 +277,12 @@ pub const METRICS: &[Metric] = &[
         "Partitions of tenants by what the last comparing of their owners found: equal, divergent, unknown",
     ),
     metric(
+        "process_panics_total",
+        Counter,
+        &[],
+        "Panics, each of them a bug: the log says where. One in a request fails that request alone, one in what the process can't go on without ends it",
+    ),
+    metric(
         "storage_commit_duration_seconds",
         Histogram,
         &[],
@@ -349,7 +355,7 @@ pub fn table() -> String {
     let mut text = String::from(
         "# Metrics\n\nMade from `src/cli/serve/metric_table.rs`; a test keeps the two equal. Coordinators serve what begins with\n\
          `coordinator_` at `metrics.port`, storage nodes what begins with `storage_` at `storage.metrics`, and both what begins\n\
-         with `tls_`.\n\n\
+         with `tls_` or `process_`.\n\n\
          | name | kind | labels | what it says |\n|---|---|---|---|\n",
     );
     for metric in METRICS {

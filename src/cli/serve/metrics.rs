@@ -13,6 +13,7 @@ use metrics_util::MetricKindMask;
 use super::super::exit::Failure;
 use super::metric_table;
 use crate::adapters::tls::Listener;
+use crate::adapters::vitals::{Vitals, keep};
 use crate::api::{HttpSettings, serve_routes};
 use crate::coordinator::{Coordinator, Outlook};
 use crate::ports::CoordinatorWorld;
@@ -43,12 +44,13 @@ pub fn collect_metrics() -> Result<PrometheusHandle, Failure> {
         .map_err(|error| Failure::local(format!("can't collect metrics: {error}")))?;
     metric_table::describe();
     let upkeep = handle.clone();
-    tokio::spawn(async move {
+    let folding = async move {
         loop {
             tokio::time::sleep(UPKEEP_INTERVAL).await;
             upkeep.run_upkeep();
         }
-    });
+    };
+    tokio::spawn(keep(Vitals::process(), "upkeep of metrics", folding));
     Ok(handle)
 }
 

@@ -1,12 +1,16 @@
-//! The tokio runtime of a serving process, its log and its traces.
+//! The tokio runtime of a serving process, its log and its traces; and its end when something in it has died.
 
-use super::super::exit::Failure;
+use super::super::exit::{Exit, Failure};
 use super::logging;
 use crate::adapters::trace::Exporter;
+use crate::adapters::vitals::Vitals;
 use crate::config::{Config, RuntimeKind};
 
 /// Runs `work` to its end on a runtime of the configured kind, with the log and traces as configured. In traces it is the instance
 /// `instance` of `service`.
+///
+/// When something has ended that the process can't go on without (see [`vitals`](crate::adapters::vitals)), `work` is left as it is: an
+/// orderly stop would wait for what is dead, and nothing that was acknowledged needs it.
 pub fn run<W>(
     service: &'static str,
     instance: &str,
@@ -29,7 +33,18 @@ where
         let exporter = Exporter::start(&config.tracing, service, instance)
             .map_err(|error| Failure::usage(error.to_string()))?;
         logging::start(&config.logging, exporter.as_ref())?;
-        let outcome = work.await;
+        log_panics();
+        let vitals = Vitals::process();
+        let mut work = Box::pin(work);
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut work => outcome,
+            what = vitals.failed() => {
+                std::mem::forget(work); // dropping it might wait for what is dead, too
+                Err(Failure::new(Exit::Failure, "DIED", format!("what this process can't go on without has ended: {what}"))
+                    .hint("start it again; the log says more"))
+            }
+        };
         if let Some(exporter) = exporter {
             exporter.stop().await;
         }
@@ -37,4 +52,14 @@ where
     });
     runtime.shutdown_background(); // a look-up of a name that nobody answers is not waited for
     outcome
+}
+
+/// Puts every panic into the log: where it was, but not what it says, which may be a client's data.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        metrics::counter!("process_panics_total").increment(1);
+        let thread = std::thread::current();
+        let location = panic.location().map(ToString::to_string);
+        tracing::error!(thread = thread.name(), location, "a panic");
+    }));
 }

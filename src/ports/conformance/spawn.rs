@@ -10,6 +10,7 @@ pub async fn spawn(spawn: &impl Spawn, clock: &impl Clock) {
     runs_without_being_waited_for(spawn, clock).await;
     tasks_do_not_wait_for_each_other(spawn, clock).await;
     outlives_the_spawner(spawn, clock).await;
+    what_is_kept_runs_as_well(spawn, clock).await;
 }
 
 async fn runs_without_being_waited_for(spawn: &impl Spawn, clock: &impl Clock) {
@@ -56,4 +57,15 @@ async fn outlives_the_spawner(spawn: &impl Spawn, clock: &impl Clock) {
         within(clock, "a task whose spawner is gone", answer).await,
         Ok(Ok(()))
     );
+}
+
+async fn what_is_kept_runs_as_well(spawn: &impl Spawn, clock: &impl Clock) {
+    let (go, gone) = oneshot::channel::<()>();
+    let (done, answer) = oneshot::channel();
+    spawn.keep("conformance: kept until told", async move {
+        let _ = gone.await;
+        let _ = done.send(7);
+    });
+    let _ = go.send(());
+    assert_eq!(within(clock, "a kept task's answer", answer).await, Ok(7));
 }
