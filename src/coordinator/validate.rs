@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::CoordinatorError;
-use crate::ports::TenantId;
+use crate::ports::{RecordKey, TenantId};
 use crate::version::{Context, ContextError};
 
 /// Longest key in bytes.
-pub(super) const KEY_BYTES_MAX: usize = 1024;
+pub(super) const KEY_BYTES_MAX: usize = RecordKey::KEY_BYTES_MAX;
 /// Longest idempotency key in bytes.
 pub(super) const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// Greatest replication factor.

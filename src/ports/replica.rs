@@ -16,17 +16,24 @@ use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
 /// The name of a record everywhere behind the coordinator's front: partition, tenant and key in one byte string, in
 /// an order that keeps a partition's records together.
 ///
-/// Layout: partition (2 bytes, big endian), length of the tenant's name (1 byte), the name, the key.
+/// Layout: partition (2 bytes, big endian), length of the tenant's name (1 byte), the name, the key. The tenant's name is
+/// a [`TenantId`], the key has 1 to [`RecordKey::KEY_BYTES_MAX`] bytes; whatever holds one may rely on that, as storage
+/// engines do.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RecordKey(Bytes);
 
 /// Why bytes are not a record's name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0} bytes are not a record key: partition, tenant or key is missing or malformed")]
+#[error(
+    "{0} bytes are not a record key: partition, tenant or key is missing, malformed or too long"
+)]
 pub struct RecordKeyError(pub(super) usize);
 
 impl RecordKey {
-    /// Encodes the name.
+    /// The longest client's key, in bytes.
+    pub const KEY_BYTES_MAX: usize = 1024;
+
+    /// Encodes the name. A key of no bytes, or of more than [`RecordKey::KEY_BYTES_MAX`], is refused by whoever receives it.
     #[must_use]
     pub fn new(partition: PartitionId, tenant: &TenantId, key: &str) -> Self {
         let tenant = tenant.as_str().as_bytes();
@@ -51,9 +58,8 @@ impl RecordKey {
         let tenant_len = usize::from(*bytes.get(2).ok_or(malformed)?);
         let tenant = bytes.get(3..3 + tenant_len).ok_or(malformed)?;
         let key = bytes.get(3 + tenant_len..).ok_or(malformed)?;
-        let well_formed = tenant_len > 0
-            && !key.is_empty()
-            && str::from_utf8(tenant).is_ok()
+        let well_formed = (1..=Self::KEY_BYTES_MAX).contains(&key.len())
+            && is_tenant(tenant)
             && str::from_utf8(key).is_ok();
         if well_formed {
             Ok(Self(bytes))
@@ -85,6 +91,11 @@ impl RecordKey {
     pub fn key(&self) -> &str {
         str::from_utf8(&self.0[3 + usize::from(self.0[2])..]).unwrap_or_default()
     }
+}
+
+/// Whether these bytes are a tenant's name.
+pub(super) fn is_tenant(name: &[u8]) -> bool {
+    str::from_utf8(name).is_ok_and(|name| TenantId::check(name).is_ok())
 }
 
 /// What a stamped write replaces at the owner that stamps it.

@@ -30,6 +30,14 @@ impl TenantId {
     /// Says which rule the name breaks.
     pub fn new(name: impl Into<Arc<str>>) -> Result<Self, TenantIdError> {
         let name = name.into();
+        Self::check(&name).map(|()| Self(name))
+    }
+
+    /// Checks the name.
+    ///
+    /// # Errors
+    /// Says which rule the name breaks.
+    pub fn check(name: &str) -> Result<(), TenantIdError> {
         if name.is_empty() {
             return Err(TenantIdError::Empty);
         }
@@ -38,7 +46,7 @@ impl TenantId {
         }
         match name.chars().find(|c| c.is_control() || *c == ':') {
             Some(c) => Err(TenantIdError::Forbidden(c)),
-            None => Ok(Self(name)),
+            None => Ok(()),
         }
     }
 

@@ -11,6 +11,7 @@
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+use super::replica::is_tenant;
 use super::{RecordKey, RecordKeyError};
 use crate::placement::{Node, NodeId, PartitionId};
 use crate::sabotage::{self, Sabotage};
@@ -32,8 +33,7 @@ impl TreeName {
         let malformed = RecordKeyError(bytes.len());
         let tenant_len = usize::from(*bytes.get(2).ok_or(malformed)?);
         let tenant = bytes.get(3..).ok_or(malformed)?;
-        let well_formed =
-            tenant_len > 0 && tenant.len() == tenant_len && str::from_utf8(tenant).is_ok();
+        let well_formed = tenant.len() == tenant_len && is_tenant(tenant);
         well_formed.then_some(Self(bytes)).ok_or(malformed)
     }
 
@@ -326,9 +326,31 @@ mod tests {
             let longer = key(partition, &format!("{tenant}!"), "k");
             assert!(*longer.as_bytes() >= tree.end());
         }
-        for bad in [&b""[..], b"\0\0", b"\0\0\0", b"\0\0\x02a", b"\0\0\x01ab"] {
+        for bad in [
+            &b""[..],
+            b"\0\0",
+            b"\0\0\0",
+            b"\0\0\x02a",
+            b"\0\0\x01ab",
+            b"\0\0\x01:",
+            b"\0\0\x01\n",
+        ] {
             assert!(TreeName::from_bytes(Bytes::copy_from_slice(bad)).is_err());
         }
+    }
+
+    #[test]
+    fn a_record_key_is_as_long_as_keys_can_be() {
+        let of =
+            |len: usize| RecordKey::from_bytes(key(1, "t", &"k".repeat(len)).as_bytes().clone());
+        for len in [1, RecordKey::KEY_BYTES_MAX] {
+            assert_eq!(of(len).unwrap().key().len(), len);
+        }
+        for len in [0, RecordKey::KEY_BYTES_MAX + 1, 66_000] {
+            assert_eq!(of(len), Err(RecordKeyError(4 + len)));
+        }
+        let no_tenant = Bytes::from_static(b"\0\0\x02a:key");
+        assert!(RecordKey::from_bytes(no_tenant).is_err());
     }
 
     #[test]

@@ -98,11 +98,45 @@ fn every_answer_comes_back() {
     }
 }
 
+/// What the storage engine would have panicked at.
+fn too_long() -> Bytes {
+    let mut name = some_key().as_bytes().to_vec();
+    name.extend(vec![b'k'; 66_000]);
+    name.into()
+}
+
+fn some_list() -> v1::ListKeys {
+    v1::ListKeys {
+        tree: some_key().tree().as_bytes().clone(),
+        leaves: u64::MAX,
+        ..v1::ListKeys::default()
+    }
+}
+
 #[test]
 fn nonsense_is_refused() {
     for task in [
         None,
         Some(Task::Leaves(Bytes::new())),
+        Some(Task::Keys(v1::ListKeys {
+            after: too_long(),
+            ..some_list()
+        })),
+        Some(Task::Tombstones(v1::ListKeys {
+            after: too_long(),
+            ..some_list()
+        })),
+        Some(Task::AreTombstones(v1::KeyHashes {
+            keys: vec![v1::KeyHash {
+                key: too_long(),
+                hash: vec![0; 16].into(),
+            }],
+        })),
+        Some(Task::Hint(v1::Hint {
+            key: too_long(),
+            targets: Vec::new(),
+        })),
+        Some(Task::RootsAfter(too_long())),
         Some(Task::Sync(v1::SyncTree::default())),
         Some(Task::DeliverHints(v1::Peer {
             node_id: "n".into(),

@@ -21,6 +21,7 @@ pub async fn storage_engine<E: StorageEngine>(fresh: impl AsyncFn() -> E) {
     spaces_are_separate(&fresh().await).await;
     deletes(&fresh().await).await;
     scans_in_order_within_bounds(&fresh().await).await;
+    names_longer_than_any_key_are_asked_for(&fresh().await).await;
     counts_are_exact_at_zero(&fresh().await).await;
     big_values_come_back(&fresh().await).await;
     nothing_is_fine_too(&fresh().await).await;
@@ -180,6 +181,35 @@ async fn scans_in_order_within_bounds(engine: &impl StorageEngine) {
         .await
         .expect("scan");
     assert_eq!(pairs, [(key("ab"), Bytes::from_static(b"ab"))]);
+}
+
+async fn names_longer_than_any_key_are_asked_for(engine: &impl StorageEngine) {
+    let longest = "k".repeat(1024);
+    commit(
+        engine,
+        vec![put("j", "1"), put(&longest, "2"), put("l", "3")],
+    )
+    .await;
+    for len in [65_535, 65_536, 66_003, 1 << 20] {
+        let name = "k".repeat(len);
+        assert_eq!(
+            read(engine, &["j", &name, "l"]).await,
+            [Some("1".into()), None, Some("3".into())],
+            "{len}"
+        );
+        let keys = async |from: Bytes, to| {
+            let pairs = engine.scan(Space::Records, from, to, 9).await;
+            let pairs = pairs.expect("a scan");
+            pairs.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(key(&name), None).await, [key("l")], "{len}");
+        assert_eq!(
+            keys(Bytes::new(), Some(key(&name))).await,
+            [key("j"), key(&longest)],
+            "{len}"
+        );
+        assert!(keys(key(&name), Some(key(&name))).await.is_empty(), "{len}");
+    }
 }
 
 async fn counts_are_exact_at_zero(engine: &impl StorageEngine) {
