@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::lock::Mutex as AsyncMutex;
+use futures::stream::BoxStream;
 
 use super::admission::{Admission, Admitted};
 use super::anti_entropy::AntiEntropy;
@@ -30,6 +31,9 @@ use crate::ports::{
 use crate::quorum::Consistency;
 use crate::sabotage::{self, Sabotage};
 use crate::version::{Content, Context, Record, Stamp, VersionVector, WriteId};
+
+/// How soon a watch of the metadata that has ended is begun anew.
+const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// A coordinator. Clones are handles to the same one.
 pub struct Coordinator<W: CoordinatorWorld>(Arc<Shared<W>>);
@@ -127,6 +131,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     /// # Errors
     /// When the metadata store can't be read; nothing has been started then.
     pub async fn start(&self) -> Result<(), StoreError> {
+        // Watched from before anything is read, so no change is missed.
+        let events = self.world().metadata().watch().boxed();
         let deadline = self.clock().now() + self.settings().write_timeout;
         let topology = self.fetch_topology(deadline).await?;
         self.0.routing.advance(topology);
@@ -506,19 +512,38 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         })
     }
 
-    async fn watch_metadata(self) {
-        let mut events = self.world().metadata().watch();
-        while let Some(Some(event)) = self.unless_stopped(events.next()).await {
+    async fn watch_metadata(self, mut events: BoxStream<'static, MetadataEvent>) {
+        while let Some(event) = self.unless_stopped(events.next()).await {
             match event {
-                MetadataEvent::Tenant(id) => self.0.tenants.invalidate(&id),
-                MetadataEvent::Topology(epoch) if epoch > self.routing().epoch() => {
+                Some(MetadataEvent::Tenant(id)) => self.0.tenants.invalidate(&id),
+                Some(MetadataEvent::Topology(epoch)) if epoch > self.routing().epoch() => {
                     marks::reached(Mark::MetadataWatched);
                     self.refresh_once().await
                 }
                 // Keys are the front's business.
-                MetadataEvent::Topology(_) | MetadataEvent::ApiKey(_) => {}
+                Some(MetadataEvent::Topology(_) | MetadataEvent::ApiKey(_)) => {}
+                Some(MetadataEvent::Missed) => self.missed_changes().await,
+                // It ends with the store only, and then what is left is the backstop; but better once too often.
+                None => {
+                    let pause = self.clock().sleep(WATCH_PAUSE);
+                    if self.unless_stopped(pause).await.is_none() {
+                        return;
+                    }
+                    events = self.world().metadata().watch().boxed();
+                    self.missed_changes().await;
+                }
             }
         }
+    }
+
+    /// Whatever is kept of the metadata may be out of date: it is looked up anew before it is used again.
+    async fn missed_changes(&self) {
+        tracing::warn!(
+            coordinator = self.0.name,
+            "changes of the metadata were missed; everything kept of it is looked up anew"
+        );
+        self.0.tenants.invalidate_all();
+        self.refresh_once().await;
     }
 
     /// The backstop behind the watch.

@@ -164,6 +164,22 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
         }
     }
 
+    /// The same for all tenants.
+    pub(super) fn invalidate_all(&self) {
+        let mut state = self.lock();
+        state.fetching.clear();
+        for cached in state.cached.values_mut() {
+            cached.fresh_until = Instant::default();
+        }
+    }
+
+    /// How many of the cached ones want more replicas than there are `nodes`.
+    pub(super) fn wanting(&self, nodes: usize) -> usize {
+        let state = self.lock();
+        let wants = |cached: &&Cached| usize::from(cached.tenant.replication_factor) > nodes;
+        state.cached.values().filter(wants).count()
+    }
+
     /// Hits and misses since the start.
     pub(super) fn hits_and_misses(&self) -> (u64, u64) {
         let state = self.lock();

@@ -41,6 +41,8 @@ pub enum MetadataEvent {
     Tenant(TenantId),
     /// This API key was created or revoked.
     ApiKey(ApiKeyId),
+    /// The watcher lagged and was not told of some changes: whatever it keeps may be out of date.
+    Missed,
 }
 
 /// Tenants with optimistic locking and their API keys, the topology by compare-and-set on its epoch, and leases.
@@ -127,6 +129,7 @@ pub trait MetadataStore: Clone + Send + Sync + 'static {
         holder: u64,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Events from now on. The stream ends only with the store.
+    /// Events from now on. The stream ends only with the store. A watcher that takes them too slowly is told
+    /// [`MetadataEvent::Missed`] in the place of those that found no room.
     fn watch(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static;
 }

@@ -5,18 +5,15 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use tokio::sync::broadcast;
-use tokio_stream::wrappers::BroadcastStream;
 
+use crate::adapters::watched::{EVENTS_MAX, watched};
 use crate::placement::{DEFAULT_PARTITIONS, Epoch, Topology};
 use crate::ports::{
     ApiKey, ApiKeyId, Change, Clock, Instant, LeaseOutcome, MetadataEvent, MetadataStore,
     StoreError, Tenant, TenantId,
 };
-
-/// How many events a slow watcher may lag behind before it misses some.
-const EVENTS_MAX: usize = 256;
 
 /// A metadata store in memory. Copies share one store.
 #[derive(Clone, Debug)]
@@ -237,13 +234,14 @@ impl<C: Clock> MetadataStore for MemoryMetadata<C> {
     }
 
     fn watch(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static {
-        BroadcastStream::new(self.events.subscribe())
-            .filter_map(|event| std::future::ready(event.ok()))
+        watched(&self.events)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt;
+
     use super::*;
     use crate::adapters::tokio::TokioClock;
     use crate::ports::conformance;

@@ -2,19 +2,18 @@
 //!
 //! Every change posts a [`Notice`] in its own transaction, so it is told when it is committed and not otherwise. A look at the
 //! newest epoch and the newest change of a tenant or API key finds what was committed while nobody listened; a look that finds what
-//! should have been told before begins to listen anew. Events are hints: a watcher that lags misses the oldest ones, and
-//! the same change may be told twice.
+//! should have been told before begins to listen anew. Events are hints: a watcher that lags misses the oldest ones
+//! and is told so, and the same change may be told twice.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use sqlx::postgres::{PgListener, PgPool};
 use sqlx::{PgConnection, Row};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use tokio_stream::wrappers::BroadcastStream;
 
 use super::PostgresSettings;
 use super::database::Database;
@@ -27,9 +26,6 @@ use crate::ports::{ApiKeyId, MetadataEvent, StoreError, TenantId};
 
 /// What notices are posted to.
 const CHANNEL: &str = "pairdb_metadata";
-
-/// How many events a slow watcher may lag behind before it misses some.
-const EVENTS_MAX: usize = 256;
 
 /// How many changed tenants and API keys one look tells of; the next look goes on from there.
 const CHANGES_MAX: i64 = 128;
@@ -143,8 +139,7 @@ impl Watch {
     }
 
     pub(super) fn subscribe(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static {
-        BroadcastStream::new(self.events.subscribe())
-            .filter_map(|event| std::future::ready(event.ok()))
+        watched(&self.events)
     }
 
     pub(super) fn stop(&self) {

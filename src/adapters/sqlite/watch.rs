@@ -1,13 +1,13 @@
 //! Who changed what: this process's changes at once, other processes' by looking now and then.
 //!
 //! SQLite numbers the commits that a connection has not made itself (`PRAGMA data_version`). While the number stays,
-//! nothing is read. Events are hints: a watcher that lags misses the oldest ones, and the same change may be told twice.
+//! nothing is read. Events are hints: a watcher that lags misses the oldest ones and is told so,
+//! and the same change may be told twice.
 
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use sqlx::{Row, SqliteConnection};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::BroadcastStream;
 
 use super::database::{Database, failed};
 use crate::adapters::sql_rows as rows;
@@ -15,9 +15,6 @@ use crate::adapters::vitals::{Vitals, keep};
 use crate::adapters::watched::{EVENTS_MAX, watched};
 use crate::placement::Epoch;
 use crate::ports::{ApiKeyId, MetadataEvent, StoreError, TenantId};
-
-/// How many events a slow watcher may lag behind before it misses some.
-const EVENTS_MAX: usize = 256;
 
 /// How many changed tenants, and API keys, one look tells of; the next look goes on from there.
 const CHANGES_MAX: i64 = 128;
@@ -58,8 +55,7 @@ impl Watch {
     }
 
     pub(super) fn subscribe(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static {
-        BroadcastStream::new(self.events.subscribe())
-            .filter_map(|event| std::future::ready(event.ok()))
+        watched(&self.events)
     }
 }
 

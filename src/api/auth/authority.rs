@@ -76,8 +76,10 @@ impl Authority {
                 let Some(required) = weak.upgrade() else {
                     return;
                 };
-                if let MetadataEvent::ApiKey(id) = event {
-                    required.keys.forget(&id);
+                match event {
+                    MetadataEvent::ApiKey(id) => required.keys.forget(&id),
+                    MetadataEvent::Missed => required.keys.forget_all(),
+                    MetadataEvent::Topology(_) | MetadataEvent::Tenant(_) => {}
                 }
             }
         };

@@ -138,12 +138,36 @@ impl KnownKeys {
     pub(super) fn forget(&self, id: &ApiKeyId) {
         self.slots.remove(id);
     }
+
+    /// Has every key that is known asked for anew before it is used again. While the store does not answer they stay good, as
+    /// others do whose time is over.
+    pub(super) fn forget_all(&self) {
+        let slots: Vec<(ApiKeyId, Arc<Slot>)> = self.slots.iter().collect();
+        for (id, slot) in slots {
+            self.slots.insert(id, Arc::new(slot.outdated()));
+        }
+    }
 }
 
 impl Slot {
     fn is_a_key(&self) -> bool {
         let known = self.known.load();
         known.as_ref().is_some_and(|known| known.key.is_some())
+    }
+
+    /// The same, to be asked for before it is used.
+    fn outdated(&self) -> Self {
+        let known = self.known.load();
+        let outdated = known.as_ref().map(|known| {
+            Arc::new(Known {
+                fresh_until: Instant::now(),
+                ..Known::clone(known)
+            })
+        });
+        Self {
+            known: ArcSwapOption::new(outdated),
+            turn: Mutex::default(),
+        }
     }
 
     fn fresh(&self) -> Option<Option<Arc<ApiKey>>> {
@@ -225,6 +249,23 @@ mod tests {
         keys.forget(&ApiKeyId::from_bits(2));
         keys.get(&ApiKeyId::from_bits(2)).await.unwrap();
         assert_eq!(store.asked.load(Ordering::SeqCst), 4, "it had changed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_changes_were_missed_every_key_is_asked_for_anew() {
+        let (store, keys) = keys(&AuthSettings::default());
+        let ids = [2, 3].map(ApiKeyId::from_bits);
+        for id in &ids {
+            keys.get(id).await.unwrap();
+        }
+        keys.forget_all();
+        for id in &ids {
+            keys.get(id).await.unwrap();
+        }
+        assert_eq!(store.asked.load(Ordering::SeqCst), 4);
+        keys.forget_all();
+        store.failing.store(true, Ordering::SeqCst);
+        assert_eq!(*keys.get(&ids[0]).await.unwrap().unwrap(), key(2));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! What every [`MetadataStore`] does: tenants by version, API keys, the topology by epoch, a hint when either changes, and leases.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub async fn metadata_store<S: MetadataStore>(fresh: impl AsyncFn() -> S, clock:
     of_many_topologies_one_is_stored(&fresh().await).await;
     changes_are_told(&fresh().await, clock).await;
     changed_keys_are_told(&fresh().await, clock).await;
+    a_watcher_that_lags_knows_it(&fresh().await, clock).await;
     a_lease_has_one_holder(&fresh().await).await;
     a_lease_ends_by_itself(&fresh().await, clock).await;
     of_many_holders_one_gets_the_lease(&fresh().await, clock).await;
@@ -424,6 +426,32 @@ async fn changes_are_told(store: &impl MetadataStore, clock: &impl Clock) {
     drop(one);
     ok(store.update_tenant(watched.clone()).await);
     told(&mut other, MetadataEvent::Tenant(watched.id), clock).await;
+}
+
+/// Who takes events too slowly is told of every change, or that it was not.
+async fn a_watcher_that_lags_knows_it(store: &impl MetadataStore, clock: &impl Clock) {
+    const CHANGES: usize = 400;
+    let mut events = store.watch();
+    for n in 0..CHANGES {
+        ok(store.create_tenant(tenant(&format!("of-many-{n}"))).await);
+    }
+    let last = tenant("the-last-one");
+    ok(store.create_tenant(last.clone()).await);
+    let (mut told, mut missed) = (BTreeSet::new(), false);
+    let search = async {
+        while let Some(event) = events.next().await {
+            match event {
+                MetadataEvent::Missed => missed = true,
+                MetadataEvent::Tenant(id) if id == last.id => return,
+                MetadataEvent::Tenant(id) => drop(told.insert(id)),
+                _ => {}
+            }
+        }
+        panic!("the watch ended before the store");
+    };
+    within(clock, "to be told of the last change", search).await;
+    let told = told.len();
+    assert!(missed || told == CHANGES, "{told} of {CHANGES} were told");
 }
 
 async fn changed_keys_are_told(store: &impl MetadataStore, clock: &impl Clock) {
