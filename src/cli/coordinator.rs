@@ -51,6 +51,10 @@ pub struct Coordinator {
     #[arg(long, value_name = "NAME")]
     node_id: Option<String>,
 
+    /// Stop when standard input ends, as it does when the process that started this one and holds it ends
+    #[arg(long)]
+    end_with_input: bool,
+
     /// Say where it listens as one JSON object, once it is ready
     #[arg(long)]
     pub json: bool,
@@ -91,7 +95,7 @@ impl Coordinator {
     }
 
     async fn serve(self, config: Config) -> Result<(), Failure> {
-        let mut signal = StopSignal::new()?;
+        let mut signal = StopSignal::new(self.end_with_input)?;
         let listeners = CoordinatorListeners::bind(&config, &FLAGS).await?;
         let stores = serve::open_stores(&config).await?;
         let mut process = CoordinatorProcess::start(&stores, &config, listeners).await?;

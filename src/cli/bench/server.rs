@@ -51,7 +51,9 @@ impl Server {
                 "--metrics-port",
                 "0",
             ])
-            .stdin(Stdio::null())
+            // Held until this process ends, however it does; then the cluster ends, too.
+            .arg("--end-with-input")
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()

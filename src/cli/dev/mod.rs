@@ -76,6 +76,10 @@ pub struct Dev {
     #[arg(long)]
     demo: bool,
 
+    /// Stop when standard input ends, as it does when the process that started this one and holds it ends
+    #[arg(long)]
+    end_with_input: bool,
+
     /// Say where everything listens as one JSON object, once it is ready
     #[arg(long)]
     pub json: bool,
@@ -119,7 +123,7 @@ impl Dev {
 
     async fn serve(self, config: Config) -> Result<(), Failure> {
         let started = Instant::now();
-        let mut signal = StopSignal::new()?;
+        let mut signal = StopSignal::new(self.end_with_input)?;
         let directory = if self.ephemeral {
             Directory::temporary()?
         } else {

@@ -38,7 +38,13 @@ struct Server {
 
 impl Server {
     fn start(arguments: &[&str]) -> Self {
-        let mut child = pairdb(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        // The other end of its input is held until this process ends, however it does: it does not stay behind.
+        let mut child = pairdb(arguments)
+            .arg("--end-with-input")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
         let stdout = child.stdout.take().unwrap();
         BufReader::new(stdout).read_line(&mut line).unwrap();

@@ -184,7 +184,8 @@ impl Cluster {
     fn start_server(&self, mut command: Command) -> Server {
         let mut child = self
             .told(&mut command)
-            .arg("--json")
+            .args(["--json", "--end-with-input"])
+            .stdin(Stdio::piped()) // held until this process ends, however it does
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
