@@ -203,7 +203,7 @@ pub(super) fn read_response(key: String, outcome: ReadOutcome) -> v1::ReadKeyVal
 }
 
 /// A tenant's settings.
-pub(super) fn tenant_response(tenant: &Tenant) -> v1::GetTenantResponse {
+pub(super) fn tenant_response(tenant: &Tenant, replicas_now: i32) -> v1::GetTenantResponse {
     v1::GetTenantResponse {
         success: true,
         tenant_id: tenant.id.as_str().into(),
@@ -214,6 +214,7 @@ pub(super) fn tenant_response(tenant: &Tenant) -> v1::GetTenantResponse {
         conflict_policy: tenant.conflict_policy.as_str().into(),
         siblings_warn: tenant.siblings.warn.into(),
         siblings_max: tenant.siblings.max.into(),
+        replicas_now,
     }
 }
 

@@ -287,6 +287,7 @@ fn a_tenant_is_shown_in_full() {
         conflict_policy: "siblings".into(),
         siblings_warn: 3,
         siblings_max: 9,
+        replicas_now: 2,
     };
     assert_eq!(tenant_response(&tenant), expected);
 }

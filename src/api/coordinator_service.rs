@@ -46,6 +46,10 @@ impl<W: CoordinatorWorld> CoordinatorFront<W> {
         Ok((message, allowance))
     }
 
+    fn replicas_now(&self, tenant: &Tenant) -> i32 {
+        i32::try_from(self.coordinator.replicas_now(tenant)).unwrap_or(i32::MAX)
+    }
+
     /// Carries a write through whether or not the client stays to hear of it.
     async fn write(&self, request: WriteRequest) -> Result<WriteOutcome, Status> {
         let tenant = request.tenant.clone();
@@ -135,6 +139,7 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
             created_at: tenant.created_at,
             error_message: String::new(),
             conflict_policy: tenant.conflict_policy.as_str().into(),
+            replicas_now: self.replicas_now(&tenant),
         }))
     }
 
@@ -174,7 +179,11 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
             .tenant(&self.admitted(request).await?.tenant_id)
             .await
             .map_err(failed)?;
-        Ok(Response::new(convert::tenant_response(&tenant)))
+        let replicas_now = self.replicas_now(&tenant);
+        Ok(Response::new(convert::tenant_response(
+            &tenant,
+            replicas_now,
+        )))
     }
 
     async fn set_sibling_limits(
@@ -189,7 +198,11 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
             .set_sibling_limits(&request.tenant_id, limits)
             .await
             .map_err(failed)?;
-        Ok(Response::new(convert::tenant_response(&tenant)))
+        let replicas_now = self.replicas_now(&tenant);
+        Ok(Response::new(convert::tenant_response(
+            &tenant,
+            replicas_now,
+        )))
     }
 
     async fn add_storage_node(

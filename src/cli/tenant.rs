@@ -51,9 +51,9 @@ pub enum TenantCommand {
 pub struct Create {
     /// The tenant's name: 1 to 255 bytes of printable text without ':'
     tenant: String,
-    /// How many replicas its keys have, 1 to 10
-    #[arg(long, short, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=10), value_name = "N")]
-    replication_factor: i32,
+    /// How many replicas its keys have, 1 to 10, and no more than there are storage nodes [default: 3, or as many as there are nodes]
+    #[arg(long, short, value_parser = clap::value_parser!(i32).range(1..=10), value_name = "N")]
+    replication_factor: Option<i32>,
     /// What becomes of concurrent writes: the last one wins, or all are kept and shown
     #[arg(long, default_value = "last_write_wins", value_name = "POLICY",
           value_parser = PossibleValuesParser::new(["last_write_wins", "siblings"]))]
@@ -132,7 +132,7 @@ impl Create {
         let created = client
             .create_tenant(self.client.request(CreateTenantRequest {
                 tenant_id: self.tenant,
-                replication_factor: self.replication_factor,
+                replication_factor: self.replication_factor.unwrap_or(0),
                 conflict_policy: self.conflict_policy,
             }))
             .await
@@ -143,6 +143,7 @@ impl Create {
                 json!({
                     "tenant": created.tenant_id,
                     "replication_factor": created.replication_factor,
+                    "replicas_now": created.replicas_now,
                     "conflict_policy": created.conflict_policy,
                     "created_at": created.created_at,
                 })
@@ -151,7 +152,7 @@ impl Create {
                 describe(
                     "created",
                     &created.tenant_id,
-                    created.replication_factor,
+                    (created.replication_factor, created.replicas_now),
                     &created.conflict_policy,
                 )
             },
@@ -195,6 +196,7 @@ fn print(client: &ClientArgs, what: &str, tenant: &GetTenantResponse) -> Result<
             json!({
                 "tenant": tenant.tenant_id,
                 "replication_factor": tenant.replication_factor,
+                "replicas_now": tenant.replicas_now,
                 "conflict_policy": tenant.conflict_policy,
                 "siblings_warn": tenant.siblings_warn,
                 "siblings_max": tenant.siblings_max,
@@ -206,7 +208,7 @@ fn print(client: &ClientArgs, what: &str, tenant: &GetTenantResponse) -> Result<
             let described = describe(
                 what,
                 &tenant.tenant_id,
-                tenant.replication_factor,
+                (tenant.replication_factor, tenant.replicas_now),
                 &tenant.conflict_policy,
             );
             format!(
@@ -262,9 +264,10 @@ pub fn migration(id: &str) -> Value {
     }
 }
 
-fn describe(what: &str, tenant: &str, replication_factor: i32, conflict_policy: &str) -> String {
-    format!(
-        "{what}: {tenant}, {}, {conflict_policy}",
-        replicas(replication_factor)
-    )
+fn describe(what: &str, tenant: &str, (factor, now): (i32, i32), conflict_policy: &str) -> String {
+    let mut replicas = replicas(factor);
+    if now < factor {
+        replicas += &format!(" ({now} now: there are no more storage nodes)");
+    }
+    format!("{what}: {tenant}, {replicas}, {conflict_policy}")
 }

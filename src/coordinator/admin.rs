@@ -19,6 +19,9 @@ use crate::ports::{
 };
 use crate::quorum::ConflictPolicy;
 
+/// The replication factor of who asks for none.
+const DEFAULT_REPLICATION_FACTOR: u8 = 3;
+
 /// How often a change of a tenant is begun anew because somebody else changed it at the same time.
 const TENANT_CHANGES_MAX: usize = 8;
 
@@ -79,7 +82,8 @@ fn changed_meanwhile(change: &str) -> CoordinatorError {
 }
 
 impl<W: CoordinatorWorld> Coordinator<W> {
-    /// Adds a tenant. A replication factor of 0 means 3.
+    /// Adds a tenant. A replication factor of 0 means 3, or as many as there are nodes; one that is asked for must be
+    /// possible with the nodes that there are, if there are any yet.
     ///
     /// # Errors
     /// [`CoordinatorError::TenantExists`], a bad field, or the metadata store's trouble.
@@ -90,11 +94,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         policy: Option<ConflictPolicy>,
     ) -> Result<Tenant, CoordinatorError> {
         let id = validate::tenant_id(name)?;
-        let replication_factor = validate::replication_factor(if replication_factor == 0 {
-            3
-        } else {
-            replication_factor
-        })?;
+        let nodes = self.routing().topology().nodes.len();
+        let replication_factor = match replication_factor {
+            0 => DEFAULT_REPLICATION_FACTOR,
+            asked => validate::replicas(validate::replication_factor(asked)?, nodes)?,
+        };
         let now = self.unix_seconds();
         let tenant = Tenant {
             id,
@@ -111,6 +115,13 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             Change::Made(tenant) => Ok(tenant),
             Change::Conflict(_) => Err(CoordinatorError::TenantExists(name.to_owned())),
         }
+    }
+
+    /// How many replicas a tenant's keys have now: its replication factor, or as many as there are nodes. Quorums are of these,
+    /// so any two of them meet; nodes come and go only while they are empty.
+    #[must_use]
+    pub fn replicas_now(&self, tenant: &Tenant) -> usize {
+        usize::from(tenant.replication_factor).min(self.routing().topology().nodes.len())
     }
 
     /// A tenant, straight from the metadata store or from the cache.

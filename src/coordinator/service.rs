@@ -182,6 +182,16 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         self.0.tenants.hits_and_misses()
     }
 
+    /// How many of the cached tenants have fewer replicas than their replication factor says, because there are fewer storage
+    /// nodes.
+    #[must_use]
+    pub fn tenants_short_of_nodes(&self) -> usize {
+        match self.routing().topology().nodes.len() {
+            0 => 0, // nobody has any
+            nodes => self.0.tenants.wanting(nodes),
+        }
+    }
+
     /// How many reads had to repair before they answered, since the start.
     #[must_use]
     pub fn blocking_repairs(&self) -> u64 {

@@ -82,9 +82,34 @@ pub(super) fn replication_factor(factor: u32) -> Result<u8, CoordinatorError> {
     }
 }
 
+/// `factor` replicas need as many nodes; while there are none at all, anything may be planned.
+pub(super) fn replicas(factor: u8, nodes: usize) -> Result<u8, CoordinatorError> {
+    if nodes == 0 || usize::from(factor) <= nodes {
+        return Ok(factor);
+    }
+    let there_are = match nodes {
+        1 => "there is one".to_owned(),
+        nodes => format!("there are {nodes}"),
+    };
+    Err(CoordinatorError::InvalidReplicationFactor(format!(
+        "{factor} replicas need as many storage nodes, and {there_are}; add nodes first, or ask for at most {nodes}"
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn replicas_need_nodes() {
+        assert_eq!(replicas(3, 3), Ok(3));
+        assert_eq!(replicas(10, 0), Ok(10), "planned");
+        let error = replicas(10, 3).unwrap_err().to_string();
+        assert!(
+            error.contains("there are 3") && error.contains("at most 3"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn limits_name_the_field_and_the_bound() {

@@ -307,7 +307,20 @@ async fn tenants_and_nodes_are_looked_after() {
     .await;
     assert_eq!(factor.failure(), (400, "INVALID_REPLICATION_FACTOR"));
 
+    let factor = tell(
+        &cluster,
+        "POST /v1/tenants",
+        json!({ "tenant_id": "t", "replication_factor": 10 }),
+    )
+    .await;
+    assert_eq!(factor.failure(), (400, "INVALID_REPLICATION_FACTOR"));
+    let nodes = ask(&cluster, "GET /v1/admin/storage-nodes").await;
+    let nodes = nodes.body["nodes"].as_array().unwrap().len();
+    let problem = factor.body["message"].as_str().unwrap();
+    assert!(problem.contains(&format!("there are {nodes}")), "{problem}");
+
     let tenant = ask(&cluster, "GET /v1/tenants/lww").await;
+    assert_eq!(tenant.body["replicas_now"], json!(3));
     assert_eq!(
         (tenant.status, &tenant.body["replication_factor"]),
         (200, &json!(3))

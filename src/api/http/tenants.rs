@@ -39,6 +39,8 @@ pub(super) struct Tenant {
     tenant_id: String,
     /// How many replicas its keys have.
     replication_factor: i32,
+    /// How many replicas its keys have as long as there are no more storage nodes.
+    replicas_now: i32,
     /// Unix seconds.
     created_at: i64,
     /// Unix seconds.
@@ -112,6 +114,7 @@ pub(super) async fn create(
             status: SUCCESS,
             tenant_id: created.tenant_id,
             replication_factor: created.replication_factor,
+            replicas_now: created.replicas_now,
             created_at: created.created_at,
             updated_at: None,
             conflict_policy: created.conflict_policy,
@@ -165,6 +168,7 @@ fn shown(tenant: v1::GetTenantResponse) -> Tenant {
         status: SUCCESS,
         tenant_id: tenant.tenant_id,
         replication_factor: tenant.replication_factor,
+        replicas_now: tenant.replicas_now,
         created_at: tenant.created_at,
         updated_at: Some(tenant.updated_at),
         conflict_policy: tenant.conflict_policy,

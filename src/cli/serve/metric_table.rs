@@ -259,6 +259,12 @@ pub const METRICS: &[Metric] = &[
         "Storage nodes that do what they are asked",
     ),
     metric(
+        "coordinator_tenants_short_of_nodes",
+        Gauge,
+        &[],
+        "Tenants in use here whose keys have fewer replicas than their replication factor says, because there are fewer storage nodes",
+    ),
+    metric(
         "coordinator_tombstones_purged_total",
         Counter,
         &[],

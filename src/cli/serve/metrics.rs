@@ -94,6 +94,7 @@ pub fn sample_coordinator<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
     gauge!("coordinator_epoch").set(readiness.epoch.0 as f64);
     gauge!("coordinator_storage_nodes_active").set(readiness.nodes_healthy as f64);
     gauge!("coordinator_storage_nodes").set(readiness.nodes as f64);
+    gauge!("coordinator_tenants_short_of_nodes").set(coordinator.tenants_short_of_nodes() as f64);
     gauge!("coordinator_requests_in_flight").set(readiness.in_flight as f64);
     gauge!("coordinator_repair_queue_size").set(readiness.repairs_queued as f64);
     counter!("coordinator_repairs_total").absolute(coordinator.repairs_done());
