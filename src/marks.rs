@@ -93,6 +93,7 @@ marks! {
     // Topology and tenants.
     EpochRefused "epoch-refused" "an owner refused an older epoch"
     EpochLearned "epoch-learned" "an owner learned of a newer epoch from a read"
+    EpochDoubted "epoch-doubted" "an owner named an epoch that could not be had from the metadata store, and counted as missing"
     TopologyRefreshed "topology-refreshed" "the topology was fetched anew because an owner refused"
     TopologyAlreadyFresh "topology-already-fresh" "somebody else had fetched the topology by the time a refused request asked for it"
     AdoptedPublished "adopted-published" "an epoch that owners knew and the store did not was published again"
@@ -139,6 +140,7 @@ marks! {
     StoppedCleanly "stopped-cleanly" "a node was stopped, and marked that as clean"
     DiskFull "disk-full" "a commit found the disk full"
     StorageFailed "storage-failed" "a commit failed, and the node took no more writes"
+    EpochImpossible "epoch-impossible" "a node was asked under an epoch that can't be, and refused"
     RecordDamaged "record-damaged" "a stored record failed its checksum and was not served"
     DamagedNotOverwritten "damaged-not-overwritten" "a write or join was refused because the stored record is damaged"
 }

@@ -114,6 +114,8 @@ sabotages! {
     HiddenValuesKept "hidden-values-kept" "older values beneath a delete are kept for ever under last_write_wins"
     HiddenSiblingsCounted "hidden-siblings-counted" "tombstones that no reader is shown count as siblings and pile up"
     SiblingBytesUnbounded "sibling-bytes-unbounded" "unresolved siblings may have any number of bytes"
+    AnyEpochBelieved "any-epoch-believed" "a storage node takes on whatever epoch a request names"
+    StaleEpochVetoes "stale-epoch-vetoes" "one owner that names an epoch that nobody can have keeps all requests to its keys from being served"
     OwnerForgotten "owner-forgotten" "a key's last owner is never asked"
 }
 

@@ -14,6 +14,7 @@ use pairdb::coordinator::Coordinator;
 use pairdb::placement::{Epoch, Node, NodeId, NodeStatus, Placement, Topology};
 use pairdb::ports::{
     Change, MetadataStore, Operation, RecordKey, Request, SiblingLimits, Space, Tenant, TenantId,
+    Upkeep,
 };
 use pairdb::replica::Replica;
 
@@ -37,6 +38,9 @@ use crate::world::{Event, World};
 const REFILL_PAUSE: Duration = Duration::from_millis(100);
 /// How long a process waits before it tries again to start.
 const START_PAUSE: Duration = Duration::from_millis(100);
+
+/// It was never published, and won't be.
+const NO_EPOCH: Epoch = Epoch(1 << 63);
 
 /// How much longer than its deadline a coordinator may take to answer.
 const ANSWER_SLACK: Duration = Duration::from_millis(20);
@@ -533,6 +537,55 @@ impl Cluster {
                 self.shared.metadata.keep(topology);
             }
         }
+    }
+
+    /// A node is asked for something under an epoch that can't be, by nobody of the cluster.
+    pub fn ask_under_no_epoch(&self, who: Endpoint) {
+        let Some((node, replica)) = self.storage_node(who) else {
+            return;
+        };
+        let request = Request {
+            node: replica.node().clone(),
+            epoch: NO_EPOCH,
+            operation: Operation::Upkeep(Box::new(Upkeep::Roots { after: None })),
+        };
+        drop(node.spawn(async move { drop(replica.handle(request).await) }));
+    }
+
+    /// A node takes on an epoch that can't be.
+    pub fn take_on_no_epoch(&self, who: Endpoint) {
+        if let Some((node, replica)) = self.storage_node(who) {
+            self.history.note(format_args!("{who} takes on {NO_EPOCH}"));
+            drop(node.spawn(async move { replica.learn_epoch(NO_EPOCH).await }));
+        }
+    }
+
+    /// A node's operator sets its epoch back, once it is there.
+    pub async fn set_epoch_back(self, who: Endpoint) {
+        loop {
+            let topology = self.shared.metadata.store().topology().await;
+            let published = topology.expect("the store in memory answers").epoch;
+            if let Some((node, replica)) = self.storage_node(who) {
+                let (done, is_done) = futures::channel::oneshot::channel();
+                drop(node.spawn(async move {
+                    if replica.reset_epoch(published).await.is_ok() {
+                        let _ = done.send(());
+                    }
+                }));
+                if is_done.await.is_ok() {
+                    return self
+                        .history
+                        .note(format_args!("{who} comes back to {published}"));
+                }
+            }
+            pause(START_PAUSE).await;
+        }
+    }
+
+    /// The replica that serves there now, and where its tasks live.
+    fn storage_node(&self, who: Endpoint) -> Option<(NodeHandle, Replica<StorageSide>)> {
+        let node = self.machines().get(&who)?.node.clone()?;
+        Some((node, self.shared.services.get(who)?))
     }
 
     /// The coordinator that serves there now, and where its tasks live.

@@ -354,6 +354,8 @@ async fn begin(cluster: &Cluster, index: usize, fault: &Fault) {
         Fault::ClockJump { who, by_ms } => cluster.jump_clock(*who, *by_ms),
         Fault::ClockDrift { who, ppm } => cluster.drift_clock(*who, *ppm),
         Fault::NewEpoch => cluster.next_epoch().await,
+        Fault::MadeUpEpoch { who } => cluster.ask_under_no_epoch(*who),
+        Fault::WrongEpoch { who } => cluster.take_on_no_epoch(*who),
         Fault::CorruptRecord { who } => cluster.corrupt_record(*who),
         Fault::ForgetClaims => cluster.forget_claims(),
         Fault::MetadataFailover { lost_ms } => {
@@ -396,6 +398,9 @@ fn end(cluster: &Cluster, index: usize, fault: &Fault) {
         Fault::CrashOn { who, .. } => {
             cluster.faults.end(index);
             cluster.start(*who);
+        }
+        Fault::WrongEpoch { who } => {
+            drop(madsim::task::spawn(cluster.clone().set_epoch_back(*who)));
         }
         _ => cluster.faults.end(index),
     }

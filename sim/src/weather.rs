@@ -178,6 +178,7 @@ fn spoils(world: &World, index: usize) -> Spoils<'_> {
         | Fault::CrashOn { who, .. }
         | Fault::FailingDisk { who }
         | Fault::CorruptRecord { who }
+        | Fault::WrongEpoch { who }
         | Fault::StoreTrouble { who, .. } => Spoils::One(*who),
         Fault::ForgetClaims => Spoils::One(Endpoint::Idempotency),
         Fault::PowerFailure
@@ -188,7 +189,9 @@ fn spoils(world: &World, index: usize) -> Spoils<'_> {
         Fault::Partition { from, to, .. } | Fault::Flapping { from, to, .. } => {
             Spoils::Between(from, to)
         }
-        Fault::ClockJump { .. } | Fault::ClockDrift { .. } => Spoils::Nothing,
+        Fault::ClockJump { .. } | Fault::ClockDrift { .. } | Fault::MadeUpEpoch { .. } => {
+            Spoils::Nothing
+        }
         // A request that arrives twice and is refused the second time looks lost.
         Fault::NewEpoch if world.network.duplicate_permille > 0 => Spoils::All,
         Fault::NewEpoch => Spoils::Nothing,

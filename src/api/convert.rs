@@ -225,6 +225,7 @@ pub(super) fn node_info(overview: NodeOverview) -> v1::StorageNodeInfo {
         report,
         answers,
         healthy: _,
+        out_of_step,
     } = overview;
     let incarnation = report
         .as_ref()
@@ -249,6 +250,7 @@ pub(super) fn node_info(overview: NodeOverview) -> v1::StorageNodeInfo {
             .map(|actor| format!("{}#{}", node.id, actor.short()))
             .unwrap_or_default(),
         node_id: node.id.as_str().into(),
+        out_of_step,
     }
 }
 

@@ -289,7 +289,7 @@ fn a_tenant_is_shown_in_full() {
         siblings_max: 9,
         replicas_now: 2,
     };
-    assert_eq!(tenant_response(&tenant), expected);
+    assert_eq!(tenant_response(&tenant, 2), expected);
 }
 
 #[test]
@@ -319,6 +319,7 @@ fn a_node_is_shown_with_its_report_or_without() {
         report: None,
         answers: false,
         healthy: false,
+        out_of_step: false,
     };
     let expected = v1::StorageNodeInfo {
         node_id: "n1".into(),
@@ -335,6 +336,7 @@ fn a_node_is_shown_with_its_report_or_without() {
         reachable: true,
         refuses_writes: "the disk is full".into(),
         epoch: 4,
+        out_of_step: true,
         incarnation: "n1#3f9a".into(),
         ..expected
     };
@@ -343,7 +345,8 @@ fn a_node_is_shown_with_its_report_or_without() {
             node,
             report: Some(report),
             answers: true,
-            healthy: true
+            healthy: true,
+            out_of_step: true,
         }),
         expected
     );

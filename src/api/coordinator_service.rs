@@ -13,7 +13,7 @@ use super::limits::Allowance;
 use super::rights::Guarded;
 use super::verify;
 use crate::coordinator::{Coordinator, CoordinatorError, WriteOutcome, WriteRequest};
-use crate::ports::CoordinatorWorld;
+use crate::ports::{CoordinatorWorld, Tenant};
 use crate::proto::v1;
 use crate::proto::v1::ErrorCode;
 use crate::proto::v1::coordinator_service_server::CoordinatorService;

@@ -189,6 +189,7 @@ pub fn to_json(node: &StorageNodeInfo) -> Value {
         "keys": node.keys_count,
         "disk_usage_percent": node.disk_usage_percent,
         "epoch": node.epoch,
+        "out_of_step": node.out_of_step,
         "incarnation": node.incarnation,
     })
 }
@@ -222,6 +223,7 @@ pub fn table(nodes: &[StorageNodeInfo]) -> Result<(), Failure> {
     for (node, address) in nodes.iter().zip(&addresses) {
         let state = match (node.reachable, node.refuses_writes.as_str()) {
             (false, _) => styled(BAD, "unreachable"),
+            _ if node.out_of_step => styled(BAD, "counts as missing: no such epoch"),
             (true, "") => styled(GOOD, "up"),
             (true, cause) => styled(BAD, format!("refuses writes: {cause}")),
         };

@@ -47,7 +47,8 @@ impl Status {
         let mut client = client(channel);
         let nodes = node::nodes(&self.client, &mut client).await?;
         let convergence = convergence::convergence(&self.client, &mut client, false).await?;
-        let epoch = nodes.iter().map(|node| node.epoch).max().unwrap_or(0);
+        let in_step = nodes.iter().filter(|node| !node.out_of_step);
+        let epoch = in_step.map(|node| node.epoch).max().unwrap_or(0);
         let reachable = nodes.iter().filter(|node| node.reachable).count();
 
         if self.client.json {

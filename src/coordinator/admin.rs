@@ -36,6 +36,8 @@ pub struct NodeOverview {
     pub answers: bool,
     /// Whether it does what it is asked for.
     pub healthy: bool,
+    /// Whether it refuses everything for an epoch that the metadata store does not have; then it counts as missing.
+    pub out_of_step: bool,
 }
 
 /// A node that was removed.
@@ -198,6 +200,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             report: health.report(),
             answers: health.answers(),
             healthy: health.is_healthy(),
+            out_of_step: health.is_out_of_step(),
         });
         overview.collect()
     }

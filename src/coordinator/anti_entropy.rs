@@ -305,7 +305,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 }
                 Ok(_) => listing.silent = true,
                 Err(Some(newer)) => {
-                    let _ = self.refresh_topology(newer, self.admin_deadline()).await;
+                    self.refresh_topology(newer, self.admin_deadline()).await;
                     return None;
                 }
                 Err(None) => listing.silent = true,

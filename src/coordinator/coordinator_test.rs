@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::CoordinatorError;
-use super::test_cluster::{Mood, TestCluster, read, write};
+use super::test_cluster::{Away, Mood, TestCluster, read, write};
+use super::{CoordinatorError, WriteRequest};
 use crate::placement::Epoch;
-use crate::ports::Clock;
-use crate::ports::CoordinatorWorld;
+use crate::ports::{Clock, CoordinatorWorld, MetadataStore, SiblingLimits, Tenant, TenantId};
 use crate::quorum::Consistency;
 use crate::version::{Content, Stamp};
 
@@ -456,6 +455,170 @@ fn an_epoch_that_was_adopted_but_never_published_does_not_stop_service() {
     let coordinator = cluster.coordinator();
     cluster.nodes_adopt(Epoch(2));
     cluster.write(&coordinator, write("lww", "k", "v")).unwrap();
+    assert_eq!(coordinator.readiness().epoch, Epoch(2));
+}
+
+#[test]
+fn a_coordinator_that_missed_changes_of_the_metadata_looks_everything_up_anew() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let limits = || {
+        let tenant = cluster.run(coordinator.tenant("siblings")).unwrap();
+        tenant.siblings
+    };
+    let before = limits();
+    let metadata = cluster.world.metadata();
+    let stored = cluster.run(metadata.tenant(&TenantId::new("siblings").unwrap()));
+    let changed = SiblingLimits::new(3, 7).unwrap();
+    let update = metadata.update_tenant(Tenant {
+        siblings: changed,
+        ..stored.unwrap().unwrap()
+    });
+    cluster.run(update).unwrap();
+    cluster.bump_epoch();
+    // More than are kept for a watcher that is slow; this one does not get to run in between.
+    for n in 0..1000 {
+        let other = Tenant {
+            id: TenantId::new(format!("other-{n}")).unwrap(),
+            ..Tenant::default_at(0)
+        };
+        cluster.run(metadata.create_tenant(other)).unwrap();
+    }
+    assert_eq!(limits(), before, "nobody told it yet");
+    cluster.pass(Duration::from_millis(10));
+    assert_eq!(limits(), changed);
+    assert_eq!(coordinator.readiness().epoch, Epoch(2));
+}
+
+#[test]
+fn a_coordinator_none_of_whose_nodes_answers_is_not_ready() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    assert!(coordinator.readiness().ready);
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    let nodes: Vec<_> = coordinator
+        .nodes()
+        .into_iter()
+        .map(|node| node.node.id)
+        .collect();
+    for node in &nodes {
+        cluster.set_mood(node, Mood::Down);
+    }
+    cluster.pass(Duration::from_secs(5));
+    assert!(!coordinator.readiness().ready);
+    cluster.set_mood(&owners[0], Mood::Fine);
+    cluster.pass(Duration::from_secs(2));
+    assert!(coordinator.readiness().ready, "one of them is back");
+}
+
+/// No such epoch was ever published, and none can be for a long time.
+const NO_EPOCH: Epoch = Epoch(1 << 63);
+
+#[test]
+fn one_node_that_names_an_epoch_that_cannot_be_counts_as_missing_and_no_more() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    cluster.node_adopts(&owners[0], NO_EPOCH);
+    for n in 0..10 {
+        let value = format!("{n}");
+        cluster
+            .write(&coordinator, write("lww", "k", &value))
+            .unwrap();
+        assert_eq!(
+            cluster.read(&coordinator, read("lww", "k")),
+            Ok(set(&[&value]))
+        );
+    }
+    cluster.pass(Duration::from_secs(10));
+    let readiness = coordinator.readiness();
+    assert_eq!((readiness.epoch, readiness.nodes_healthy), (Epoch(1), 4));
+    let stored = cluster.run(cluster.world.metadata().topology()).unwrap();
+    assert_eq!(stored.epoch, Epoch(1), "nobody was pushed anywhere");
+    let out_of_step = |expected: usize| {
+        let nodes = coordinator.nodes();
+        assert_eq!(
+            nodes.iter().filter(|node| node.out_of_step).count(),
+            expected
+        );
+    };
+    out_of_step(1);
+    let all = WriteRequest {
+        consistency: Some(Consistency::All),
+        ..write("lww", "k", "all")
+    };
+    let error = cluster.write(&coordinator, all).unwrap_err().to_string();
+    let missing = format!(
+        "{} (the node can't serve this now: it refuses epochs below {NO_EPOCH}",
+        owners[0]
+    );
+    assert!(error.contains(&missing), "{error}");
+
+    // Its epoch is set back to the next one, as the runbook has it: that is published, and all is well.
+    cluster.node_adopts(&owners[0], Epoch(2));
+    cluster.pass(Duration::from_secs(10));
+    out_of_step(0);
+    let readiness = coordinator.readiness();
+    assert_eq!((readiness.epoch, readiness.nodes_healthy), (Epoch(2), 5));
+}
+
+#[test]
+fn while_the_metadata_store_is_away_one_node_that_knows_a_newer_epoch_stops_nobody() {
+    for away in [Away::Silent, Away::Fails] {
+        let cluster = TestCluster::new();
+        let coordinator = cluster.coordinator();
+        let owners = cluster.owners(&coordinator, "lww", "k");
+        cluster.write(&coordinator, write("lww", "k", "v")).unwrap();
+        cluster.metadata_is(away);
+        cluster.node_adopts(&owners[0], Epoch(2));
+        let written = cluster.write(&coordinator, write("lww", "k", "w"));
+        assert!(written.is_ok(), "{away:?}: {written:?}");
+        assert_eq!(
+            cluster.read(&coordinator, read("lww", "k")),
+            Ok(set(&["w"]))
+        );
+        cluster.metadata_is(Away::Not);
+        cluster.pass(Duration::from_secs(30));
+        assert_eq!(coordinator.readiness().epoch, Epoch(2), "{away:?}");
+        assert!(coordinator.nodes().iter().all(|node| !node.out_of_step));
+    }
+}
+
+#[test]
+fn what_failed_while_the_metadata_store_was_away_succeeds_as_soon_as_it_is_back() {
+    for away in [Away::Silent, Away::Fails] {
+        let cluster = TestCluster::new();
+        let coordinator = cluster.coordinator();
+        cluster.write(&coordinator, write("lww", "k", "v")).unwrap();
+        cluster.bump_epoch();
+        cluster.metadata_is(away);
+        cluster.nodes_adopt(Epoch(2));
+        let failed = cluster.write(&coordinator, write("lww", "k", "w"));
+        assert!(failed.is_err(), "{away:?}: {failed:?}");
+        let failed = cluster.read(&coordinator, read("lww", "k"));
+        assert!(failed.is_err(), "{away:?}: {failed:?}");
+        cluster.metadata_is(Away::Not);
+        assert_eq!(
+            cluster.read(&coordinator, read("lww", "k")),
+            Ok(set(&["v"]))
+        );
+        cluster.write(&coordinator, write("lww", "k", "w")).unwrap();
+    }
+}
+
+#[test]
+fn a_promise_left_behind_is_made_good_without_any_client() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    cluster.node_adopts(&owners[0], Epoch(2));
+    cluster.pass(Duration::from_secs(3));
+    assert_eq!(
+        coordinator.readiness().epoch,
+        Epoch(1),
+        "somebody may be at it"
+    );
+    cluster.pass(Duration::from_secs(5));
     assert_eq!(coordinator.readiness().epoch, Epoch(2));
 }
 

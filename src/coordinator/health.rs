@@ -37,6 +37,8 @@ struct State {
     asked_at: Instant,
     /// It said that it is being refilled.
     refilling: bool,
+    /// It names an epoch that the metadata store does not bear out.
+    out_of_step: bool,
     /// It answers again after it was unhealthy, and nobody has taken note yet.
     back: bool,
 }
@@ -84,6 +86,16 @@ impl NodeHealth {
     /// It said that it is being refilled. Its next report says whether it still is.
     pub(super) fn is_refilling(&self) {
         self.lock().refilling = true;
+    }
+
+    /// Whether it names an epoch that the metadata store does not bear out; then it refuses everything.
+    pub(super) fn set_out_of_step(&self, out_of_step: bool) {
+        self.lock().out_of_step = out_of_step;
+    }
+
+    /// Whether it names such an epoch.
+    pub(super) fn is_out_of_step(&self) -> bool {
+        self.lock().out_of_step
     }
 
     /// It did not answer.
@@ -137,7 +149,8 @@ impl NodeHealth {
 
     /// Whether it does what it is asked for.
     pub(super) fn is_healthy(&self) -> bool {
-        self.lock().failures_in_row < FAILURES_MAX
+        let state = self.lock();
+        state.failures_in_row < FAILURES_MAX && !state.out_of_step
     }
 
     /// Expected time to an answer: the mean, once for each call that is already waiting and once for ours.
@@ -151,7 +164,7 @@ impl NodeHealth {
             .is_some_and(|report| report.refuses_writes.is_some());
         let waiting = u64::from(self.in_flight.load(Ordering::Relaxed));
         Preference {
-            unhealthy: tired || refuses || state.refilling,
+            unhealthy: tired || refuses || state.refilling || state.out_of_step,
             expected_ns: state.mean_ns.saturating_mul(waiting + 1),
         }
     }

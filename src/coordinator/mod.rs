@@ -13,6 +13,7 @@
 
 mod admin;
 mod admission;
+mod ahead;
 mod anti_entropy;
 mod api_keys;
 mod cluster_clock;

@@ -9,7 +9,8 @@ use futures::stream::FuturesUnordered;
 use super::health::NodeHealth;
 use super::routing::Routing;
 use crate::buggify::{self, Site};
-use crate::placement::Node;
+use crate::marks::{self, Mark};
+use crate::placement::{Epoch, Node};
 use crate::ports::{
     CallError, Clock, CoordinatorWorld, Instant, Operation, RecordKey, Refusal, ReplicaTransport,
     Reply, Request,
@@ -72,6 +73,11 @@ impl<W: CoordinatorWorld> Owners<W> {
         }
     }
 
+    /// The routing table that they are by.
+    pub(super) fn routing(&self) -> &Routing {
+        &self.routing
+    }
+
     pub(super) const fn len(&self) -> usize {
         self.len
     }
@@ -130,8 +136,14 @@ impl<W: CoordinatorWorld> Owners<W> {
             epoch: self.routing.epoch(),
             operation,
         };
-        let answer = self.world.transport().call(node, request, deadline).await;
-        answer.map(Reply::even_if_refilling)
+        match self.world.transport().call(node, request, deadline).await {
+            Err(CallError::Refused(Refusal::StaleEpoch { current }))
+                if self.routing.doubts(current) =>
+            {
+                Err(doubted(current).into())
+            }
+            answer => answer.map(Reply::even_if_refilling),
+        }
     }
 
     /// Asks one owner; its health learns from what becomes of it. What one says that is being refilled is a refusal: it may
@@ -152,10 +164,18 @@ impl<W: CoordinatorWorld> Owners<W> {
         let call = self.world.transport().call(node, request, deadline);
         let clock = self.world.clock().clone();
         let health = Arc::clone(self.health(position));
+        let routing = Arc::clone(&self.routing);
         async move {
             let under_way = UnderWay::start(&clock, &health);
             let result = match call.await {
                 Ok(Reply::Refilling(_)) => Err(Refusal::Refilling.into()),
+                Err(CallError::Refused(Refusal::StaleEpoch { current }))
+                    if routing.doubts(current) && !sabotage::on(Sabotage::StaleEpochVetoes) =>
+                {
+                    marks::reached(Mark::EpochDoubted);
+                    health.set_out_of_step(true);
+                    Err(doubted(current).into())
+                }
                 result => result,
             };
             match &result {
@@ -185,6 +205,13 @@ impl<W: CoordinatorWorld> Owners<W> {
         }
         .boxed()
     }
+}
+
+/// What a node that names this epoch counts as.
+fn doubted(epoch: Epoch) -> Refusal {
+    Refusal::Unavailable(format!(
+        "it refuses epochs below {epoch}, which the metadata store is not known to have"
+    ))
 }
 
 /// A call that is counted as in flight until it ends, however it ends.

@@ -123,6 +123,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         floor: &Context,
         deadline: Instant,
     ) -> Result<Record, CoordinatorError> {
+        let mut may_ask_again = true;
         for _ in 0..TOPOLOGY_RETRIES_MAX {
             let owners = self.owners(key, replication_factor);
             let pass = async {
@@ -146,8 +147,14 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             };
             match pass.await {
                 Ok(record) => return Ok(record),
-                Err(Setback::Failed(error)) => return Err(error),
-                Err(Setback::StaleEpoch(newer)) => self.refresh_topology(newer, deadline).await?,
+                Err(Setback::Failed(error)) => {
+                    let again = may_ask_again && self.clock().now() < deadline;
+                    may_ask_again = false;
+                    if !again || !self.is_over_doubt(owners.routing(), deadline).await {
+                        return Err(error);
+                    }
+                }
+                Err(Setback::StaleEpoch(newer)) => self.refresh_topology(newer, deadline).await,
             }
         }
         Err(CoordinatorError::Overloaded(

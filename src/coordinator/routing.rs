@@ -1,8 +1,12 @@
 //! The routing table in use: the placement of the newest topology this coordinator knows, and each node's health.
 //!
 //! Built once for a topology, read by every request through one atomic load. Invariant: the epoch in use never goes back.
+//!
+//! A node that refuses for a newer epoch is believed as far as the metadata store bears it out. From an epoch on that could not be
+//! had there, at least not now, epochs are *doubted*: a node that names one counts as missing, and the others go on without it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -10,12 +14,17 @@ use super::health::NodeHealth;
 use crate::placement::{Epoch, Node, NodeId, PartitionId, Placement, Topology};
 use crate::version::Actor;
 
+const NONE_DOUBTED: u64 = u64::MAX;
+
 /// One topology, ready for use.
 #[derive(Debug)]
 pub(super) struct Routing {
     placement: Placement,
     /// By the index of the node in the topology.
     health: Vec<Arc<NodeHealth>>,
+    /// Epochs from this one on are doubted. Starts anew with each topology.
+    doubted_from: AtomicU64,
+    has_doubted: AtomicBool,
 }
 
 impl Routing {
@@ -32,7 +41,32 @@ impl Routing {
         Self {
             placement: Placement::build(topology),
             health,
+            doubted_from: AtomicU64::new(NONE_DOUBTED),
+            has_doubted: AtomicBool::new(false),
         }
+    }
+
+    /// Whether an epoch that a node names is doubted.
+    pub(super) fn doubts(&self, epoch: Epoch) -> bool {
+        epoch.0 >= self.doubted_from.load(Ordering::Acquire)
+    }
+
+    /// The least that is, if any is.
+    pub(super) fn doubted_from(&self) -> Option<Epoch> {
+        let from = self.doubted_from.load(Ordering::Acquire);
+        (from != NONE_DOUBTED).then_some(Epoch(from))
+    }
+
+    /// Doubts epochs from this one on. Returns whether it is the first time that any is.
+    pub(super) fn doubt(&self, epoch: Epoch) -> bool {
+        self.doubted_from.fetch_min(epoch.0, Ordering::AcqRel);
+        !self.has_doubted.swap(true, Ordering::AcqRel)
+    }
+
+    /// Doubts epochs from this one on, or none, and trusts those below again. Returns whether that is news.
+    pub(super) fn doubt_only(&self, epoch: Option<Epoch>) -> bool {
+        let from = epoch.map_or(NONE_DOUBTED, |epoch| epoch.0);
+        from != self.doubted_from.swap(from, Ordering::AcqRel)
     }
 
     pub(super) fn epoch(&self) -> Epoch {

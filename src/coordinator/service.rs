@@ -9,9 +9,11 @@ use futures::lock::Mutex as AsyncMutex;
 use futures::stream::BoxStream;
 
 use super::admission::{Admission, Admitted};
+use super::ahead::Ahead;
 use super::anti_entropy::AntiEntropy;
 use super::cluster_clock::ClusterClock;
 use super::crowded::Crowded;
+use super::health::NodeHealth;
 use super::owners::Owners;
 use super::repair::RepairQueue;
 use super::routing::{CurrentRouting, Routing};
@@ -52,6 +54,8 @@ struct Shared<W: CoordinatorWorld> {
     anti_entropy: AntiEntropy,
     blocking_repairs: AtomicU64,
     crowded: Crowded,
+    /// Epochs that storage nodes know and the metadata store does not.
+    ahead: Ahead,
     metadata_answers: AtomicBool,
     stopping: AtomicBool,
     stop: Stop,
@@ -117,6 +121,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             anti_entropy: AntiEntropy::default(),
             blocking_repairs: AtomicU64::new(0),
             crowded: Crowded::default(),
+            ahead: Ahead::default(),
             metadata_answers: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stop: Stop::new(),
@@ -425,44 +430,60 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     // Topology.
 
-    /// Takes a topology into use that is at least as new as `newer`, which a replica told of.
-    pub(super) async fn refresh_topology(
-        &self,
-        newer: Epoch,
-        deadline: Instant,
-    ) -> Result<(), CoordinatorError> {
+    /// Takes a topology into use that is at least as new as `newer`, which a replica told of; or doubts that there is one, so
+    /// that its owners go without that replica. Takes half of the time until `deadline` at most.
+    pub(super) async fn refresh_topology(&self, newer: Epoch, deadline: Instant) {
+        let now = self.clock().now();
+        let deadline = now + deadline.since(now) / 2;
         let refreshed = before(self.clock(), deadline, async {
             let _one_at_a_time = self.0.refreshing.lock().await;
-            if self.routing().epoch() >= newer {
-                marks::reached(Mark::TopologyAlreadyFresh);
-                return Ok(());
-            }
-            let topology = self.fetch_topology(deadline).await?;
-            let stored = topology.epoch;
-            if stored < newer {
-                self.publish_adopted(topology, newer).await?;
-            } else {
-                marks::reached(Mark::TopologyRefreshed);
-                self.0.routing.advance(topology);
-            }
-            Ok(())
+            self.catch_up(newer, deadline).await
         });
-        refreshed.await.unwrap_or_else(|| {
-            Err(StoreError::Unavailable {
-                store: "metadata store",
-                cause: "no answer before the deadline".into(),
-            }
-            .into())
-        })
+        let cause = match refreshed.await {
+            Some(Ok(())) => "the metadata store does not know it".to_owned(),
+            Some(Err(error)) => error.to_string(),
+            None => "the metadata store did not answer in time".to_owned(),
+        };
+        let routing = self.routing();
+        if routing.epoch() < newer && routing.doubt(newer) {
+            tracing::warn!(
+                coordinator = self.0.name,
+                epoch = newer.0,
+                in_use = routing.epoch().0,
+                cause,
+                "a storage node refuses for an epoch that can't be had; it counts as missing"
+            );
+        }
     }
 
-    /// A change of topology was begun, some replica adopted its epoch, and whoever began it never published it: publishes
-    /// what is stored under that epoch, so that the replica serves again.
-    async fn publish_adopted(
-        &self,
-        stored: Topology,
-        adopted: Epoch,
-    ) -> Result<(), CoordinatorError> {
+    /// Too few of the owners by `routing` could be had. Whether there is a newer topology now, where some of them may have been
+    /// missing only because they were doubted.
+    pub(super) async fn is_over_doubt(&self, routing: &Routing, deadline: Instant) -> bool {
+        if let Some(epoch) = routing.doubted_from() {
+            routing.doubt_only(None);
+            self.refresh_topology(epoch, deadline).await;
+        }
+        self.routing().epoch() > routing.epoch()
+    }
+
+    async fn catch_up(&self, newer: Epoch, deadline: Instant) -> Result<(), StoreError> {
+        let routing = self.routing();
+        if routing.epoch() >= newer || routing.doubts(newer) {
+            marks::reached(Mark::TopologyAlreadyFresh);
+            return Ok(());
+        }
+        let stored = self.fetch_topology(deadline).await?;
+        if stored.epoch < newer && newer.is_plausible(stored.epoch) {
+            return self.publish_adopted(stored, newer).await;
+        }
+        marks::reached(Mark::TopologyRefreshed);
+        self.advance_topology(stored);
+        Ok(())
+    }
+
+    /// A change of topology was begun, some replica adopted its epoch, and whoever began it never published it; or the
+    /// metadata store has lost the epoch. Publishes what is stored under that epoch, so that the replica serves again.
+    async fn publish_adopted(&self, stored: Topology, adopted: Epoch) -> Result<(), StoreError> {
         let expected = stored.epoch;
         let next = Topology {
             epoch: adopted,
@@ -476,10 +497,10 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         {
             Change::Made(topology) | Change::Conflict(Some(topology)) => {
                 marks::reached(Mark::AdoptedPublished);
-                self.0.routing.advance(topology)
+                self.advance_topology(topology);
             }
-            Change::Conflict(None) => false,
-        };
+            Change::Conflict(None) => {}
+        }
         Ok(())
     }
 
@@ -586,7 +607,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             let next = self.clock().now() + interval;
             let probe = async {
                 self.probe_nodes(next).await;
-                self.mind_hints(next).await;
+                futures::join!(self.mind_epochs(next), self.mind_hints(next));
                 self.clock().sleep_until(next).await;
             };
             if self.unless_stopped(probe).await.is_none() {
@@ -627,13 +648,55 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         } else if offset_ms.saturating_add(ahead_ms) > ahead_max_ms {
             tracing::warn!(node = %report.node, ahead_ms = offset_ms.saturating_add(ahead_ms), "wall clock ahead");
         }
-        let newer = report.epoch;
+        let out_of_step = self.routing().doubts(report.epoch);
+        owners.health(0).set_out_of_step(out_of_step);
         owners.health(0).reported(report, asked_at);
-        if newer > self.routing().epoch() {
-            tracing::debug!(
+    }
+
+    /// Looks after nodes that know newer epochs than the one in use, whether or not anybody asks them for anything: brings them
+    /// and the metadata store together where that can be, and finds out when what was doubted is no more.
+    async fn mind_epochs(&self, deadline: Instant) {
+        let routing = self.routing();
+        let known = |(_, health): (_, &Arc<NodeHealth>)| {
+            health.with_report(|report| report.map(|report| report.epoch))
+        };
+        let newer = routing.nodes().filter_map(known);
+        let newer: Vec<Epoch> = newer.filter(|epoch| *epoch > routing.epoch()).collect();
+        if newer.is_empty() && routing.doubted_from().is_none() {
+            return self.0.ahead.forget();
+        }
+        let Ok(stored) = self.fetch_topology(deadline).await else {
+            return;
+        };
+        let base = stored.epoch;
+        self.advance_topology(stored);
+        // Somebody may be about to publish it: left alone for as long as that may take.
+        let believed = newer
+            .iter()
+            .copied()
+            .filter(|epoch| *epoch > base && epoch.is_plausible(base));
+        if let Some(epoch) = believed.max()
+            && self
+                .0
+                .ahead
+                .has_stood(epoch, self.clock().now(), self.settings().write_timeout)
+        {
+            self.refresh_topology(epoch, deadline).await;
+        }
+        // The rest can't be. It is doubted before anybody meets it.
+        let routing = self.routing();
+        let impossible = newer
+            .into_iter()
+            .filter(|epoch| !epoch.is_plausible(routing.epoch()));
+        let impossible = impossible.min();
+        if routing.doubt_only(impossible)
+            && let Some(epoch) = impossible
+        {
+            tracing::error!(
                 coordinator = self.0.name,
-                epoch = newer.0,
-                "a node knows a newer epoch"
+                epoch = epoch.0,
+                in_use = routing.epoch().0,
+                "a storage node knows an epoch that can't be; it counts as missing until its epoch is set back"
             );
         }
     }

@@ -11,8 +11,8 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, Stream};
 
 use super::{
     Coordinator, CoordinatorError, CoordinatorSettings, ReadOutcome, ReadRequest, WriteOutcome,
@@ -21,8 +21,9 @@ use super::{
 use crate::adapters::memory::{ManualClock, MemoryIdempotency, MemoryMetadata};
 use crate::placement::{DEFAULT_PARTITIONS, Epoch, Node, NodeId, NodeStatus, Topology};
 use crate::ports::{
-    CallError, Change, Clock, CoordinatorWorld, Instant, MetadataStore, NodeReport, Operation,
-    Overwrites, Random, RecordKey, Refusal, ReplicaTransport, Reply, Request, Spawn,
+    ApiKey, ApiKeyId, CallError, Change, Clock, CoordinatorWorld, Instant, LeaseOutcome,
+    MetadataEvent, MetadataStore, NodeReport, Operation, Overwrites, Random, RecordKey, Refusal,
+    ReplicaTransport, Reply, Request, Spawn, StoreError, Tenant, TenantId,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
 use crate::version::{Actor, Content, Context, Dot, Record, Stamp, Version, VersionVector};
@@ -59,7 +60,7 @@ pub(super) struct TestWorld {
     random: TestRandom,
     tasks: TestTasks,
     nodes: TestNodes,
-    metadata: MemoryMetadata<ManualClock>,
+    metadata: TestMetadata,
     idempotency: MemoryIdempotency<ManualClock>,
 }
 
@@ -73,6 +74,114 @@ pub(super) struct TestTasks(Arc<Mutex<Vec<BoxFuture<'static, ()>>>>);
 pub(super) struct TestNodes {
     clock: ManualClock,
     nodes: Arc<Mutex<BTreeMap<NodeId, ModelNode>>>,
+}
+
+/// How the metadata store is away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Away {
+    #[default]
+    Not,
+    /// It fails at once.
+    Fails,
+    /// It never answers.
+    Silent,
+}
+
+#[derive(Clone)]
+pub(super) struct TestMetadata {
+    store: MemoryMetadata<ManualClock>,
+    away: Arc<Mutex<Away>>,
+}
+
+impl TestMetadata {
+    async fn there(&self) -> Result<(), StoreError> {
+        let away = *locked(&self.away);
+        match away {
+            Away::Not => Ok(()),
+            Away::Fails => Err(StoreError::Unavailable {
+                store: "metadata store",
+                cause: "away".into(),
+            }),
+            Away::Silent => std::future::pending().await,
+        }
+    }
+}
+
+impl MetadataStore for TestMetadata {
+    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
+        self.there().await?;
+        self.store.tenant(id).await
+    }
+    async fn tenants(
+        &self,
+        after: Option<&TenantId>,
+        limit: usize,
+    ) -> Result<Vec<Tenant>, StoreError> {
+        self.there().await?;
+        self.store.tenants(after, limit).await
+    }
+    async fn create_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
+        self.there().await?;
+        self.store.create_tenant(tenant).await
+    }
+    async fn update_tenant(&self, tenant: Tenant) -> Result<Change<Tenant>, StoreError> {
+        self.there().await?;
+        self.store.update_tenant(tenant).await
+    }
+    async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.there().await?;
+        self.store.api_key(id).await
+    }
+    async fn api_keys(
+        &self,
+        tenant: &TenantId,
+        after: Option<&ApiKeyId>,
+        limit: usize,
+    ) -> Result<Vec<ApiKey>, StoreError> {
+        self.there().await?;
+        self.store.api_keys(tenant, after, limit).await
+    }
+    async fn create_api_key(&self, key: ApiKey) -> Result<Change<ApiKey>, StoreError> {
+        self.there().await?;
+        self.store.create_api_key(key).await
+    }
+    async fn revoke_api_key(
+        &self,
+        tenant: &TenantId,
+        id: &ApiKeyId,
+        unix_seconds: i64,
+    ) -> Result<Option<ApiKey>, StoreError> {
+        self.there().await?;
+        self.store.revoke_api_key(tenant, id, unix_seconds).await
+    }
+    async fn topology(&self) -> Result<Topology, StoreError> {
+        self.there().await?;
+        self.store.topology().await
+    }
+    async fn replace_topology(
+        &self,
+        expected: Epoch,
+        next: Topology,
+    ) -> Result<Change<Topology>, StoreError> {
+        self.there().await?;
+        self.store.replace_topology(expected, next).await
+    }
+    async fn acquire_lease(
+        &self,
+        name: &str,
+        holder: u64,
+        ttl: Duration,
+    ) -> Result<LeaseOutcome, StoreError> {
+        self.there().await?;
+        self.store.acquire_lease(name, holder, ttl).await
+    }
+    async fn release_lease(&self, name: &str, holder: u64) -> Result<(), StoreError> {
+        self.there().await?;
+        self.store.release_lease(name, holder).await
+    }
+    fn watch(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static {
+        self.store.watch()
+    }
 }
 
 /// Five nodes, two tenants (`lww`, `siblings`, replication factor 3), and as many coordinators as wanted.
@@ -102,7 +211,7 @@ impl CoordinatorWorld for TestWorld {
     type Random = TestRandom;
     type Spawn = TestTasks;
     type Transport = TestNodes;
-    type Metadata = MemoryMetadata<ManualClock>;
+    type Metadata = TestMetadata;
     type Idempotency = MemoryIdempotency<ManualClock>;
 
     fn clock(&self) -> &ManualClock {
@@ -117,7 +226,7 @@ impl CoordinatorWorld for TestWorld {
     fn transport(&self) -> &TestNodes {
         &self.nodes
     }
-    fn metadata(&self) -> &MemoryMetadata<ManualClock> {
+    fn metadata(&self) -> &TestMetadata {
         &self.metadata
     }
     fn idempotency(&self) -> &MemoryIdempotency<ManualClock> {
@@ -279,7 +388,10 @@ impl TestCluster {
             random: TestRandom::default(),
             tasks: TestTasks::default(),
             nodes,
-            metadata: MemoryMetadata::new(clock.clone()),
+            metadata: TestMetadata {
+                store: MemoryMetadata::new(clock.clone()),
+                away: Arc::default(),
+            },
             idempotency: MemoryIdempotency::new(clock.clone()),
             clock,
         };
@@ -402,6 +514,16 @@ impl TestCluster {
         for node in locked(&self.world.nodes.nodes).values_mut() {
             node.epoch = epoch;
         }
+    }
+
+    /// Takes the metadata store away, or gives it back.
+    pub(super) fn metadata_is(&self, away: Away) {
+        *locked(&self.world.metadata.away) = away;
+    }
+
+    /// Makes one node know this epoch, whatever it knew before.
+    pub(super) fn node_adopts(&self, node: &NodeId, epoch: Epoch) {
+        self.world.nodes.node(node, |node| node.epoch = epoch);
     }
 
     /// Publishes the stored topology under a newer epoch.

@@ -124,6 +124,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     /// Carries out `write`.
     pub(super) async fn replicate(&self, mut write: Write) -> Result<Written, CoordinatorError> {
         let mut missing = Missing::default();
+        let mut may_ask_again = true;
         for _ in 0..TOPOLOGY_RETRIES_MAX {
             let owners = self.owners(&write.key, write.replication_factor);
             let pass = Pass {
@@ -137,21 +138,23 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     self.look_at_siblings(&write.key, &written.record, write.siblings);
                     return Ok(written);
                 }
-                Err(Setback::Failed(error)) => return Err(error),
+                Err(Setback::Failed(error)) => {
+                    let again = may_ask_again && self.clock().now() < write.deadline;
+                    may_ask_again = false;
+                    if !again || !self.is_over_doubt(owners.routing(), write.deadline).await {
+                        return Err(error);
+                    }
+                }
                 Err(Setback::StaleEpoch(_)) if sabotage::on(Sabotage::StaleEpochIsFinal) => break,
                 Err(Setback::StaleEpoch(newer)) => {
-                    let refreshed = self.refresh_topology(newer, write.deadline).await;
-                    match refreshed {
-                        Err(error) if !missing.may_have_happened => return Err(error),
-                        Err(error) => missing.because(error.to_string()),
-                        Ok(()) => missing.because("the topology keeps changing"),
-                    }
+                    self.refresh_topology(newer, write.deadline).await;
                     if self.clock().now() >= write.deadline {
                         break;
                     }
                 }
             }
         }
+        missing.because("the topology keeps changing");
         let owners = self.owners(&write.key, write.replication_factor);
         let timed_out = self.clock().now() >= write.deadline;
         Err(missing.error(&owners, write.consistency, None, timed_out))

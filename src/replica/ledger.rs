@@ -114,6 +114,15 @@ impl Ledger {
         }
     }
 
+    /// Comes back from a later epoch.
+    pub(super) fn come_back(&mut self, epoch: Epoch) {
+        if self.identity.epoch > epoch {
+            tracing::warn!(from = %self.identity.epoch, to = %epoch, "the node's epoch is set back");
+            self.identity.epoch = epoch;
+            self.changed = true;
+        }
+    }
+
     /// The mark of a clean stop; what was reserved and not used is given back.
     pub(super) fn stop(&mut self) {
         self.identity.ceiling = self.last_given;

@@ -12,7 +12,8 @@
 //! - a dot is given once: counters are reserved durably before they are used, and an incarnation ends when the node
 //!   can't prove that it holds all it gave out (see [`identity`]);
 //! - an owner applies a write once, however often it is asked (see [`stamp`]);
-//! - once an epoch was answered to, older ones are refused for ever;
+//! - once an epoch was answered to, older ones are refused for ever; so one that is far from all that the metadata store told
+//!   of is not answered to;
 //! - what a node that lost its disk says counts for no quorum before it has got everything back;
 //! - a stored record that fails its checksum is neither served nor written over;
 //! - after a failed commit no write is accepted until the process starts again.
@@ -190,9 +191,17 @@ impl<W: ReplicaWorld> Replica<W> {
         self.handle.shared.damaged.load(Ordering::Relaxed)
     }
 
-    /// Refuses epochs below `epoch` from now on. Does nothing when it knows a newer one, or can't write.
+    /// The epoch below which it refuses.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.handle.shared.epoch()
+    }
+
+    /// The metadata store told of `epoch`: refuses those below from now on. Does nothing more when it knows a newer one, or
+    /// can't write.
     pub async fn learn_epoch(&self, epoch: Epoch) {
         let shared = &self.handle.shared;
+        shared.told_of(epoch);
         if epoch <= shared.epoch() {
             return;
         }
@@ -204,6 +213,23 @@ impl<W: ReplicaWorld> Replica<W> {
         if let Err(refusal) = learned(answered.await) {
             tracing::warn!(%refusal, epoch = epoch.0, "the node could not take on a new epoch");
         }
+    }
+
+    /// Comes back from an epoch that can't be: refuses, from now on, those below the next one after `published`, which the
+    /// metadata store has now. Whatever it promised to somebody who is changing the topology, it promised for no later one.
+    /// Does nothing when it knows no later one itself.
+    ///
+    /// # Errors
+    /// When it can't write.
+    pub async fn reset_epoch(&self, published: Epoch) -> Result<(), Refusal> {
+        let shared = &self.handle.shared;
+        shared.told_of(published);
+        let (answer, answered) = oneshot::channel();
+        shared.mutations.push_anyway(Mutation {
+            epoch: published.next().unwrap_or(published),
+            change: Change::Reset { answer },
+        });
+        learned(answered.await)
     }
 
     /// Refuses new work, finishes what is queued, and marks the stop as clean: the next start keeps the incarnation.
@@ -284,6 +310,7 @@ impl<W: ReplicaWorld> Shared<W> {
                 )
             }
             Operation::AdoptEpochIfEmpty { epoch, is_new } => {
+                self.believe(epoch)?;
                 let (answer, answered) = oneshot::channel();
                 (
                     Change::AdoptIfEmpty {

@@ -52,6 +52,8 @@ pub(super) enum Change {
     Tend { tend: Tend, answer: Answer },
     /// Take on the mutation's epoch and do nothing else.
     Learn { answer: Answer },
+    /// Come back from a later epoch to the mutation's.
+    Reset { answer: Answer },
     /// The last one.
     Stop {
         answer: oneshot::Sender<Result<(), StorageError>>,
@@ -71,7 +73,10 @@ impl Change {
             }
             Self::Join { key, record, .. } => key.as_bytes().len() + record.len(),
             Self::Tend { tend, .. } => tend.cost(),
-            Self::AdoptIfEmpty { .. } | Self::Learn { .. } | Self::Stop { .. } => 0,
+            Self::AdoptIfEmpty { .. }
+            | Self::Learn { .. }
+            | Self::Reset { .. }
+            | Self::Stop { .. } => 0,
         }
     }
 
@@ -81,7 +86,10 @@ impl Change {
             Self::Stamp { request, .. } => into.push(&request.key),
             Self::Join { key, .. } => into.push(key),
             Self::Tend { tend, .. } => into.extend(tend.keys()),
-            Self::AdoptIfEmpty { .. } | Self::Learn { .. } | Self::Stop { .. } => {}
+            Self::AdoptIfEmpty { .. }
+            | Self::Learn { .. }
+            | Self::Reset { .. }
+            | Self::Stop { .. } => {}
         }
     }
 }
@@ -202,6 +210,10 @@ impl<W: ReplicaWorld> Loop<W> {
                 }
                 Change::Learn { answer } => {
                     batch.ledger.adopt(epoch);
+                    answers.push((answer, Ok(Reply::Adopted { adopted: true })));
+                }
+                Change::Reset { answer } => {
+                    batch.ledger.come_back(epoch);
                     answers.push((answer, Ok(Reply::Adopted { adopted: true })));
                 }
                 Change::Stop { answer } => stop = Some(answer),
@@ -385,7 +397,8 @@ impl<W: ReplicaWorld> Loop<W> {
                 | Change::Join { answer, .. }
                 | Change::AdoptIfEmpty { answer, .. }
                 | Change::Tend { answer, .. }
-                | Change::Learn { answer } => {
+                | Change::Learn { answer }
+                | Change::Reset { answer } => {
                     drop(answer.send(Err(Refusal::Unavailable(error.to_string()))))
                 }
                 Change::Stop { answer } => self.stop(answer).await,

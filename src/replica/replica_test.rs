@@ -99,7 +99,11 @@ impl Node {
     }
 
     async fn stamped(&self, request: StampRequest) -> (Dot, Record) {
-        match self.stamp(request).await {
+        self.stamped_under(0, request).await
+    }
+
+    async fn stamped_under(&self, epoch: u64, request: StampRequest) -> (Dot, Record) {
+        match self.call(epoch, Operation::Stamp(Box::new(request))).await {
             Ok(Reply::Stamped { dot, record }) => (dot, Record::decode(record).unwrap()),
             other => panic!("not stamped: {other:?}"),
         }
@@ -627,6 +631,95 @@ async fn older_epochs_are_refused_for_ever() {
     );
     let node = node.crash().await;
     assert_eq!(node.call(7, read()).await, stale(8), "and after a crash");
+}
+
+/// No such epoch was ever published.
+const NO_EPOCH: u64 = 1 << 63;
+
+#[tokio::test]
+async fn an_epoch_that_cannot_be_is_taken_on_by_nothing() {
+    let node = Node::new().await;
+    node.replica.learn_epoch(Epoch(7)).await;
+    let (_, record) = node.stamped_under(7, write("a", 1)).await;
+    let hostile = || {
+        let tree = key("a").tree();
+        vec![
+            Operation::Read { key: key("a") },
+            Operation::Stamp(Box::new(write("a", 2))),
+            Operation::Join {
+                key: key("a"),
+                record: record.encode(),
+            },
+            Operation::AdoptEpochIfEmpty {
+                epoch: Epoch(NO_EPOCH),
+                is_new: true,
+            },
+            Operation::Upkeep(Box::new(Upkeep::Roots { after: None })),
+            Operation::Upkeep(Box::new(Upkeep::Leaves { tree })),
+        ]
+    };
+    for epoch in [NO_EPOCH, u64::MAX, 7 + Epoch::AHEAD_MAX + 1] {
+        for operation in hostile() {
+            let refused = node.call(epoch, operation.clone()).await;
+            assert!(
+                matches!(refused, Err(Refusal::Unavailable(_))),
+                "{operation:?}: {refused:?}"
+            );
+        }
+    }
+    let promise = Operation::AdoptEpochIfEmpty {
+        epoch: Epoch(NO_EPOCH),
+        is_new: true,
+    };
+    assert!(
+        node.call(7, promise).await.is_err(),
+        "also under a good one"
+    );
+    assert_eq!(node.report().await.epoch, Epoch(7));
+    let node = node.crash().await;
+    assert_eq!(node.report().await.epoch, Epoch(7));
+    // As far ahead as coordinators may be of what the metadata store told.
+    let ahead = 7 + Epoch::AHEAD_MAX;
+    assert!(
+        node.call(ahead, Operation::Read { key: key("a") })
+            .await
+            .is_ok()
+    );
+    assert!(
+        node.call(ahead + 1, Operation::Read { key: key("a") })
+            .await
+            .is_err()
+    );
+    node.replica.learn_epoch(Epoch(ahead)).await;
+    assert!(
+        node.call(ahead + 1, Operation::Read { key: key("a") })
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn a_node_comes_back_from_an_epoch_that_cannot_be() {
+    let node = Node::new().await;
+    node.replica.learn_epoch(Epoch(NO_EPOCH)).await; // as versions did that took on any
+    assert!(matches!(
+        node.call(7, Operation::Read { key: key("a") }).await,
+        Err(Refusal::StaleEpoch { .. })
+    ));
+    node.replica.reset_epoch(Epoch(7)).await.unwrap();
+    let node = node.crash().await;
+    assert_eq!(
+        node.call(7, Operation::Read { key: key("a") }).await,
+        Err(Refusal::StaleEpoch { current: Epoch(8) }),
+        "what it may have promised stays so"
+    );
+    assert!(
+        node.call(8, Operation::Read { key: key("a") })
+            .await
+            .is_ok()
+    );
+    node.replica.reset_epoch(Epoch(20)).await.unwrap();
+    assert_eq!(node.report().await.epoch, Epoch(8), "never forward");
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ pub(super) struct Shared<W> {
     pub(super) reads: Queue<Read>,
     /// The durable epoch. Only the mutation loop sets it.
     epoch: AtomicU64,
+    /// The newest epoch that the metadata store told of, or that was known at the start.
+    told: AtomicU64,
     pub(super) settings: ReplicaSettings,
     /// What it owes other nodes.
     pub(super) debts: Debts,
@@ -85,6 +87,7 @@ impl<W: ReplicaWorld> Shared<W> {
             mutations: Queue::new(settings.queue_max, settings.queue_bytes_max),
             reads: Queue::new(settings.queue_max, settings.queue_bytes_max),
             epoch: AtomicU64::new(identity.epoch.0),
+            told: AtomicU64::new(identity.epoch.0),
             settings: *settings,
             debts,
             digested: AtomicBool::new(digested),
@@ -108,13 +111,30 @@ impl<W: ReplicaWorld> Shared<W> {
         self.refilling.load(Ordering::Acquire)
     }
 
-    /// Refuses what was routed by an older epoch.
+    /// The metadata store told of this one.
+    pub(super) fn told_of(&self, published: Epoch) {
+        self.told.store(published.0, Ordering::Release);
+    }
+
+    /// Refuses what was routed by an older epoch, or by one that can't be.
     pub(super) fn admit(&self, epoch: Epoch) -> Result<(), Refusal> {
         let current = self.epoch();
         if epoch < current && !sabotage::on(Sabotage::EpochNotChecked) {
             return Err(Refusal::StaleEpoch { current });
         }
-        Ok(())
+        self.believe(epoch)
+    }
+
+    /// Refuses an epoch that can't be. Nobody else checks one before it is taken on, and it would be for ever.
+    pub(super) fn believe(&self, epoch: Epoch) -> Result<(), Refusal> {
+        let told = Epoch(self.told.load(Ordering::Acquire));
+        let known = told.max(self.epoch());
+        if epoch <= known || epoch.is_plausible(told) || sabotage::on(Sabotage::AnyEpochBelieved) {
+            return Ok(());
+        }
+        marks::reached(Mark::EpochImpossible);
+        let words = format!("there is no epoch {epoch}; the metadata store told of {told}");
+        Err(Refusal::Unavailable(words))
     }
 
     /// Shows what has become durable.

@@ -48,6 +48,7 @@ impl World {
         world.perhaps_but_one_thing_wrong();
         world.perhaps_refilled();
         world.perhaps_purged();
+        world.perhaps_wrong_epochs();
         world
     }
 }

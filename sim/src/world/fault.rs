@@ -234,6 +234,16 @@ pub enum Fault {
     ForgetClaims,
     /// The topology gets a new epoch with the same nodes, as a change that was taken back would leave it.
     NewEpoch,
+    /// A request under an epoch that can't be reaches a storage node, from nowhere.
+    MadeUpEpoch {
+        /// The storage node.
+        who: Endpoint,
+    },
+    /// A storage node has taken on an epoch that can't be. At the end its operator sets it back, as the documentation says.
+    WrongEpoch {
+        /// The storage node.
+        who: Endpoint,
+    },
     /// A client's own habit gone wrong: every client gives up on its requests early.
     Impatience {
         /// After how many milliseconds at most.

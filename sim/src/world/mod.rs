@@ -7,6 +7,7 @@ mod ahead;
 mod buggify;
 mod calm;
 mod draw;
+mod epochs;
 mod event;
 mod expect;
 mod fault;

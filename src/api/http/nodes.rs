@@ -117,6 +117,8 @@ pub(super) struct Node {
     epoch: u64,
     /// Its current incarnation, as in a vector clock.
     incarnation: String,
+    /// Whether it refuses everything for an epoch that the metadata store does not have. It counts as missing then.
+    out_of_step: bool,
 }
 
 /// Add a storage node.
@@ -205,6 +207,7 @@ fn node(info: v1::StorageNodeInfo) -> Node {
         disk_usage_percent: info.disk_usage_percent,
         reachable: info.reachable,
         refuses_writes: info.refuses_writes,
+        out_of_step: info.out_of_step,
         epoch: info.epoch,
         incarnation: info.incarnation,
     }

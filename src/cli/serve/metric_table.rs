@@ -151,6 +151,12 @@ pub const METRICS: &[Metric] = &[
         "About how many keys a storage node holds",
     ),
     metric(
+        "coordinator_node_out_of_step",
+        Gauge,
+        &["node"],
+        "1 while a storage node counts as missing, because it refuses everything for an epoch that the metadata store does not have",
+    ),
+    metric(
         "coordinator_node_refuses_writes",
         Gauge,
         &["node"],

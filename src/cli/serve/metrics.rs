@@ -119,6 +119,8 @@ fn sample_clocks<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
         } else {
             0.0
         });
+        gauge!("coordinator_node_out_of_step", "node" => name.clone())
+            .set(f64::from(u8::from(node.out_of_step)));
         let Some(report) = node.report else { continue };
         gauge!("coordinator_node_epoch", "node" => name.clone()).set(report.epoch.0 as f64);
         gauge!("coordinator_node_keys", "node" => name.clone()).set(report.keys as f64);
