@@ -18,7 +18,10 @@ use collector::Collector;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use pairdb::proto::v1::coordinator_service_client::CoordinatorServiceClient;
-use pairdb::proto::v1::{ReadKeyValueRequest, WriteKeyValueRequest};
+use pairdb::proto::v1::replica_reply::Outcome;
+use pairdb::proto::v1::replica_request::Operation;
+use pairdb::proto::v1::storage_service_client::StorageServiceClient;
+use pairdb::proto::v1::{self, ReadKeyValueRequest, WriteKeyValueRequest};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tonic::Request;
@@ -45,8 +48,10 @@ struct Server {
 
 impl Server {
     fn start(arguments: &[&str]) -> Self {
+        // The other end of its input is held until this process ends, however it does: it does not stay behind.
         let mut child = pairdb(arguments)
-            .arg("--json")
+            .args(["--json", "--end-with-input"])
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program starts");
@@ -901,4 +906,136 @@ fn attribute(span: &Span, name: &str) -> String {
         Some(Value::StringValue(text)) => text.clone(),
         other => panic!("{name} is {other:?} in {span:?}"),
     }
+}
+
+#[test]
+fn a_server_ends_with_the_process_that_holds_its_input() {
+    let directory = TempDir::new().unwrap();
+    let mut server = Server::dev(directory.path());
+    server.ok(&["put", "k", "v"]);
+    drop(server.child.stdin.take());
+    assert_eq!(server.ended(), Some(0), "in order");
+}
+
+#[test]
+fn a_made_up_epoch_or_name_harms_no_node() {
+    let directory = TempDir::new().unwrap();
+    let server = Server::dev(directory.path());
+    server.ok(&["put", "k", "v"]);
+    let node = server.ready["nodes"][0].clone();
+    let epoch = server.ok(&["status"])["epoch"].clone();
+    let after = {
+        let mut name = b"\x06\x11\x07default".to_vec();
+        name.extend(vec![b'k'; 66_000]);
+        name
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let address = format!("http://{}", node["address"].as_str().unwrap());
+        let channel = Endpoint::from_shared(address).unwrap().connect().await;
+        let mut front = StorageServiceClient::new(channel.unwrap());
+        let request = |epoch: u64, key: &[u8]| v1::ReplicaRequest {
+            node_id: node["node"].as_str().unwrap().to_owned(),
+            epoch,
+            operation: Some(Operation::Read(v1::Read {
+                key: key.to_vec().into(),
+            })),
+            ..v1::ReplicaRequest::default()
+        };
+        for (epoch, key) in [(1 << 63, &b"\0\0\x01tk"[..]), (1, &after)] {
+            let answer = front.read(request(epoch, key)).await.unwrap().into_inner();
+            let refused = matches!(answer.outcome, Some(Outcome::Refusal(_)));
+            assert!(refused, "{epoch}: {:?}", answer.outcome);
+        }
+        let mut client = CoordinatorServiceClient::connect(server.url())
+            .await
+            .unwrap();
+        let page = client.verify_page(v1::VerifyPageRequest {
+            after: after.clone().into(),
+            ..v1::VerifyPageRequest::default()
+        });
+        let refused = page.await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused:?}");
+    });
+    let status = server.ok(&["status"]);
+    assert_eq!(
+        (&status["epoch"], &status["nodes_reachable"]),
+        (&epoch, &json!(3))
+    );
+    server.ok(&["put", "k", "w", "--consistency", "all"]);
+    assert_eq!(
+        server.ok(&["get", "k", "--consistency", "all"])["value_utf8"],
+        "w"
+    );
+    let restarted = {
+        server.stops("TERM");
+        Server::dev(directory.path())
+    };
+    assert_eq!(
+        restarted.ok(&["get", "k", "--consistency", "all"])["value_utf8"],
+        "w"
+    );
+}
+
+#[test]
+fn a_name_belongs_to_one_process_at_a_time() {
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let metadata = format!("sqlite:{}", path("metadata.sqlite"));
+    let coordinator = Server::start(&[
+        "coordinator",
+        "--metadata",
+        &metadata,
+        "--listen",
+        "127.0.0.1:0",
+        "--http-port",
+        "0",
+        "--metrics-port",
+        "0",
+    ]);
+    let storage = |data: &str, more: &[&str]| {
+        let data = path(data);
+        let mut arguments = vec![
+            "storage",
+            "--node-id",
+            "node-1",
+            "--metadata",
+            &metadata,
+            "--data",
+            &data,
+            "--listen",
+            "127.0.0.1:0",
+        ];
+        arguments.extend(more);
+        arguments.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let start = |arguments: Vec<String>| {
+        Server::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let first = start(storage("one", &[]));
+    let address = first.ready["grpc"].as_str().unwrap().to_owned();
+    let (host, port) = address.split_once(':').unwrap();
+    coordinator.ok(&["node", "add", "node-1", host, port]);
+    let listed = || {
+        let nodes = coordinator.ok(&["node", "list"]);
+        let node = &nodes["nodes"][0];
+        format!("{}:{}", node["host"].as_str().unwrap(), node["port"])
+    };
+    // With and without the wish to be found elsewhere.
+    for more in [&["--advertise", "127.0.0.1:1"][..], &[]] {
+        let second = storage("two", more);
+        let second: Vec<&str> = second.iter().map(String::as_str).collect();
+        let output = pairdb(&second).arg("--json").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{said}");
+        assert!(
+            said.contains("NAME_IN_USE") && said.contains(&address),
+            "{said}"
+        );
+        assert_eq!(listed(), address);
+    }
+    // Once it is gone, the node may be anywhere.
+    first.stops("TERM");
+    let moved = start(storage("one", &["--advertise", "127.0.0.1:1"]));
+    assert_eq!(listed(), "127.0.0.1:1");
+    moved.stops("TERM");
 }

@@ -21,6 +21,7 @@ mod get;
 mod health;
 mod hints;
 mod key;
+mod membership;
 mod migrate;
 mod node;
 mod output;

@@ -2,21 +2,19 @@
 
 use std::future::pending;
 use std::path::Path;
-use std::time::Duration;
 
 use clap::Args;
-use futures::StreamExt;
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::exit::Failure;
+use super::membership::Membership;
 use super::output;
-use super::serve::{self, ChosenMetadata, StopSignal, StorageNode, Wish};
+use super::serve::{self, Known, StopSignal, StorageNode, Wish};
 use crate::adapters::tls::{ClusterTls, Listener, ServerTls};
-use crate::config::{Config, Layers, SyncMode, host_and_port};
-use crate::placement::{Node, NodeId, Topology};
-use crate::ports::{Change, MetadataStore, ReplicaWorld};
-use crate::replica::Replica;
+use crate::adapters::vitals::{Vitals, keep};
+use crate::config::{Config, Layers, SyncMode};
+use crate::placement::Topology;
 
 /// What `storage --help` ends with.
 pub const EXAMPLES: &str = "\
@@ -25,10 +23,8 @@ Examples:
       --metadata sqlite:/var/lib/pairdb/metadata.sqlite
   pairdb node add node-1 127.0.0.1 50052     # makes it part of the cluster
 
-A node that is part of the cluster and starts with another --advertise changes its address there.";
-
-/// How often the topology is looked at, notified or not.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
+A node that is part of the cluster and starts with another --advertise changes its address there, unless another process
+answers under its name. One that was part of it starts while the metadata store is away, and serves what it has.";
 
 const GRPC: Wish = Wish {
     what: "gRPC",
@@ -66,9 +62,17 @@ pub struct Storage {
     #[arg(long, value_name = "MODE")]
     sync: Option<SyncMode>,
 
+    /// Take the metadata store's epoch for the node's own: for a node that knows one that can't be
+    #[arg(long)]
+    reset_epoch: bool,
+
     /// Where Prometheus finds the node's metrics; without it, nowhere
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<std::net::SocketAddr>,
+
+    /// Stop when standard input ends, as it does when the process that started this one and holds it ends
+    #[arg(long)]
+    end_with_input: bool,
 
     /// Say where it listens as one JSON object, once it is ready
     #[arg(long)]
@@ -106,7 +110,7 @@ impl Storage {
     }
 
     async fn serve(self, config: Config) -> Result<(), Failure> {
-        let mut signal = StopSignal::new()?;
+        let mut signal = StopSignal::new(self.end_with_input)?;
         let listener = serve::bind(GRPC, &config.storage.host, config.storage.port).await?;
         let metrics = match config.storage.metrics_address() {
             Ok(Some(address)) => {
@@ -115,14 +119,26 @@ impl Storage {
             _ => None,
         };
         let metrics_address = metrics.as_ref().map(serve::address).transpose()?;
-        let metadata = serve::open_metadata(&config).await?;
         if let Some(listener) = metrics {
             // They are served to the very end: how it stops is worth knowing too.
             let collected = serve::collect_metrics()?;
             let listener = Listener::new(listener, metrics_tls(&config)?);
-            tokio::spawn(serve::serve_metrics(listener, collected, || (), pending()));
+            let serving = async move {
+                serve::serve_metrics(listener, collected, || (), pending()).await;
+                Vitals::process().fail("metrics", "ended");
+            };
+            tokio::spawn(keep(Vitals::process(), "metrics", serving));
         }
-        let mut node = start(&config, &metadata, listener).await?;
+        let membership = Membership::new(&config)?;
+        let found = membership.topology().await;
+        let mut node = start(&config, &membership, &found, self.reset_epoch, listener).await?;
+        let taken = match membership.take(&node, found).await {
+            Ok(taken) => taken,
+            Err(failure) => {
+                let _ = node.stop().await; // what it failed at first is told
+                return Err(failure);
+            }
+        };
         tracing::info!(node = %node.node(), address = %node.address(), "the storage node serves");
         if self.json {
             output::json(&json!({
@@ -134,16 +150,19 @@ impl Storage {
             }))?;
         }
         let replica = node.replica().clone();
-        let outcome = tokio::select! {
-            () = signal.next() => Ok(()),
-            failure = node.failed() => Err(failure),
-            () = follow_epochs(&metadata, &replica) => Ok(()),
+        let outcome = {
+            let namesakes = node.namesakes();
+            tokio::select! {
+                () = signal.next() => Ok(()),
+                failure = node.failed() => Err(failure),
+                failure = membership.keep(&replica, &namesakes, taken) => Err(failure),
+            }
         };
         drop(replica);
         tracing::info!("stopping");
         let stop = async {
             let stopped = node.stop().await;
-            metadata.close().await;
+            membership.close().await;
             stopped
         };
         outcome.and(serve::stop_in_time(signal, config.server.shutdown_timeout, stop).await)
@@ -158,83 +177,24 @@ fn metrics_tls(config: &Config) -> Result<Option<ServerTls>, Failure> {
     })
 }
 
-/// Brings the node up at the topology's epoch, and the topology to the node's address.
+/// Brings the node up, at the topology's epoch if that is known.
 async fn start(
     config: &Config,
-    metadata: &ChosenMetadata,
+    membership: &Membership,
+    topology: &Result<Topology, Failure>,
+    reset_epoch: bool,
     listener: TcpListener,
 ) -> Result<StorageNode, Failure> {
     let settings = &config.storage;
-    let id = NodeId::new(settings.node_id.as_str())
-        .map_err(|error| Failure::usage(error.to_string()))?;
-    let topology = advertise(metadata, &id, &settings.advertise).await?;
-    if topology.node(&id).is_none() {
-        tracing::warn!(node = %id, "not part of the cluster yet; add it with `pairdb node add`");
-    }
-    let data = Path::new(&settings.data_dir);
-    let tls = ClusterTls::open(&config.cluster_tls, &config.tls)?;
-    StorageNode::start(
-        id,
-        data,
-        settings.sync,
-        config.replica,
-        topology.epoch,
-        listener,
-        tls,
-    )
-    .await
-}
-
-/// The topology, with the node's address in it changed to `address` if it is part of it and that says something else.
-async fn advertise(
-    metadata: &ChosenMetadata,
-    id: &NodeId,
-    address: &str,
-) -> Result<Topology, Failure> {
-    let store = |error: crate::ports::StoreError| {
-        Failure::new(
-            super::exit::Exit::Unavailable,
-            "METADATA_STORE",
-            error.to_string(),
-        )
+    let known = match topology {
+        Ok(topology) if reset_epoch => Known::EpochAgain(topology.epoch),
+        Ok(topology) => Known::Epoch(topology.epoch),
+        Err(failure) if reset_epoch => return Err(failure.clone()),
+        Err(_) => Known::Nothing,
     };
-    loop {
-        let topology = metadata.topology().await.map_err(store)?;
-        let Some(listed) = topology.node(id).filter(|_| !address.is_empty()) else {
-            return Ok(topology);
-        };
-        let (host, port) = host_and_port(address).map_err(Failure::usage)?;
-        if (&listed.host, listed.port) == (&host, port) {
-            return Ok(topology);
-        }
-        let moved = Node {
-            host,
-            port,
-            ..listed.clone()
-        };
-        let next = topology
-            .with_node(moved)
-            .map_err(|error| Failure::usage(format!("--advertise: {error}")))?;
-        if let Change::Made(made) = metadata
-            .replace_topology(topology.epoch, next)
-            .await
-            .map_err(store)?
-        {
-            tracing::info!(node = %id, address, epoch = made.epoch.0, "the node's address was changed");
-            return Ok(made);
-        }
-    }
-}
-
-/// Tells the node of every new epoch. Never ends.
-async fn follow_epochs<W: ReplicaWorld>(metadata: &ChosenMetadata, node: &Replica<W>) {
-    let mut events = metadata.watch();
-    loop {
-        match metadata.topology().await {
-            Ok(topology) => node.learn_epoch(topology.epoch).await,
-            Err(error) => tracing::warn!(%error, "the topology can't be read"),
-        }
-        // An event or the interval, whichever comes first: both lead to a look.
-        let _ = tokio::time::timeout(REFRESH_INTERVAL, events.next()).await;
-    }
+    let tls = ClusterTls::open(&config.cluster_tls, &config.tls)?;
+    let data = Path::new(&settings.data_dir);
+    let (sync, replica) = (settings.sync, config.replica);
+    let id = membership.id().clone();
+    StorageNode::start(id, data, sync, replica, known, listener, tls).await
 }

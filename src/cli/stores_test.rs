@@ -154,8 +154,10 @@ struct Process {
 
 impl Process {
     fn start(mut command: Command) -> Self {
+        // The other end of its input is held until this process ends, however it does: it does not stay behind.
         let mut child = command
-            .arg("--json")
+            .args(["--json", "--end-with-input"])
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -466,4 +468,61 @@ async fn the_cluster_lives_through_an_outage_of_its_stores() {
         &coordinators[1],
         &["put", "key", "after", "--tenant", "after"],
     );
+}
+
+#[test]
+fn a_storage_node_that_was_part_of_the_cluster_starts_without_the_metadata_store() {
+    let (stores, directory) = (Stores::shared(), TempDir::new().unwrap());
+    let coordinator = stores.coordinator();
+    let node = stores.storage(&directory, 1);
+    let address = node.ready["grpc"].as_str().unwrap().to_owned();
+    let (host, port) = address.rsplit_once(':').unwrap();
+    stores.ok(&coordinator, &["node", "add", "node-1", host, port]);
+    stores.ok(&coordinator, &["put", "k", "v"]);
+    drop(node);
+
+    // Nobody is at the address of the database any more, as far as these processes can tell.
+    let away = Stores {
+        database: "postgres://postgres@127.0.0.1:1/away".to_owned(),
+        redis: stores.redis.clone(),
+    };
+    let start = |data: &str| {
+        let data = directory.path().join(data);
+        let arguments = [
+            "storage",
+            "--node-id",
+            "node-1",
+            "--data",
+            data.to_str().unwrap(),
+            "--listen",
+            &address,
+        ];
+        let mut command = away.pairdb(&arguments);
+        command.env("PAIRDB_DATABASE__CALL_TIMEOUT", "500ms");
+        command
+    };
+    let without_data = start("new").arg("--json").output().unwrap();
+    let said = String::from_utf8_lossy(&without_data.stderr);
+    assert_eq!(without_data.status.code(), Some(5), "{said}");
+    assert!(said.contains("METADATA_STORE"), "{said}");
+    let node = Process::start(start("node-1"));
+    let got = wait_for(|| {
+        let (got, code) = stores.run(&coordinator, &["get", "k"]);
+        (code == 0).then_some(got)
+    });
+    assert_eq!(got["value_utf8"], "v");
+    stores.ok(&coordinator, &["put", "k", "w"]);
+    drop(node);
+}
+
+/// Tries until there is something.
+fn wait_for<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(Instant::now() < give_up, "in vain");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

@@ -14,13 +14,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::try_join_all;
+use futures::stream::FuturesUnordered;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use super::super::exit::{Exit, Failure};
 use super::super::serve::{
-    Addresses, CoordinatorListeners, CoordinatorProcess, ListenFlags, StorageNode, Stores,
+    Addresses, CoordinatorListeners, CoordinatorProcess, Known, ListenFlags, StorageNode, Stores,
 };
 use crate::adapters::tls::ClusterTls;
 use crate::config::Config;
@@ -92,11 +94,11 @@ impl Cluster {
             try_join_all(
                 next.nodes.iter().zip(sockets).map(|(node, socket)| {
                     let data = directory.path.join(node.id.as_str());
-                    let (sync, settings, epoch) =
-                        (config.storage.sync, config.replica, stored.epoch);
+                    let (sync, settings) = (config.storage.sync, config.replica);
+                    let known = Known::Epoch(stored.epoch);
                     let (id, tls) = (node.id.clone(), tls.clone());
                     async move {
-                        StorageNode::start(id, &data, sync, settings, epoch, socket, tls).await
+                        StorageNode::start(id, &data, sync, settings, known, socket, tls).await
                     }
                 }),
             )
@@ -121,9 +123,25 @@ impl Cluster {
         self.coordinator.settled(patience).await
     }
 
-    /// Completes when a front fails.
+    /// Completes when a front fails. Meanwhile the nodes are told of new epochs.
     pub async fn failed(&mut self) -> Failure {
-        self.coordinator.failed().await
+        let metadata = &self.stores.metadata;
+        let replicas: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|node| node.replica().clone())
+            .collect();
+        let told = replicas
+            .iter()
+            .map(|replica| StorageNode::follow_epochs(replica, metadata));
+        let told = futures::future::join_all(told);
+        let nodes = self.nodes.iter_mut().map(StorageNode::failed);
+        let mut nodes = nodes.collect::<FuturesUnordered<_>>();
+        tokio::select! {
+            failure = self.coordinator.failed() => failure,
+            Some(failure) = nodes.next() => failure,
+            _ = told => std::future::pending().await, // never
+        }
     }
 
     /// Where the coordinator can be reached.

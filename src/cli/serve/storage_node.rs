@@ -5,13 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::super::exit::{Exit, Failure};
 use super::listen::address;
+use super::stores::ChosenMetadata;
 use crate::adapters::fjall::{FjallDurability, FjallSettings, FjallStorage};
 use crate::adapters::grpc::{
     GrpcTransport, StorageFrontSettings, TransportSettings, serve_storage,
@@ -19,19 +21,41 @@ use crate::adapters::grpc::{
 use crate::adapters::tls::{ClusterTls, Listener};
 use crate::adapters::tokio::{NodeWorld, TokioClock};
 use crate::config::SyncMode;
-use crate::placement::{Epoch, NodeId};
+use crate::placement::{Epoch, Node, NodeId};
+use crate::ports::{Clock, MetadataStore, Operation, ReplicaTransport, Reply, Request};
 use crate::replica::{Replica, ReplicaSettings};
+use crate::version::Actor;
 
 /// How long coordinators may take to close their connections.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-type World = NodeWorld<FjallStorage, GrpcTransport<TokioClock>>;
+/// How often the topology is looked at, notified or not.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The world of a node of production.
+pub type World = NodeWorld<FjallStorage, GrpcTransport<TokioClock>>;
 
 type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
+
+/// How long somebody who may have the node's name may take to say so.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// What is known of the topology when a node starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Known {
+    /// The metadata store could not be asked: what the node remembers has to do.
+    Nothing,
+    /// Epochs below this one are refused from the start.
+    Epoch(Epoch),
+    /// The same, even if the node remembers a later one, which can't be.
+    EpochAgain(Epoch),
+}
 
 /// A storage node that serves.
 pub struct StorageNode {
     replica: Replica<World>,
+    /// The way to other nodes.
+    peers: GrpcTransport<TokioClock>,
     storage: FjallStorage,
     address: SocketAddr,
     shutdown: oneshot::Sender<()>,
@@ -40,28 +64,40 @@ pub struct StorageNode {
 }
 
 impl StorageNode {
-    /// Opens the node's data and serves on `listener`. Epochs below `epoch` are refused from the start. With `tls`, only
-    /// processes of the cluster are served.
+    /// Opens the node's data and serves on `listener`. With `tls`, only processes of the cluster are served.
     pub async fn start(
         node: NodeId,
         data: &Path,
         sync: SyncMode,
         settings: ReplicaSettings,
-        epoch: Epoch,
+        known: Known,
         listener: TcpListener,
         tls: Option<ClusterTls>,
     ) -> Result<Self, Failure> {
         let address = address(&listener)?;
+        if tls.is_none() && !address.ip().is_loopback() {
+            tracing::warn!(
+                %address,
+                "whoever reaches the storage node may read, change and delete everything: set cluster_tls (cert_file, key_file, ca_file)"
+            );
+        }
         let storage = open(data, sync).await?;
         let clock = TokioClock::new();
         let (server, client) = tls.map(|tls| (tls.server, tls.client)).unzip();
         let listener = Listener::new(listener, server);
         let peers = GrpcTransport::with_tls(clock, TransportSettings::default(), client);
-        let world = NodeWorld::with_peers(storage.clone(), clock, peers);
+        let world = NodeWorld::with_peers(storage.clone(), clock, peers.clone());
         let replica = Replica::open(world, node, settings)
             .await
             .map_err(|error| Failure::local(format!("{}: {error}", data.display())))?;
-        replica.learn_epoch(epoch).await;
+        match known {
+            Known::Nothing => {}
+            Known::Epoch(epoch) => replica.learn_epoch(epoch).await,
+            Known::EpochAgain(epoch) => replica
+                .reset_epoch(epoch)
+                .await
+                .map_err(|error| Failure::local(format!("the epoch can't be set back: {error}")))?,
+        }
         let (shutdown, stopped) = oneshot::channel();
         let handler = replica.clone();
         let serving = tokio::spawn(async move {
@@ -70,6 +106,7 @@ impl StorageNode {
         });
         Ok(Self {
             replica,
+            peers,
             storage,
             address,
             shutdown,
@@ -90,6 +127,30 @@ impl StorageNode {
     /// The node behind the front.
     pub const fn replica(&self) -> &Replica<World> {
         &self.replica
+    }
+
+    /// To find out who else has its name.
+    pub fn namesakes(&self) -> Namesakes {
+        Namesakes {
+            replica: self.replica.clone(),
+            peers: self.peers.clone(),
+        }
+    }
+
+    /// Tells the node of every new epoch. Never ends.
+    pub async fn follow_epochs(replica: &Replica<World>, metadata: &ChosenMetadata) -> ! {
+        let mut events = metadata.watch();
+        loop {
+            match metadata.topology().await {
+                Ok(topology) => replica.learn_epoch(topology.epoch).await,
+                Err(error) => tracing::warn!(%error, "the topology can't be read"),
+            }
+            // An event or the interval, whichever comes first: both lead to a look. So does the end of the events, after a while.
+            if let Ok(None) = timeout(REFRESH_INTERVAL, events.next()).await {
+                sleep(REFRESH_INTERVAL).await;
+                events = metadata.watch();
+            }
+        }
     }
 
     /// Completes when the front fails, which it should not.
@@ -129,6 +190,31 @@ impl StorageNode {
             Some(cause) => Err(Failure::local(format!(
                 "{node} did not stop cleanly: {cause}"
             ))),
+        }
+    }
+}
+
+/// Finds processes that answer under a node's name and are not the node.
+pub struct Namesakes {
+    replica: Replica<World>,
+    peers: GrpcTransport<TokioClock>,
+}
+
+impl Namesakes {
+    /// The incarnation of the one at `listed`, if somebody with other data answers there under the node's name.
+    pub async fn at(&self, listed: &Node) -> Option<Actor> {
+        let request = Request {
+            node: listed.id.clone(),
+            epoch: Epoch::default(),
+            operation: Operation::Probe,
+        };
+        let deadline = TokioClock::new().now() + ANSWER_MAX;
+        match self.peers.call(listed, request, deadline).await {
+            Ok(Reply::Report(report)) if report.node == listed.id => {
+                let other = report.incarnations.last().copied()?;
+                (other != self.replica.incarnation()).then_some(other)
+            }
+            _ => None, // nobody, or a stranger
         }
     }
 }
