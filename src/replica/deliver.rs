@@ -14,7 +14,6 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::channel::oneshot;
 use futures::future::{Either, poll_fn, select};
-use futures::stream::FuturesUnordered;
 use std::task::Poll;
 
 use super::debts::{self, Debt, after};
@@ -31,6 +30,8 @@ use crate::sabotage::{self, Sabotage};
 
 /// Pointers looked at together.
 const PAGE: usize = 64;
+/// Records on their way at the same time. One may have some MiB.
+const AT_ONCE: usize = 16;
 /// A peer that takes longer is as good as away.
 pub(super) const PEER_PATIENCE: Duration = Duration::from_secs(5);
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
@@ -133,13 +134,11 @@ impl<W: ReplicaWorld> Shared<W> {
                     Some((key?, debts::noted_ms(value)))
                 })
                 .collect();
-            let mut deliveries: FuturesUnordered<_> = keys
-                .into_iter()
-                .map(|(key, noted_ms)| async move {
-                    let delivered = self.deliver_one(target, &key).await;
-                    (key, noted_ms, delivered)
-                })
-                .collect();
+            let deliveries = keys.into_iter().map(|(key, noted_ms)| async move {
+                let delivered = self.deliver_one(target, &key).await;
+                (key, noted_ms, delivered)
+            });
+            let mut deliveries = futures::stream::iter(deliveries).buffer_unordered(AT_ONCE);
             let mut delivered = Vec::new();
             while let Some((key, noted_ms, result)) = deliveries.next().await {
                 match result {

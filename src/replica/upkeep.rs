@@ -23,6 +23,8 @@ use crate::version::Record;
 const LEAVES_PAGE: usize = 4096;
 /// Records looked at for one answer.
 const RECORDS_PAGE: usize = 128;
+/// Records held in memory for that. One may have some MiB.
+const RECORDS_AT_ONCE: usize = 16;
 /// Keys that one request may name.
 pub(super) const KEYS_MAX: usize = 1024;
 /// Nodes that may be owed something.
@@ -137,19 +139,24 @@ impl<W: ReplicaWorld> Shared<W> {
         wanted: u64,
         after_key: Option<&RecordKey>,
     ) -> Result<Upkept, Refusal> {
-        let from = after_key.map_or_else(|| tree.as_bytes().clone(), |key| after(key.as_bytes()));
-        let end = Some(tree.end());
-        let page = self.look(Space::Records, from, end, RECORDS_PAGE).await?;
-        let more = match page.last() {
-            Some((last, _)) if page.len() == RECORDS_PAGE => key(last),
-            _ => None,
-        };
-        let keys = page.iter().filter_map(|(name, encoded)| {
-            let key = key(name)?;
-            let hash = Digest::hash(&key, encoded);
-            (wanted >> key.leaf() & 1 == 1).then_some(KeyHash { key, hash })
-        });
-        let keys = keys.collect();
+        let mut from =
+            after_key.map_or_else(|| tree.as_bytes().clone(), |key| after(key.as_bytes()));
+        let end = tree.end();
+        let mut keys = Vec::new();
+        for _ in 0..RECORDS_PAGE / RECORDS_AT_ONCE {
+            let page = self.look(Space::Records, from, Some(end.clone()), RECORDS_AT_ONCE);
+            let page = page.await?;
+            keys.extend(page.iter().filter_map(|(name, encoded)| {
+                let key = key(name)?;
+                let hash = Digest::hash(&key, encoded);
+                (wanted >> key.leaf() & 1 == 1).then_some(KeyHash { key, hash })
+            }));
+            match page.last() {
+                Some((last, _)) if page.len() == RECORDS_AT_ONCE => from = after(last),
+                _ => return Ok(Upkept::Keys { keys, more: None }),
+            }
+        }
+        let more = key(&from.slice(..from.len() - 1)); // the last one looked at
         Ok(Upkept::Keys { keys, more })
     }
 
@@ -209,8 +216,13 @@ impl<W: ReplicaWorld> Shared<W> {
                 read.map_err(unavailable)?
             }
         };
-        let held = storage.read(Space::Records, names().collect()).await;
-        let held = held.map_err(unavailable)?;
+        let mut still_deleted = Vec::with_capacity(keys.len());
+        for some in keys.chunks(RECORDS_AT_ONCE) {
+            let names = some.iter().map(|entry| entry.key.as_bytes().clone());
+            let held = storage.read(Space::Records, names.collect()).await;
+            let held = some.iter().zip(held.map_err(unavailable)?);
+            still_deleted.extend(held.map(|(entry, held)| is_still_deleted(entry, held)));
+        }
         let mut owed = vec![false; keys.len()];
         for target in self.debts.targets() {
             let pointers = keys.iter().map(|entry| debts::pointer(&target, &entry.key));
@@ -219,13 +231,10 @@ impl<W: ReplicaWorld> Shared<W> {
                 *owed |= pointer.is_some();
             }
         }
-        let all = keys.into_iter().zip(since).zip(held).zip(owed);
-        let old = all.filter_map(|(((entry, since), held), owed)| {
-            let held = held?;
-            let same = Digest::hash(&entry.key, &held) == entry.hash;
-            let deleted = Record::decode(held).is_ok_and(|record| record.is_deleted());
+        let all = keys.into_iter().zip(since).zip(still_deleted).zip(owed);
+        let old = all.filter_map(|(((entry, since), still_deleted), owed)| {
             let owed = owed && !sabotage::on(Sabotage::PurgeBeforeHints);
-            (same && deleted && !owed && self.is_past_grace(&since?)).then_some(entry)
+            (still_deleted && !owed && self.is_past_grace(&since?)).then_some(entry)
         });
         Ok(old.collect())
     }
@@ -285,6 +294,14 @@ fn unavailable(error: StorageError) -> Refusal {
 
 fn key(name: &Bytes) -> Option<RecordKey> {
     RecordKey::from_bytes(name.clone()).ok()
+}
+
+/// Whether what is held is what `entry` says, and nothing but tombstones.
+fn is_still_deleted(entry: &KeyHash, held: Option<Bytes>) -> bool {
+    held.is_some_and(|held| {
+        Digest::hash(&entry.key, &held) == entry.hash
+            && Record::decode(held).is_ok_and(|record| record.is_deleted())
+    })
 }
 
 fn few(keys: Vec<KeyHash>) -> Result<Vec<KeyHash>, Refusal> {
