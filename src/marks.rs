@@ -111,6 +111,7 @@ marks! {
     ClaimStillPending "claim-still-pending" "a claim was still pending at the deadline"
     ClaimTakenOver "claim-taken-over" "a claim whose holder had died was taken over"
     ClaimReleased "claim-released" "a claim was given back because the write had no effect"
+    ClaimAbandoned "claim-abandoned" "a claim was left to whoever comes next, because its attempt was over and may have had an effect"
     AnswerReplayed "answer-replayed" "a repeated request was given its first answer"
     AnswerFoundStored "answer-found-stored" "the answer was stored by somebody else by the time the write was done"
     AnswerNotStored "answer-not-stored" "the idempotency store did not take the answer"

@@ -117,6 +117,9 @@ sabotages! {
     AnyEpochBelieved "any-epoch-believed" "a storage node takes on whatever epoch a request names"
     StaleEpochVetoes "stale-epoch-vetoes" "one owner that names an epoch that nobody can have keeps all requests to its keys from being served"
     OwnerForgotten "owner-forgotten" "a key's last owner is never asked"
+    ClaimLeftToItsLease "claim-left-to-its-lease" "a claim whose attempt is over is left to its lease, however long that is"
+    OwnClaimUnknown "own-claim-unknown" "whoever asks for a claim again, because the answer was lost, is told to wait for itself"
+    ServedUnkept "served-unkept" "a write is acknowledged without idempotency though such writes are to be refused"
 }
 
 /// Whether this bug is put back on this thread. Always false in production.

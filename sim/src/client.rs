@@ -29,7 +29,7 @@ use crate::page::CallId;
 use crate::rng::Rng;
 use crate::story::Attempt;
 use crate::value;
-use crate::world::ClientPlan;
+use crate::world::{ClientPlan, Expect};
 
 /// The work that a request started at the other end, once it has.
 type Started = Arc<Mutex<Option<AbortHandle>>>;
@@ -247,7 +247,13 @@ impl Client {
             }
             let wait_ms = self.rng.between(0, 200);
             pause(Duration::from_millis(wait_ms)).await;
-            success = self.attempt(&ask).await;
+            // Now and then with less patience than the attempt before, which may still be at work then.
+            let timeout = self.timeout();
+            let timeout = match self.rng.chance(250) {
+                true => timeout / 8,
+                false => timeout,
+            };
+            success = self.attempt_within(&ask, timeout).await;
         }
         if success.is_some() && self.rng.chance(self.plan.repeat_permille) {
             self.attempt(&ask).await;
@@ -289,6 +295,7 @@ impl Client {
             invoked,
             answers: Vec::new(),
             attempts: 0,
+            arrived: Vec::new(),
             last_to: None,
             unknown: false,
             claim_forgotten: false,
@@ -318,13 +325,20 @@ impl Client {
         }
     }
 
+    fn timeout(&self) -> Duration {
+        Duration::from_millis(self.plan.timeout_ms)
+    }
+
     /// One request for `ask`. Returns something if it was answered with success.
     async fn attempt(&mut self, ask: &Ask) -> Option<()> {
+        self.attempt_within(ask, self.timeout()).await
+    }
+
+    async fn attempt_within(&mut self, ask: &Ask, timeout: Duration) -> Option<()> {
         if !self.plan.sticky {
             let coordinators = u64::from(self.cluster.world.coordinators);
             self.coordinator = self.rng.below(coordinators) as u8 + 1;
         }
-        let timeout = Duration::from_millis(self.plan.timeout_ms);
         let cancels = self.rng.chance(self.plan.cancel_permille);
         let impatience = self.cluster.faults.impatience_ms_max();
         let gives_up = (cancels || impatience.is_some()).then(|| {
@@ -408,6 +422,9 @@ impl Client {
                 }
             }
             history.answer(ask.op, answer.answered.clone());
+            if answer.kind == Expect::KeyInUse {
+                history.in_use(ask.op);
+            }
             Some(answer)
         }
     }
@@ -464,6 +481,7 @@ impl Client {
             let arrival = cluster.history.recorder().arrived(route.call);
             let recorder = cluster.history.recorder().clone();
             let ask = ask.clone();
+            cluster.history.arrived(ask.op);
             let watch = cluster.watch_deadline(to, timeout);
             let task = node.spawn(async move {
                 let result = match ask.kind {

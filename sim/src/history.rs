@@ -73,12 +73,23 @@ pub struct Op {
     pub answers: Vec<Answer>,
     /// How many attempts were made.
     pub attempts: u32,
+    /// The attempts that arrived at a coordinator.
+    pub arrived: Vec<Arrived>,
     /// Whom the last attempt went to.
     pub last_to: Option<Endpoint>,
     /// Whether some attempt's fate is unknown to the client.
     pub unknown: bool,
     /// Whether the idempotency store forgot its claim, if it had one.
     pub claim_forgotten: bool,
+}
+
+/// An attempt at a coordinator.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived {
+    /// When it arrived there.
+    pub at: Time,
+    /// When the client was told that another one with its idempotency key is at work, if it was.
+    pub told_in_use: Option<Time>,
 }
 
 /// What a client was answered.
@@ -303,6 +314,27 @@ impl History {
         if let Some(op) = self.state().ops.get_mut(&id) {
             op.attempts += 1;
             op.last_to = Some(to);
+        }
+    }
+
+    /// An attempt has arrived at its coordinator.
+    pub fn arrived(&self, id: OpId) {
+        let now = self.now();
+        if let Some(op) = self.state().ops.get_mut(&id) {
+            op.arrived.push(Arrived {
+                at: now,
+                told_in_use: None,
+            });
+        }
+    }
+
+    /// The last attempt's answer says that another one with its idempotency key is at work.
+    pub fn in_use(&self, id: OpId) {
+        let now = self.now();
+        if let Some(op) = self.state().ops.get_mut(&id)
+            && let Some(last) = op.arrived.last_mut()
+        {
+            last.told_in_use = Some(now);
         }
     }
 

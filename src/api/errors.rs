@@ -7,11 +7,12 @@
 //! | no such tenant, key, migration | …_NOT_FOUND | NOT_FOUND |
 //! | such a tenant already | TENANT_EXISTS | ALREADY_EXISTS |
 //! | an idempotency key used otherwise | IDEMPOTENCY_KEY_CONFLICT | ALREADY_EXISTS |
+//! | a request with the idempotency key is still running | IDEMPOTENCY_KEY_IN_USE | ABORTED, with RetryInfo |
 //! | the cluster's state forbids it | NODE_IN_USE | FAILED_PRECONDITION |
 //! | the key has too many unresolved siblings | KEY_CROWDED | FAILED_PRECONDITION |
 //! | overload | RATE_LIMIT_EXCEEDED | RESOURCE_EXHAUSTED, with RetryInfo |
 //! | too few replicas | QUORUM_NOT_REACHED | UNAVAILABLE, or DEADLINE_EXCEEDED |
-//! | a store is down | STORE_UNAVAILABLE | UNAVAILABLE, with RetryInfo |
+//! | a store is down, or did not answer in time | STORE_UNAVAILABLE | UNAVAILABLE, or DEADLINE_EXCEEDED, with RetryInfo |
 //! | the coordinator stops | STOPPING | UNAVAILABLE, with RetryInfo |
 //! | our fault | INTERNAL_ERROR | INTERNAL |
 //!
@@ -60,7 +61,11 @@ pub const fn error_code(error: &CoordinatorError) -> ErrorCode {
         CoordinatorError::Crowded(_) => ErrorCode::KeyCrowded,
         CoordinatorError::Overloaded(_) => ErrorCode::RateLimitExceeded,
         CoordinatorError::Stopping => ErrorCode::Stopping,
-        CoordinatorError::Store(StoreError::Unavailable { .. }) => ErrorCode::StoreUnavailable,
+        CoordinatorError::IdempotencyKeyInUse { .. } => ErrorCode::IdempotencyKeyInUse,
+        CoordinatorError::AnswerNotKept(_)
+        | CoordinatorError::Store(StoreError::Unavailable { .. } | StoreError::Late { .. }) => {
+            ErrorCode::StoreUnavailable
+        }
         CoordinatorError::Store(StoreError::Unreadable { .. }) | CoordinatorError::Internal(_) => {
             ErrorCode::InternalError
         }
@@ -86,7 +91,9 @@ pub fn to_status(error: &CoordinatorError, tenant: &str) -> Status {
         }
         CoordinatorError::Overloaded(_)
         | CoordinatorError::Stopping
-        | CoordinatorError::Store(StoreError::Unavailable { .. }) => {
+        | CoordinatorError::IdempotencyKeyInUse { .. }
+        | CoordinatorError::AnswerNotKept(_)
+        | CoordinatorError::Store(StoreError::Unavailable { .. } | StoreError::Late { .. }) => {
             details.set_retry_info(Some(RETRY_AFTER));
         }
         _ => {}
@@ -123,13 +130,17 @@ const fn status_code(error: &CoordinatorError) -> Code {
         CoordinatorError::TenantExists(_) | CoordinatorError::IdempotencyKeyConflict { .. } => {
             Code::AlreadyExists
         }
+        CoordinatorError::IdempotencyKeyInUse { .. } => Code::Aborted,
         CoordinatorError::NodeInUse(_) | CoordinatorError::Crowded(_) => Code::FailedPrecondition,
         CoordinatorError::Overloaded(_) => Code::ResourceExhausted,
+        CoordinatorError::AnswerNotKept(StoreError::Late { .. })
+        | CoordinatorError::Store(StoreError::Late { .. }) => Code::DeadlineExceeded,
         CoordinatorError::QuorumNotReached(shortfall) if shortfall.timed_out => {
             Code::DeadlineExceeded
         }
         CoordinatorError::QuorumNotReached(_)
         | CoordinatorError::Stopping
+        | CoordinatorError::AnswerNotKept(_)
         | CoordinatorError::Store(StoreError::Unavailable { .. }) => Code::Unavailable,
         CoordinatorError::Store(StoreError::Unreadable { .. }) | CoordinatorError::Internal(_) => {
             Code::Internal
@@ -144,10 +155,17 @@ fn message(error: &CoordinatorError) -> String {
             format!("key '{}' not found", cut(key, KEY_BYTES_SHOWN))
         }
         CoordinatorError::Store(StoreError::Unavailable { store, .. }) => {
-            if let Some(left_out) = log_pace::STORE.tell() {
-                tracing::warn!(%error, left_out, "a request needed a store that is down");
-            }
+            store_is_away(error);
             format!("the {store} is unavailable; retry after a moment")
+        }
+        CoordinatorError::Store(StoreError::Late { store }) => {
+            format!("the {store} did not answer before the deadline; retry with a later one")
+        }
+        CoordinatorError::AnswerNotKept(_) => {
+            store_is_away(error);
+            "the write was made, but the idempotency store has not confirmed that it keeps the answer; repeat it with the \
+             same idempotency key"
+                .into()
         }
         CoordinatorError::Store(StoreError::Unreadable { .. }) | CoordinatorError::Internal(_) => {
             tracing::error!(%error, "a request failed by a fault of ours");
@@ -156,6 +174,12 @@ fn message(error: &CoordinatorError) -> String {
         error => error.to_string(),
     };
     cut(&message, MESSAGE_BYTES_MAX)
+}
+
+fn store_is_away(error: &CoordinatorError) {
+    if let Some(left_out) = log_pace::STORE.tell() {
+        tracing::warn!(%error, left_out, "a request needed a store that is down");
+    }
 }
 
 fn metadata(error: &CoordinatorError, tenant: &str) -> HashMap<String, String> {
@@ -176,12 +200,19 @@ fn metadata(error: &CoordinatorError, tenant: &str) -> HashMap<String, String> {
         }
         CoordinatorError::MigrationNotFound(id) => vec![("migration_id", id.clone())],
         CoordinatorError::QuorumNotReached(shortfall) => shortfall_pairs(shortfall),
-        CoordinatorError::IdempotencyKeyConflict { key, .. } => {
+        CoordinatorError::IdempotencyKeyConflict { key, .. }
+        | CoordinatorError::IdempotencyKeyInUse { key } => {
             vec![("idempotency_key", key.clone())]
         }
-        CoordinatorError::Store(StoreError::Unavailable { store, .. }) => {
+        CoordinatorError::Store(
+            StoreError::Unavailable { store, .. } | StoreError::Late { store },
+        ) => {
             vec![("store", (*store).to_owned())]
         }
+        CoordinatorError::AnswerNotKept(_) => vec![
+            ("store", "idempotency store".to_owned()),
+            ("indeterminate", error.is_indeterminate().to_string()),
+        ],
         _ => vec![],
     };
     pairs
@@ -296,6 +327,30 @@ mod tests {
                 "idempotency key 'i1' conflict: used otherwise",
             ),
             (
+                CoordinatorError::IdempotencyKeyInUse { key: "i1".into() },
+                "IDEMPOTENCY_KEY_IN_USE",
+                Code::Aborted,
+                "a request with the idempotency key 'i1' is still running; repeat it after a moment, with the same key",
+            ),
+            (
+                CoordinatorError::AnswerNotKept(StoreError::Unavailable {
+                    store: "idempotency store",
+                    cause: "connect to 10.0.0.7".into(),
+                }),
+                "STORE_UNAVAILABLE",
+                Code::Unavailable,
+                "the write was made, but the idempotency store has not confirmed that it keeps the answer; repeat it with \
+                 the same idempotency key",
+            ),
+            (
+                store(StoreError::Late {
+                    store: "idempotency store",
+                }),
+                "STORE_UNAVAILABLE",
+                Code::DeadlineExceeded,
+                "the idempotency store did not answer before the deadline; retry with a later one",
+            ),
+            (
                 CoordinatorError::NodeInUse("node 'n1' holds data".into()),
                 "NODE_IN_USE",
                 Code::FailedPrecondition,
@@ -368,7 +423,7 @@ mod tests {
             );
             let retryable = matches!(
                 reason,
-                "RATE_LIMIT_EXCEEDED" | "STORE_UNAVAILABLE" | "STOPPING"
+                "RATE_LIMIT_EXCEEDED" | "STORE_UNAVAILABLE" | "STOPPING" | "IDEMPOTENCY_KEY_IN_USE"
             );
             assert_eq!(details.retry_info().is_some(), retryable, "{reason}");
             assert_eq!(
@@ -395,6 +450,17 @@ mod tests {
         for (name, value) in expected {
             assert_eq!(metadata[name], value);
         }
+    }
+
+    #[test]
+    fn a_write_whose_answer_was_not_kept_is_said_to_be_indeterminate() {
+        let error = CoordinatorError::AnswerNotKept(StoreError::Late {
+            store: "idempotency store",
+        });
+        let details = to_status(&error, "acme").get_error_details();
+        let metadata = &details.error_info().unwrap().metadata;
+        assert_eq!(metadata["indeterminate"], "true");
+        assert_eq!(metadata["store"], "idempotency store");
     }
 
     #[test]

@@ -229,7 +229,9 @@ pub fn failure(status: &Status, effect: Effect) -> Failure {
         | ErrorCode::KeyNotFound
         | ErrorCode::MigrationNotFound
         | ErrorCode::ApiKeyNotFound => Exit::NotFound,
-        ErrorCode::TenantExists | ErrorCode::IdempotencyKeyConflict => Exit::Conflict,
+        ErrorCode::TenantExists
+        | ErrorCode::IdempotencyKeyConflict
+        | ErrorCode::IdempotencyKeyInUse => Exit::Conflict,
         ErrorCode::QuorumNotReached | ErrorCode::StoreUnavailable | ErrorCode::Stopping => {
             Exit::Unavailable
         }
@@ -306,6 +308,9 @@ fn hint(code: ErrorCode, indeterminate: bool) -> Option<&'static str> {
             Some("`pairdb get` shows what is there; write with the context that it prints")
         }
         ErrorCode::IdempotencyKeyConflict => Some("use a new idempotency key for a new request"),
+        ErrorCode::IdempotencyKeyInUse => {
+            Some("retry after a moment with the same idempotency key, to get that request's answer")
+        }
         ErrorCode::RateLimitExceeded => Some("retry after a moment"),
         ErrorCode::ApiKeyNotFound => Some("`pairdb tenant key list TENANT` shows the keys"),
         ErrorCode::Unauthorized => Some("give a token with --token or PAIRDB_TOKEN"),
@@ -387,6 +392,7 @@ mod tests {
             (Code::Internal, "INTERNAL_ERROR", Exit::Failure),
             (Code::Unavailable, "STORE_UNAVAILABLE", Exit::Unavailable),
             (Code::Unavailable, "STOPPING", Exit::Unavailable),
+            (Code::Aborted, "IDEMPOTENCY_KEY_IN_USE", Exit::Conflict),
         ] {
             let failure = failure(&status(grpc, reason, &[]), Effect::Writes);
             assert_eq!((failure.exit, failure.code.as_str()), (exit, reason));

@@ -17,7 +17,7 @@ pub enum Exit {
     Usage = 2,
     /// No such key, tenant, node or migration.
     NotFound = 3,
-    /// It exists already, or the idempotency key belongs to another request.
+    /// It exists already, or the idempotency key belongs to another request, or to one that is still running.
     Conflict = 4,
     /// Too few replicas answered, or the server can't be reached; nothing was written.
     Unavailable = 5,
@@ -34,7 +34,7 @@ Exit codes:
   1  any other failure
   2  usage: the command line, the configuration or a value is wrong
   3  not found: no such key, tenant, node or migration
-  4  conflict: it exists already, or the idempotency key was used for another request
+  4  conflict: it exists already, or the idempotency key is another request's, or of one still running
   5  unavailable: too few replicas answered, or no server there; nothing was written
   6  indeterminate: the write may or may not take effect
   7  refused: a precondition, a permission or a limit";

@@ -42,17 +42,31 @@ pub enum CoordinatorError {
     /// Too few owners answered.
     #[error(transparent)]
     QuorumNotReached(Box<QuorumNotReached>),
-    /// The idempotency key was used for another request, or its first request is still running.
+    /// The idempotency key was used for another request.
     #[error("idempotency key '{key}' conflict: {cause}")]
     IdempotencyKeyConflict {
         /// The client's key.
         key: String,
-        /// Which of the two.
+        /// What to do.
         cause: String,
     },
     /// The key has as many unresolved siblings, or as many bytes of them, as it may; nothing was written.
     #[error("{0}")]
     Crowded(String),
+    /// Another attempt with the idempotency key is at work, and was so until the deadline.
+    #[error(
+        "a request with the idempotency key '{key}' is still running; repeat it after a moment, with the same key"
+    )]
+    IdempotencyKeyInUse {
+        /// The client's key.
+        key: String,
+    },
+    /// The write is done, and its answer could not be kept for its idempotency key, as `idempotency_outage = refuse` asks
+    /// for.
+    #[error(
+        "the write was made, but not its answer kept for the idempotency key: {0}; repeat it with the same key"
+    )]
+    AnswerNotKept(StoreError),
     /// The cluster's state forbids the change.
     #[error("{0}")]
     NodeInUse(String),
@@ -68,6 +82,18 @@ pub enum CoordinatorError {
     /// A bug of ours.
     #[error("internal error: {0}")]
     Internal(&'static str),
+}
+
+impl CoordinatorError {
+    /// Whether the write may have an effect, or may have one later, although it failed.
+    #[must_use]
+    pub const fn is_indeterminate(&self) -> bool {
+        match self {
+            Self::QuorumNotReached(shortfall) => shortfall.indeterminate,
+            Self::AnswerNotKept(_) | Self::Internal(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// Who was missing.

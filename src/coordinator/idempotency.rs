@@ -14,6 +14,7 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::held_claim::{HeldClaim, late};
 use super::owners::{Answer, Calls};
 use super::service::Coordinator;
 use super::validate;
@@ -69,30 +70,30 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             stamp: write.stamp.get(),
             holder: self.random().next_u64(),
         };
-        let (claim, is_first) = match self.claim(&scope, claim, write.deadline).await {
-            Ok(Claimed::First(claim)) => (claim, true),
+        let mut held = HeldClaim::new(self.clone(), scope.clone(), claim);
+        let claim = match self.claim(&scope, claim, write.deadline).await {
+            Ok(Claimed::First(claim)) => {
+                held.granted(claim, true);
+                claim
+            }
             Ok(Claimed::TakenOver(claim)) => {
                 marks::reached(Mark::ClaimTakenOver);
-                (claim, false)
+                held.granted(claim, false);
+                claim
             }
             Ok(Claimed::Answered(answer)) => {
                 marks::reached(Mark::AnswerReplayed);
+                held.not_granted();
                 return Ok(decode_answer(&answer, scope.idempotency_key)?.1);
             }
+            // The store may have granted it all the same.
             Err(CoordinatorError::Store(error)) => {
-                return match self.settings().idempotency_outage {
-                    IdempotencyOutage::Refuse => {
-                        marks::reached(Mark::RefusedWithoutClaim);
-                        Err(CoordinatorError::Store(error))
-                    }
-                    IdempotencyOutage::Degrade => {
-                        marks::reached(Mark::DegradedWithoutClaim);
-                        self.write_without_claim(write, token, scope.idempotency_key)
-                            .await
-                    }
-                };
+                return self.write_unclaimed(write, token, scope, error).await;
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                held.not_granted();
+                return Err(error);
+            }
         };
         self.maybe_pause(Site::PauseAfterClaim, write.deadline)
             .await;
@@ -111,28 +112,42 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             };
             let key = scope.idempotency_key.clone();
             let early = self.answer_write(&nothing, consistency, context.clone(), token, key);
-            let _ = self.complete(&scope, claim, early, deadline).await;
+            let early = encode_answer(claim.write_id, &early);
+            let _ = held.store_answer(early, deadline).await;
         }
         match self.replicate(write).await {
             Ok(written) => {
-                let outcome = self.answer_write(
-                    &written,
-                    consistency,
-                    context,
-                    token,
-                    scope.idempotency_key.clone(),
-                );
-                self.complete(&scope, claim, outcome, deadline).await
+                let key = scope.idempotency_key;
+                let outcome = self.answer_write(&written, consistency, context, token, key);
+                self.complete(held, claim, outcome, deadline).await
             }
             Err(error) => {
-                // Whoever held a claim before us may have had its effect: only a claim of our own is given back.
-                if is_first && had_no_effect(&error) {
-                    marks::reached(Mark::ClaimReleased);
-                    // Without the release a retry waits for the lease to run out; no more than that.
-                    let release = self.world().idempotency().release(&scope, claim);
-                    before(self.clock(), deadline, release).await;
-                }
+                let had_no_effect =
+                    !error.is_indeterminate() || sabotage::on(Sabotage::ClaimAlwaysReleased);
+                held.failed(had_no_effect, deadline).await;
                 Err(error)
+            }
+        }
+    }
+
+    /// What becomes of a write whose claim the store did not answer.
+    async fn write_unclaimed(
+        &self,
+        write: Write,
+        token: Token,
+        scope: IdempotencyScope,
+        error: StoreError,
+    ) -> Result<WriteOutcome, CoordinatorError> {
+        let is_away = !matches!(error, StoreError::Late { .. });
+        match self.settings().idempotency_outage {
+            IdempotencyOutage::Degrade if is_away => {
+                marks::reached(Mark::DegradedWithoutClaim);
+                self.write_without_claim(write, token, scope.idempotency_key)
+                    .await
+            }
+            _ => {
+                marks::reached(Mark::RefusedWithoutClaim);
+                Err(CoordinatorError::Store(error))
             }
         }
     }
@@ -222,12 +237,17 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let settings = self.settings();
         let mut pause = POLL_PAUSE;
         loop {
-            let attempt = self.world().idempotency().claim(
-                scope,
-                claim,
-                settings.claim_lease,
-                settings.idempotency_retention,
-            );
+            // Nobody is to wait for an attempt that is over.
+            let left = deadline.since(self.clock().now());
+            let lease = match sabotage::on(Sabotage::ClaimLeftToItsLease) {
+                true => settings.claim_lease,
+                false => settings.claim_lease.min(left),
+            };
+            let retention = settings.idempotency_retention;
+            let attempt = self
+                .world()
+                .idempotency()
+                .claim(scope, claim, lease, retention);
             let outcome = before(self.clock(), deadline, attempt)
                 .await
                 .unwrap_or_else(|| Err(late()))?;
@@ -267,14 +287,15 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 }
                 ClaimOutcome::Pending(_) => {
                     marks::reached(Mark::ClaimPending);
-                    let next = self.clock().now() + pause;
-                    if next >= deadline {
+                    let left = deadline.since(self.clock().now());
+                    if left < POLL_PAUSE {
                         marks::reached(Mark::ClaimStillPending);
-                        return Err(CoordinatorError::Overloaded(
-                            "the first request with this idempotency key is still running".into(),
-                        ));
+                        return Err(CoordinatorError::IdempotencyKeyInUse {
+                            key: scope.idempotency_key.clone(),
+                        });
                     }
-                    self.clock().sleep_until(next).await;
+                    // The last looks come the closer together the nearer the deadline is.
+                    self.clock().sleep(pause.min(left / 2)).await;
                     pause = (pause * 2).min(POLL_PAUSE_MAX);
                 }
             }
@@ -283,49 +304,52 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     async fn complete(
         &self,
-        scope: &IdempotencyScope,
+        held: HeldClaim<W>,
         claim: Claim,
         outcome: WriteOutcome,
         deadline: Instant,
     ) -> Result<WriteOutcome, CoordinatorError> {
         self.maybe_pause(Site::PauseBeforeComplete, deadline).await;
         if buggify::on(Site::AnswerNotStored) {
-            return Ok(WriteOutcome {
-                without_idempotency: true,
-                ..outcome
-            });
+            return self.without_kept_answer(outcome, late());
         }
         let answer = encode_answer(claim.write_id, &outcome);
-        let retention = self.settings().idempotency_retention;
-        let store = self.world().idempotency();
-        match before(
-            self.clock(),
-            deadline,
-            store.complete(scope, claim, answer, retention),
-        )
-        .await
-        {
-            Some(Ok(Completion::Stored)) => Ok(outcome),
-            Some(Ok(Completion::Already(answer))) => {
+        match held.answered(answer, deadline).await {
+            Ok(Completion::Stored) => Ok(outcome),
+            Ok(Completion::Already(answer)) => {
                 let (answered, first) = decode_answer(&answer, outcome.idempotency_key.clone())?;
                 if answered == claim.write_id.to_string() {
                     marks::reached(Mark::AnswerFoundStored);
                     return Ok(first);
                 }
-                // The entry was lost meanwhile and the key used for another request.
-                Ok(WriteOutcome {
-                    without_idempotency: true,
-                    ..outcome
-                })
+                let lost = StoreError::Unavailable {
+                    store: "idempotency store",
+                    cause: "the claim was lost meanwhile and the key used again".into(),
+                };
+                self.without_kept_answer(outcome, lost)
             }
             // The write is acknowledged by its owners; a retry repeats it under the same id and stamp.
-            Some(Err(_)) | None => {
+            Err(error) => {
                 marks::reached(Mark::AnswerNotStored);
-                Ok(WriteOutcome {
-                    without_idempotency: true,
-                    ..outcome
-                })
+                self.without_kept_answer(outcome, error)
             }
+        }
+    }
+
+    /// What is answered when the write was made and its answer is not known to be kept.
+    fn without_kept_answer(
+        &self,
+        outcome: WriteOutcome,
+        error: StoreError,
+    ) -> Result<WriteOutcome, CoordinatorError> {
+        match self.settings().idempotency_outage {
+            IdempotencyOutage::Refuse if !sabotage::on(Sabotage::ServedUnkept) => {
+                Err(CoordinatorError::AnswerNotKept(error))
+            }
+            _ => Ok(WriteOutcome {
+                without_idempotency: true,
+                ..outcome
+            }),
         }
     }
 
@@ -353,22 +377,6 @@ enum Claimed {
     First(Claim),
     TakenOver(Claim),
     Answered(Bytes),
-}
-
-fn late() -> StoreError {
-    StoreError::Unavailable {
-        store: "idempotency store",
-        cause: "no answer before the deadline".into(),
-    }
-}
-
-fn had_no_effect(error: &CoordinatorError) -> bool {
-    match error {
-        _ if sabotage::on(Sabotage::ClaimAlwaysReleased) => true,
-        CoordinatorError::QuorumNotReached(quorum) => !quorum.indeterminate,
-        CoordinatorError::InvalidRequest { .. } | CoordinatorError::Crowded(_) => true,
-        _ => false,
-    }
 }
 
 /// Everything that decides the effect, each part with its length so that no two requests agree by chance. The tenant and

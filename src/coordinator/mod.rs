@@ -20,6 +20,7 @@ mod cluster_clock;
 mod crowded;
 mod error;
 mod health;
+mod held_claim;
 mod hints;
 mod idempotency;
 mod outlook;
@@ -39,6 +40,8 @@ mod write;
 
 #[cfg(test)]
 mod coordinator_test;
+#[cfg(test)]
+mod idempotency_test;
 #[cfg(test)]
 mod test_cluster;
 

@@ -50,6 +50,8 @@ struct Shared<W: CoordinatorWorld> {
     tenants: Tenants<W::Clock, W::Spawn, W::Metadata>,
     stamps: ClusterClock,
     admission: Admission,
+    /// How many ends of claims may be on their way to the idempotency store.
+    claim_ends: Admission,
     repairs: RepairQueue,
     anti_entropy: AntiEntropy,
     blocking_repairs: AtomicU64,
@@ -117,6 +119,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             tenants,
             stamps: ClusterClock::new(settings.clock_ahead_max),
             admission: Admission::new(settings.in_flight_max),
+            claim_ends: Admission::new(settings.in_flight_max),
             repairs: RepairQueue::new(settings.repair_queue_max),
             anti_entropy: AntiEntropy::default(),
             blocking_repairs: AtomicU64::new(0),
@@ -343,6 +346,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         self.0.admission.enter()
     }
 
+    /// A place for one more end of a claim on its way to the idempotency store.
+    pub(super) fn end_of_claim(&self) -> Result<Admitted, CoordinatorError> {
+        self.0.claim_ends.enter()
+    }
+
     pub(super) fn deadline(&self, asked: Option<Duration>, max: Duration) -> Instant {
         let late = if sabotage::on(Sabotage::DeadlineIgnored) {
             5
@@ -536,9 +544,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     ) -> Result<T, StoreError> {
         let answer = before(self.clock(), deadline, answer).await;
         answer.unwrap_or_else(|| {
-            Err(StoreError::Unavailable {
+            Err(StoreError::Late {
                 store: "metadata store",
-                cause: "no answer before the deadline".into(),
             })
         })
     }

@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::quorum::Consistency;
 
-/// What to do with a write that carries an idempotency key while the idempotency store is down.
+/// What to do with a write that carries an idempotency key while the idempotency store does not take its claim, or its answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IdempotencyOutage {
-    /// Serve it without the claim and say so in the answer.
+    /// Serve it all the same and say so in the answer.
     Degrade,
-    /// Refuse it.
+    /// Acknowledge nothing that is not kept: refuse it without a claim, and call it indeterminate when the write was made and
+    /// its answer could not be stored.
     Refuse,
 }
 
@@ -53,11 +54,11 @@ pub struct CoordinatorSettings {
     pub anti_entropy_lease: Duration,
     /// How many requests may be at work at once.
     pub in_flight_max: usize,
-    /// How long an idempotency claim shields its request from others.
+    /// How long an idempotency claim shields its request from others at most; never longer than the request's own deadline.
     pub claim_lease: Duration,
     /// How long an answer is kept for its idempotency key.
     pub idempotency_retention: Duration,
-    /// What to do when the idempotency store is down.
+    /// What to do when the idempotency store does not take a claim or an answer.
     pub idempotency_outage: IdempotencyOutage,
 }
 

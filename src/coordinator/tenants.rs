@@ -93,9 +93,8 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
             Some(Err(error)) => unanswered(stale, error),
             None => unanswered(
                 stale,
-                StoreError::Unavailable {
+                StoreError::Late {
                     store: "metadata store",
-                    cause: "no answer before the deadline".into(),
                 },
             ),
         }

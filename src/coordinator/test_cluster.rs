@@ -21,9 +21,7 @@ use super::{
 use crate::adapters::memory::{ManualClock, MemoryIdempotency, MemoryMetadata};
 use crate::placement::{DEFAULT_PARTITIONS, Epoch, Node, NodeId, NodeStatus, Topology};
 use crate::ports::{
-    ApiKey, ApiKeyId, CallError, Change, Clock, CoordinatorWorld, Instant, LeaseOutcome,
-    MetadataEvent, MetadataStore, NodeReport, Operation, Overwrites, Random, RecordKey, Refusal,
-    ReplicaTransport, Reply, Request, Spawn, StoreError, Tenant, TenantId,
+    ApiKey, ApiKeyId, CallError, Change, Claim, ClaimOutcome, Clock, Completion, CoordinatorWorld, IdempotencyScope, IdempotencyStore, Instant, LeaseOutcome, MetadataEvent, MetadataStore, NodeReport, Operation, Overwrites, Random, RecordKey, Refusal, ReplicaTransport, Reply, Request, Spawn, StoreError, Tenant, TenantId,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
 use crate::version::{Actor, Content, Context, Dot, Record, Stamp, Version, VersionVector};
@@ -61,7 +59,28 @@ pub(super) struct TestWorld {
     tasks: TestTasks,
     nodes: TestNodes,
     metadata: TestMetadata,
-    idempotency: MemoryIdempotency<ManualClock>,
+    idempotency: TestClaims,
+}
+
+/// What the idempotency store does to calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum StoreMood {
+    #[default]
+    Fine,
+    /// Calls fail at once; nothing happens.
+    Down,
+    /// Claims are granted, and no other call is.
+    OnlyClaims,
+    /// Everything happens, and no answer comes before the deadline of a request.
+    LosesAnswers,
+}
+
+/// The idempotency store, with faults by hand.
+#[derive(Clone)]
+pub(super) struct TestClaims {
+    store: MemoryIdempotency<ManualClock>,
+    clock: ManualClock,
+    mood: Arc<Mutex<StoreMood>>,
 }
 
 #[derive(Clone, Default)]
@@ -212,7 +231,7 @@ impl CoordinatorWorld for TestWorld {
     type Spawn = TestTasks;
     type Transport = TestNodes;
     type Metadata = TestMetadata;
-    type Idempotency = MemoryIdempotency<ManualClock>;
+    type Idempotency = TestClaims;
 
     fn clock(&self) -> &ManualClock {
         &self.clock
@@ -229,8 +248,63 @@ impl CoordinatorWorld for TestWorld {
     fn metadata(&self) -> &TestMetadata {
         &self.metadata
     }
-    fn idempotency(&self) -> &MemoryIdempotency<ManualClock> {
+    fn idempotency(&self) -> &TestClaims {
         &self.idempotency
+    }
+}
+
+impl TestClaims {
+    async fn after<T>(
+        &self,
+        is_claim: bool,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let mood = *locked(&self.mood);
+        match mood {
+            StoreMood::Fine => call.await,
+            StoreMood::OnlyClaims if is_claim => call.await,
+            StoreMood::Down | StoreMood::OnlyClaims => Err(StoreError::Unavailable {
+                store: "idempotency store",
+                cause: "connection refused".into(),
+            }),
+            StoreMood::LosesAnswers => {
+                let answer = call.await;
+                self.clock.sleep(Duration::from_secs(60)).await;
+                answer
+            }
+        }
+    }
+}
+
+impl IdempotencyStore for TestClaims {
+    async fn claim(
+        &self,
+        scope: &IdempotencyScope,
+        claim: Claim,
+        lease: Duration,
+        retention: Duration,
+    ) -> Result<ClaimOutcome, StoreError> {
+        let call = self.store.claim(scope, claim, lease, retention);
+        self.after(true, call).await
+    }
+
+    async fn complete(
+        &self,
+        scope: &IdempotencyScope,
+        claim: Claim,
+        answer: Bytes,
+        retention: Duration,
+    ) -> Result<Completion, StoreError> {
+        let call = self.store.complete(scope, claim, answer, retention);
+        self.after(false, call).await
+    }
+
+    async fn release(&self, scope: &IdempotencyScope, claim: Claim) -> Result<(), StoreError> {
+        self.after(false, self.store.release(scope, claim)).await
+    }
+
+    async fn abandon(&self, scope: &IdempotencyScope, claim: Claim) -> Result<(), StoreError> {
+        self.after(false, self.store.abandon(scope, claim)).await
     }
 }
 
@@ -388,11 +462,17 @@ impl TestCluster {
             random: TestRandom::default(),
             tasks: TestTasks::default(),
             nodes,
-            metadata: TestMetadata {
+@@@CONFLICT            metadata: TestMetadata {
                 store: MemoryMetadata::new(clock.clone()),
                 away: Arc::default(),
             },
             idempotency: MemoryIdempotency::new(clock.clone()),
+@@@            metadata: MemoryMetadata::new(clock.clone()),
+            idempotency: TestClaims {
+                store: MemoryIdempotency::new(clock.clone()),
+                clock: clock.clone(),
+                mood: Arc::default(),
+            },
             clock,
         };
         let cluster = Self { world };
@@ -416,8 +496,12 @@ impl TestCluster {
 
     /// A started coordinator with default settings.
     pub(super) fn coordinator(&self) -> Coordinator<TestWorld> {
-        let coordinator =
-            Coordinator::new(self.world.clone(), "test", CoordinatorSettings::default());
+        self.coordinator_with(CoordinatorSettings::default())
+    }
+
+    /// A started coordinator.
+    pub(super) fn coordinator_with(&self, settings: CoordinatorSettings) -> Coordinator<TestWorld> {
+        let coordinator = Coordinator::new(self.world.clone(), "test", settings);
         self.run(coordinator.start()).unwrap();
         coordinator
     }
@@ -443,6 +527,16 @@ impl TestCluster {
     pub(super) fn pass(&self, duration: Duration) {
         let sleep = self.world.clock.sleep(duration);
         self.run(sleep);
+    }
+
+    /// All background tasks end here and now, as when a process dies.
+    pub(super) fn lose_tasks(&self) {
+        let tasks = std::mem::take(&mut *locked(&self.world.tasks.0));
+        drop(tasks);
+    }
+
+    pub(super) fn set_store_mood(&self, mood: StoreMood) {
+        *locked(&self.world.idempotency.mood) = mood;
     }
 
     fn run_tasks(&self) {

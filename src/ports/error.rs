@@ -11,6 +11,13 @@ pub enum StoreError {
         /// The adapter's own words, without secrets.
         cause: String,
     },
+    /// It did not answer before the deadline of whoever asked, which says nothing about the store; whether the change was
+    /// made is unknown.
+    #[error("{store} did not answer before the deadline")]
+    Late {
+        /// Which store.
+        store: &'static str,
+    },
     /// What is stored can't be read: another version wrote it, or it is damaged.
     #[error("{store} holds something unreadable: {cause}")]
     Unreadable {

@@ -87,10 +87,16 @@ impl IdempotencyStore for SimIdempotency {
         lease: Duration,
         retention: Duration,
     ) -> Result<ClaimOutcome, StoreError> {
-        self.ask("claim", scope, move |store, scope| {
-            store.claim(scope, claim, lease, retention).now_or_never()
-        })
-        .await
+        let ask = || {
+            self.ask("claim", scope, move |store, scope| {
+                store.claim(scope, claim, lease, retention).now_or_never()
+            })
+        };
+        match ask().await {
+            // As clients of a cluster do when a connection breaks: the first one may have been done.
+            Err(_) if self.link.asks_again() => ask().await,
+            answer => answer,
+        }
     }
 
     async fn complete(
@@ -111,6 +117,13 @@ impl IdempotencyStore for SimIdempotency {
     async fn release(&self, scope: &IdempotencyScope, claim: Claim) -> Result<(), StoreError> {
         self.ask("release", scope, move |store, scope| {
             store.release(scope, claim).now_or_never()
+        })
+        .await
+    }
+
+    async fn abandon(&self, scope: &IdempotencyScope, claim: Claim) -> Result<(), StoreError> {
+        self.ask("abandon", scope, move |store, scope| {
+            store.abandon(scope, claim).now_or_never()
         })
         .await
     }

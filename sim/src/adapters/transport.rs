@@ -317,6 +317,13 @@ impl StoreLink {
         })
     }
 
+    /// Whether the client of this store asks again by itself after a failure.
+    #[must_use]
+    pub fn asks_again(&self) -> bool {
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        rng.chance(500)
+    }
+
     /// Whether an event of the store arrives.
     #[must_use]
     pub fn tells(&self) -> bool {

@@ -124,6 +124,8 @@ fn failure(error: &CoordinatorError) -> (Expect, bool) {
         }
         CoordinatorError::QuorumNotReached(_) => (Expect::QuorumNotReached, false),
         CoordinatorError::IdempotencyKeyConflict { .. } => (Expect::Conflict, false),
+        CoordinatorError::IdempotencyKeyInUse { .. } => (Expect::KeyInUse, false),
+        CoordinatorError::AnswerNotKept(_) => (Expect::Indeterminate, true),
         CoordinatorError::Store(_) => (Expect::Unavailable, true),
         CoordinatorError::Overloaded(_) | CoordinatorError::Stopping => (Expect::Overloaded, false),
         CoordinatorError::InvalidRequest { .. } => (Expect::Invalid, false),

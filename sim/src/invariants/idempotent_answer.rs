@@ -1,12 +1,16 @@
-//! Promise 9: one idempotency key has one answer. (That it has one effect is [`super::one_effect`]'s.)
+//! Promise 9: one idempotency key has one answer. (That it has one effect is [`super::one_effect`]'s.) And where coordinators
+//! are to refuse what can't be answered once, nobody is told of a success that will be forgotten.
 
 use std::collections::BTreeSet;
 
+use pairdb::coordinator::IdempotencyOutage;
+
 use super::Findings;
 use crate::evidence::Evidence;
-use crate::history::Answered;
+use crate::history::{Answer, Answered};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
+    let refuses = evidence.world.coordinator.idempotency_outage == IdempotencyOutage::Refuse;
     for op in evidence
         .ops
         .values()
@@ -21,9 +25,23 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             _ => None,
         });
         let answers: BTreeSet<_> = claimed.collect();
+        if refuses && op.answers.iter().any(is_unkept) {
+            let what = format!("#{} was served without idempotency", op.id.0);
+            findings.broken(op.tenant, &op.key, &[op.id], what);
+        }
         if answers.len() > 1 {
             let what = format!("#{} got {} different answers", op.id.0, answers.len());
             findings.broken(op.tenant, &op.key, &[op.id], what);
         }
     }
+}
+
+fn is_unkept(answer: &Answer) -> bool {
+    matches!(
+        answer.result,
+        Answered::Written {
+            without_idempotency: true,
+            ..
+        }
+    )
 }

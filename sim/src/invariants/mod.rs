@@ -3,6 +3,7 @@
 mod answers_in_time;
 mod availability;
 mod bounded_records;
+mod claims_end;
 mod convergence;
 mod deletes_stay_deleted;
 mod epochs;
@@ -124,6 +125,7 @@ const ALL: &[Invariant] = &[
     ("deletes stay deleted", 8, deletes_stay_deleted::check),
     ("one effect", 9, one_effect::check),
     ("idempotent answer", 9, idempotent_answer::check),
+    ("claims end", 13, claims_end::check),
     ("one dot, one version", 0, one_dot_one_version::check),
     ("replica memory", 0, replica_memory::check),
     ("bounded records", 0, bounded_records::check),

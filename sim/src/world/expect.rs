@@ -25,6 +25,8 @@ pub enum Expect {
     Indeterminate,
     /// `conflict`: the idempotency key belongs to another request.
     Conflict,
+    /// `key in use`: another request with the idempotency key is at work.
+    KeyInUse,
     /// `unavailable`: a store it needs is down.
     Unavailable,
     /// `overloaded`: more than is taken on.
@@ -53,6 +55,7 @@ const WORDS: &[(&str, Expect)] = &[
     ("quorum not reached", Expect::QuorumNotReached),
     ("indeterminate", Expect::Indeterminate),
     ("conflict", Expect::Conflict),
+    ("key in use", Expect::KeyInUse),
     ("unavailable", Expect::Unavailable),
     ("overloaded", Expect::Overloaded),
     ("invalid", Expect::Invalid),

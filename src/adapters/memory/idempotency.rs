@@ -132,16 +132,11 @@ impl<C: Clock> IdempotencyStore for MemoryIdempotency<C> {
             Some(State::Pending {
                 claim: held,
                 lease_ends,
-            }) if now < *lease_ends || held.fingerprint != claim.fingerprint => {
-                return Ok(ClaimOutcome::Pending(*held));
-            }
-            Some(State::Pending { claim: held, .. }) => {
-                let taken = Claim {
-                    holder: claim.holder,
-                    ..*held
-                };
-                (taken, ClaimOutcome::TakenOver(taken))
-            }
+            }) => match claim.meets(*held, *lease_ends <= now) {
+                ClaimOutcome::TakenOver(taken) => (taken, ClaimOutcome::TakenOver(taken)),
+                ClaimOutcome::Claimed => (claim, ClaimOutcome::Claimed),
+                other => return Ok(other),
+            },
         };
         let state = State::Pending {
             claim,
@@ -197,6 +192,24 @@ impl<C: Clock> IdempotencyStore for MemoryIdempotency<C> {
             && held.holder == claim.holder
         {
             entries.remove(scope);
+        }
+        Ok(())
+    }
+
+    async fn abandon(&self, scope: &IdempotencyScope, claim: Claim) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let mut entries = self.entries(now);
+        if let Some(Entry {
+            state:
+                State::Pending {
+                    claim: held,
+                    lease_ends,
+                },
+            ..
+        }) = entries.by_scope.get_mut(scope)
+            && held.holder == claim.holder
+        {
+            *lease_ends = now;
         }
         Ok(())
     }

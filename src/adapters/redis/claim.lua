@@ -14,9 +14,14 @@ end
 if answer then
     return { 'answered', fingerprint, answer }
 end
-if now < tonumber(held_until) or fingerprint ~= ARGV[1] then
+-- Its own claim is there when the client asks again because the first answer was lost.
+local is_own = holder == ARGV[3]
+if fingerprint ~= ARGV[1] or not is_own and now < tonumber(held_until) then
     return { 'pending', fingerprint, write, holder }
 end
 redis.call('HSET', KEYS[1], 'holder', ARGV[3], 'lease_until', lease_until)
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
+if is_own and write == ARGV[2] then
+    return { 'claimed' }
+end
 return { 'taken over', fingerprint, write, ARGV[3] }

@@ -32,6 +32,7 @@ struct Scripts {
     claim: Script,
     complete: Script,
     release: Script,
+    abandon: Script,
 }
 
 impl RedisIdempotency {
@@ -44,6 +45,7 @@ impl RedisIdempotency {
             claim: Script::new(include_str!("claim.lua")),
             complete: Script::new(include_str!("complete.lua")),
             release: Script::new(include_str!("release.lua")),
+            abandon: Script::new(include_str!("abandon.lua")),
         };
         Ok(Self {
             link: Link::new(url, &settings).map_err(|error| failed(&error))?,
@@ -138,6 +140,12 @@ impl IdempotencyStore for RedisIdempotency {
     async fn release(&self, scope: &IdempotencyScope, claim: Claim) -> Result<(), StoreError> {
         let holder = claim.holder.to_be_bytes();
         let _: Vec<Bytes> = self.run(&self.scripts.release, scope, &[&holder]).await?;
+        Ok(())
+    }
+
+    async fn abandon(&self, scope: &IdempotencyScope, claim: Claim) -> Result<(), StoreError> {
+        let holder = claim.holder.to_be_bytes();
+        let _: Vec<Bytes> = self.run(&self.scripts.abandon, scope, &[&holder]).await?;
         Ok(())
     }
 }

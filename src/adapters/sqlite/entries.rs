@@ -131,3 +131,20 @@ pub(super) async fn remove_claim(
     .await?;
     Ok(())
 }
+
+pub(super) async fn end_lease(
+    connection: &mut SqliteConnection,
+    scope: &IdempotencyScope,
+    holder: u64,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE idempotency SET lease_until_ms = 0
+         WHERE record_key = ? AND idempotency_key = ? AND holder = ? AND answer IS NULL",
+    )
+    .bind(&scope.record.as_bytes()[..])
+    .bind(&scope.idempotency_key)
+    .bind(holder.cast_signed())
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use sqlx::SqliteConnection;
 
 use super::database::Database;
-use super::entries::{Entry, Seen, look, put, remove_claim, remove_expired};
+use super::entries::{Entry, Seen, end_lease, look, put, remove_claim, remove_expired};
 use crate::ports::{
     Claim, ClaimOutcome, Completion, IdempotencyScope, IdempotencyStore, StoreError,
 };
@@ -80,6 +80,15 @@ impl IdempotencyStore for SqliteIdempotency {
             })
             .await
     }
+
+    async fn abandon(&self, scope: &IdempotencyScope, claim: Claim) -> Result<(), StoreError> {
+        let scope = scope.clone();
+        self.database
+            .write(STORE, move |connection| {
+                Box::pin(async move { end_lease(connection, &scope, claim.holder).await })
+            })
+            .await
+    }
 }
 
 async fn set_claim(
@@ -105,16 +114,11 @@ async fn set_claim(
         Some(Entry::Pending {
             claim: held,
             lease_until_ms,
-        }) if now_ms < lease_until_ms || held.fingerprint != claim.fingerprint => {
-            return Ok(ClaimOutcome::Pending(held));
-        }
-        Some(Entry::Pending { claim: held, .. }) => {
-            let taken = Claim {
-                holder: claim.holder,
-                ..held
-            };
-            (taken, ClaimOutcome::TakenOver(taken))
-        }
+        }) => match claim.meets(held, lease_until_ms <= now_ms) {
+            ClaimOutcome::TakenOver(taken) => (taken, ClaimOutcome::TakenOver(taken)),
+            ClaimOutcome::Claimed => (claim, ClaimOutcome::Claimed),
+            other => return Ok(other),
+        },
     };
     if removes {
         remove_expired(connection, now_ms).await?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::FutureExt;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tracing::Instrument;
 
@@ -99,7 +100,11 @@ impl Spawn for TokioSpawn {
             }
         };
         // Its span is a child of the one that is current here, so what a request caused stays in the request's trace.
-        tokio::spawn(task.instrument(tracing::debug_span!("task", name)));
+        let task = task.instrument(tracing::debug_span!("task", name));
+        // A request that is dropped after its runtime starts nothing any more.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(task);
+        }
     }
 
     fn keep(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
@@ -132,6 +137,13 @@ mod tests {
         spawn.spawn("lives", async move { done.send(()).unwrap() });
         answer.await.unwrap();
         spawn.idle().await;
+        assert_eq!(spawn.running(), 0);
+    }
+
+    #[test]
+    fn outside_of_a_runtime_nothing_is_started() {
+        let spawn = TokioSpawn::new();
+        spawn.spawn("late", async {});
         assert_eq!(spawn.running(), 0);
     }
 

@@ -22,7 +22,11 @@ const FAILURES: [(&str, &str); 10] = [
         "404",
         "TENANT_NOT_FOUND, KEY_NOT_FOUND or MIGRATION_NOT_FOUND",
     ),
-    ("409", "TENANT_EXISTS or IDEMPOTENCY_KEY_CONFLICT"),
+    (
+        "409",
+        "TENANT_EXISTS or IDEMPOTENCY_KEY_CONFLICT; IDEMPOTENCY_KEY_IN_USE while a request with the key is running: \
+         Retry-After says when to try again, with the same key",
+    ),
     (
         "412",
         "NODE_IN_USE: the cluster's state forbids it. KEY_CROWDED: too many unresolved siblings; read the key and write with \
@@ -39,7 +43,7 @@ const FAILURES: [(&str, &str); 10] = [
     ),
     (
         "504",
-        "QUORUM_NOT_REACHED after the deadline; details.indeterminate as above",
+        "QUORUM_NOT_REACHED or STORE_UNAVAILABLE after the deadline; details.indeterminate as above",
     ),
 ];
 

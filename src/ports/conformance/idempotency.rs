@@ -31,6 +31,8 @@ pub async fn idempotency_store<S: IdempotencyStore>(
     scopes_do_not_mix(&fresh().await).await;
     every_bit_comes_back(&fresh().await).await;
     only_the_holder_releases(&fresh().await).await;
+    a_claim_met_by_its_own_holder_stands(&fresh().await, &pass).await;
+    an_abandoned_claim_is_taken_over_at_once(&fresh().await).await;
     a_claim_is_taken_over_after_its_lease(&fresh().await, &pass).await;
     the_first_answer_wins(&fresh().await, &pass).await;
     an_answer_needs_no_claim(&fresh().await).await;
@@ -156,8 +158,9 @@ async fn every_bit_comes_back(store: &impl IdempotencyStore) {
             holder: number,
         };
         ok(store.claim(&scope, first, LONG, LONG).await);
+        let other = Claim { holder: 7, ..first };
         assert_eq!(
-            ok(store.claim(&scope, first, LONG, LONG).await),
+            ok(store.claim(&scope, other, LONG, LONG).await),
             ClaimOutcome::Pending(first)
         );
     }
@@ -205,6 +208,105 @@ async fn only_the_holder_releases(store: &impl IdempotencyStore) {
         outcome,
         answered(claim(2), answer(2)),
         "an answer can't be released"
+    );
+}
+
+/// As when the answer was lost on the way and the adapter asks again.
+async fn a_claim_met_by_its_own_holder_stands(
+    store: &impl IdempotencyStore,
+    pass: &impl AsyncFn(Duration),
+) {
+    let (scope, first) = (scope("k", "asked twice"), claim(1));
+    for _ in 0..3 {
+        assert_eq!(
+            ok(store.claim(&scope, first, SHORT, LONG).await),
+            ClaimOutcome::Claimed
+        );
+    }
+    pass(SHORT * 2).await;
+    assert_eq!(
+        ok(store.claim(&scope, first, SHORT, LONG).await),
+        ClaimOutcome::Claimed,
+        "nobody else came meanwhile"
+    );
+    pass(SHORT * 2).await;
+    let retry = Claim {
+        holder: 99,
+        write_id: WriteId(77),
+        stamp: Stamp(77),
+        ..first
+    };
+    let taken = Claim {
+        holder: 99,
+        ..first
+    };
+    for _ in 0..3 {
+        assert_eq!(
+            ok(store.claim(&scope, retry, LONG, LONG).await),
+            ClaimOutcome::TakenOver(taken)
+        );
+    }
+    let outcome = ok(store.claim(&scope, first, LONG, LONG).await);
+    assert_eq!(
+        outcome,
+        ClaimOutcome::Pending(taken),
+        "the first holder is another one now"
+    );
+    let other_request = Claim {
+        fingerprint: [9; 32],
+        ..taken
+    };
+    let outcome = ok(store.claim(&scope, other_request, LONG, LONG).await);
+    assert_eq!(
+        outcome,
+        ClaimOutcome::Pending(taken),
+        "one holder, two requests"
+    );
+}
+
+async fn an_abandoned_claim_is_taken_over_at_once(store: &impl IdempotencyStore) {
+    let (scope, first) = (scope("k", "abandon"), claim(1));
+    ok(store.abandon(&scope, first).await); // nothing there: nothing to do
+    ok(store.claim(&scope, first, LONG, LONG).await);
+    let retry = Claim {
+        holder: 99,
+        write_id: WriteId(77),
+        stamp: Stamp(77),
+        ..first
+    };
+    ok(store.abandon(&scope, retry).await);
+    assert_eq!(
+        ok(store.claim(&scope, retry, LONG, LONG).await),
+        ClaimOutcome::Pending(first),
+        "abandoned by another"
+    );
+    ok(store.abandon(&scope, first).await);
+    assert_eq!(
+        ok(store.claim(&scope, claim(2), LONG, LONG).await),
+        ClaimOutcome::Pending(first),
+        "it still belongs to its request"
+    );
+    let taken = Claim {
+        holder: 99,
+        ..first
+    };
+    assert_eq!(
+        ok(store.claim(&scope, retry, LONG, LONG).await),
+        ClaimOutcome::TakenOver(taken),
+        "with the first write id and stamp"
+    );
+    ok(store.abandon(&scope, first).await);
+    assert_eq!(
+        ok(store.claim(&scope, first, LONG, LONG).await),
+        ClaimOutcome::Pending(taken),
+        "the first holder holds it no more"
+    );
+    ok(store.complete(&scope, first, answer(1), LONG).await);
+    ok(store.abandon(&scope, taken).await);
+    assert_eq!(
+        ok(store.claim(&scope, retry, LONG, LONG).await),
+        answered(first, answer(1)),
+        "an answer can't be abandoned"
     );
 }
 
@@ -379,7 +481,7 @@ async fn of_many_takeovers_one_succeeds(
                 .claim(
                     scope,
                     Claim {
-                        holder: n,
+                        holder: 100 + n,
                         ..claim(1)
                     },
                     LONG,

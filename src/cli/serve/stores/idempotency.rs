@@ -53,4 +53,8 @@ impl IdempotencyStore for ChosenIdempotency {
     async fn release(&self, scope: &IdempotencyScope, claim: Claim) -> Result<(), StoreError> {
         call!(self, release(scope, claim))
     }
+
+    async fn abandon(&self, scope: &IdempotencyScope, claim: Claim) -> Result<(), StoreError> {
+        call!(self, abandon(scope, claim))
+    }
 }
