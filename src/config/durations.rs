@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 /// Replaces every duration by its text.
 pub(super) fn to_text(tree: Value) -> Value {
     if let Some(duration) = duration(&tree) {
-        return humantime::format_duration(duration).to_string().into();
+        return text(duration).into();
     }
     match tree {
         Value::Object(members) => members
@@ -51,8 +51,13 @@ pub(super) fn from_text(types: &Value, tree: &Value) -> Result<Value, (String, S
     Ok(Value::Object(read))
 }
 
+/// As people write it.
+pub(super) fn text(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
 /// What serde makes of a [`Duration`].
-fn duration(value: &Value) -> Option<Duration> {
+pub(super) fn duration(value: &Value) -> Option<Duration> {
     let members = value.as_object().filter(|members| members.len() == 2)?;
     let seconds = members.get("secs")?.as_u64()?;
     let nanos = u32::try_from(members.get("nanos")?.as_u64()?).ok()?;

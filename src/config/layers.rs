@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::durations;
-use super::source::{key_of_variable, parse_like, read_file};
-use super::{Config, ConfigError};
+use super::source::{parse_like, read_file};
+use super::{Config, ConfigError, ranges, variables};
 
 /// A configuration in the making.
 #[derive(Clone, Debug)]
@@ -48,13 +48,17 @@ impl Layers {
         Ok(self)
     }
 
-    /// Puts environment variables named `PAIRDB_SECTION__KEY` over what is there; others are not looked at.
+    /// Puts environment variables named `PAIRDB_SECTION__KEY` over what is there. Others have to pass
+    /// [`check_names`](super::check_names).
     pub fn environment(
         mut self,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
+        let variables: Vec<(String, String)> = variables.into_iter().collect();
+        let names = variables.iter();
+        variables::check_names(names.map(|(name, text)| (name.as_str(), text.as_str())))?;
         for (name, text) in variables {
-            if let Some(key) = key_of_variable(&name) {
+            if let Some(key) = variables::key(&name) {
                 self.put_text(&key, &text, &name)?;
             }
         }
@@ -78,6 +82,7 @@ impl Layers {
     pub fn build(&self) -> Result<Config, ConfigError> {
         let tree = durations::from_text(&tree_of_types(), &self.tree)
             .map_err(|(key, problem)| self.bad_value(&key, problem))?;
+        ranges::check(&tree).map_err(|(key, problem)| self.bad_value(key, problem))?;
         let config: Config = serde_path_to_error::deserialize(tree).map_err(|error| {
             self.bad_value(&error.path().to_string(), error.inner().to_string())
         })?;
@@ -172,9 +177,11 @@ impl Layers {
             .flat_map(Map::keys)
             .map(String::as_str)
             .collect();
+        let name = key.rsplit('.').next().unwrap_or(key);
         Err(ConfigError::UnknownKey {
             source_name: source_name.to_owned(),
             key: key.to_owned(),
+            meant: variables::closest(name, known.iter().copied()).map(str::to_owned),
             known: known.join(", "),
         })
     }

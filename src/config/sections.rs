@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::placeholders;
 use super::stores::{self, DatabaseSettings, RedisSection, mask_password};
 use crate::adapters::grpc::TransportSettings;
 use crate::adapters::tls::{ClusterTlsSettings, TlsSettings};
@@ -137,6 +138,10 @@ pub enum SyncMode {
     Interval(Duration),
 }
 
+/// How often the disk may be told at most, and has to be at least.
+const INTERVAL_MIN: Duration = Duration::from_millis(1);
+const INTERVAL_MAX: Duration = Duration::from_secs(60);
+
 impl std::str::FromStr for SyncMode {
     type Err = String;
 
@@ -144,8 +149,15 @@ impl std::str::FromStr for SyncMode {
         match text.split_once(':') {
             None if text == "always" => Ok(Self::Always),
             Some(("interval", period)) => match humantime::parse_duration(period) {
-                Ok(period) if !period.is_zero() => Ok(Self::Interval(period)),
-                Ok(_) => Err("the interval must be longer than zero".into()),
+                Ok(period) if (INTERVAL_MIN..=INTERVAL_MAX).contains(&period) => {
+                    Ok(Self::Interval(period))
+                }
+                Ok(period) => Err(format!(
+                    "the interval, {}, is not between {} and {}",
+                    humantime::format_duration(period),
+                    humantime::format_duration(INTERVAL_MIN),
+                    humantime::format_duration(INTERVAL_MAX)
+                )),
                 Err(error) => Err(format!("'{period}' is not a duration: {error}")),
             },
             _ => Err(format!(
@@ -245,9 +257,6 @@ impl Config {
         address("server.host", &self.server.host)?;
         address("storage.host", &self.storage.host)?;
         address("metrics.host", &self.metrics.host)?;
-        if self.server.shutdown_timeout.is_zero() {
-            return Err(("server.shutdown_timeout", "must be longer than zero".into()));
-        }
         for (key, name) in [
             ("server.node_id", &self.server.node_id),
             ("storage.node_id", &self.storage.node_id),
@@ -270,6 +279,7 @@ impl Config {
             ));
         }
         self.replica.validate()?;
+        self.validate_secrets()?;
         self.http.validate()?;
         self.auth.validate()?;
         self.limits.validate()?;
@@ -278,6 +288,35 @@ impl Config {
         self.tracing.validate()?;
         self.database.validate()?;
         self.redis.validate()
+    }
+
+    /// Refuses secrets that everybody knows.
+    fn validate_secrets(&self) -> Result<(), (&'static str, String)> {
+        let secrets = [
+            ("auth.admin_key", &self.auth.admin_key),
+            ("auth.jwt_secret", &self.auth.jwt_secret),
+            ("auth.jwt_secret_previous", &self.auth.jwt_secret_previous),
+        ];
+        let doubts = secrets
+            .into_iter()
+            .filter_map(|(key, secret)| Some((key, placeholders::doubt(secret.expose())?)));
+        let urls = [
+            ("database.url", &self.database.url),
+            ("redis.url", &self.redis.url),
+        ];
+        // What servers of others let in is theirs to say; what stands in examples was never meant.
+        let of_examples = urls.into_iter().filter_map(|(key, url)| {
+            let password = placeholders::password(url)?;
+            let is_known = placeholders::is_placeholder(password);
+            is_known.then_some((
+                key,
+                "has the password of an example; put the real one there",
+            ))
+        });
+        match doubts.chain(of_examples).next() {
+            Some((key, problem)) => Err((key, problem.into())),
+            None => Ok(()),
+        }
     }
 
     /// Checks what only a coordinator needs.

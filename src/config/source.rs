@@ -6,11 +6,6 @@ use serde_json::Value;
 
 use super::ConfigError;
 
-/// Environment variables of settings begin so and have at least one [`SEPARATOR`] more.
-const PREFIX: &str = "PAIRDB_";
-/// Between a section and its key in an environment variable.
-const SEPARATOR: &str = "__";
-
 /// Reads a TOML or YAML file (by its name's ending) into a tree.
 pub(super) fn read_file(path: &Path) -> Result<Value, ConfigError> {
     let error = |problem: String| ConfigError::File {
@@ -40,13 +35,6 @@ fn unquoted(text: &str, cause: &toml::de::Error) -> String {
     let at = cause.span().map_or(0, |span| span.start);
     let line = text.get(..at).unwrap_or_default().matches('\n').count() + 1;
     format!("line {line}: {}", cause.message())
-}
-
-/// The dotted key that an environment variable sets, if it is one of ours.
-pub(super) fn key_of_variable(name: &str) -> Option<String> {
-    let rest = name.strip_prefix(PREFIX)?;
-    rest.contains(SEPARATOR)
-        .then(|| rest.replace(SEPARATOR, ".").to_lowercase())
 }
 
 /// Reads `text` as what `default` is.

@@ -99,9 +99,6 @@ impl AuthSettings {
             let problem = "begins like a tenant's API key; choose a random text";
             return Err(("auth.admin_key", problem.into()));
         }
-        if self.keys_max == 0 {
-            return Err(("auth.keys_max", "must be at least 1".into()));
-        }
         Ok(())
     }
 

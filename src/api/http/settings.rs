@@ -41,17 +41,6 @@ impl HttpSettings {
     /// # Errors
     /// When there is such a key.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        if self.connections_max == 0 {
-            return Err(("http.connections_max", "must be at least 1".into()));
-        }
-        for (key, duration) in [
-            ("http.header_timeout", self.header_timeout),
-            ("http.body_timeout", self.body_timeout),
-        ] {
-            if duration.is_zero() {
-                return Err((key, "must be longer than zero".into()));
-            }
-        }
         cors::layer(&self.cors_origins)
             .map(drop)
             .map_err(|problem| ("http.cors_origins", problem))

@@ -69,10 +69,6 @@ impl LimitSettings {
     /// # Errors
     /// Names the first key that is wrong.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        let general = [("limits.tenants_max", self.tenants_max == 0)];
-        if let Some((key, _)) = general.into_iter().find(|(_, wrong)| *wrong) {
-            return Err((key, "must be at least 1".into()));
-        }
         let too_much = |rates: Rates| {
             rates.reads > REQUESTS_MAX || rates.writes > REQUESTS_MAX || rates.bytes > BYTES_MAX
         };
@@ -91,10 +87,7 @@ impl LimitSettings {
                 ));
             }
         }
-        match too_much(self.general()) {
-            true => Err(("limits", too_much_in_words())),
-            false => Ok(()),
-        }
+        Ok(())
     }
 
     const fn general(&self) -> Rates {
