@@ -831,7 +831,7 @@ async fn health_follows_readiness() {
     );
     assert_eq!(http(&cluster, "/ready").await.0, 503);
     add_nodes(&mut client).await;
-    assert_eq!(watched.next().await, Some(ServingStatus::Serving));
+    // At once, not when somebody has looked: commands ask straight after they added a node.
     for service in ["", "proto.CoordinatorService"] {
         let response = health
             .check(HealthCheckRequest {
@@ -841,6 +841,10 @@ async fn health_follows_readiness() {
             .unwrap();
         assert_eq!(response.into_inner().status(), ServingStatus::Serving);
     }
+    let listed = client.list_storage_nodes(v1::ListStorageNodesRequest {});
+    let nodes = listed.await.unwrap().into_inner().nodes;
+    assert!(nodes.iter().all(|node| node.reachable), "{nodes:?}");
+    assert_eq!(watched.next().await, Some(ServingStatus::Serving));
     let status = health
         .check(HealthCheckRequest {
             service: "other".into(),

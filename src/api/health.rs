@@ -1,14 +1,23 @@
 //! grpc.health.v1 as readiness: SERVING while the coordinator takes requests.
+//!
+//! A question is answered as things are at that moment: whoever has just added the first storage node and asks is told that
+//! the coordinator serves. Who watches is told of a change within a moment.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
+use futures::StreamExt;
+use futures::stream::{BoxStream, unfold};
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::Health;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::coordinator::Coordinator;
 use crate::ports::CoordinatorWorld;
 
-/// How often readiness is looked at.
+/// How often readiness is looked at for those who watch.
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// The names that are asked for: the server as a whole, and the service by its new and its old name.
@@ -18,30 +27,87 @@ const NAMES: [&str; 3] = [
     "proto.CoordinatorService",
 ];
 
-/// Reports until it is dropped.
-pub(super) async fn report<W: CoordinatorWorld>(
-    reporter: HealthReporter,
+/// How the coordinator is. Copies look at the same one.
+pub(super) struct CoordinatorHealth<W: CoordinatorWorld> {
     coordinator: Coordinator<W>,
-) {
-    let mut reported = None;
-    loop {
-        let ready = coordinator.readiness().ready;
-        if reported != Some(ready) {
-            set(&reporter, ready).await;
-            reported = Some(ready);
+    is_shutting_down: Arc<AtomicBool>,
+}
+
+impl<W: CoordinatorWorld> Clone for CoordinatorHealth<W> {
+    fn clone(&self) -> Self {
+        Self {
+            coordinator: self.coordinator.clone(),
+            is_shutting_down: Arc::clone(&self.is_shutting_down),
         }
-        tokio::time::sleep(INTERVAL).await;
     }
 }
 
-/// Tells everybody who asks or watches.
-pub(super) async fn set(reporter: &HealthReporter, ready: bool) {
-    let status = if ready {
-        ServingStatus::Serving
-    } else {
-        ServingStatus::NotServing
-    };
-    for name in NAMES {
-        reporter.set_service_status(name, status).await;
+impl<W: CoordinatorWorld> CoordinatorHealth<W> {
+    /// Of a listener that serves.
+    pub(super) fn new(coordinator: Coordinator<W>) -> Self {
+        Self {
+            coordinator,
+            is_shutting_down: Arc::default(),
+        }
+    }
+
+    /// From now on it says that nothing is served any more.
+    pub(super) fn shut_down(&self) {
+        self.is_shutting_down.store(true, Ordering::Release);
+    }
+
+    fn is_shutting_down(&self) -> bool {
+        self.is_shutting_down.load(Ordering::Acquire)
+    }
+
+    fn status(&self) -> ServingStatus {
+        match !self.is_shutting_down() && self.coordinator.readiness().ready {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
+        }
+    }
+}
+
+fn answer(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse {
+        status: status.into(),
+    }
+}
+
+#[tonic::async_trait]
+impl<W: CoordinatorWorld> Health for CoordinatorHealth<W> {
+    type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
+
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        match NAMES.contains(&request.get_ref().service.as_str()) {
+            true => Ok(Response::new(answer(self.status()))),
+            false => Err(Status::not_found("service not registered")),
+        }
+    }
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let is_known = NAMES.contains(&request.get_ref().service.as_str());
+        let changes = unfold((self.clone(), None), move |(health, told)| async move {
+            loop {
+                let status = match is_known {
+                    true => health.status(),
+                    false => ServingStatus::ServiceUnknown,
+                };
+                if told != Some(status) {
+                    return Some((Ok(answer(status)), (health, Some(status))));
+                }
+                if health.is_shutting_down() {
+                    return None;
+                }
+                tokio::time::sleep(INTERVAL).await;
+            }
+        });
+        Ok(Response::new(changes.boxed()))
     }
 }

@@ -1,17 +1,16 @@
 //! The gRPC listener of a coordinator: the service, health, reflection, and the bounds around them.
 
-use std::pin::pin;
 use std::time::Duration;
 
-use futures::future::{Either, select};
 use serde::{Deserialize, Serialize};
 use tonic::transport::Server;
+use tonic_health::pb::health_server::HealthServer;
 
 use super::bad_message::BadMessage;
 use super::coordinator_service::CoordinatorFront;
 use super::gate::Gate;
 use super::guard::PanicGuard;
-use super::health;
+use super::health::CoordinatorHealth;
 use super::legacy_path::LegacyPath;
 use super::observe::Observe;
 use crate::adapters::tls::{Listener, Protocol};
@@ -61,8 +60,8 @@ pub async fn serve_grpc<W: CoordinatorWorld>(
     settings: FrontSettings,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), tonic::transport::Error> {
-    let (reporter, health_service) = tonic_health::server::health_reporter();
-    health::set(&reporter, coordinator.readiness().ready).await;
+    let health = CoordinatorHealth::new(coordinator.clone());
+    let health_service = HealthServer::new(health.clone());
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -73,15 +72,12 @@ pub async fn serve_grpc<W: CoordinatorWorld>(
     // The descriptors were compiled with this program; should they be unreadable all the same, serve without.
     let reflection_v1 = reflection().build_v1().ok();
     let reflection_v1alpha = reflection().build_v1alpha().ok();
-    let service = CoordinatorServiceServer::new(CoordinatorFront::new(coordinator.clone(), gate))
+    let service = CoordinatorServiceServer::new(CoordinatorFront::new(coordinator, gate))
         .max_decoding_message_size(settings.message_bytes_max);
 
-    let reporting = health::report(reporter.clone(), coordinator);
-    let stopping = async {
-        // Ends with the shutdown; until then readiness is reported.
-        if let Either::Left(((), _)) = select(pin!(shutdown), pin!(reporting)).await {
-            health::set(&reporter, false).await;
-        }
+    let stopping = async move {
+        shutdown.await;
+        health.shut_down();
     };
     let connections = listener
         .into()

@@ -225,7 +225,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             self.empty_node_adopts(&change, &other.id, &next, deadline)
                 .await?;
         }
-        self.publish(&change, &current, next, deadline).await
+        let topology = self.publish(&change, &current, next, deadline).await?;
+        // Whoever asks next how the nodes are is told of the new one as well.
+        let soon = self.clock().now() + self.settings().probe_interval;
+        self.probe_nodes(deadline.min(soon)).await;
+        Ok(topology)
     }
 
     /// Removes a node from a cluster that holds no data yet. With `force` the node itself need not answer; one that
