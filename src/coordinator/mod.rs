@@ -16,6 +16,7 @@ mod admission;
 mod ahead;
 mod anti_entropy;
 mod api_keys;
+mod clock_watch;
 mod cluster_clock;
 mod crowded;
 mod error;

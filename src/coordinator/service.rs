@@ -11,6 +11,7 @@ use futures::stream::BoxStream;
 use super::admission::{Admission, Admitted};
 use super::ahead::Ahead;
 use super::anti_entropy::AntiEntropy;
+use super::clock_watch::{ClockWatch, Tell};
 use super::cluster_clock::ClusterClock;
 use super::crowded::Crowded;
 use super::health::NodeHealth;
@@ -49,6 +50,7 @@ struct Shared<W: CoordinatorWorld> {
     refreshing: AsyncMutex<()>,
     tenants: Tenants<W::Clock, W::Spawn, W::Metadata>,
     stamps: ClusterClock,
+    clocks: ClockWatch,
     admission: Admission,
     /// How many ends of claims may be on their way to the idempotency store.
     claim_ends: Admission,
@@ -118,6 +120,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             refreshing: AsyncMutex::new(()),
             tenants,
             stamps: ClusterClock::new(settings.clock_ahead_max),
+            clocks: ClockWatch::default(),
             admission: Admission::new(settings.in_flight_max),
             claim_ends: Admission::new(settings.in_flight_max),
             repairs: RepairQueue::new(settings.repair_queue_max),
@@ -515,9 +518,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     pub(super) fn advance_topology(&self, topology: Topology) {
         if self.0.routing.advance(topology) {
             let routing = self.routing();
-            self.0
-                .stamps
-                .keep(|id| routing.topology().node(id).is_some());
+            let stays = |id: &NodeId| routing.topology().node(id).is_some();
+            self.0.stamps.keep(stays);
+            self.0.clocks.keep(stays);
             tracing::info!(
                 coordinator = self.0.name,
                 epoch = routing.epoch().0,
@@ -644,17 +647,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let offset_ms =
             i64::try_from(i128::from(report.wall_ms) - i128::from(own_wall_ms)).unwrap_or(i64::MAX);
         let ahead_ms = self.0.stamps.probed(&report.node, offset_ms);
-        let ahead_max_ms =
-            i64::try_from(self.settings().clock_ahead_max.as_millis()).unwrap_or(i64::MAX);
-        if ahead_ms > ahead_max_ms {
-            tracing::warn!(
-                coordinator = self.0.name,
-                ahead_ms,
-                "own wall clock is ahead of the storage nodes'"
-            );
-        } else if offset_ms.saturating_add(ahead_ms) > ahead_max_ms {
-            tracing::warn!(node = %report.node, ahead_ms = offset_ms.saturating_add(ahead_ms), "wall clock ahead");
-        }
+        self.watch_clocks(&report.node, ahead_ms, offset_ms.saturating_add(ahead_ms));
         let out_of_step = self.routing().doubts(report.epoch);
         owners.health(0).set_out_of_step(out_of_step);
         owners.health(0).reported(report, asked_at);
@@ -705,6 +698,34 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 in_use = routing.epoch().0,
                 "a storage node knows an epoch that can't be; it counts as missing until its epoch is set back"
             );
+        }
+    }
+
+    /// Tells the log of clocks that are ahead of the median: our own, and a node's.
+    fn watch_clocks(&self, node: &NodeId, own_ahead_ms: i64, ahead_ms: i64) {
+        let most = self.settings().clock_ahead_max.as_millis();
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let now = self.clock().now();
+        let (coordinator, clocks) = (&self.0.name, &self.0.clocks);
+        match clocks.saw(None, own_ahead_ms > most, now) {
+            Some(Tell::Ahead) => tracing::warn!(
+                coordinator,
+                ahead_ms = own_ahead_ms,
+                "own wall clock is ahead of the storage nodes'"
+            ),
+            Some(Tell::RightAgain) => {
+                tracing::info!(coordinator, "own wall clock is right again");
+            }
+            None => {}
+        }
+        // While our own is wrong, what theirs look like from here says nothing.
+        if own_ahead_ms > most {
+            return;
+        }
+        match clocks.saw(Some(node.clone()), ahead_ms > most, now) {
+            Some(Tell::Ahead) => tracing::warn!(%node, ahead_ms, "wall clock ahead"),
+            Some(Tell::RightAgain) => tracing::info!(%node, "wall clock right again"),
+            None => {}
         }
     }
 }

@@ -21,7 +21,10 @@ use super::{
 use crate::adapters::memory::{ManualClock, MemoryIdempotency, MemoryMetadata};
 use crate::placement::{DEFAULT_PARTITIONS, Epoch, Node, NodeId, NodeStatus, Topology};
 use crate::ports::{
-    ApiKey, ApiKeyId, CallError, Change, Claim, ClaimOutcome, Clock, Completion, CoordinatorWorld, IdempotencyScope, IdempotencyStore, Instant, LeaseOutcome, MetadataEvent, MetadataStore, NodeReport, Operation, Overwrites, Random, RecordKey, Refusal, ReplicaTransport, Reply, Request, Spawn, StoreError, Tenant, TenantId,
+    ApiKey, ApiKeyId, CallError, Change, Claim, ClaimOutcome, Clock, Completion, CoordinatorWorld,
+    IdempotencyScope, IdempotencyStore, Instant, LeaseOutcome, MetadataEvent, MetadataStore,
+    NodeReport, Operation, Overwrites, Random, RecordKey, Refusal, ReplicaTransport, Reply,
+    Request, Spawn, StoreError, Tenant, TenantId,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
 use crate::version::{Actor, Content, Context, Dot, Record, Stamp, Version, VersionVector};
@@ -462,12 +465,10 @@ impl TestCluster {
             random: TestRandom::default(),
             tasks: TestTasks::default(),
             nodes,
-@@@CONFLICT            metadata: TestMetadata {
+            metadata: TestMetadata {
                 store: MemoryMetadata::new(clock.clone()),
                 away: Arc::default(),
             },
-            idempotency: MemoryIdempotency::new(clock.clone()),
-@@@            metadata: MemoryMetadata::new(clock.clone()),
             idempotency: TestClaims {
                 store: MemoryIdempotency::new(clock.clone()),
                 clock: clock.clone(),
