@@ -12,8 +12,10 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
+use super::bounds::patience;
 use super::exit::{Exit, Failure};
 use super::output;
+use super::peer::{self, Stranger};
 use super::tls::{self, TlsArgs};
 use crate::adapters::tls::trouble;
 use crate::api::Secret;
@@ -46,7 +48,7 @@ pub struct ClientArgs {
     pub tls: TlsArgs,
 
     /// How long to wait for the answer, such as 500ms or 10s
-    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    #[arg(long, default_value = "10s", value_parser = patience, value_name = "DURATION")]
     pub timeout: Duration,
 
     /// One JSON object on standard output instead of text; failures as one on standard error
@@ -158,9 +160,12 @@ pub async fn connect(server: &str, tls: &TlsArgs, timeout: Duration) -> Result<C
             let host = host.trim_start_matches('[').trim_end_matches(']');
             tls.open()?.connect(&endpoint, host, port).await
         }
-        _ => endpoint.connect().await.map_err(Into::into),
+        _ => peer::connect(&endpoint).await,
     };
     connected.map_err(|error| {
+        if let Some(stranger) = error.downcast_ref::<Stranger>() {
+            return peer::failure(server, *stranger);
+        }
         if let Some(trouble) = trouble(error.as_ref()) {
             return tls::failure(server, &trouble);
         }
@@ -258,8 +263,16 @@ fn unexplained(status: &Status, effect: Effect) -> Failure {
     if let Some(trouble) = trouble(status) {
         return tls::failure("the server", &trouble);
     }
-    let exit = exit_of(status.code(), effect);
     let code = status.code();
+    if code == Code::Unimplemented {
+        // Nothing was done.
+        let message =
+            "the server does not know this request: it is no coordinator, or an older one";
+        return Failure::new(Exit::Unavailable, grpc_name(code), message).hint(
+            "storage nodes answer `pairdb health` only; coordinators' gRPC port is 50051 unless configured otherwise",
+        );
+    }
+    let exit = exit_of(code, effect);
     let message = match status.message() {
         "" => code.description().to_owned(),
         message => message.to_owned(),

@@ -7,6 +7,7 @@ use super::client::{ClientArgs, Effect, failure};
 use super::exit::Failure;
 use super::key::KeyArgs;
 use super::put::replicas;
+use super::shell::visible;
 use super::{output, value};
 use crate::proto::v1::DeleteKeyValueRequest;
 
@@ -73,7 +74,8 @@ impl Delete {
                 let replicas = replicas(deleted.replica_count);
                 format!(
                     "{again}deleted: {} on {replicas} ({})",
-                    self.key.key, deleted.consistency
+                    visible(&self.key.key),
+                    deleted.consistency
                 )
             },
         )

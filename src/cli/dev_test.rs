@@ -387,6 +387,27 @@ fn a_cluster_does_what_the_commands_say_and_its_exit_codes_mean_something() {
         "no colours where there is no terminal"
     );
 
+    // The wrong port, or a process that is no coordinator: named, and nothing was written.
+    let port = |name: &str| cluster.ready[name].as_str().unwrap().to_owned();
+    let storage = cluster.ready["nodes"][0]["address"].as_str().unwrap();
+    for (server, code) in [
+        (port("http"), "NOT_PAIRDB"),
+        (port("metrics"), "NOT_PAIRDB"),
+        (storage.to_owned(), "UNIMPLEMENTED"),
+    ] {
+        let put = pairdb(&["put", "k", "v", "--json", "--server", &server])
+            .output()
+            .unwrap();
+        let error: Value = serde_json::from_slice(&put.stderr).unwrap();
+        assert_eq!(
+            (error["error"]["code"].as_str(), put.status.code()),
+            (Some(code), Some(5)),
+            "{server}: {error}"
+        );
+        let hint = error["error"]["hint"].as_str().unwrap();
+        assert!(hint.contains("50051"), "{server}: {hint}");
+    }
+
     // Health and metrics over HTTP.
     assert!(
         http_get(cluster.ready["http"].as_str().unwrap(), "/ready").starts_with("HTTP/1.1 200")
@@ -1038,4 +1059,77 @@ fn a_name_belongs_to_one_process_at_a_time() {
     let moved = start(storage("one", &["--advertise", "127.0.0.1:1"]));
     assert_eq!(listed(), "127.0.0.1:1");
     moved.stops("TERM");
+}
+
+/// What is wrong with a command line, or with the environment, is told in the form that was asked for.
+#[test]
+fn wrong_arguments_and_variables_are_errors_that_say_what_was_meant() {
+    let told = |command: &mut Command| {
+        let output = command.output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        (told, output.status.code())
+    };
+    let as_json = |text: &str| -> Value {
+        serde_json::from_str(text).unwrap_or_else(|_| panic!("no JSON: {text}"))
+    };
+    for (arguments, message) in [
+        (
+            &["get", "--json"][..],
+            "required arguments were not provided",
+        ),
+        (
+            &["get", "k", "--jsn", "--json"],
+            "unexpected argument '--jsn'",
+        ),
+        (
+            &["get", "k", "--timeout", "0s", "--json"],
+            "0s is not between 1ms and 1day",
+        ),
+        (
+            &["nonsense", "--json"],
+            "unrecognized subcommand 'nonsense'",
+        ),
+        (&["tenant", "--json"], "--json"),
+    ] {
+        let (text, code) = told(&mut pairdb(arguments));
+        let error = &as_json(&text)["error"];
+        assert_eq!(
+            (error["code"].as_str(), code),
+            (Some("USAGE"), Some(2)),
+            "{text}"
+        );
+        assert_eq!(error["exit_code"], 2);
+        assert!(
+            error["message"].as_str().unwrap().contains(message),
+            "{text}"
+        );
+        assert!(!error["hint"].as_str().unwrap().is_empty(), "{text}");
+    }
+    let (text, code) = told(&mut pairdb(&["get"]));
+    assert!(
+        text.starts_with("error: ") && text.contains("Usage:"),
+        "{text}"
+    );
+    assert_eq!(code, Some(2));
+
+    // Before anything is served, or asked for.
+    let directory = TempDir::new().unwrap();
+    let data = directory.path().to_str().unwrap();
+    for arguments in [
+        &["dev", "--data", data, "--json"][..],
+        &["get", "k", "--json"],
+    ] {
+        let (text, code) = told(pairdb(arguments).env("PAIRDB_AUTH_MODE", "required"));
+        let error = &as_json(&text)["error"];
+        assert_eq!(
+            (error["code"].as_str(), code),
+            (Some("CONFIGURATION"), Some(2)),
+            "{text}"
+        );
+        let message = error["message"].as_str().unwrap();
+        assert!(
+            message.ends_with("did you mean PAIRDB_AUTH__MODE?"),
+            "{message}"
+        );
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use serde_json::{Value, json};
 
 use crate::config::ConfigError;
@@ -13,7 +14,7 @@ use crate::config::ConfigError;
 pub enum Exit {
     /// Anything that has no code of its own.
     Failure = 1,
-    /// The command line, the configuration or a value in it is wrong; nothing was done.
+    /// The command line, the configuration or a value in it is wrong, or too large; nothing was done.
     Usage = 2,
     /// No such key, tenant, node or migration.
     NotFound = 3,
@@ -23,7 +24,7 @@ pub enum Exit {
     Unavailable = 5,
     /// The write may or may not take effect; reading the key tells.
     Indeterminate = 6,
-    /// Refused: a precondition, a permission or a limit.
+    /// Refused: by the cluster's state, for lack of a permission, or because a limit is reached.
     Refused = 7,
 }
 
@@ -32,12 +33,12 @@ pub const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  any other failure
-  2  usage: the command line, the configuration or a value is wrong
+  2  usage: the command line, the configuration or a value is wrong, or too large
   3  not found: no such key, tenant, node or migration
   4  conflict: it exists already, or the idempotency key is another request's, or of one still running
   5  unavailable: too few replicas answered, or no server there; nothing was written
   6  indeterminate: the write may or may not take effect
-  7  refused: a precondition, a permission or a limit";
+  7  refused: by the cluster's state, for lack of a permission, or because a limit is reached";
 
 /// Why a command failed, and what to do about it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -116,6 +117,30 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::new(Exit::Usage, "CONFIGURATION", error.to_string())
     }
+}
+
+impl From<&clap::Error> for Failure {
+    /// The parser writes paragraphs: what is wrong, tips, and the usage.
+    fn from(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let mut paragraphs = text.split("\n\n").map(one_line);
+        let wrong = paragraphs.next().unwrap_or_default();
+        let wrong = match error.kind() {
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a subcommand is missing",
+            _ => wrong.strip_prefix("error: ").unwrap_or(&wrong),
+        };
+        let way_out: Vec<String> = paragraphs
+            .filter(|text| text.starts_with("tip: ") || text.starts_with("Usage: "))
+            .collect();
+        Self::usage(wrong).hint(match way_out.is_empty() {
+            true => "--help shows what there is".to_owned(),
+            false => way_out.join("; "),
+        })
+    }
+}
+
+fn one_line(paragraph: &str) -> String {
+    paragraph.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl From<Exit> for ExitCode {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::client::{ClientArgs, Effect, failure};
 use super::exit::Failure;
 use super::key::KeyArgs;
-use super::{output, value};
+use super::{output, shell, value};
 use crate::proto::v1::{ReadKeyValueRequest, ReadKeyValueResponse, Sibling};
 
 /// What `get --help` ends with.
@@ -70,14 +70,26 @@ impl Get {
                 output::raw(b"\n")?;
             }
         }
-        let key = &self.key.key;
-        let context = value::base64(&read.context);
         output::note(&format!("{count} concurrent values; to settle on one:"));
         output::note(&format!(
-            "  pairdb put {key} VALUE --tenant {} --context {context}",
-            self.key.tenant
+            "  {}",
+            self.settles(&value::base64(&read.context))
         ));
         Ok(())
+    }
+
+    /// The command that writes over all that was shown.
+    fn settles(&self, context: &str) -> String {
+        let key = shell::word(&self.key.key, "KEY");
+        // One word each, so that nothing that begins with a hyphen is taken for a flag.
+        let tenant = format!("--tenant={}", shell::word(&self.key.tenant, "TENANT"));
+        let context = format!("--context={context}");
+        let flags = ["put", tenant.as_str(), context.as_str()];
+        let key: &[&str] = match key.starts_with('-') {
+            true => &["--", key, "VALUE"],
+            false => &[key, "VALUE"],
+        };
+        shell::command(flags.into_iter().chain(key.iter().copied()))
     }
 
     fn json(&self, read: &ReadKeyValueResponse) -> Value {
@@ -107,4 +119,29 @@ fn written(sibling: &Sibling) -> String {
         || sibling.stamp_unix_ms.to_string(),
         |at| humantime::format_rfc3339_millis(at).to_string(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::{Cli, Command};
+
+    #[test]
+    fn the_command_that_settles_is_what_it_says_whatever_the_key() {
+        for key in ["cart", "x; rm -rf ~", "$(id)", "--file", "it's", "a b"] {
+            let get = ["pairdb", "get", "--tenant=-odd tenant", "--", key];
+            let Ok(Command::Get(get)) = Cli::try_parse_from(get).map(|cli| cli.command) else {
+                panic!("{key}");
+            };
+            let line = get.settles("AAA=");
+            let words = shlex::split(&line).unwrap();
+            let Ok(Command::Put(put)) = Cli::try_parse_from(words).map(|cli| cli.command) else {
+                panic!("{line}");
+            };
+            assert_eq!(put.key.key, key, "{line}");
+            assert_eq!(put.key.tenant, "-odd tenant", "{line}");
+            assert_eq!(put.value.as_deref(), Some("VALUE"), "{line}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::bounds::patience;
 use super::client::{Client, ClientArgs, TokenArgs};
 use super::convergence::{age, convergence, hints_to_json, keys_in_words, owed};
 use super::exit::{Exit, Failure};
@@ -78,7 +79,7 @@ struct Wait {
     tls: TlsArgs,
 
     /// How long to wait, such as 30s or 10m
-    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    #[arg(long, default_value = "60s", value_parser = patience, value_name = "DURATION")]
     timeout: Duration,
 
     /// One JSON object on standard output instead of text; failures as one on standard error

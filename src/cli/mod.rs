@@ -10,6 +10,7 @@
 )]
 
 mod bench;
+mod bounds;
 mod client;
 mod config;
 mod convergence;
@@ -25,8 +26,10 @@ mod membership;
 mod migrate;
 mod node;
 mod output;
+mod peer;
 mod put;
 mod serve;
+mod shell;
 mod status;
 mod storage;
 mod tenant;
@@ -40,6 +43,7 @@ mod deploy_test;
 #[cfg(test)]
 mod tls_test;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -47,7 +51,7 @@ use clap::{Parser, Subcommand};
 
 use exit::{EXIT_CODES, Failure};
 
-use crate::config::Layers;
+use crate::config::{Layers, check_names};
 
 pub use serve::{METRICS, Metric, MetricKind, table as metric_table};
 
@@ -157,9 +161,12 @@ impl Command {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_parsed(&error, std::env::args_os()),
+    };
     let json = cli.command.json();
-    match cli.command.run(cli.config.as_deref()) {
+    match variables_are_ours().and_then(|()| cli.command.run(cli.config.as_deref())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output::failure(&failure, json);
@@ -168,19 +175,42 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// What the parser has to say instead: help, the version, or what is wrong, which scripts get in their own form.
+fn not_parsed(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let mut arguments = arguments.take_while(|argument| argument != "--");
+    if error.use_stderr() && arguments.any(|argument| argument == "--json") {
+        let failure = Failure::from(error);
+        output::failure(&failure, true);
+        return failure.exit.into();
+    }
+    // That it can't be written is nobody's failure.
+    let _ = error.print();
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// A variable that begins like ours and is none was meant to be one, whatever the command.
+fn variables_are_ours() -> Result<(), Failure> {
+    let variables: Vec<_> = variables().collect();
+    let variables = variables
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()));
+    Ok(check_names(variables)?)
+}
+
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, text)| {
+        let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        (lossy(name), lossy(text))
+    })
+}
+
 /// The settings before a command's own flags: defaults, file, environment.
 fn layers(file: Option<&Path>) -> Result<Layers, Failure> {
     let layers = match file {
         Some(file) => Layers::new().file(file)?,
         None => Layers::new(),
     };
-    let variables = std::env::vars_os().filter_map(|(name, text)| {
-        Some((
-            name.into_string().ok()?,
-            text.to_string_lossy().into_owned(),
-        ))
-    });
-    Ok(layers.environment(variables)?)
+    Ok(layers.environment(variables())?)
 }
 
 fn on_one_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

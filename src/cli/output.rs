@@ -8,6 +8,7 @@ use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 
 use super::exit::Failure;
+use super::shell::visible;
 
 /// For what the eye should find first.
 pub const STRONG: Style = Style::new().bold();
@@ -73,8 +74,10 @@ pub fn failure(failure: &Failure, as_json: bool) {
         note(&failure.to_json().to_string());
         return;
     }
-    note(&format!("{} {failure}", styled(BAD, "error:")));
-    if let Some(hint) = &failure.hint {
+    // Names and keys in it are others', too.
+    let message = visible(&failure.message);
+    note(&format!("{} {message}", styled(BAD, "error:")));
+    if let Some(hint) = failure.hint.as_deref().map(visible) {
         note(&format!("{} {hint}", styled(STRONG, "hint:")));
     }
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::client::{ClientArgs, Effect, failure};
 use super::exit::Failure;
 use super::key::KeyArgs;
+use super::shell::visible;
 use super::{output, value};
 use crate::proto::v1::{WriteKeyValueRequest, WriteKeyValueResponse};
 
@@ -26,7 +27,7 @@ Examples:
 #[derive(Args, Debug)]
 pub struct Put {
     #[command(flatten)]
-    key: KeyArgs,
+    pub key: KeyArgs,
 
     /// The value; '-' or absent: standard input
     #[arg(allow_hyphen_values = true)]
@@ -99,7 +100,7 @@ impl Put {
         let again = if written.is_duplicate { "already " } else { "" };
         format!(
             "{again}written: {} on {} ({})",
-            self.key.key,
+            visible(&self.key.key),
             replicas(written.replica_count),
             written.consistency
         )

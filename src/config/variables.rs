@@ -29,6 +29,8 @@ const OF_COMMANDS: &[&str] = &[
 const OF_TESTS: &[&str] = &[
     "PAIRDB_KILL_DIRECTORY",
     "PAIRDB_KILL_ROUNDS",
+    "PAIRDB_SIM_CHILD",
+    "PAIRDB_SIM_FROM",
     "PAIRDB_SIM_RUSTC",
     "PAIRDB_SIM_SEEDS",
     "PAIRDB_WRITE_METRICS",

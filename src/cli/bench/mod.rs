@@ -13,8 +13,9 @@ mod tally;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 
+use super::bounds::patience;
 use super::client::{self, Authorization, Client, Effect, TokenArgs, failure};
 use super::exit::{Exit, Failure};
 use super::output;
@@ -66,7 +67,7 @@ pub struct Bench {
     spawn_dev: bool,
 
     /// How many storage nodes the started cluster has
-    #[arg(long, default_value_t = 3, value_name = "N", requires = "spawn_dev")]
+    #[arg(long, default_value_t = 3, value_name = "N", requires = "spawn_dev", value_parser = clap::value_parser!(u16).range(1..=100))]
     nodes: u16,
 
     /// The server's process, to tell its CPU time per operation
@@ -86,19 +87,20 @@ pub struct Bench {
     rate: u32,
 
     /// How long a value is
-    #[arg(long, default_value_t = 100, value_name = "N")]
+    #[arg(long, default_value_t = 100, value_name = "N",
+          value_parser = RangedU64ValueParser::<usize>::new().range(0..=32 * 1024 * 1024))]
     value_bytes: usize,
 
     /// How many keys there are; all are written before the measurement
-    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     keys: u64,
 
     /// How long to measure
-    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=7 * 24 * 3600))]
     seconds: u64,
 
     /// How long to warm up before; not measured
-    #[arg(long, default_value_t = 2, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 2, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
     warm_up: u64,
 
     /// What to do, in which proportion
@@ -111,7 +113,7 @@ pub struct Bench {
     consistency: String,
 
     /// How long each request may take
-    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    #[arg(long, default_value = "10s", value_parser = patience, value_name = "DURATION")]
     timeout: Duration,
 
     /// The result as one JSON object
