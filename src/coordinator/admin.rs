@@ -186,8 +186,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 Change::Conflict(_) => {} // changed or gone meanwhile
             }
         }
-        Err(CoordinatorError::Overloaded(format!(
-            "tenant '{name}' keeps being changed by others"
+        Err(CoordinatorError::NodeInUse(format!(
+            "tenant '{name}' keeps being changed by others; look at it and try again"
         )))
     }
 

@@ -157,9 +157,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 Err(Setback::StaleEpoch(newer)) => self.refresh_topology(newer, deadline).await,
             }
         }
-        Err(CoordinatorError::Overloaded(
-            "the topology keeps changing under the read".into(),
-        ))
+        let mut missing = Missing::default();
+        missing.because("the topology keeps changing");
+        let owners = self.owners(key, replication_factor);
+        let timed_out = self.clock().now() >= deadline;
+        Err(missing.error(&owners, consistency, None, timed_out))
     }
 
     /// Asks owners until enough have answered and their join covers `floor`.

@@ -149,8 +149,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 }
             }
         }
-        Err(CoordinatorError::Overloaded(
-            "the topology keeps changing".into(),
+        Err(CoordinatorError::NodeInUse(
+            "the topology keeps changing; verify again when it does not".into(),
         ))
     }
 
