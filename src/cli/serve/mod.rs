@@ -1,6 +1,7 @@
 //! The composition root: adapters, coordinator and storage node put together into something that runs.
 
 mod coordinator;
+mod files;
 mod listen;
 mod logging;
 mod metric_table;

@@ -1,7 +1,7 @@
-//! The tokio runtime of a serving process, its log and its traces; and its end when something in it has died.
+//! The tokio runtime of a serving process, its files, its log and its traces; and its end when something in it has died.
 
 use super::super::exit::{Exit, Failure};
-use super::logging;
+use super::{files, logging};
 use crate::adapters::trace::Exporter;
 use crate::adapters::vitals::Vitals;
 use crate::config::{Config, RuntimeKind};
@@ -20,6 +20,7 @@ pub fn run<W>(
 where
     W: Future<Output = Result<(), Failure>>,
 {
+    let open_max = files::prepare();
     let mut builder = match config.server.runtime {
         RuntimeKind::MultiThread => tokio::runtime::Builder::new_multi_thread(),
         RuntimeKind::CurrentThread => tokio::runtime::Builder::new_current_thread(),
@@ -33,6 +34,7 @@ where
         let exporter = Exporter::start(&config.tracing, service, instance)
             .map_err(|error| Failure::usage(error.to_string()))?;
         logging::start(&config.logging, exporter.as_ref())?;
+        files::warn_of_few(open_max, service, config);
         log_panics();
         let vitals = Vitals::process();
         let mut work = Box::pin(work);
