@@ -888,7 +888,7 @@ async fn probes_over_http_tell_what_is_up() {
     assert_eq!((ready.0, &ready.1["status"]), (200, &"ready".into()));
     assert_eq!(
         ready.1["dependencies"],
-        serde_json::json!({ "metadata_store": "up", "storage_nodes": "3 of 3 up" })
+        serde_json::json!({ "metadata_store": "up", "idempotency_store": "up", "storage_nodes": "3 of 3 up" })
     );
     cluster.coordinator.stop();
     let (code, body) = http(&cluster, "/ready").await;

@@ -204,7 +204,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let pause = self.settings().anti_entropy_pause;
         let lease = self.settings().anti_entropy_lease.max(pause * 2);
         let acquire = self.world().metadata().acquire_lease(LEASE, holder, lease);
-        let leads = match self.in_time(self.admin_deadline(), acquire).await {
+        let outcome = self.in_time(self.admin_deadline(), acquire).await;
+        self.note_metadata_change(&outcome);
+        let leads = match outcome {
             Ok(LeaseOutcome::Held) => true,
             Ok(LeaseOutcome::HeldByOther { .. }) => false,
             Err(error) => {

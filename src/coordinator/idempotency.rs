@@ -250,7 +250,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 .claim(scope, claim, lease, retention);
             let outcome = before(self.clock(), deadline, attempt)
                 .await
-                .unwrap_or_else(|| Err(late()))?;
+                .unwrap_or_else(|| Err(late()));
+            self.note_idempotency(&outcome);
+            let outcome = outcome?;
             let conflict = || {
                 marks::reached(Mark::IdempotencyConflict);
                 CoordinatorError::IdempotencyKeyConflict {

@@ -61,6 +61,9 @@ struct Shared<W: CoordinatorWorld> {
     /// Epochs that storage nodes know and the metadata store does not.
     ahead: Ahead,
     metadata_answers: AtomicBool,
+    /// Unless one of them refused, both stores take changes.
+    metadata_refuses: AtomicBool,
+    idempotency_refuses: AtomicBool,
     stopping: AtomicBool,
     stop: Stop,
 }
@@ -74,6 +77,10 @@ pub struct Readiness {
     pub stopping: bool,
     /// Whether the metadata store answered when last asked.
     pub metadata: bool,
+    /// Whether it took the last change that was asked of it; leases are renewed all the time.
+    pub metadata_writable: bool,
+    /// Whether the idempotency store answered when last asked; it is asked by requests only.
+    pub idempotency: bool,
     /// The epoch in use.
     pub epoch: Epoch,
     /// How many storage nodes answer, of how many.
@@ -129,6 +136,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             crowded: Crowded::default(),
             ahead: Ahead::default(),
             metadata_answers: AtomicBool::new(false),
+            metadata_refuses: AtomicBool::new(false),
+            idempotency_refuses: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stop: Stop::new(),
             settings,
@@ -179,6 +188,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             ready: !stopping && routing.epoch() > Epoch(0) && (nodes_healthy > 0 || nodes == 0),
             stopping,
             metadata: self.0.metadata_answers.load(Ordering::Relaxed),
+            metadata_writable: !self.0.metadata_refuses.load(Ordering::Relaxed),
+            idempotency: !self.0.idempotency_refuses.load(Ordering::Relaxed),
             epoch: routing.epoch(),
             nodes_healthy,
             nodes,
@@ -529,6 +540,16 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
     }
 
+    /// A change was asked of the metadata store.
+    pub(super) fn note_metadata_change<T>(&self, outcome: &Result<T, StoreError>) {
+        note(&self.0.metadata_refuses, outcome);
+    }
+
+    /// The idempotency store was asked something.
+    pub(super) fn note_idempotency<T>(&self, outcome: &Result<T, StoreError>) {
+        note(&self.0.idempotency_refuses, outcome);
+    }
+
     pub(super) async fn fetch_topology(&self, deadline: Instant) -> Result<Topology, StoreError> {
         let fetched = self
             .in_time(deadline, self.world().metadata().topology())
@@ -727,5 +748,15 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             Some(Tell::RightAgain) => tracing::info!(%node, "wall clock right again"),
             None => {}
         }
+    }
+}
+
+/// Keeps whether a store refuses, and says so when that changes.
+fn note<T>(refuses: &AtomicBool, outcome: &Result<T, StoreError>) {
+    let refused = refuses.swap(outcome.is_err(), Ordering::Relaxed);
+    match outcome {
+        Err(error) if !refused => tracing::warn!(%error, "a store takes no changes"),
+        Ok(_) if refused => tracing::info!("a store takes changes again"),
+        _ => {}
     }
 }

@@ -35,8 +35,10 @@ pub(super) struct Ready {
 /// How each dependency is.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Dependencies {
-    /// "up" or "down".
+    /// "up", "read only" or "down".
     metadata_store: &'static str,
+    /// "up" or "down", as the last request that needed it found it.
+    idempotency_store: &'static str,
     /// So many of so many are up.
     storage_nodes: String,
 }
@@ -79,7 +81,15 @@ fn readiness(gateway: &Shared) -> (StatusCode, Json<Ready>) {
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
     };
     let dependencies = Dependencies {
-        metadata_store: if readiness.metadata { "up" } else { "down" },
+        metadata_store: match (readiness.metadata, readiness.metadata_writable) {
+            (true, true) => "up",
+            (true, false) => "read only",
+            (false, _) => "down",
+        },
+        idempotency_store: match readiness.idempotency {
+            true => "up",
+            false => "down",
+        },
         storage_nodes: format!("{} of {} up", readiness.nodes_healthy, readiness.nodes),
     };
     let body = Ready {

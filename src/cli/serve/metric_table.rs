@@ -124,7 +124,7 @@ pub const METRICS: &[Metric] = &[
         "coordinator_metadata_store_up",
         Gauge,
         &[],
-        "1 while the metadata store answers",
+        "1 while the metadata store answers and takes changes",
     ),
     metric(
         "coordinator_node_clock_offset_seconds",

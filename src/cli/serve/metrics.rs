@@ -90,7 +90,8 @@ pub fn sample_coordinator<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
     counter!("coordinator_repairs_before_answer_total").absolute(coordinator.blocking_repairs());
     counter!("coordinator_crowded_keys_total").absolute(coordinator.crowded_keys());
     gauge!("coordinator_ready").set(if readiness.ready { 1.0 } else { 0.0 });
-    gauge!("coordinator_metadata_store_up").set(if readiness.metadata { 1.0 } else { 0.0 });
+    let metadata = readiness.metadata && readiness.metadata_writable;
+    gauge!("coordinator_metadata_store_up").set(if metadata { 1.0 } else { 0.0 });
     gauge!("coordinator_epoch").set(readiness.epoch.0 as f64);
     gauge!("coordinator_storage_nodes_active").set(readiness.nodes_healthy as f64);
     gauge!("coordinator_storage_nodes").set(readiness.nodes as f64);
