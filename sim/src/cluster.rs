@@ -32,7 +32,7 @@ use crate::rng::Rng;
 use crate::story::Story;
 use crate::tap::Tap;
 use crate::weather::Weather;
-use crate::world::{Event, World};
+use crate::world::{Event, Fault, World};
 
 /// How often to look whether a node that lost its disk counts again.
 const REFILL_PAUSE: Duration = Duration::from_millis(100);
@@ -332,16 +332,36 @@ impl Cluster {
                     self.history.recorder().life(who, Life::Serves);
                     self.shared.services.put(who, node, replica.clone());
                     self.story.happens(Event::Serves(who));
-                    while replica.is_refilling() {
-                        pause(REFILL_PAUSE).await;
-                    }
-                    return self.weather.serves(who); // a node that counts for no quorum is not well
+                    return self.keep_weather(who, &replica).await;
                 }
                 Err(error) => {
                     self.history
                         .note(format_args!("{who} does not open: {error}"));
                     pause(START_PAUSE).await;
                 }
+            }
+        }
+    }
+
+    /// A node that counts for no quorum, or can't write, is not well.
+    async fn keep_weather(&self, who: Endpoint, replica: &Replica<StorageSide>) {
+        let faults = &self.world.faults;
+        let may_fail = faults
+            .iter()
+            .any(|step| matches!(step.fault, Fault::FailingDisk { .. }));
+        loop {
+            while replica.is_refilling()
+                || replica.refuses_writes().is_some()
+                || self.faults.disk_failing(who)
+            {
+                pause(REFILL_PAUSE).await;
+            }
+            self.weather.serves(who);
+            if !may_fail {
+                return;
+            }
+            while self.weather.is_serving(who) {
+                pause(REFILL_PAUSE).await;
             }
         }
     }
@@ -378,9 +398,22 @@ impl Cluster {
         let disk = self.machines().get(&who).and_then(|m| m.disk.clone());
         if let Some(disk) = disk {
             disk.replace();
-            self.tap.lost(who, true);
+            self.tap.lost(who);
             self.history
                 .note(format_args!("{who} is down and loses its disk"));
+        }
+    }
+
+    /// A machine's power fails, and its journal is damaged: what was committed last is gone, acknowledged or not.
+    pub fn damage_journal(&self, who: Endpoint, commits: u32) {
+        self.crash(who);
+        let disk = self.machines().get(&who).and_then(|m| m.disk.clone());
+        if let Some(disk) = disk {
+            let lost = disk.lose_durable(commits);
+            self.tap.lost(who);
+            self.history.note(format_args!(
+                "{who} has a damaged journal: {lost} durable commits are lost"
+            ));
         }
     }
 
@@ -432,7 +465,7 @@ impl Cluster {
             "{who} ends; commits lost: {completed} completed, {under_way} under way; kept {kept}"
         ));
         if completed > 0 {
-            self.tap.lost(who, false);
+            self.tap.lost(who);
         }
     }
 

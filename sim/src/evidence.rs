@@ -429,37 +429,29 @@ impl Evidence {
 
     /// Whether a quorum may rightly miss `write`, which was complete at `since`.
     ///
-    /// A node that lost its disk counts for no quorum before it has got back what the others hold. So it may only if all who
-    /// held the write lost their disks, or one of them lost commits that it had answered before they were durable.
+    /// A node that lost its disk, or commits that it had answered, counts for no quorum before it has got back what the others
+    /// hold. So it may only if all who held the write lost something.
     #[must_use]
     pub fn is_weakened(&self, write: OpId, since: Time) -> bool {
         let dots = self.dots(write);
         if dots.is_empty() {
             return !self.seen.losses.is_empty();
         }
-        let holders = dots
-            .iter()
-            .filter_map(|dot| self.seen.holders.get(dot))
-            .flatten();
-        let mut holders = holders;
-        let unnoticed = &self.seen.unnoticed;
-        holders.any(|(who, held)| unnoticed.iter().any(|(node, at)| node == who && at >= held))
-            || dots.iter().all(|dot| self.seen.may_be_lost(*dot, since))
+        dots.iter().all(|dot| self.seen.may_be_lost(*dot, since))
     }
 
-    /// From when on a tenant's acknowledged writes may be lost for good: one of its owners lost commits that it had answered
-    /// before they were durable, or a second one its disk. (One owner gives back what the other lost.)
+    /// From when on a tenant's acknowledged writes may be lost for good: a second one of its owners lost something. (One owner
+    /// gives back what the other lost.)
     #[must_use]
     pub fn may_be_lost_from(&self, tenant: usize) -> Time {
-        let seen = &self.seen;
-        let (first, _) = match seen.losses.first() {
+        let losses = &self.seen.losses;
+        let (first, _) = match losses.first() {
             Some(first) if self.factor(tenant) > 1 => *first,
             Some((_, at)) => return *at,
             None => return Time::MAX,
         };
-        let others = seen.losses.iter().filter(|(node, _)| *node != first);
-        let lost = seen.unnoticed.iter().chain(others).map(|(_, at)| *at);
-        lost.min().unwrap_or(Time::MAX)
+        let others = losses.iter().filter(|(node, _)| *node != first);
+        others.map(|(_, at)| *at).min().unwrap_or(Time::MAX)
     }
 
     /// What is known to be held, by the acknowledgements of writes and the answers of reads.

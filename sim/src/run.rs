@@ -349,6 +349,7 @@ async fn begin(cluster: &Cluster, index: usize, fault: &Fault) {
         }
         Fault::Restart { who } => cluster.stop(*who).await,
         Fault::LoseDisk { who } => cluster.lose_disk(*who),
+        Fault::DamagedJournal { who, commits } => cluster.damage_journal(*who, *commits),
         Fault::LoseDigests { who } => cluster.lose_digests(*who),
         Fault::Pause { who } => cluster.set_paused(*who, true),
         Fault::ClockJump { who, by_ms } => cluster.jump_clock(*who, *by_ms),
@@ -364,6 +365,9 @@ async fn begin(cluster: &Cluster, index: usize, fault: &Fault) {
                 .await;
         }
         lasting => {
+            if let Fault::FailingDisk { who } = lasting {
+                cluster.weather.is_gone(*who); // until it says that it is back
+            }
             cluster.faults.begin(index, lasting.clone());
             nemesis::goes_on(cluster, index, lasting);
         }
@@ -375,6 +379,7 @@ fn end(cluster: &Cluster, index: usize, fault: &Fault) {
         Fault::Crash { who }
         | Fault::Restart { who }
         | Fault::LoseDisk { who }
+        | Fault::DamagedJournal { who, .. }
         | Fault::LoseDigests { who } => {
             cluster.start(*who);
         }
@@ -388,11 +393,6 @@ fn end(cluster: &Cluster, index: usize, fault: &Fault) {
         Fault::ClockDrift { who, ppm } => cluster.drift_clock(*who, -ppm),
         Fault::CorruptRecord { who } => {
             cluster.lose_disk(*who);
-            cluster.start(*who);
-        }
-        Fault::FailingDisk { who } => {
-            cluster.faults.end(index);
-            cluster.crash(*who);
             cluster.start(*who);
         }
         Fault::CrashOn { who, .. } => {

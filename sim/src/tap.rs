@@ -37,8 +37,6 @@ pub struct Seen {
     pub holders: BTreeMap<Dot, Vec<(Endpoint, Time)>>,
     /// When a node lost something it had said to hold.
     pub losses: Vec<(Endpoint, Time)>,
-    /// Those of them of which the node can't know: commits that were answered before they were durable.
-    pub unnoticed: Vec<(Endpoint, Time)>,
     /// When a node's process ended.
     pub ends: Vec<(Endpoint, Time)>,
     /// Whose incarnation an actor is.
@@ -271,14 +269,11 @@ impl Tap {
         self.state().ends.push((who, at));
     }
 
-    /// A node lost something that it had said to hold. It `notices` when its disk is another one.
-    pub fn lost(&self, who: Endpoint, notices: bool) {
+    /// A node lost something that it had said to hold, and knows that.
+    pub fn lost(&self, who: Endpoint) {
         let at = self.history.now();
         let mut state = self.state();
         state.losses.push((who, at));
-        if !notices {
-            state.unnoticed.push((who, at));
-        }
         state.memory.retain(|(node, _), _| *node != who);
         state.epochs.remove(&who);
     }

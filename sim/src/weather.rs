@@ -80,6 +80,14 @@ impl Weather {
         }
     }
 
+    /// Whether a process serves now.
+    #[must_use]
+    pub fn is_serving(&self, who: Endpoint) -> bool {
+        let log = self.lock();
+        let last = log.serving.get(&who).and_then(|lives| lives.last());
+        last.is_some_and(|(_, until)| *until == Time::MAX)
+    }
+
     /// The weather so far.
     #[must_use]
     pub fn log(&self) -> WeatherLog {
@@ -169,6 +177,7 @@ fn spoils(world: &World, index: usize) -> Spoils<'_> {
         Fault::Crash { who }
         | Fault::Restart { who }
         | Fault::LoseDisk { who }
+        | Fault::DamagedJournal { who, .. }
         | Fault::LoseDigests { who }
         | Fault::Pause { who }
         | Fault::SlowDisk { who, .. }

@@ -58,7 +58,8 @@ pub struct Storage {
     #[arg(long, value_name = "URL")]
     metadata: Option<String>,
 
-    /// When a write counts as durable: 'always' or 'interval:DURATION'
+    /// When a write counts as durable: 'always' or 'interval:DURATION'. After a loss of power with 'interval' a node is
+    /// refilled before it counts
     #[arg(long, value_name = "MODE")]
     sync: Option<SyncMode>,
 

@@ -38,7 +38,7 @@ pub use replica::{
 };
 pub use spawn::Spawn;
 pub use stop::Stop;
-pub use storage::{Batch, Durability, Put, Space, StorageEngine, StorageError};
+pub use storage::{Batch, Durability, Proof, Put, Space, StorageEngine, StorageError};
 pub use tenant::{SiblingLimits, Tenant, TenantId, TenantIdError};
 pub use upkeep::{Digest, HintsReport, KeyHash, LEAVES, Purged, Synced, TreeName, Upkeep, Upkept};
 

@@ -80,6 +80,13 @@ impl Debts {
         })
     }
 
+    /// Takes over another account of the same engine's.
+    pub(super) fn replace(&self, other: Self) {
+        let targets = other.targets.into_inner();
+        *self.lock() = targets.unwrap_or_else(PoisonError::into_inner);
+        self.wake();
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Debt>> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }

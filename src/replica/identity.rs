@@ -2,12 +2,14 @@
 //!
 //! A node takes a new incarnation when it can't prove that it still holds every dot it gave out:
 //! - there is no identity: an empty or replaced data directory;
-//! - the last run answered before its commits were durable and did not stop cleanly;
+//! - the last run answered before its commits were durable and did not stop cleanly, and the engine can't say that they are
+//!   there all the same (the process ended, and the machine didn't);
+//! - the engine finds that commits it had acknowledged are missing, or may be (damage; see [`StorageEngine::proof`]);
 //! - it meets a record that has seen more of its incarnation than it gave out: its disk went back in time. (That is found
 //!   while it runs, see [`ledger`](super::ledger).)
 //!
-//! A node that has no identity does not hold what it may once have acknowledged. It is *being refilled* until a coordinator has
-//! seen it get all that the other owners hold, and counts for no quorum before. One that is added to a cluster counts from
+//! In the first three cases it does not hold, or can't prove that it holds, what it once acknowledged. It is *being refilled*
+//! until a coordinator has seen it get all that the other owners hold, and counts for no quorum before. One that is added to a cluster counts from
 //! the start: nobody relied on it before. (A disk that is found to have gone back in time is none the less served: what tells
 //! of it comes in records, and a client that forges contexts must not be able to take nodes out of service. So a backup is
 //! not to be put in a node's place: see the runbook.)
@@ -17,7 +19,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 1 | format, 2 (1 lacks the stamp) |
-//! | 1 | bit 0: stopped cleanly · bit 1: commits are answered before they are durable · bit 2: being refilled |
+//! | 1 | bit 0: stopped cleanly · bit 1: commits are answered before they are durable · bit 2: being refilled · bit 3: its digests may be of records that it lost |
 //! | 8 | epoch, big endian |
 //! | 8 | counters up to this one may have been given out, big endian |
 //! | 8 | stamps up to this one may have been given out, big endian |
@@ -30,7 +32,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::OpenError;
 use crate::marks::{self, Mark};
 use crate::placement::{Epoch, NodeId};
-use crate::ports::{Batch, Durability, Put, Random, Space, StorageEngine};
+use crate::ports::{Batch, Durability, Proof, Put, Random, Space, StorageEngine, StorageError};
 use crate::sabotage::{self, Sabotage};
 use crate::version::{Actor, Stamp};
 
@@ -40,6 +42,7 @@ const FORMAT_WITHOUT_STAMP: u8 = 1;
 const CLEAN: u8 = 1;
 const INTERVAL: u8 = 2;
 const REFILLING: u8 = 4;
+const DIGESTS_LOST: u8 = 8;
 /// Of older incarnations the oldest are forgotten; they are for people to look at.
 const INCARNATIONS_MAX: usize = 64;
 
@@ -55,25 +58,43 @@ pub(super) struct Identity {
     pub(super) epoch: Epoch,
     pub(super) clean: bool,
     pub(super) durability: Durability,
-    /// It lost its disk, and is not known to hold again what it should.
+    /// It lost its disk or part of what was on it, and is not known to hold again what it should.
     pub(super) refilling: bool,
+    /// What it lost may be in its digests still: they have to be made again.
+    pub(super) digests_lost: bool,
 }
 
-/// Reads the identity, takes a new incarnation if need be, and makes both durable.
+/// The identity of a node that starts.
+pub(super) struct Resumed {
+    pub(super) identity: Identity,
+    /// Why it is not stored, if it is not: it has to be part of the first commit that succeeds.
+    pub(super) unsaved: Option<StorageError>,
+}
+
+/// Reads the identity, takes a new incarnation if need be, and makes both durable. A node that can't write can still read.
 pub(super) async fn open(
     storage: &impl StorageEngine,
     random: &impl Random,
     node: &NodeId,
-) -> Result<Identity, OpenError> {
+) -> Result<Resumed, OpenError> {
     let stored = storage.read(Space::Meta, vec![KEY]).await?.pop().flatten();
     let stored = stored
         .map(|bytes| Identity::decode(&bytes))
         .transpose()
         .map_err(OpenError::DamagedIdentity)?;
-    let identity = resume(stored, node, storage.durability(), random)?;
-    storage.commit(Batch::from([identity.put()])).await?;
-    storage.sync().await?;
-    Ok(identity)
+    let mut proof = storage.proof();
+    if matches!(proof, Proof::Lacking(_)) && sabotage::on(Sabotage::DoubtsIgnored) {
+        proof = Proof::Whole;
+    }
+    let identity = resume(stored, node, storage.durability(), &proof, random)?;
+    let mut saved = storage.commit(Batch::from([identity.put()])).await;
+    if saved.is_ok() {
+        saved = storage.sync().await;
+    }
+    Ok(Resumed {
+        identity,
+        unsaved: saved.err(),
+    })
 }
 
 /// The identity of a node that starts.
@@ -81,6 +102,7 @@ fn resume(
     stored: Option<Identity>,
     node: &NodeId,
     durability: Durability,
+    proof: &Proof,
     random: &impl Random,
 ) -> Result<Identity, OpenError> {
     let Some(mut identity) = stored else {
@@ -93,6 +115,7 @@ fn resume(
             clean: false,
             durability,
             refilling: true,
+            digests_lost: false,
         };
         marks::reached(Mark::IncarnationFirst);
         identity.renew(random, "there is no data of it");
@@ -108,17 +131,23 @@ fn resume(
             asked: node.clone(),
         });
     }
-    let lost_writes = identity.durability == Durability::Interval && !identity.clean;
-    marks::reached(match lost_writes {
-        true => Mark::IncarnationUnclean,
-        false => Mark::IncarnationKept,
-    });
-    if lost_writes && !sabotage::on(Sabotage::IncarnationKeptAfterLoss) {
-        identity.renew(
-            random,
-            "it stopped uncleanly while commits were answered before they were durable",
-        );
+    const UNCLEAN: &str =
+        "it stopped uncleanly while commits were answered before they were durable";
+    let unclean = identity.durability == Durability::Interval && !identity.clean;
+    let lacks = match proof {
+        Proof::Lacking(why) => Some((why.as_str(), Mark::IncarnationDoubted)),
+        Proof::Synced if unclean => Some((UNCLEAN, Mark::IncarnationUnclean)),
+        Proof::Synced | Proof::Whole => None,
+    };
+    marks::reached(lacks.map_or(Mark::IncarnationKept, |(_, mark)| mark));
+    let is_lacking = matches!(proof, Proof::Lacking(_));
+    if let Some((why, _)) = lacks {
+        if !sabotage::on(Sabotage::IncarnationKeptAfterLoss) {
+            identity.renew(random, why);
+        }
+        identity.refilling |= is_lacking || !sabotage::on(Sabotage::UncleanCounts);
     }
+    identity.digests_lost |= is_lacking;
     identity.clean = false;
     identity.durability = durability;
     Ok(identity)
@@ -163,7 +192,8 @@ impl Identity {
             Durability::Always => 0,
         };
         let refilling = if self.refilling { REFILLING } else { 0 };
-        out.put_u8(clean | interval | refilling);
+        let digests_lost = if self.digests_lost { DIGESTS_LOST } else { 0 };
+        out.put_u8(clean | interval | refilling | digests_lost);
         out.put_u64(self.epoch.0);
         out.put_u64(self.ceiling);
         out.put_u64(self.stamp_ceiling.0);
@@ -221,6 +251,7 @@ impl Identity {
             clean: flags & CLEAN != 0,
             durability,
             refilling: flags & REFILLING != 0,
+            digests_lost: flags & DIGESTS_LOST != 0,
         })
     }
 }
@@ -255,23 +286,24 @@ mod tests {
             clean: false,
             durability: Durability::Always,
             refilling: false,
+            digests_lost: false,
         }
     }
 
     #[test]
     fn comes_back_as_it_was_stored() {
-        for clean in [false, true] {
-            for durability in [Durability::Always, Durability::Interval] {
-                for refilling in [false, true] {
-                    let identity = Identity {
-                        clean,
-                        durability,
-                        refilling,
-                        ..identity()
-                    };
-                    assert_eq!(Identity::decode(&identity.encode()), Ok(identity));
-                }
-            }
+        for bits in 0..16 {
+            let identity = Identity {
+                clean: bits & 1 != 0,
+                durability: match bits & 2 {
+                    0 => Durability::Always,
+                    _ => Durability::Interval,
+                },
+                refilling: bits & 4 != 0,
+                digests_lost: bits & 8 != 0,
+                ..identity()
+            };
+            assert_eq!(Identity::decode(&identity.encode()), Ok(identity));
         }
     }
 
@@ -296,7 +328,14 @@ mod tests {
                 durability: before,
                 ..identity()
             };
-            resume(Some(stored), &node("node-1"), now, &Counting::default()).unwrap()
+            resume(
+                Some(stored),
+                &node("node-1"),
+                now,
+                &Proof::Synced,
+                &Counting::default(),
+            )
+            .unwrap()
         };
         use Durability::{Always, Interval};
         for now in [Always, Interval] {
@@ -322,6 +361,45 @@ mod tests {
                 (0, Epoch(5)),
                 "epochs are kept"
             );
+            assert!(renewed.refilling, "others may count on what it lost");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_process_loses_nothing() {
+        let stored = Identity {
+            durability: Durability::Interval,
+            ..identity()
+        };
+        let resumed = resume(
+            Some(stored.clone()),
+            &node("node-1"),
+            Durability::Interval,
+            &Proof::Whole,
+            &Counting::default(),
+        );
+        assert_eq!(resumed, Ok(stored));
+    }
+
+    #[test]
+    fn what_the_engine_is_in_doubt_of_is_not_counted_on() {
+        let proof = Proof::Lacking("on purpose".into());
+        for clean in [false, true] {
+            let stored = Identity {
+                clean,
+                ..identity()
+            };
+            let random = Counting::default();
+            let resumed = resume(
+                Some(stored),
+                &node("node-1"),
+                Durability::Always,
+                &proof,
+                &random,
+            );
+            let resumed = resumed.unwrap();
+            assert_ne!(resumed.incarnation(), identity().incarnation());
+            assert!(resumed.refilling && resumed.digests_lost);
         }
     }
 
@@ -331,6 +409,7 @@ mod tests {
             Some(identity()),
             &node("node-2"),
             Durability::Always,
+            &Proof::Whole,
             &Counting::default(),
         )
         .unwrap_err();

@@ -21,11 +21,13 @@ pub(super) struct Ledger {
     greatest_stamp: Stamp,
     reservation: u64,
     changed: bool,
+    /// The identity was never stored as it was resumed.
+    unsaved: bool,
 }
 
 impl Ledger {
-    /// After a start every reserved counter counts as given out.
-    pub(super) fn new(identity: Identity, reservation: u64) -> Self {
+    /// After a start every reserved counter counts as given out. An `unsaved` identity becomes part of the first batch.
+    pub(super) fn new(identity: Identity, reservation: u64, unsaved: bool) -> Self {
         let reused = sabotage::on(Sabotage::CounterReusedAfterRestart);
         let last_given = if reused { 0 } else { identity.ceiling };
         Self {
@@ -33,7 +35,8 @@ impl Ledger {
             identity,
             last_given,
             reservation: reservation.max(1),
-            changed: false,
+            changed: unsaved,
+            unsaved,
         }
     }
 
@@ -97,6 +100,12 @@ impl Ledger {
         self.identity.refilling = false;
     }
 
+    /// Every record is in a digest, and nothing else is.
+    pub(super) fn has_digests(&mut self) {
+        self.changed |= self.identity.digests_lost;
+        self.identity.digests_lost = false;
+    }
+
     /// Refuses older epochs, takes on newer ones.
     pub(super) fn admit(&mut self, epoch: Epoch) -> Result<(), Refusal> {
         let current = self.identity.epoch;
@@ -136,9 +145,16 @@ impl Ledger {
         self.changed.then(|| self.identity.put())
     }
 
+    /// What makes the identity the stored one, whether or not it has changed.
+    pub(super) fn put_anyway(&mut self) -> Put {
+        self.changed = true;
+        self.identity.put()
+    }
+
     /// Whether the change must be durable at once, even where commits are not.
     pub(super) fn must_sync(&self, before: &Self) -> bool {
-        self.identity.epoch != before.identity.epoch
+        before.unsaved
+            || self.identity.epoch != before.identity.epoch
             || self.identity.incarnations != before.identity.incarnations
             || self.identity.refilling != before.identity.refilling
     }
@@ -147,6 +163,7 @@ impl Ledger {
     pub(super) fn commit(&mut self, after: Self) {
         *self = Self {
             changed: false,
+            unsaved: false,
             ..after
         };
     }
@@ -185,8 +202,9 @@ mod tests {
             clean: false,
             durability: Durability::Always,
             refilling: false,
+            digests_lost: false,
         };
-        Ledger::new(identity, 10)
+        Ledger::new(identity, 10, false)
     }
 
     fn seen(actor: u64, counter: u64) -> VersionVector {
@@ -243,6 +261,17 @@ mod tests {
         ledger.abort(&after);
         assert_eq!(ledger.give().unwrap().counter, 22);
         assert!(ledger.put().is_some() && ledger.identity.ceiling >= 22);
+    }
+
+    #[test]
+    fn an_identity_that_could_not_be_stored_is_part_of_the_first_batch_that_can() {
+        let mut ledger = Ledger::new(ledger(20).identity, 10, true);
+        let failed = ledger.clone();
+        assert!(failed.put().is_some() && failed.must_sync(&ledger));
+        ledger.abort(&failed);
+        assert!(ledger.put().is_some() && ledger.unsaved);
+        ledger.commit(ledger.clone());
+        assert!(ledger.put().is_none() && !ledger.clone().must_sync(&ledger));
     }
 
     #[test]

@@ -16,7 +16,9 @@
 //!   of is not answered to;
 //! - what a node that lost its disk says counts for no quorum before it has got everything back;
 //! - a stored record that fails its checksum is neither served nor written over;
-//! - after a failed commit no write is accepted until the process starts again.
+//! - after a failed commit no write is accepted until the engine was opened again and all that is known of what it holds was
+//!   read again from it, as after an unclean stop: nobody knows what became of that commit;
+//! - a node that can't write starts all the same, and reads.
 //!
 //! What this is not: it knows no quorum and no policy. It is told what to overwrite, whom to compare with, and who missed
 //! what; other nodes it knows only from that.
@@ -65,7 +67,7 @@ use crate::sabotage::{self, Sabotage};
 use crate::version::Actor;
 
 use debts::Debts;
-use ledger::Ledger;
+use identity::Resumed;
 use mutations::{Change, Mutation};
 use queue::Rejected;
 use reads::Read;
@@ -80,6 +82,36 @@ const KEY_LEN_MAX: usize = u16::MAX as usize;
 /// A storage node. Copies are one node; its loops end with the last copy, or when it is stopped.
 pub struct Replica<W: ReplicaWorld> {
     handle: Arc<Handle<W>>,
+}
+
+/// What a node knows of what its engine holds.
+struct Known {
+    resumed: Resumed,
+    debts: Debts,
+    /// Partitions from this one on have no digests.
+    digested: u32,
+    /// Whether anything was ever purged.
+    purged: bool,
+}
+
+impl Known {
+    async fn load(world: &impl ReplicaWorld, node: &NodeId) -> Result<Self, OpenError> {
+        let storage = world.storage();
+        let resumed = identity::open(storage, world.random(), node).await?;
+        let debts = Debts::load(storage).await?;
+        let digested = match resumed.identity.digests_lost {
+            true => 0,
+            false => rebuild::digested(storage).await?,
+        };
+        let (purged, end) = (graves::purged_prefix(), graves::purged_end());
+        let purged = storage.scan(Space::Meta, purged, Some(end), 1).await?;
+        Ok(Self {
+            resumed,
+            debts,
+            digested,
+            purged: !purged.is_empty(),
+        })
+    }
 }
 
 struct Handle<W: ReplicaWorld> {
@@ -112,33 +144,25 @@ impl<W: ReplicaWorld> Replica<W> {
         node: NodeId,
         settings: ReplicaSettings,
     ) -> Result<Self, OpenError> {
-        let identity = identity::open(world.storage(), world.random(), &node).await?;
-        let debts = Debts::load(world.storage()).await?;
-        let digested = rebuild::digested(world.storage()).await?;
-        let purged = graves::purged_prefix();
-        let end = graves::purged_end();
-        let purged = world
-            .storage()
-            .scan(Space::Meta, purged, Some(end), 1)
-            .await?;
+        let known = Known::load(&world, &node).await?;
         let (finished, when_finished) = oneshot::channel();
         let shared = Arc::new(Shared::new(
             world.clone(),
             &settings,
-            &identity,
-            debts,
-            digested == rebuild::ALL,
+            &known.resumed.identity,
+            known.debts,
+            known.digested == rebuild::ALL,
             when_finished,
         ));
-        let ledger = Ledger::new(identity, settings.counter_reservation);
+        let digested = known.digested;
         world.spawner().keep(
             "replica mutations",
             mutations::run(
                 Arc::clone(&shared),
                 settings,
-                ledger,
+                known.resumed,
                 digested,
-                !purged.is_empty(),
+                known.purged,
             ),
         );
         world.spawner().keep(
@@ -183,6 +207,12 @@ impl<W: ReplicaWorld> Replica<W> {
     #[must_use]
     pub fn is_refilling(&self) -> bool {
         self.handle.shared.is_refilling()
+    }
+
+    /// Why it takes no writes, if it takes none.
+    #[must_use]
+    pub fn refuses_writes(&self) -> Option<String> {
+        self.handle.shared.status().refuses_writes.clone()
     }
 
     /// How often it met a damaged record since it started.
@@ -277,6 +307,7 @@ impl<W: ReplicaWorld> Shared<W> {
                 if buggify::on(Site::QueueFull) {
                     return Err(rejected(Rejected::Full));
                 }
+                let view = self.view()?;
                 // As it is before anything is read: what is read now may lack what comes back meanwhile.
                 let counts = !self.is_refilling() || sabotage::on(Sabotage::RefillingCounts);
                 let (answer, answered) = oneshot::channel();
@@ -287,6 +318,7 @@ impl<W: ReplicaWorld> Shared<W> {
                 let found = answered
                     .await
                     .unwrap_or_else(|_| Err(Refusal::Unavailable("the node stopped".into())));
+                self.is_still(view)?;
                 return match counts {
                     true => found,
                     false => found.map(|found| Reply::Refilling(Box::new(found))),
@@ -370,7 +402,7 @@ impl<W: ReplicaWorld> Shared<W> {
             hints,
             refilling: self
                 .is_refilling()
-                .then(|| self.world.clock().now().since(self.opened_at)),
+                .then(|| self.world.clock().now().since(status.whole_since)),
         }))
     }
 }

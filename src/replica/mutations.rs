@@ -1,15 +1,22 @@
 //! The mutation loop: everything that changes the node, one batch after the other.
+//!
+//! When a commit fails, and as long as the disk is full, the loop tries again after a pause, whether anybody writes or not. An
+//! engine that failed is opened again, and what the node knows of it is read again: what became of the commit, and with it
+//! which counters and stamps were given out, which epoch was adopted, and what is owed, is told by the engine only.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::channel::oneshot;
+use futures::future::{Either, select};
 
-use super::ReplicaSettings;
 use super::batch::{Applied, Batch, Loaded};
 use super::graves;
+use super::identity::Resumed;
 use super::leaves::Leaves;
 use super::ledger::Ledger;
 use super::queue::EndsWithLoop;
@@ -17,12 +24,13 @@ use super::recent::RecentWrites;
 use super::shared::Shared;
 use super::slot::Slot;
 use super::tend::Tend;
+use super::{Known, OpenError, ReplicaSettings, rebuild};
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::placement::Epoch;
 use crate::ports::{
-    Clock, Durability, Put, RecordKey, Refusal, ReplicaWorld, Reply, Space, StampRequest,
-    StorageEngine, StorageError,
+    Clock, Durability, Instant, Put, RecordKey, Refusal, ReplicaWorld, Reply, Space, Spawn,
+    StampRequest, StorageEngine, StorageError,
 };
 use crate::sabotage::{self, Sabotage};
 
@@ -97,52 +105,172 @@ impl Change {
 pub(super) struct Loop<W> {
     pub(super) shared: Arc<Shared<W>>,
     settings: ReplicaSettings,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     recent: RecentWrites,
     /// Partitions from this one on have no digests.
     pub(super) digested: u32,
     /// Whether anything was ever purged.
     purged: bool,
-    /// Why nothing is written any more.
-    failed: Option<StorageError>,
+    /// Why nothing can be written at the moment.
+    trouble: Option<Trouble>,
+}
+
+/// The first pause before it is tried again to write; it doubles each time.
+const AGAIN_MIN: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(5);
+
+/// The disk is full, or the engine failed.
+struct Trouble {
+    why: StorageError,
+    /// When to try again.
+    again_at: Instant,
+    pause: Duration,
 }
 
 /// Runs until the queue is closed and empty.
 pub(super) async fn run<W: ReplicaWorld>(
     shared: Arc<Shared<W>>,
     settings: ReplicaSettings,
-    ledger: Ledger,
+    resumed: Resumed,
     digested: u32,
     purged: bool,
 ) {
-    let recent = RecentWrites::new(settings.recent_writes_max, ledger.identity.stamp_ceiling);
+    let horizon = resumed.identity.stamp_ceiling;
+    let is_unsaved = resumed.unsaved.is_some();
     let mut mutations = Loop {
+        ledger: Ledger::new(resumed.identity, settings.counter_reservation, is_unsaved),
+        recent: RecentWrites::new(settings.recent_writes_max, horizon),
         shared: Arc::clone(&shared),
         settings,
-        ledger,
-        recent,
         digested,
         purged,
-        failed: None,
+        trouble: None,
     };
     let _ends = EndsWithLoop(&shared.mutations);
+    if let Some(error) = resumed.unsaved {
+        tracing::warn!(%error, "the node can't write; it serves what it has");
+        mutations.meet(error);
+    }
     let mut waiting = Vec::new();
-    let batch_max = || match buggify::on(Site::BatchOfOne) {
-        true => 1,
-        false => settings.batch_max,
-    };
     // What one batch had no room for comes first in the next one.
-    while !waiting.is_empty()
-        || shared
-            .mutations
-            .take(&mut waiting, batch_max(), settings.batch_bytes_max)
-            .await
-    {
+    while !waiting.is_empty() || mutations.take(&mut waiting).await {
         mutations.work(&mut waiting).await;
     }
 }
 
 impl<W: ReplicaWorld> Loop<W> {
+    /// Waits for what there is to do, and tries meanwhile to get out of trouble. False: there will be no more.
+    async fn take(&mut self, waiting: &mut Vec<Mutation>) -> bool {
+        let batch_max = match buggify::on(Site::BatchOfOne) {
+            true => 1,
+            false => self.settings.batch_max,
+        };
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let bytes_max = self.settings.batch_bytes_max;
+            let Some(trouble) = &self.trouble else {
+                return shared.mutations.take(waiting, batch_max, bytes_max).await;
+            };
+            let clock = shared.world.clock();
+            if clock.now() < trouble.again_at {
+                let take = pin!(shared.mutations.take(waiting, batch_max, bytes_max));
+                let again = pin!(clock.sleep_until(trouble.again_at));
+                if let Either::Left((is_open, _)) = select(take, again).await {
+                    return is_open;
+                }
+            }
+            self.try_again().await;
+        }
+    }
+
+    /// Notes why nothing can be written.
+    fn meet(&mut self, why: StorageError) {
+        self.shared.status().refuses_writes = Some(why.to_string());
+        let (again_at, pause) = match &self.trouble {
+            Some(trouble) => (trouble.again_at, trouble.pause),
+            None => (self.shared.world.clock().now() + AGAIN_MIN, AGAIN_MIN),
+        };
+        self.trouble = Some(Trouble {
+            why,
+            again_at,
+            pause,
+        });
+    }
+
+    fn is_well(&mut self) {
+        self.trouble = None;
+        self.shared.status().refuses_writes = None;
+    }
+
+    /// Tries to write again: the identity, which says nothing new.
+    async fn try_again(&mut self) {
+        let Some(trouble) = &mut self.trouble else {
+            return;
+        };
+        trouble.pause = (trouble.pause * 2).min(AGAIN_MAX);
+        trouble.again_at = self.shared.world.clock().now() + trouble.pause;
+        let back = match trouble.why {
+            StorageError::Full(_) => self.store_identity().await,
+            StorageError::Failed(_) => self.open_again().await,
+        };
+        if let Err(error) = back {
+            tracing::warn!(%error, "the node can't write yet");
+            return;
+        }
+        self.is_well();
+        marks::reached(Mark::StorageBack);
+        tracing::info!(node = %self.shared.node, "the node takes writes again");
+    }
+
+    /// Stores the identity again, which says nothing new, to see whether that is possible.
+    async fn store_identity(&mut self) -> Result<(), OpenError> {
+        let mut ledger = self.ledger.clone();
+        let identity = ledger.put_anyway();
+        self.store(vec![identity], true).await?;
+        self.ledger.commit(ledger);
+        Ok(())
+    }
+
+    /// Opens the engine again, and reads again what is known of it.
+    async fn open_again(&mut self) -> Result<(), OpenError> {
+        let shared = Arc::clone(&self.shared);
+        shared.close_view();
+        if let Err(error) = shared.world.storage().reopen().await {
+            shared.open_view(); // it is what it was
+            self.meet(error.clone());
+            return Err(error.into());
+        }
+        if sabotage::on(Sabotage::ViewKeptAfterFailure) {
+            shared.open_view();
+            return Ok(());
+        }
+        let known = Known::load(&shared.world, &shared.node).await?;
+        if let Some(error) = known.resumed.unsaved {
+            return Err(error.into());
+        }
+        let identity = known.resumed.identity;
+        let horizon = identity.stamp_ceiling;
+        shared.publish(&identity);
+        if identity.refilling {
+            shared.status().whole_since = shared.world.clock().now();
+        }
+        self.ledger = Ledger::new(identity, self.settings.counter_reservation, false);
+        self.recent = RecentWrites::new(self.settings.recent_writes_max, horizon);
+        shared.debts.replace(known.debts);
+        self.purged = known.purged;
+        self.digested = known.digested;
+        let has_digests = known.digested == rebuild::ALL;
+        if shared.digested.swap(has_digests, Ordering::AcqRel) && !has_digests {
+            let weak = Arc::downgrade(&shared);
+            shared
+                .world
+                .spawner()
+                .keep("replica digests", rebuild::run(weak));
+        }
+        shared.open_view();
+        Ok(())
+    }
+
     /// Applies `waiting`, makes it durable, answers. What there is no room for is left in `waiting`.
     async fn work(&mut self, waiting: &mut Vec<Mutation>) {
         if waiting.len() > 1 {
@@ -246,7 +374,11 @@ impl<W: ReplicaWorld> Loop<W> {
 
     /// What `waiting` works on.
     async fn load(&self, waiting: &[Mutation]) -> Result<Loaded, StorageError> {
-        if let Some(failed) = &self.failed {
+        if let Some(Trouble {
+            why: failed @ StorageError::Failed(_),
+            ..
+        }) = &self.trouble
+        {
             return Err(failed.clone());
         }
         let mut keys: Vec<&RecordKey> = Vec::with_capacity(waiting.len());
@@ -381,11 +513,15 @@ impl<W: ReplicaWorld> Loop<W> {
             Err(StorageError::Failed(_)) => marks::reached(Mark::StorageFailed),
             Ok(()) => {}
         }
-        if let Err(failed @ StorageError::Failed(_)) = &stored {
-            tracing::error!(%failed, "a commit failed; the node takes no writes until it is started again");
-            self.failed = Some(failed.clone());
+        match &stored {
+            Ok(()) => self.is_well(),
+            Err(error) => {
+                if let StorageError::Failed(_) = error {
+                    tracing::error!(%error, "a commit failed; the node takes no writes until its engine was opened again");
+                }
+                self.meet(error.clone());
+            }
         }
-        self.shared.status().refuses_writes = stored.as_ref().err().map(ToString::to_string);
         stored
     }
 
@@ -408,8 +544,11 @@ impl<W: ReplicaWorld> Loop<W> {
 
     /// First everything is made durable, then the mark that says so.
     async fn stop(&mut self, answer: oneshot::Sender<Result<(), StorageError>>) {
-        let stopped = match &self.failed {
-            Some(failed) => Err(failed.clone()),
+        if self.trouble.is_some() {
+            self.try_again().await; // the last chance to stop cleanly
+        }
+        let stopped = match &self.trouble {
+            Some(trouble) => Err(trouble.why.clone()),
             None => self.mark_clean().await,
         };
         let mut status = self.shared.status();

@@ -1,4 +1,5 @@
-//! Digests for records that have none: of a data directory from before there were digests, or one that lost them.
+//! Digests for records that have none: of a data directory from before there were digests, or one that lost them, or lost
+//! records that are still in them.
 //!
 //! Partition by partition, each as one step of the mutation loop, so that nothing changes meanwhile. How far it has come is
 //! stored with the digests; changes to partitions that have none yet leave none. Until all have them the node compares nothing.
@@ -38,7 +39,9 @@ pub(super) async fn digested(storage: &impl StorageEngine) -> Result<u32, Storag
     if !records.is_empty() {
         return Ok(0);
     }
-    storage.commit(vec![put(ALL)]).await?;
+    if let Err(error) = storage.commit(vec![put(ALL)]).await {
+        tracing::debug!(%error, "it is not stored that there is nothing to make digests of");
+    }
     Ok(ALL)
 }
 
@@ -84,6 +87,7 @@ impl<W: ReplicaWorld> Loop<W> {
     /// Makes the digests of the next partition that has records and no digests, or notes that there is none.
     pub(super) async fn rebuild_next(&mut self) -> Result<Reply, StorageError> {
         let storage = self.shared.world.storage().clone();
+        let begin = u16::try_from(self.digested).map(u16::to_be_bytes);
         let mut from = match u16::try_from(self.digested) {
             Ok(partition) => Bytes::copy_from_slice(&partition.to_be_bytes()),
             Err(_) => return self.digested(ALL, Vec::new()).await,
@@ -112,22 +116,65 @@ impl<W: ReplicaWorld> Loop<W> {
                 _ => break,
             }
         }
-        let Some(partition) = partition else {
-            return self.digested(ALL, puts).await;
-        };
-        marks::reached(Mark::DigestsRebuilt);
+        let next = partition.map_or(ALL, |partition| u32::from(partition.0) + 1);
+        if let Ok(begin) = begin {
+            let stale = stale(&storage, begin, next, &digests).await?;
+            puts.extend(stale);
+        }
+        if partition.is_some() {
+            marks::reached(Mark::DigestsRebuilt);
+        }
         puts.extend(digests.into_iter().map(|(name, d)| leaves::put(name, d)));
-        self.digested(u32::from(partition.0) + 1, puts).await
+        self.digested(next, puts).await
     }
 
     async fn digested(&mut self, digested: u32, mut puts: Vec<Put>) -> Result<Reply, StorageError> {
         if self.digested < digested {
+            let mut ledger = self.ledger.clone();
+            if digested == ALL {
+                ledger.has_digests();
+            }
             puts.push(put(digested));
-            self.store(puts, false).await?;
+            puts.extend(ledger.put());
+            self.store(puts, ledger.must_sync(&self.ledger)).await?;
+            self.ledger.commit(ledger);
             self.digested = digested;
         }
         let all = digested == ALL;
         self.shared.digested.store(all, Ordering::Release);
         Ok(Reply::Upkept(Upkept::Done))
+    }
+}
+
+/// Takes away the digests that are stored of partitions from `begin` to before `end` and are none of `digests`: what they
+/// were made of is not there.
+async fn stale(
+    storage: &impl StorageEngine,
+    begin: [u8; 2],
+    end: u32,
+    digests: &BTreeMap<Bytes, Digest>,
+) -> Result<Vec<Put>, StorageError> {
+    let end = u16::try_from(end).ok();
+    let end = end.map(|end| Bytes::copy_from_slice(&end.to_be_bytes()));
+    let mut from = Bytes::copy_from_slice(&begin);
+    let mut puts = Vec::new();
+    loop {
+        let page = storage
+            .scan(Space::Digests, from, end.clone(), PAGE)
+            .await?;
+        let names = page.iter().map(|(name, _)| name);
+        puts.extend(
+            names
+                .filter(|name| !digests.contains_key(*name))
+                .map(|name| Put {
+                    space: Space::Digests,
+                    key: name.clone(),
+                    value: None,
+                }),
+        );
+        match page.last() {
+            Some((last, _)) if page.len() == PAGE => from = after(last),
+            _ => return Ok(puts),
+        }
     }
 }

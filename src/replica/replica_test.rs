@@ -72,6 +72,21 @@ impl Node {
         self.call(epoch.0, adopt).await
     }
 
+    /// Somebody has seen it get back what it lost.
+    async fn refill(&self) {
+        assert!(self.replica.is_refilling());
+        let incarnation = self.replica.incarnation();
+        let refilled = Operation::Upkeep(Box::new(Upkeep::Refilled { incarnation }));
+        self.call(0, refilled).await.unwrap();
+    }
+
+    /// Waits until it takes writes again, by itself.
+    async fn is_back(&self) {
+        while self.replica.refuses_writes().is_some() {
+            self.world.clock().sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Loses power and starts again.
     async fn crash(self) -> Self {
         Self::on(self.storage.after_crash()).await
@@ -429,8 +444,14 @@ async fn incarnations_end_when_acknowledged_writes_can_be_lost() {
 
     let (lost, _) = node.stamped(write("b", 2)).await;
     let node = node.crash().await;
-    assert_eq!(node.read("b").await, None, "the crash lost it");
     assert_ne!(node.replica.incarnation(), first);
+    assert_eq!(
+        node.stamp(write("c", 3)).await,
+        Err(Refusal::Refilling),
+        "others count on what it lost"
+    );
+    node.refill().await;
+    assert_eq!(node.read("b").await, None, "the crash lost it");
     assert_ne!(node.stamped(write("c", 3)).await.0, lost);
     let report = node.report().await;
     assert_eq!(report.incarnations, [first, node.replica.incarnation()]);
@@ -873,31 +894,185 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
     assert!(node.stamped(write("d", 5)).await.0.counter > last.counter);
 }
 
-#[tokio::test]
-async fn a_failed_commit_ends_writing() {
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_has_room_again_is_noticed_though_nobody_writes() {
+    let node = Node::new().await;
+    let full = StorageError::Full("on purpose".into());
+    node.storage.refuse_commits(Some(full));
+    assert!(node.stamp(write("a", 1)).await.is_err());
+    assert!(node.replica.refuses_writes().is_some());
+    node.storage.refuse_commits(None);
+    node.is_back().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_commit_ends_writing_until_the_engine_was_opened_again() {
     let node = Node::new().await;
     node.stamped(write("a", 1)).await;
+    let incarnation = node.replica.incarnation();
     node.storage
         .refuse_commits(Some(StorageError::Failed("on purpose".into())));
     assert!(matches!(
         node.stamp(write("a", 2)).await,
         Err(Refusal::StorageFailed(_))
     ));
-    node.storage.refuse_commits(None);
-    assert!(
-        matches!(
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(matches!(
             node.stamp(write("a", 2)).await,
             Err(Refusal::Unavailable(_))
-        ),
-        "not even when it works again"
-    );
+        ));
+    }
     assert!(matches!(
         node.join("a", &others(9, 1, 9)).await,
         Err(Refusal::Unavailable(_))
     ));
     assert_eq!(ids(&node.read("a").await.unwrap()), [1]);
     assert!(node.report().await.refuses_writes.is_some());
+
+    node.storage.refuse_commits(None);
+    node.is_back().await;
+    assert_eq!(
+        node.replica.incarnation(),
+        incarnation,
+        "nothing was lost, and no counter is given twice"
+    );
+    let (dot, _) = node.stamped(write("b", 3)).await;
+    let node = node.crash().await;
+    let (later, _) = node.stamped(write("c", 4)).await;
+    assert!(later.counter > dot.counter);
+    node.storage
+        .refuse_commits(Some(StorageError::Failed("on purpose".into())));
+    assert!(node.stamp(write("d", 5)).await.is_err());
     assert!(node.replica.stop().await.is_err(), "this is no clean stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_became_of_a_failed_commit_is_told_by_the_engine_only() {
+    let node = Node::new().await;
+    let (_, before) = node.stamped(write("a", 1)).await;
+    let target = crate::placement::Node {
+        id: NodeId::new("node-2").unwrap(),
+        host: "::1".into(),
+        port: 1,
+        virtual_nodes: 1,
+        status: crate::placement::NodeStatus::Active,
+    };
+    // It says that it failed, and all of it is there.
+    node.storage.lose_answers(true);
+    assert!(node.stamp(write("a", 2)).await.is_err());
+    node.storage.lose_answers(false);
+    node.is_back().await;
+    let record = node.read("a").await.unwrap();
+    assert_eq!(ids(&record), [2]);
+    assert!(record.seen().descends(before.seen()));
+    // What was stamped then is not stamped again, and its counter is not given to another.
+    let dot = record.siblings()[0].dot;
+    assert_eq!(node.stamped(write("a", 2)).await.0, dot);
+    assert_ne!(node.stamped(write("b", 3)).await.0, dot);
+    // An epoch, and what is owed, are known from there, too.
+    node.storage.lose_answers(true);
+    node.replica.learn_epoch(Epoch(7)).await;
+    assert_eq!(node.report().await.epoch, Epoch(0));
+    node.storage.lose_answers(false);
+    node.is_back().await;
+    assert_eq!(node.report().await.epoch, Epoch(7));
+    node.storage.lose_answers(true);
+    let hint = Upkeep::Hint {
+        key: key("a"),
+        targets: vec![target],
+    };
+    let hint = Operation::Upkeep(Box::new(hint));
+    assert!(node.call(7, hint).await.is_err());
+    assert!(node.report().await.hints.is_empty());
+    node.storage.lose_answers(false);
+    node.is_back().await;
+    assert_eq!(node.report().await.hints[0].outstanding, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_lost_something_while_it_was_opened_again_is_not_counted_on() {
+    let node = Node::new().await;
+    node.stamped(write("a", 1)).await;
+    let first = node.replica.incarnation();
+    let failed = StorageError::Failed("on purpose".into());
+    node.storage.refuse_commits(Some(failed));
+    assert!(node.stamp(write("b", 2)).await.is_err());
+    node.storage.raise_doubts("on purpose");
+    node.storage.refuse_commits(None);
+    node.is_back().await;
+    assert_ne!(node.replica.incarnation(), first);
+    assert!(node.report().await.refilling.is_some());
+    let read = Operation::Read { key: key("a") };
+    let read = node.call(0, read).await;
+    assert!(matches!(read, Ok(Reply::Refilling(_))), "{read:?}");
+    node.refill().await;
+    node.stamped(write("b", 2)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_disk_is_full_starts_and_reads() {
+    let node = Node::new().await;
+    node.stamped(write("a", 1)).await;
+    let (storage, incarnation) = (node.storage.after_crash(), node.replica.incarnation());
+    storage.refuse_commits(Some(StorageError::Full("on purpose".into())));
+    let node = Node::on(storage).await;
+    assert!(node.read("a").await.is_some());
+    assert!(
+        node.report().await.refuses_writes.is_some(),
+        "from the start"
+    );
+    assert!(node.stamp(write("b", 2)).await.is_err());
+    node.storage.refuse_commits(None);
+    node.is_back().await;
+    assert_eq!(node.replica.incarnation(), incarnation);
+    node.stamped(write("b", 2)).await;
+
+    let empty = MemoryStorage::new(Durability::Interval);
+    empty.refuse_commits(Some(StorageError::Full("on purpose".into())));
+    let node = Node::on(empty).await;
+    assert!(node.replica.is_refilling());
+    node.storage.refuse_commits(None);
+    node.is_back().await;
+    let incarnation = node.replica.incarnation();
+    let node = node.crash().await;
+    assert_eq!(
+        node.report().await.incarnations[0],
+        incarnation,
+        "it was made durable at once"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn digests_are_made_again_of_what_is_left() {
+    let node = Node::new().await;
+    node.stamped(write("kept", 1)).await;
+    let roots = async |node: &Node| {
+        let roots = Operation::Upkeep(Box::new(Upkeep::Roots { after: None }));
+        loop {
+            match node.call(0, roots.clone()).await {
+                Ok(Reply::Upkept(Upkept::Roots { roots, .. })) => return roots,
+                _ => node.world.clock().sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    let expected = roots(&node).await;
+    node.stamped(write("lost", 2)).await;
+    assert_ne!(roots(&node).await, expected);
+    // The record is lost, and what sums it up is not.
+    let storage = node.storage.after_crash();
+    let lost = Put {
+        space: Space::Records,
+        key: key("lost").as_bytes().clone(),
+        value: None,
+    };
+    storage.commit(vec![lost]).await.unwrap();
+    storage.raise_doubts("on purpose");
+    let node = Node::on(storage).await;
+    assert_eq!(roots(&node).await, expected);
+    assert!(node.replica.is_refilling());
+    let node = node.crash().await;
+    assert_eq!(roots(&node).await, expected, "and stay");
 }
 
 #[tokio::test]

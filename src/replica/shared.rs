@@ -41,8 +41,8 @@ pub(super) struct Shared<W> {
     pub(super) throttle: Throttle,
     /// Whether it lost its disk and counts for no quorum yet. Durable; only the mutation loop sets it.
     refilling: AtomicBool,
-    /// Since when it runs.
-    pub(super) opened_at: Instant,
+    /// Odd while it is not known what the engine holds; another number whenever that may have changed.
+    view: AtomicU64,
     /// Ends what runs beside requests.
     pub(super) stop: Stop,
     /// How often a damaged record was met.
@@ -54,6 +54,8 @@ pub(super) struct Shared<W> {
 /// How the node is; all of it durable.
 pub(super) struct Status {
     pub(super) incarnations: Vec<Actor>,
+    /// Since when nothing was lost.
+    pub(super) whole_since: Instant,
     /// Why it takes no writes.
     pub(super) refuses_writes: Option<String>,
     /// How the mutation loop ended.
@@ -77,10 +79,10 @@ impl<W: ReplicaWorld> Shared<W> {
     ) -> Self {
         let status = Status {
             incarnations: identity.incarnations.clone(),
+            whole_since: world.clock().now(),
             refuses_writes: None,
             stopped: None,
         };
-        let opened_at = world.clock().now();
         Self {
             world,
             node: identity.node.clone(),
@@ -95,7 +97,7 @@ impl<W: ReplicaWorld> Shared<W> {
             syncing: AsyncMutex::new(()),
             throttle: Throttle::new(settings.upkeep_bytes_per_second),
             refilling: AtomicBool::new(identity.refilling),
-            opened_at,
+            view: AtomicU64::new(0),
             stop: Stop::new(),
             damaged: AtomicU64::new(0),
             status: Mutex::new(status),
@@ -114,6 +116,34 @@ impl<W: ReplicaWorld> Shared<W> {
     /// The metadata store told of this one.
     pub(super) fn told_of(&self, published: Epoch) {
         self.told.store(published.0, Ordering::Release);
+    }
+
+    /// What is about to be read counts as long as this holds; see [`Shared::is_still`].
+    pub(super) fn view(&self) -> Result<u64, Refusal> {
+        match self.view.load(Ordering::Acquire) {
+            view if view.is_multiple_of(2) => Ok(view),
+            _ => Err(opened_again()),
+        }
+    }
+
+    /// What was read since `view` was taken may be answered with. If not, the engine was opened again meanwhile, and may lack
+    /// what this node counts for.
+    pub(super) fn is_still(&self, view: u64) -> Result<(), Refusal> {
+        match self.view()? == view {
+            true => Ok(()),
+            false => Err(opened_again()),
+        }
+    }
+
+    /// What the engine holds is not known from now on.
+    pub(super) fn close_view(&self) {
+        self.view.fetch_or(1, Ordering::AcqRel);
+    }
+
+    /// It is known, and all that follows from it.
+    pub(super) fn open_view(&self) {
+        let view = self.view.load(Ordering::Acquire) | 1;
+        self.view.store(view.wrapping_add(1), Ordering::Release);
     }
 
     /// Refuses what was routed by an older epoch, or by one that can't be.
@@ -176,4 +206,8 @@ impl<W: ReplicaWorld> Shared<W> {
             let _ = finished.await; // dropped with the loop, never sent
         }
     }
+}
+
+fn opened_again() -> Refusal {
+    Refusal::Unavailable("the node opens its data again".into())
 }

@@ -37,6 +37,7 @@ impl<W: ReplicaWorld> Shared<W> {
         if epoch > self.epoch() {
             self.learn(epoch).await?;
         }
+        let view = self.view()?;
         let upkept = match upkeep {
             Upkeep::Roots { after } => self.roots(after.as_ref()).await?,
             Upkeep::Leaves { tree } => {
@@ -84,8 +85,9 @@ impl<W: ReplicaWorld> Shared<W> {
             }
             Upkeep::Purged { tree } => Upkept::Purged(self.purged(&tree).await?),
         };
-        // What was looked at may be from before a newer epoch, and must not be taken for what is there now.
+        // What was looked at may be from before a newer epoch or a loss, and must not be taken for what is there now.
         self.admit(epoch)?;
+        self.is_still(view)?;
         Ok(Reply::Upkept(upkept))
     }
 

@@ -4,6 +4,10 @@
 //! and loses the rest: the engine's journal has a checksum for each batch, so of a batch that was torn by the crash nothing
 //! survives, nor of any after it. The disk outlives the process and is handed to its next life.
 //!
+//! A disk may also lose the last of what was durable, as when a journal is damaged and is cut off there: then it is in doubt,
+//! until something durable is on top of what is left. And it may fail: then it takes nothing more until it is opened again,
+//! and only then it shows what became of the commits that failed.
+//!
 //! What this is not: a model of bytes and sectors. That the engine keeps what its journal promises is tested on the engine.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use madsim::runtime::NodeHandle;
-use pairdb::ports::{Batch, Durability, Put, Space, StorageEngine, StorageError};
+use pairdb::ports::{Batch, Durability, Proof, Put, Space, StorageEngine, StorageError};
 use pairdb::version::Record;
 
 use super::clock::pause;
@@ -37,6 +41,9 @@ pub struct Disk {
 /// Who looks on when a record is removed: the key, what was there, and whether a hint about it is there, too.
 pub type PurgeWatch = Box<dyn Fn(&Bytes, &Bytes, bool) + Send + Sync>;
 
+/// So many of the last durable commits can be lost.
+const UNDO_MAX: usize = 64;
+
 /// A disk that is stuck looks again after this time.
 const STUCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -53,6 +60,14 @@ struct State {
     /// Not even visible, numbered in the order of their commits.
     pending: VecDeque<(u64, Batch)>,
     commits: u64,
+    /// What takes back the last durable commits, the last one last.
+    undo: VecDeque<Batch>,
+    /// Something durable was lost, and nothing was committed since.
+    in_doubt: bool,
+    /// The power failed, and nothing was committed since.
+    had_no_power: bool,
+    /// A commit failed, and it was not opened again since.
+    failed: bool,
 }
 
 /// What a crash took.
@@ -83,6 +98,10 @@ impl Disk {
             unsynced: VecDeque::new(),
             pending: VecDeque::new(),
             commits: 0,
+            undo: VecDeque::new(),
+            in_doubt: false,
+            had_no_power: false,
+            failed: false,
         };
         Self {
             who,
@@ -148,18 +167,9 @@ impl Disk {
         let completed = state.unsynced.len();
         let total = completed + state.pending.len();
         let keep = state.rng.between(0, total as u64) as usize;
-        let pending = std::mem::take(&mut state.pending);
-        state
-            .unsynced
-            .extend(pending.into_iter().map(|(_, batch)| batch));
-        state.unsynced.truncate(keep);
-        // What was on its way and survives becomes visible now, one after the other.
-        let kept: Vec<Batch> = state.unsynced.iter().skip(completed).cloned().collect();
-        for put in kept.into_iter().flatten() {
-            self.look_on(&state, &put);
-            apply(&mut state.visible, vec![put]);
-        }
-        state.make_durable();
+        self.keep(&mut state, keep);
+        state.failed = false;
+        state.had_no_power = true;
         state.visible = state.durable.clone();
         self.recorder
             .shows(self.who, state.visible.get(&Space::Records));
@@ -170,10 +180,44 @@ impl Disk {
         }
     }
 
+    /// Of what is not durable the first `keep` commits become so, and the others never were.
+    fn keep(&self, state: &mut State, keep: usize) {
+        let completed = state.unsynced.len();
+        let pending = std::mem::take(&mut state.pending);
+        state
+            .unsynced
+            .extend(pending.into_iter().map(|(_, batch)| batch));
+        state.unsynced.truncate(keep);
+        // What was on its way and survives becomes visible now, one after the other.
+        let kept: Vec<Batch> = state.unsynced.iter().skip(completed).cloned().collect();
+        for put in kept.into_iter().flatten() {
+            self.look_on(state, &put);
+            apply(&mut state.visible, vec![put]);
+        }
+        state.make_durable();
+    }
+
+    /// The power failed, and then the last durable commits are gone, `most` of them. Returns how many.
+    pub fn lose_durable(&self, most: u32) -> usize {
+        let mut state = self.state();
+        let lost = state.undo.len().min(most as usize);
+        for _ in 0..lost {
+            let batch = state.undo.pop_back().unwrap_or_default();
+            apply(&mut state.durable, batch);
+        }
+        state.in_doubt |= lost > 0;
+        state.visible = state.durable.clone();
+        self.recorder
+            .shows(self.who, state.visible.get(&Space::Records));
+        lost
+    }
+
     /// The process ends, the machine doesn't: only what was not even visible can get lost.
     pub fn process_ended(&self) -> Loss {
         self.state().make_durable();
-        self.crash()
+        let loss = self.crash();
+        self.state().had_no_power = false;
+        loss
     }
 
     /// Flips a bit of a stored record, if there is one. Returns whether there was.
@@ -214,6 +258,9 @@ impl Disk {
         state.unsynced.clear();
         state.durable.clear();
         state.visible.clear();
+        state.undo.clear();
+        state.in_doubt = false;
+        state.failed = false;
         self.recorder.shows(self.who, None);
     }
 
@@ -272,6 +319,23 @@ fn goes_on(old: &Bytes, new: Option<&Bytes>) -> bool {
 impl State {
     fn make_durable(&mut self) {
         for batch in std::mem::take(&mut self.unsynced) {
+            let before = |put: &Put| Put {
+                space: put.space,
+                key: put.key.clone(),
+                value: self
+                    .durable
+                    .get(&put.space)
+                    .and_then(|map| map.get(&put.key))
+                    .cloned(),
+            };
+            let mut undo: Batch = batch.iter().map(before).collect();
+            undo.reverse();
+            self.undo.push_back(undo);
+            if self.undo.len() > UNDO_MAX {
+                self.undo.pop_front();
+            }
+            self.in_doubt = false;
+            self.had_no_power = false;
             apply(&mut self.durable, batch);
         }
     }
@@ -355,13 +419,17 @@ impl StorageEngine for SimDisk {
     }
 
     async fn commit(&self, batch: Batch) -> Result<(), StorageError> {
+        if self.disk.state().failed {
+            return Err(StorageError::Failed("simulated".into()));
+        }
         if self.disk.faults.disk_full(self.disk.who) {
             pause(self.disk.delay(0, self.disk.plan.read_us_max)).await;
             return Err(StorageError::Full("simulated".into()));
         }
         if self.disk.faults.disk_failing(self.disk.who) {
-            // It may be there after a restart, or not.
+            // It may be there once it was opened again, or not.
             let mut state = self.disk.state();
+            state.failed = true;
             state.commits += 1;
             let number = state.commits;
             state.pending.push_back((number, batch));
@@ -397,10 +465,41 @@ impl StorageEngine for SimDisk {
     }
 
     async fn sync(&self) -> Result<(), StorageError> {
+        if self.disk.state().failed {
+            return Err(StorageError::Failed("simulated".into()));
+        }
         let plan = &self.disk.plan;
         let number = self.disk.state().commits;
         pause(self.disk.delay(plan.commit_us_min, plan.commit_us_max)).await;
         self.disk.complete(number, true);
+        Ok(())
+    }
+
+    fn proof(&self) -> Proof {
+        let state = self.disk.state();
+        match (state.in_doubt, state.had_no_power) {
+            (true, _) => Proof::Lacking("simulated".into()),
+            (false, true) => Proof::Synced,
+            (false, false) => Proof::Whole,
+        }
+    }
+
+    async fn reopen(&self) -> Result<(), StorageError> {
+        pause(self.disk.delay(0, self.disk.plan.read_us_max)).await;
+        let who = self.disk.who;
+        if self.disk.faults.disk_full(who) || self.disk.faults.disk_failing(who) {
+            return Err(StorageError::Failed("simulated".into()));
+        }
+        let mut state = self.disk.state();
+        if state.failed {
+            let completed = state.unsynced.len();
+            let under_way = state.pending.len() as u64;
+            let kept = state.rng.between(0, under_way) as usize;
+            self.disk.keep(&mut state, completed + kept);
+            state.failed = false;
+            let records = state.visible.get(&Space::Records);
+            self.disk.recorder.shows(who, records);
+        }
         Ok(())
     }
 

@@ -81,6 +81,14 @@ pub enum Fault {
         /// The storage node.
         who: Endpoint,
     },
+    /// A storage node loses power, and what it committed last is gone, acknowledged or not: its journal is damaged. It starts
+    /// again at the end.
+    DamagedJournal {
+        /// The storage node.
+        who: Endpoint,
+        /// How many commits are gone, if there were as many; 64 at most.
+        commits: u32,
+    },
     /// A storage node loses power, and starts again at the end without its digests, as from a time before there were any.
     LoseDigests {
         /// The storage node.
@@ -190,8 +198,8 @@ pub enum Fault {
         /// The storage node.
         who: Endpoint,
     },
-    /// A commit fails, nobody knows what became of it, and the disk takes nothing more. At the end the node crashes and
-    /// starts again on a disk that works.
+    /// A commit fails, nobody knows what became of it, and the disk takes nothing more until the end. The node then comes back
+    /// by itself.
     FailingDisk {
         /// The storage node.
         who: Endpoint,

@@ -1,6 +1,6 @@
-//! Worlds in which a node loses its disk while another owner is out of reach.
+//! Worlds in which a node loses its disk, or what it committed last, while another owner is out of reach.
 //!
-//! What was acknowledged without the third owner is then held by none that can be asked: the node that lost its disk must not
+//! What was acknowledged without the third owner is then held by none that can be asked: the node that lost it must not
 //! pass for one that has nothing to tell. Then the other owner is there again, and all of it has to be given back.
 
 use std::time::Duration;
@@ -50,9 +50,16 @@ impl World {
             refused: true,
         };
         let at_ms = quarter + rng.between(0, 300);
+        let loss = match rng.chance(500) {
+            true => Fault::LoseDisk { who: loses },
+            false => Fault::DamagedJournal {
+                who: loses,
+                commits: rng.between(1, 64) as u32,
+            },
+        };
         self.faults = vec![
             FaultStep::new(0, at_ms, alone(missed)),
-            FaultStep::new(at_ms, 100, Fault::LoseDisk { who: loses }),
+            FaultStep::new(at_ms, 100, loss),
             FaultStep::new(at_ms, 2 * quarter, alone(keeps)),
         ];
     }

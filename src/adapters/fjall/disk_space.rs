@@ -56,6 +56,12 @@ impl DiskSpace {
         Ok(())
     }
 
+    /// Whether there is room now.
+    pub(super) fn check_now(&mut self) -> Result<(), StorageError> {
+        self.looked = None;
+        self.check(0)
+    }
+
     /// A system that can't tell does not stop writes.
     fn look(&mut self) {
         self.looked = Some(Instant::now());

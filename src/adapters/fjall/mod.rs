@@ -10,26 +10,32 @@
 //! - The committer syncs the journal before the engine shows the entry to anybody, so under [`Durability::Always`] no
 //!   reader sees what power loss could take back.
 //! - A commit is part of exactly one journal entry, which recovery takes whole or not at all.
-//! - Commits are refused while less than the reserve is free on the disk: an engine that meets the end of the disk stops
-//!   for good, and what became of its last entry is unknown.
-//! - The first failed write or sync ends writing until the process starts again (Rebello et al.: *Can Applications Recover
-//!   from fsync Failures?*, 2020).
+//! - Commits are refused while less than the reserve is free on the disk: an engine that meets the end of the disk stops,
+//!   and what became of its last entry is unknown.
+//! - The first failed write or sync, or the end of one of the engine's threads, ends writing until the engine is opened
+//!   again, in place ([`StorageEngine::reopen`]). That is tried once what it was short of is there again; until then it is
+//!   read. Its last journal is written anew before: what the system shows of a file whose sync failed may not be on the disk
+//!   (Rebello et al.: *Can Applications Recover from fsync Failures?*, 2020).
+//! - An engine that opens says whether all that was acknowledged before is there ([`commits`], [`journal`]).
 //! - A panic while a query is answered fails that query. One in the committer leaves nobody who knows what is written: the
 //!   process ends (see [`vitals`](crate::adapters::vitals)).
-//! - One process at a time has the directory.
+//! - One process at a time has the directory, and only its owner reads it.
 //!
 //! What this is not: it knows nothing of records, and keeps no cache of its own beside the engine's.
 
+mod commits;
 mod committer;
 mod directory;
 mod disk_space;
 mod error;
 mod jobs;
+mod journal;
+mod private;
 mod reader;
 mod settings;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -38,10 +44,10 @@ use futures::channel::oneshot;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::adapters::vitals::Vitals;
-use crate::ports::{Batch, Durability, Space, StorageEngine, StorageError};
+use crate::ports::{Batch, Durability, Proof, Space, StorageEngine, StorageError};
 
 use committer::{Committer, Write, WriteJob};
-use directory::DirectoryLock;
+use directory::{DirectoryLock, Opened};
 use jobs::Jobs;
 use reader::{Query, Reader};
 
@@ -64,13 +70,19 @@ struct Inner {
     queries: Arc<Jobs<Query>>,
     write_places: Arc<Semaphore>,
     query_places: Arc<Semaphore>,
+    proof: SharedProof,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// The directory is others' only after the threads, and with them the engine, are gone.
     lock: Mutex<Option<DirectoryLock>>,
 }
 
-/// The engine's handles, as its threads use them.
-#[derive(Clone)]
+/// The engine while it is open, for all threads. It is closed only when none reads.
+type Place = Arc<RwLock<Option<Engine>>>;
+
+/// What is known of what was acknowledged, until something durable was committed on top of what is there.
+type SharedProof = Arc<Mutex<Proof>>;
+
+/// The engine's handles.
 struct Engine {
     database: Database,
     records: Keyspace,
@@ -78,6 +90,8 @@ struct Engine {
     digests: Keyspace,
     tombstones: Keyspace,
     hints: Keyspace,
+    /// The number of the last commit; nobody else's.
+    commits: Keyspace,
 }
 
 impl Engine {
@@ -98,8 +112,9 @@ impl FjallStorage {
     /// # Errors
     /// When another process has the directory, or it can't be read, or there is no room in it.
     pub fn open(directory: &Path, settings: &FjallSettings) -> Result<Self, FjallOpenError> {
-        let (lock, engine) = directory::open(directory, settings)?;
+        let (lock, opened) = directory::open(directory, settings)?;
         let inner = Inner {
+            proof: Arc::new(Mutex::new(opened.proof.clone())),
             directory: directory.into(),
             durability: settings.durability.into(),
             writes: Arc::default(),
@@ -110,8 +125,8 @@ impl FjallStorage {
             lock: Mutex::new(Some(lock)),
         };
         inner
-            .start(&engine, directory, settings)
-            .map_err(|cause| FjallOpenError::failed(directory, &cause))?;
+            .start(opened, directory, settings)
+            .map_err(|cause| FjallOpenError::failed(directory, cause))?;
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -127,16 +142,18 @@ impl FjallStorage {
 impl Inner {
     fn start(
         &self,
-        engine: &Engine,
+        opened: Opened,
         directory: &Path,
         settings: &FjallSettings,
     ) -> std::io::Result<()> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let committer = Committer::new(engine.clone(), directory, settings);
+        let proof = Arc::clone(&self.proof);
+        let committer = Committer::new(opened, directory, settings, proof);
+        let place = committer.place();
         let writes = Arc::clone(&self.writes);
         threads.push(spawn("pairdb-commit", move || committer.run(&writes))?);
         for _ in 0..settings.reader_threads.max(1) {
-            let reader = Reader::new(engine.clone());
+            let reader = Reader::new(Arc::clone(&place));
             let queries = Arc::clone(&self.queries);
             threads.push(spawn("pairdb-read", move || reader.run(&queries))?);
         }
@@ -237,6 +254,15 @@ impl StorageEngine for FjallStorage {
 
     async fn sync(&self) -> Result<(), StorageError> {
         self.inner.write(Write::Sync).await
+    }
+
+    fn proof(&self) -> Proof {
+        let proof = self.inner.proof.lock();
+        proof.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn reopen(&self) -> Result<(), StorageError> {
+        self.inner.write(Write::Reopen).await
     }
 
     fn disk_used_percent(&self) -> Option<u8> {

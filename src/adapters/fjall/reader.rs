@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::PoisonError;
 
 use bytes::Bytes;
 use fjall::{Readable, Slice};
@@ -10,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::committer::KEY_LEN_MAX;
 use super::jobs::{AbandonOnPanic, Jobs};
-use super::{Engine, error};
+use super::{Engine, Place, error};
 use crate::ports::{Space, StorageError};
 
 /// Values of at least this length are handed out as they lie in the engine's memory; smaller ones are copied, so that
@@ -49,12 +50,12 @@ pub(super) enum Query {
 }
 
 pub(super) struct Reader {
-    engine: Engine,
+    place: Place,
 }
 
 impl Reader {
-    pub(super) const fn new(engine: Engine) -> Self {
-        Self { engine }
+    pub(super) const fn new(place: Place) -> Self {
+        Self { place }
     }
 
     /// Works until the queue is closed and empty.
@@ -76,7 +77,7 @@ impl Reader {
                 keys,
                 answer,
                 ..
-            } => drop(answer.send(self.read(space, &keys).map_err(failed))),
+            } => drop(answer.send(self.ask(|engine| engine.read(space, &keys)))),
             Query::Scan {
                 space,
                 from,
@@ -85,20 +86,30 @@ impl Reader {
                 answer,
                 ..
             } => {
-                drop(answer.send(self.scan(space, from, to, limit).map_err(failed)));
+                drop(answer.send(self.ask(|engine| engine.scan(space, from, to, limit))));
             }
             Query::Count { space, answer, .. } => {
-                drop(answer.send(self.count(space).map_err(failed)))
+                drop(answer.send(self.ask(|engine| engine.count(space))))
             }
             #[cfg(test)]
             Query::Panic { .. } => panic!("on purpose"),
         }
     }
 
+    fn ask<T>(&self, query: impl FnOnce(&Engine) -> fjall::Result<T>) -> Result<T, StorageError> {
+        let place = self.place.read().unwrap_or_else(PoisonError::into_inner);
+        let engine = place
+            .as_ref()
+            .ok_or_else(|| StorageError::Failed("it could not be opened again yet".into()))?;
+        query(engine).map_err(|error| error::failed(&error))
+    }
+}
+
+impl Engine {
     /// From one snapshot, so that a commit is seen whole or not at all.
     fn read(&self, space: Space, keys: &[Bytes]) -> fjall::Result<Vec<Option<Bytes>>> {
-        let keyspace = self.engine.keyspace(space);
-        let snapshot = self.engine.database.snapshot();
+        let keyspace = self.keyspace(space);
+        let snapshot = self.database.snapshot();
         keys.iter()
             .map(|key| {
                 if key.is_empty() || key.len() > KEY_LEN_MAX {
@@ -124,10 +135,9 @@ impl Reader {
         let to = to.map(|to| bound(to, Bound::Excluded, Bound::Included));
         let range = (from, to.unwrap_or(Bound::Unbounded));
         let pairs = self
-            .engine
             .database
             .snapshot()
-            .range(self.engine.keyspace(space), range)
+            .range(self.keyspace(space), range)
             .take(limit);
         pairs
             .map(|pair| {
@@ -138,7 +148,7 @@ impl Reader {
     }
 
     fn count(&self, space: Space) -> fjall::Result<u64> {
-        let keyspace = self.engine.keyspace(space);
+        let keyspace = self.keyspace(space);
         if keyspace.is_empty()? {
             Ok(0)
         } else {
@@ -166,8 +176,4 @@ fn bytes(slice: Slice) -> Bytes {
     } else {
         Bytes::from_owner(slice)
     }
-}
-
-fn failed(error: fjall::Error) -> StorageError {
-    error::failed(&error)
 }

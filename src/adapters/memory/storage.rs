@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::channel::oneshot;
 
-use crate::ports::{Batch, Durability, Space, StorageEngine, StorageError};
+use crate::ports::{Batch, Durability, Proof, Space, StorageEngine, StorageError};
 
 /// Maps behind a lock. Copies share them.
 #[derive(Clone, Debug)]
@@ -26,6 +26,12 @@ struct State {
     /// What a crash leaves; kept up only under [`Durability::Interval`].
     synced: Spaces,
     refusal: Option<StorageError>,
+    /// Failed, and not opened again since.
+    failed: Option<StorageError>,
+    doubts: Option<String>,
+    answers_lost: bool,
+    /// Took effect, and will be seen when it is opened again.
+    unseen: Vec<Batch>,
     held: Option<Vec<oneshot::Sender<()>>>,
     commits: u64,
     syncs: u64,
@@ -81,6 +87,17 @@ impl MemoryStorage {
     /// From now on commits fail like this, without effect; `None`: they work again.
     pub fn refuse_commits(&self, refusal: Option<StorageError>) {
         self.state().refusal = refusal;
+    }
+
+    /// From now on commits fail after they took effect, until it is opened again after this has ended; what they changed is seen
+    /// only then.
+    pub fn lose_answers(&self, lost: bool) {
+        self.state().answers_lost = lost;
+    }
+
+    /// From now on it can't be said that all is there that was acknowledged.
+    pub fn raise_doubts(&self, why: &str) {
+        self.state().doubts = Some(why.into());
     }
 
     /// From now on commits wait until [`MemoryStorage::release_commits`].
@@ -165,28 +182,50 @@ impl StorageEngine for MemoryStorage {
             let _ = released.await; // the engine went away while it was held: commit all the same
         }
         let mut state = self.state();
-        if let Some(refusal) = &state.refusal {
-            return Err(refusal.clone());
-        }
+        state.check()?;
         state.commits += 1;
-        for put in batch {
-            let map = &mut state.visible[index(put.space)];
-            match put.value {
-                Some(value) => map.insert(put.key, value),
-                None => map.remove(&put.key),
-            };
+        if state.answers_lost {
+            let failed = StorageError::Failed("its answer was lost".into());
+            state.failed = Some(failed.clone());
+            state.unseen.push(batch);
+            return Err(failed);
         }
+        if self.durability == Durability::Always {
+            state.doubts = None;
+        }
+        state.apply(batch);
         Ok(())
     }
 
     async fn sync(&self) -> Result<(), StorageError> {
         let mut state = self.state();
+        state.check()?;
+        state.syncs += 1;
+        state.doubts = None;
+        if self.durability == Durability::Interval {
+            state.synced = state.visible.clone();
+        }
+        Ok(())
+    }
+
+    fn proof(&self) -> Proof {
+        match &self.state().doubts {
+            Some(why) => Proof::Lacking(why.clone()),
+            None => Proof::Synced,
+        }
+    }
+
+    async fn reopen(&self) -> Result<(), StorageError> {
+        let mut state = self.state();
         if let Some(refusal) = &state.refusal {
             return Err(refusal.clone());
         }
-        state.syncs += 1;
-        if self.durability == Durability::Interval {
-            state.synced = state.visible.clone();
+        if state.answers_lost {
+            return Err(StorageError::Failed("its answers are lost".into()));
+        }
+        state.failed = None;
+        for batch in std::mem::take(&mut state.unseen) {
+            state.apply(batch);
         }
         Ok(())
     }
@@ -197,6 +236,29 @@ impl StorageEngine for MemoryStorage {
     ) -> impl Future<Output = Result<u64, StorageError>> + Send {
         let count = self.state().visible[index(space)].len() as u64;
         async move { Ok(count) }
+    }
+}
+
+impl State {
+    fn apply(&mut self, batch: Batch) {
+        for put in batch {
+            let map = &mut self.visible[index(put.space)];
+            match put.value {
+                Some(value) => map.insert(put.key, value),
+                None => map.remove(&put.key),
+            };
+        }
+    }
+
+    /// An engine that failed once goes on failing until it is opened again.
+    fn check(&mut self) -> Result<(), StorageError> {
+        if let Some(failed @ StorageError::Failed(_)) = &self.refusal {
+            self.failed = Some(failed.clone());
+        }
+        match self.failed.as_ref().or(self.refusal.as_ref()) {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
     }
 }
 

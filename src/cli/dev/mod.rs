@@ -68,7 +68,8 @@ pub struct Dev {
     #[arg(long, value_name = "PORT")]
     metrics_port: Option<u16>,
 
-    /// When a write counts as durable: 'always' or 'interval:DURATION' [default: always]
+    /// When a write counts as durable: 'always' or 'interval:DURATION'. After a loss of power with 'interval' a node is
+    /// refilled before it counts [default: always]
     #[arg(long, value_name = "MODE")]
     sync: Option<SyncMode>,
 

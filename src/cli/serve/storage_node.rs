@@ -256,7 +256,6 @@ async fn open(data: &Path, sync: SyncMode) -> Result<FjallStorage, Failure> {
     let opened = opened
         .map_err(|error| Failure::local(format!("opening {} failed: {error}", data.display())))?;
     opened.map_err(|error| {
-        Failure::new(Exit::Failure, "DATA_DIRECTORY", error.to_string())
-            .hint("is another pairdb running on it? --data names another directory")
+        Failure::new(Exit::Failure, "DATA_DIRECTORY", error.to_string()).hint(error.way_out())
     })
 }
