@@ -290,6 +290,18 @@ mod tests {
             ),
             ("tracing.sample", 1.1.into(), "1.1 is not between 0 and 1"),
             (
+                "tracing.sample",
+                (-0.1).into(),
+                "-0.1 is not between 0 and 1",
+            ),
+            // What no number is comes as none.
+            (
+                "tracing.sample",
+                f64::NAN.into(),
+                "null is not between 0 and 1",
+            ),
+            ("tracing.timeout", time(0), "0s is not between 10ms and 1h"),
+            (
                 "redis.call_timeout",
                 time(0),
                 "0s is not between 10ms and 1m",
