@@ -119,6 +119,8 @@ sabotages! {
     SiblingBytesUnbounded "sibling-bytes-unbounded" "unresolved siblings may have any number of bytes"
     AnyEpochBelieved "any-epoch-believed" "a storage node takes on whatever epoch a request names"
     StaleEpochVetoes "stale-epoch-vetoes" "one owner that names an epoch that nobody can have keeps all requests to its keys from being served"
+    SeenWriteRestamped "seen-write-restamped" "a write is stamped again above what overwrote it, though a quorum had held it before"
+    OvertakenReadAnswered "overtaken-read-answered" "a read gives out a write that was outranked at an owner before that had it"
     OwnerForgotten "owner-forgotten" "a key's last owner is never asked"
     ClaimLeftToItsLease "claim-left-to-its-lease" "a claim whose attempt is over is left to its lease, however long that is"
     OwnClaimUnknown "own-claim-unknown" "whoever asks for a claim again, because the answer was lost, is told to wait for itself"

@@ -134,7 +134,7 @@ pub fn answer(who: Endpoint, key: &RecordKey, result: &Result<Reply, Refusal>) -
         }) => {
             format!("superseded by {}: {}", greatest.stamp, record(key, bytes))
         }
-        Ok(Reply::Joined { greatest }) => format!("joined, greatest {}", greatest.stamp),
+        Ok(Reply::Joined { greatest, .. }) => format!("joined, greatest {}", greatest.stamp),
         Ok(Reply::Found {
             record: Some(bytes),
         }) => format!("found {}", record(key, bytes)),
@@ -208,7 +208,7 @@ pub fn answer_parts(result: &Result<Reply, Refusal>) -> Said {
             record: Some(record.clone()),
             ..Said::new("superseded", format!("holds stamp {}", greatest.stamp))
         },
-        Ok(Reply::Joined { greatest }) => {
+        Ok(Reply::Joined { greatest, .. }) => {
             Said::new("joined", format!("greatest stamp now {}", greatest.stamp))
         }
         Ok(Reply::Found { record }) => Said {

@@ -198,7 +198,7 @@ impl Tap {
                 fingerprint.write(record);
                 state.holds(who, key, record, &said.seen, at, remember);
             }
-            (Operation::Join { record, .. }, Ok(Reply::Joined { greatest })) => {
+            (Operation::Join { record, .. }, Ok(Reply::Joined { greatest, .. })) => {
                 fingerprint.write(&greatest.stamp.0.to_be_bytes());
                 fingerprint.write(&greatest.write_id.0.to_be_bytes());
                 state.holds(who, key, record, &VersionVector::default(), at, remember);

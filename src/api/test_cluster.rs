@@ -24,7 +24,7 @@ use crate::placement::{Epoch, Node, NodeId, NodeStatus, PartitionId, Topology};
 use crate::ports::{
     ApiKey, ApiKeyId, Change, CoordinatorWorld, Digest, KeyHash, LeaseOutcome, MetadataEvent,
     MetadataStore, NodeReport, Operation, Overwrites, RecordKey, Refusal, Reply, Request,
-    RequestHandler, StoreError, Tenant, TenantId, Upkeep, Upkept,
+    RequestHandler, Standing, StoreError, Tenant, TenantId, Upkeep, Upkept,
 };
 use crate::version::{Actor, Dot, Record, Version, VersionVector};
 
@@ -135,8 +135,12 @@ impl ModelNode {
                     .unwrap_or_default()
                     .join(&record);
                 let greatest = joined.greatest_rank();
+                let standing = match greatest == record.greatest_rank() {
+                    true => Standing::Leading,
+                    false => Standing::Outstripped,
+                };
                 state.records.insert(key, joined);
-                Ok(Reply::Joined { greatest })
+                Ok(Reply::Joined { greatest, standing })
             }
             Operation::Read { key } => Ok(Reply::Found {
                 record: state.records.get(&key).map(Record::encode),

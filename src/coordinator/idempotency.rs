@@ -168,6 +168,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let Write {
             key,
             replication_factor,
+            policy,
             consistency,
             deadline,
             ..
@@ -183,7 +184,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let held = self
             .read_record(
                 key,
-                *replication_factor,
+                (*replication_factor, *policy),
                 consistency,
                 &Context::default(),
                 *deadline,

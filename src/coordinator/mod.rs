@@ -33,6 +33,7 @@ mod routing;
 mod service;
 mod setback;
 mod settings;
+mod standings;
 mod tenants;
 mod validate;
 mod verify;

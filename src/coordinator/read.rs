@@ -41,6 +41,14 @@ pub(super) struct Gathered {
     answers: Vec<(usize, Option<Bytes>)>,
 }
 
+/// What becomes of what enough owners hold.
+enum Settled {
+    /// Enough owners hold this now.
+    As(Record),
+    /// One of them holds a greater write by now.
+    Overtaken,
+}
+
 impl<W: CoordinatorWorld> Coordinator<W> {
     /// Reads a key.
     ///
@@ -54,7 +62,13 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let consistency = self.consistency(request.consistency, &record_of.tenant);
         let factor = record_of.tenant.replication_factor;
         let record = self
-            .read_record(&record_of.key, factor, consistency, &floor, deadline)
+            .read_record(
+                &record_of.key,
+                (factor, record_of.tenant.conflict_policy),
+                consistency,
+                &floor,
+                deadline,
+            )
             .await?;
         self.look_at_siblings(&record_of.key, &record, record_of.tenant.siblings);
         self.answer_read(
@@ -118,13 +132,14 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     pub(super) async fn read_record(
         &self,
         key: &RecordKey,
-        replication_factor: u8,
+        (replication_factor, policy): (u8, ConflictPolicy),
         consistency: Consistency,
         floor: &Context,
         deadline: Instant,
     ) -> Result<Record, CoordinatorError> {
         let mut may_ask_again = true;
-        for _ in 0..TOPOLOGY_RETRIES_MAX {
+        let mut topologies = 0;
+        while topologies < TOPOLOGY_RETRIES_MAX {
             let owners = self.owners(key, replication_factor);
             let pass = async {
                 let gathered = self
@@ -140,21 +155,27 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     key,
                     consistency,
                     gathered,
-                    replication_factor,
+                    (replication_factor, policy),
                     deadline,
                 )
                 .await
             };
             match pass.await {
-                Ok(record) => return Ok(record),
+                Ok(Settled::As(record)) => return Ok(record),
+                // Each time another write has come in between, so this ends with the writes, or at the deadline.
+                Ok(Settled::Overtaken) => marks::reached(Mark::ReadOvertaken),
                 Err(Setback::Failed(error)) => {
+                    topologies += 1;
                     let again = may_ask_again && self.clock().now() < deadline;
                     may_ask_again = false;
                     if !again || !self.is_over_doubt(owners.routing(), deadline).await {
                         return Err(error);
                     }
                 }
-                Err(Setback::StaleEpoch(newer)) => self.refresh_topology(newer, deadline).await,
+                Err(Setback::StaleEpoch(newer)) => {
+                    topologies += 1;
+                    self.refresh_topology(newer, deadline).await;
+                }
             }
         }
         let mut missing = Missing::default();
@@ -346,22 +367,25 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     }
 
     /// Makes sure that as many owners hold the joined record as were asked for, then gives it out.
+    ///
+    /// Under `last_write_wins` an owner counts only if what is given out *leads* there (see [`super::standings`]): only then will
+    /// enough owners say so to its coordinator, and a write that was shown is never stamped again.
     async fn settle(
         &self,
         owners: &Owners<W>,
         key: &RecordKey,
         consistency: Consistency,
         gathered: Gathered,
-        replication_factor: u8,
+        (replication_factor, policy): (u8, ConflictPolicy),
         deadline: Instant,
-    ) -> Result<Record, Setback> {
+    ) -> Result<Settled, Setback> {
         let Gathered {
             record,
             encoded,
             answers,
         } = gathered;
         let Some(encoded) = encoded else {
-            return Ok(record);
+            return Ok(Settled::As(record));
         };
         let mut tally = owners.tally(consistency);
         let (mut holders, mut stale) = (Vec::new(), Vec::new());
@@ -375,12 +399,12 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             }
         }
         if stale.is_empty() {
-            return Ok(record);
+            return Ok(Settled::As(record));
         }
         if tally.verdict() == Verdict::Reached || sabotage::on(Sabotage::ReadRepairSkipped) {
             marks::reached(Mark::RepairedBehindAnswer);
             self.queue_repair(key, replication_factor);
-            return Ok(record);
+            return Ok(Settled::As(record));
         }
         let mut missing = Missing::default();
         let mut calls = Calls::new();
@@ -455,6 +479,13 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 continue;
             };
             match result {
+                Ok(Reply::Joined { greatest, .. })
+                    if policy == ConflictPolicy::LastWriteWins
+                        && greatest > record.greatest_rank()
+                        && !sabotage::on(Sabotage::OvertakenReadAnswered) =>
+                {
+                    return Ok(Settled::Overtaken);
+                }
                 // What was purged there was there.
                 Ok(Reply::Joined { .. }) | Err(CallError::Refused(Refusal::Purged)) => {
                     holders.push(position);
@@ -486,7 +517,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         );
         marks::reached(Mark::RepairedBeforeAnswer);
         self.repaired_before_answer();
-        Ok(record)
+        Ok(Settled::As(record))
     }
 }
 

@@ -24,7 +24,7 @@ use crate::ports::{
     ApiKey, ApiKeyId, CallError, Change, Claim, ClaimOutcome, Clock, Completion, CoordinatorWorld,
     IdempotencyScope, IdempotencyStore, Instant, LeaseOutcome, MetadataEvent, MetadataStore,
     NodeReport, Operation, Overwrites, Random, RecordKey, Refusal, ReplicaTransport, Reply,
-    Request, Spawn, StoreError, Tenant, TenantId,
+    Request, Spawn, Standing, StoreError, Tenant, TenantId,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
 use crate::version::{Actor, Content, Context, Dot, Record, Stamp, Version, VersionVector};
@@ -421,8 +421,12 @@ impl ModelNode {
                     .unwrap_or_default()
                     .join(&record);
                 let greatest = joined.greatest_rank();
+                let standing = match greatest == record.greatest_rank() {
+                    true => Standing::Leading,
+                    false => Standing::Outstripped,
+                };
                 self.records.insert(key, joined);
-                Ok(Reply::Joined { greatest })
+                Ok(Reply::Joined { greatest, standing })
             }
             Operation::Read { key } => Ok(Reply::Found {
                 record: self.records.get(&key).map(Record::encode),

@@ -25,13 +25,14 @@ use super::CoordinatorError;
 use super::owners::{Answer, Calls, Owners};
 use super::service::Coordinator;
 use super::setback::{Missing, Setback};
+use super::standings::Standings;
 use super::validate::invalid;
 use super::wait::next_answer;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::ports::{
     CallError, Clock, CoordinatorWorld, Instant, Operation, Overwrites, Random, RecordKey, Refusal,
-    Reply, SiblingLimits, StampRequest,
+    Reply, SiblingLimits, StampRequest, Standing,
 };
 use crate::quorum::{ConflictPolicy, Consistency, Tally, Verdict};
 use crate::sabotage::{self, Sabotage};
@@ -182,32 +183,43 @@ struct Pass<'a, W: CoordinatorWorld> {
 struct Stamped {
     position: usize,
     dot: Option<Dot>,
-    record: Bytes,
+    /// The record after it, as it is sent to the others.
+    encoded: Bytes,
+    record: Record,
+}
+
+/// What became of the joins at the other owners.
+struct Joined {
+    /// How many owners have the write.
+    replicas: usize,
+    /// The greatest rank held somewhere, if the write needs a greater stamp.
+    outranked_by: Option<Rank>,
 }
 
 impl<W: CoordinatorWorld> Pass<'_, W> {
     async fn run(mut self) -> Result<Written, Setback> {
         let mut stamped = self.stamp(None).await?;
         self.maybe_pause(Site::PauseBeforeJoin).await;
-        let (mut replicas, greatest) = self.join(&stamped).await?;
-        let outstripped = self.write.policy == ConflictPolicy::LastWriteWins
-            && greatest > self.write.rank()
-            && !sabotage::on(Sabotage::NoRestamp);
-        if outstripped && self.is_raised_above(greatest.stamp) {
+        let mut joined = self.join(&stamped, self.judges_stamps()).await?;
+        if let Some(greatest) = joined.outranked_by
+            && !sabotage::on(Sabotage::NoRestamp)
+            && self.is_raised_above(greatest.stamp)
+        {
             marks::reached(Mark::Restamped);
             stamped = self.stamp(Some(stamped.position)).await?;
-            (replicas, _) = self.join(&stamped).await?;
+            // Whatever completed before this write began is below its new stamp.
+            joined = self.join(&stamped, false).await?;
         }
-        let record = Record::decode(stamped.record).map_err(|_| {
-            Setback::Failed(CoordinatorError::Internal(
-                "a replica answered with a malformed record",
-            ))
-        })?;
         Ok(Written {
-            replicas,
+            replicas: joined.replicas,
             dot: stamped.dot,
-            record,
+            record: stamped.record,
         })
+    }
+
+    /// Whether owners are asked if the write's stamp is great enough.
+    fn judges_stamps(&self) -> bool {
+        self.write.policy == ConflictPolicy::LastWriteWins && !self.write.is_fixed()
     }
 
     async fn maybe_pause(&self, site: Site) {
@@ -292,11 +304,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     if asked != Some(position) {
                         marks::reached(Mark::StampedElsewhere);
                     }
-                    return Ok(Stamped {
-                        position,
-                        dot: Some(dot),
-                        record,
-                    });
+                    return stamped(position, Some(dot), record);
                 }
                 Ok(Reply::Superseded { greatest, record }) => {
                     // Another owner that was asked may have stamped it before it was overwritten.
@@ -314,11 +322,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     }
                     if self.write.is_fixed() || sabotage::on(Sabotage::SupersededIsSuccess) {
                         marks::reached(Mark::SupersededFixed);
-                        return Ok(Stamped {
-                            position,
-                            dot: None,
-                            record,
-                        });
+                        return stamped(position, None, record);
                     }
                     raises += 1;
                     if raises > RAISES_MAX || !self.is_raised_above(greatest.stamp) {
@@ -434,9 +438,10 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         }
     }
 
-    /// Sends the stamped record to the other owners and waits until enough have it. Returns how many have, and the
-    /// greatest rank that any of them holds for the key.
-    async fn join(&mut self, stamped: &Stamped) -> Result<(usize, Rank), Setback> {
+    /// Sends the stamped record to the other owners and waits until enough have it. If it `judges` the write's stamp, it
+    /// waits until it is certain that the stamp is great enough, or all owners are heard, or those that are left were
+    /// given their time.
+    async fn join(&mut self, stamped: &Stamped, judges: bool) -> Result<Joined, Setback> {
         let Write {
             key,
             consistency,
@@ -445,24 +450,37 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             ..
         } = &*self.write;
         let (key, deadline, replication_factor) = (key.clone(), *deadline, *replication_factor);
+        let clock = self.coordinator.clock().clone();
         let mut tally = self.owners.tally(*consistency);
         tally.success(stamped.position);
-        let mut greatest = Rank::default();
+        let rank = self.write.rank();
+        let mut standings = Standings::new(tally.required());
+        let mut greatest = stamped.record.greatest_rank();
+        standings.add(self.standing_where_stamped(&stamped.record), greatest, rank);
         let mut calls = Calls::new();
         for position in (0..self.owners.len()).filter(|position| *position != stamped.position) {
             let join = Operation::Join {
                 key: key.clone(),
-                record: stamped.record.clone(),
+                record: stamped.encoded.clone(),
             };
             calls.push(self.owners.call(position, join, deadline));
         }
         let (mut holders, mut missed) = (vec![stamped.position], Vec::new());
-        let mut timer = pin!(self.coordinator.clock().sleep_until(deadline));
+        let mut timer = pin!(clock.sleep_until(deadline));
+        let mut waits_for_standing = false;
         loop {
             match tally.verdict() {
                 Verdict::Reached
                     if !calls.is_empty() && sabotage::on(Sabotage::StragglersAwaited) => {}
-                Verdict::Reached => break,
+                Verdict::Reached if !judges || standings.are_enough() || calls.is_empty() => break,
+                Verdict::Reached if sabotage::on(Sabotage::SeenWriteRestamped) => break,
+                Verdict::Reached if !waits_for_standing => {
+                    marks::reached(Mark::RestampAwaited);
+                    waits_for_standing = true;
+                    let patience = self.patience_for(|position| !tally.succeeded(position));
+                    timer.set(clock.sleep_until(deadline.min(clock.now() + patience)));
+                }
+                Verdict::Reached => {}
                 Verdict::Impossible => {
                     marks::reached(Mark::WriteImpossible);
                     return Err(self.failed(Some(&tally), false));
@@ -471,11 +489,18 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             }
             let Some(Answer { position, result }) = next_answer(&mut calls, timer.as_mut()).await
             else {
+                if waits_for_standing {
+                    break;
+                }
                 return Err(self.failed(Some(&tally), true));
             };
             match result {
-                Ok(Reply::Joined { greatest: held }) => {
+                Ok(Reply::Joined {
+                    greatest: held,
+                    standing,
+                }) => {
                     greatest = greatest.max(held);
+                    standings.add(standing, held, rank);
                     holders.push(position);
                     tally.success(position);
                 }
@@ -498,12 +523,41 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         if !missed.is_empty() {
             marks::reached(Mark::JoinMissed);
         }
+        let outranked = judges && !standings.are_enough();
+        if judges && !outranked && greatest > rank {
+            marks::reached(Mark::NotRestamped);
+        }
+        if outranked && holders.len() < self.owners.len() {
+            marks::reached(Mark::RestampedUnheard);
+        }
         self.coordinator
             .finish_joins(self.owners, calls, key, replication_factor, holders, missed);
         if greatest.stamp > Stamp::ZERO {
             self.coordinator.observe_stamp(greatest.stamp);
         }
-        Ok((tally.answered(), greatest))
+        Ok(Joined {
+            replicas: tally.answered(),
+            outranked_by: outranked.then_some(greatest),
+        })
+    }
+
+    /// The longest time that one of these owners may take.
+    fn patience_for(&self, waited_for: impl Fn(usize) -> bool) -> Duration {
+        let positions = (0..self.owners.len()).filter(|position| waited_for(*position));
+        let patience =
+            positions.map(|position| self.coordinator.write_patience(self.owners, position));
+        patience.max().unwrap_or_default()
+    }
+
+    /// How the write stands at the owner that stamped it, or knew it, and answered with this record.
+    fn standing_where_stamped(&self, record: &Record) -> Standing {
+        let is_there = record.find(self.write.write_id).is_some();
+        match record.siblings() {
+            _ if record.greatest_rank() <= self.write.rank() => Standing::Leading,
+            // What overwrote it goes to the others in its place, and they say how that one stands.
+            [_] if !is_there => Standing::Leading,
+            _ => Standing::Outstripped,
+        }
     }
 
     fn failed(&self, tally: Option<&Tally>, timed_out: bool) -> Setback {
@@ -523,4 +577,17 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                 .error(self.owners, self.write.consistency, tally, timed_out),
         )
     }
+}
+
+fn stamped(position: usize, dot: Option<Dot>, encoded: Bytes) -> Result<Stamped, Setback> {
+    let record = Record::decode(encoded.clone()).map_err(|_| {
+        let malformed = "a replica answered with a malformed record";
+        Setback::Failed(CoordinatorError::Internal(malformed))
+    })?;
+    Ok(Stamped {
+        position,
+        dot,
+        encoded,
+        record,
+    })
 }

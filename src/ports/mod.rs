@@ -34,7 +34,7 @@ pub use metadata::{Change, LeaseOutcome, MetadataEvent, MetadataStore};
 pub use random::Random;
 pub use replica::{
     CallError, NodeReport, Operation, Overwrites, RecordKey, RecordKeyError, Refusal,
-    ReplicaTransport, Reply, Request, StampRequest,
+    ReplicaTransport, Reply, Request, StampRequest, Standing,
 };
 pub use spawn::Spawn;
 pub use stop::Stop;

@@ -219,6 +219,8 @@ pub enum Reply {
     Joined {
         /// The greatest rank now held for the key.
         greatest: Rank,
+        /// How the write of the greatest rank among those that came stands here.
+        standing: Standing,
     },
     /// What is held.
     Found {
@@ -237,6 +239,17 @@ pub enum Reply {
     /// It is done: this is a [`Reply::Joined`] or [`Reply::Found`] of a node that is being refilled. It counts for no quorum,
     /// since the node can't know what it held before it lost its disk.
     Refilling(Box<Self>),
+}
+
+/// How a write stands at an owner that joined it. It decides nothing where siblings are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It is the greatest that is held, or was when it first came: whatever outranks it here came after it.
+    Leading,
+    /// It was never held here, but the only write that is held knew it and overwrote it.
+    Overwritten,
+    /// A write of a greater rank is held that may have been here before it and may not know it.
+    Outstripped,
 }
 
 impl Reply {

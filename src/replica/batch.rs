@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::ReplicaSettings;
 use super::crowd::Room;
+use super::leading::LeadingWrites;
 use super::leaves::Leaves;
 use super::ledger::Ledger;
 use super::recent::{self, Known, Name, RecentWrites};
@@ -18,11 +19,11 @@ use super::{debts, graves};
 use crate::marks::{self, Mark};
 use crate::placement::{Epoch, Node, NodeId};
 use crate::ports::{
-    Digest, KeyHash, Purged, Put, Random, RecordKey, Refusal, Reply, Space, StampRequest, TreeName,
-    Upkept,
+    Digest, KeyHash, Overwrites, Purged, Put, Random, RecordKey, Refusal, Reply, Space,
+    StampRequest, Standing, TreeName, Upkept,
 };
 use crate::sabotage::{self, Sabotage};
-use crate::version::{Actor, Dot, Record};
+use crate::version::{Actor, Dot, Rank, Record};
 
 pub(super) struct Batch<'a, R> {
     pub(super) ledger: Ledger,
@@ -34,6 +35,9 @@ pub(super) struct Batch<'a, R> {
     wall_ms: u64,
     recent: &'a RecentWrites,
     stamped: BTreeMap<Name, Known>,
+    leading: &'a LeadingWrites,
+    /// Those that lead since the batch began.
+    led: Vec<Rank>,
     random: &'a R,
     room: Room,
     /// Bytes of records that operations have made so far; each may be held until its operation is answered.
@@ -71,6 +75,7 @@ pub(super) struct Applied {
     pub(super) purged: bool,
     pub(super) ledger: Ledger,
     pub(super) stamped: BTreeMap<Name, Known>,
+    pub(super) led: Vec<Rank>,
     pub(super) puts: Vec<Put>,
 }
 
@@ -81,6 +86,7 @@ impl<'a, R: Random> Batch<'a, R> {
         loaded: Loaded,
         wall_ms: u64,
         recent: &'a RecentWrites,
+        leading: &'a LeadingWrites,
         random: &'a R,
         settings: &ReplicaSettings,
     ) -> Self {
@@ -93,6 +99,8 @@ impl<'a, R: Random> Batch<'a, R> {
             wall_ms,
             recent,
             stamped: BTreeMap::new(),
+            leading,
+            led: Vec::new(),
             random,
             room: Room {
                 siblings: settings.siblings_max,
@@ -144,6 +152,8 @@ impl<'a, R: Random> Batch<'a, R> {
             horizon: self.recent.horizon(),
             purged: purged.filter(|_| is_absent).map(|purged| purged.stamp),
         };
+        let write_id = request.write_id;
+        let leads = matches!(request.overwrites, Overwrites::All(_));
         let unseen = Default::default();
         let before = purged.map_or(&unseen, |purged| &purged.seen);
         match stamp::stamp(held, before, remembered, request, limits, || {
@@ -161,6 +171,10 @@ impl<'a, R: Random> Batch<'a, R> {
             Outcome::Applied(known, record) => {
                 self.ledger.stamped(known.stamp);
                 self.stamped.insert(name, known);
+                if leads {
+                    let stamp = known.stamp;
+                    self.led.push(Rank { stamp, write_id });
+                }
                 let bytes = record.encode();
                 self.made += bytes.len();
                 let answered = match sabotage::on(Sabotage::StampedWithoutSiblings) {
@@ -200,11 +214,15 @@ impl<'a, R: Random> Batch<'a, R> {
         if slot.is(&encoded) {
             return Ok(Reply::Joined {
                 greatest: held.greatest_rank(),
+                standing: Standing::Leading,
             });
         }
         let incoming = Record::decode(encoded.clone())
             .map_err(|error| Refusal::Malformed(error.to_string()))?;
         self.ledger.notice(incoming.seen(), self.random);
+        let write = incoming
+            .latest()
+            .map(|version| (version.dot, version.rank()));
         let old = purged(&self.loaded.purged, &self.purged_now, key)
             .filter(|_| !sabotage::on(Sabotage::PurgedForgotten));
         let incoming = match old {
@@ -224,6 +242,20 @@ impl<'a, R: Random> Batch<'a, R> {
             () => held.join(&incoming),
         };
         let greatest = joined.greatest_rank();
+        let knew = |dot| held.seen().covers(dot) || old.is_some_and(|old| old.seen.covers(dot));
+        let standing = match write {
+            None => Standing::Leading,
+            Some((_, rank)) if greatest <= rank => {
+                self.led.push(rank);
+                Standing::Leading
+            }
+            Some((_, rank)) if self.led.contains(&rank) || self.leading.has(rank) => {
+                marks::reached(Mark::LedBefore);
+                Standing::Leading
+            }
+            Some((dot, _)) if knew(dot) && held.siblings().len() == 1 => Standing::Overwritten,
+            Some(_) => Standing::Outstripped,
+        };
         if joined == *held {
             marks::reached(Mark::JoinKnewMore);
         } else if joined != incoming {
@@ -238,7 +270,7 @@ impl<'a, R: Random> Batch<'a, R> {
             self.made += bytes.len();
             slot.set(joined, bytes);
         }
-        Ok(Reply::Joined { greatest })
+        Ok(Reply::Joined { greatest, standing })
     }
 
     /// `stored` is how many records were held before the batch.
@@ -397,6 +429,7 @@ impl<'a, R: Random> Batch<'a, R> {
             purged,
             ledger: self.ledger,
             stamped: self.stamped,
+            led: self.led,
             puts,
         }
     }

@@ -34,6 +34,7 @@ mod error;
 mod graves;
 mod handler;
 mod identity;
+mod leading;
 mod leaves;
 mod ledger;
 mod mutations;

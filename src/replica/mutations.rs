@@ -17,6 +17,7 @@ use futures::future::{Either, select};
 use super::batch::{Applied, Batch, Loaded};
 use super::graves;
 use super::identity::Resumed;
+use super::leading::LeadingWrites;
 use super::leaves::Leaves;
 use super::ledger::Ledger;
 use super::queue::EndsWithLoop;
@@ -107,6 +108,7 @@ pub(super) struct Loop<W> {
     settings: ReplicaSettings,
     pub(super) ledger: Ledger,
     recent: RecentWrites,
+    leading: LeadingWrites,
     /// Partitions from this one on have no digests.
     pub(super) digested: u32,
     /// Whether anything was ever purged.
@@ -142,6 +144,7 @@ pub(super) async fn run<W: ReplicaWorld>(
         recent: RecentWrites::new(settings.recent_writes_max, horizon),
         shared: Arc::clone(&shared),
         settings,
+        leading: LeadingWrites::new(),
         digested,
         purged,
         trouble: None,
@@ -290,6 +293,7 @@ impl<W: ReplicaWorld> Loop<W> {
             loaded,
             shared.world.clock().wall_ms(),
             &self.recent,
+            &self.leading,
             shared.world.random(),
             &self.settings,
         );
@@ -462,6 +466,7 @@ impl<W: ReplicaWorld> Loop<W> {
         Applied {
             ledger,
             stamped,
+            led,
             puts,
             debts,
             purged,
@@ -477,6 +482,9 @@ impl<W: ReplicaWorld> Loop<W> {
                 self.shared.account(debts);
                 for (name, known) in stamped {
                     self.recent.insert(name, known);
+                }
+                for write in led {
+                    self.leading.insert(write);
                 }
                 Ok(())
             }

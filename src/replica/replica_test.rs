@@ -11,7 +11,7 @@ use crate::adapters::memory::MemoryStorage;
 use crate::adapters::tokio::NodeWorld;
 use crate::placement::PartitionId;
 use crate::ports::{
-    Durability, Overwrites, Put, RecordKey, StampRequest, TenantId, Upkeep, Upkept,
+    Durability, Overwrites, Put, RecordKey, StampRequest, Standing, TenantId, Upkeep, Upkept,
 };
 use crate::version::{Content, Context, Dot, Record, Stamp, Version, VersionVector, WriteId};
 
@@ -299,27 +299,31 @@ async fn joins() {
     assert_eq!(
         node.join("a", &ours).await,
         Ok(Reply::Joined {
-            greatest: ours.greatest_rank()
+            greatest: ours.greatest_rank(),
+            standing: Standing::Leading,
         })
     );
     assert_eq!(
         node.join("a", &theirs).await,
         Ok(Reply::Joined {
-            greatest: ours.greatest_rank()
-        })
+            greatest: ours.greatest_rank(),
+            standing: Standing::Outstripped,
+        }),
+        "a greater one was here before it"
     );
     assert_eq!(node.read("a").await, Some(ours.join(&theirs)));
     assert_eq!(node.storage.commits(), commits + 2);
-    for record in [
-        ours.clone(),
-        theirs.clone(),
-        ours.join(&theirs),
-        Record::default(),
+    for (record, standing) in [
+        (ours.clone(), Standing::Leading),
+        (theirs.clone(), Standing::Outstripped),
+        (ours.join(&theirs), Standing::Leading),
+        (Record::default(), Standing::Leading),
     ] {
         assert_eq!(
             node.join("a", &record).await,
             Ok(Reply::Joined {
-                greatest: ours.greatest_rank()
+                greatest: ours.greatest_rank(),
+                standing,
             })
         );
     }

@@ -11,6 +11,7 @@ use super::waiters::Answer;
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
     CallError, NodeReport, Operation, Overwrites, RecordKey, Refusal, Reply, Request, StampRequest,
+    Standing,
 };
 use crate::proto::v1;
 use crate::proto::v1::RefusalKind;
@@ -107,8 +108,9 @@ pub(super) fn reply_to_proto(id: u64, outcome: Result<Reply, Refusal>) -> v1::Re
             record,
         }),
         Ok(Reply::Behind) => Outcome::Behind(v1::Behind {}),
-        Ok(Reply::Joined { greatest }) => Outcome::Joined(v1::Joined {
+        Ok(Reply::Joined { greatest, standing }) => Outcome::Joined(v1::Joined {
             greatest: Some(rank_to_proto(greatest)),
+            standing: standing_to_proto(standing).into(),
         }),
         Ok(Reply::Found { record }) => Outcome::Found(v1::Found { record }),
         Ok(Reply::Report(report)) => Outcome::Report(report_to_proto(report)),
@@ -130,6 +132,22 @@ fn rank_to_proto(rank: Rank) -> v1::Rank {
         stamp: rank.stamp.0,
         write_id_high: (rank.write_id.0 >> 64) as u64,
         write_id_low: rank.write_id.0 as u64,
+    }
+}
+
+const fn standing_to_proto(standing: Standing) -> v1::Standing {
+    match standing {
+        Standing::Leading => v1::Standing::Leading,
+        Standing::Overwritten => v1::Standing::Overwritten,
+        Standing::Outstripped => v1::Standing::Outstripped,
+    }
+}
+
+const fn standing_from_proto(standing: v1::Standing) -> Standing {
+    match standing {
+        v1::Standing::Leading => Standing::Leading,
+        v1::Standing::Overwritten => Standing::Overwritten,
+        v1::Standing::Outstripped => Standing::Outstripped,
     }
 }
 
@@ -167,6 +185,7 @@ pub(super) fn answer_from_proto(reply: v1::ReplicaReply) -> Answer {
         },
         Some(Outcome::Behind(v1::Behind {})) => Reply::Behind,
         Some(Outcome::Joined(joined)) => Reply::Joined {
+            standing: standing_from_proto(joined.standing()),
             greatest: rank_from_proto(joined.greatest),
         },
         Some(Outcome::Found(found)) => Reply::Found {

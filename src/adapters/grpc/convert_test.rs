@@ -121,6 +121,15 @@ fn outcomes() -> Vec<Result<Reply, Refusal>> {
                 stamp: Stamp::MAX,
                 write_id: WriteId(u128::MAX),
             },
+            standing: Standing::Leading,
+        }),
+        Ok(Reply::Joined {
+            greatest: Rank::default(),
+            standing: Standing::Overwritten,
+        }),
+        Ok(Reply::Joined {
+            greatest: Rank::default(),
+            standing: Standing::Outstripped,
         }),
         Ok(Reply::Found { record: None }),
         Ok(Reply::Found {

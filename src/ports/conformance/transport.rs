@@ -15,7 +15,7 @@ use super::within;
 use crate::placement::{DEFAULT_VIRTUAL_NODES, Epoch, Node, NodeId, NodeStatus, PartitionId};
 use crate::ports::{
     CallError, Clock, HintsReport, Instant, NodeReport, Operation, Overwrites, RecordKey, Refusal,
-    ReplicaTransport, Reply, Request, RequestHandler, StampRequest, TenantId,
+    ReplicaTransport, Reply, Request, RequestHandler, StampRequest, Standing, TenantId,
 };
 use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
 
@@ -209,6 +209,15 @@ async fn every_answer_arrives_as_it_left<T: ReplicaTransport>(
                 stamp: Stamp::MAX,
                 write_id: WriteId(u128::MAX),
             },
+            standing: Standing::Leading,
+        }),
+        Ok(Reply::Joined {
+            greatest: Rank::default(),
+            standing: Standing::Overwritten,
+        }),
+        Ok(Reply::Joined {
+            greatest: Rank::default(),
+            standing: Standing::Outstripped,
         }),
         Ok(Reply::Found { record: None }),
         Ok(Reply::Found {
@@ -222,6 +231,7 @@ async fn every_answer_arrives_as_it_left<T: ReplicaTransport>(
         }))),
         Ok(Reply::Refilling(Box::new(Reply::Joined {
             greatest: Rank::default(),
+            standing: Standing::Outstripped,
         }))),
         Ok(report(None, None)),
         Ok(report(

@@ -1,0 +1,132 @@
+//! Whether a write under `last_write_wins` needs a greater stamp: what the owners that have it say of where it stands.
+//!
+//! It needs none once as many owners as have to acknowledge it held it *leading*: whatever completed before it began is at one
+//! of them and was outranked there, so the write is above all of it, and what outranks it now came after it. The same holds if
+//! so many have seen it overwritten by one and the same write: that one is above all that completed before, and knew it.
+//!
+//! Otherwise a write that completed before may outrank it. It may be stamped again then: had a quorum read shown it, or
+//! had a quorum acknowledged what overwrote it, enough owners would say so. That conclusion takes the answers of all owners;
+//! while one is silent a write that was seen may take effect a second time.
+
+use crate::ports::Standing;
+use crate::sabotage::{self, Sabotage};
+use crate::version::Rank;
+
+/// What was said so far. A value: add an answer, ask for the verdict.
+#[derive(Clone, Debug)]
+pub(super) struct Standings {
+    required: usize,
+    leading: usize,
+    /// Those that overwrote it, and at how many owners.
+    overwritten_by: Vec<(Rank, usize)>,
+    outranked: bool,
+}
+
+impl Standings {
+    /// Nobody has said anything; `required` owners have to acknowledge the write.
+    pub(super) const fn new(required: usize) -> Self {
+        Self {
+            required,
+            leading: 0,
+            overwritten_by: Vec::new(),
+            outranked: false,
+        }
+    }
+
+    /// An owner, where `greatest` leads now, answered that the write stands so; its own rank is `rank`.
+    pub(super) fn add(&mut self, standing: Standing, greatest: Rank, rank: Rank) {
+        self.outranked |= greatest > rank;
+        let standing = match sabotage::on(Sabotage::SeenWriteRestamped) {
+            true if greatest > rank => Standing::Outstripped,
+            _ => standing,
+        };
+        match standing {
+            Standing::Leading => self.leading += 1,
+            Standing::Overwritten => {
+                let by = self.overwritten_by.iter_mut();
+                match by.into_iter().find(|(by, _)| *by == greatest) {
+                    Some((_, count)) => *count += 1,
+                    None => self.overwritten_by.push((greatest, 1)),
+                }
+            }
+            Standing::Outstripped => {}
+        }
+    }
+
+    /// Whether its stamp is great enough for certain. Until then more answers may tell.
+    pub(super) fn are_enough(&self) -> bool {
+        let overwritten = self.overwritten_by.iter().map(|(_, count)| *count);
+        !self.outranked || self.leading >= self.required || overwritten.max() >= Some(self.required)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::version::{Stamp, WriteId};
+
+    const WRITE: Rank = rank(5);
+
+    const fn rank(stamp: u64) -> Rank {
+        Rank {
+            stamp: Stamp(stamp),
+            write_id: WriteId(1),
+        }
+    }
+
+    fn enough<const N: usize>(answers: [(Standing, u64); N]) -> bool {
+        let mut standings = Standings::new(2);
+        for (standing, greatest) in answers {
+            standings.add(standing, rank(greatest), WRITE);
+        }
+        standings.are_enough()
+    }
+
+    #[test]
+    fn a_write_that_nothing_outranks_keeps_its_stamp() {
+        assert!(enough([]));
+        assert!(enough([(Standing::Leading, 5)]));
+        assert!(enough([(Standing::Leading, 5), (Standing::Leading, 5)]));
+    }
+
+    #[test]
+    fn one_that_a_quorum_held_before_it_was_overwritten_keeps_it_too() {
+        assert!(!enough([(Standing::Leading, 9)]));
+        assert!(enough([(Standing::Leading, 9), (Standing::Leading, 5)]));
+        let third = [
+            (Standing::Leading, 5),
+            (Standing::Outstripped, 9),
+            (Standing::Leading, 9),
+        ];
+        assert!(enough(third), "the third owner has to be heard");
+    }
+
+    #[test]
+    fn one_that_may_have_come_after_a_greater_one_needs_another_stamp() {
+        assert!(!enough([
+            (Standing::Leading, 5),
+            (Standing::Outstripped, 9)
+        ]));
+        assert!(!enough([
+            (Standing::Leading, 5),
+            (Standing::Outstripped, 9),
+            (Standing::Outstripped, 8)
+        ]));
+    }
+
+    #[test]
+    fn what_overwrote_it_counts_if_it_is_the_same_everywhere() {
+        assert!(enough([
+            (Standing::Overwritten, 9),
+            (Standing::Overwritten, 9)
+        ]));
+        assert!(!enough([
+            (Standing::Overwritten, 9),
+            (Standing::Overwritten, 8)
+        ]));
+        assert!(
+            !enough([(Standing::Leading, 5), (Standing::Overwritten, 9)]),
+            "what the first owner never heard of may lie between the two"
+        );
+    }
+}
