@@ -68,6 +68,7 @@ marks! {
     NotRestamped "not-restamped" "a write that a quorum had held before it was overwritten kept its stamp"
     RestampAwaited "restamp-awaited" "an owner held a greater stamp, and the others were heard before the write was stamped again"
     RestampedUnheard "restamped-unheard" "a write was stamped again while an owner was silent"
+    MayBeOver "may-be-over" "a repeated write may have been overwritten or deleted before, and was not made again"
     BroughtUp "brought-up" "an owner that had not seen the client's own write was brought up before it stamped"
     JoinMissed "join-missed" "an owner missed a write that was acknowledged all the same"
     JoinedLate "joined-late" "joins went on after the client was answered"

@@ -119,6 +119,8 @@ sabotages! {
     SiblingBytesUnbounded "sibling-bytes-unbounded" "unresolved siblings may have any number of bytes"
     AnyEpochBelieved "any-epoch-believed" "a storage node takes on whatever epoch a request names"
     StaleEpochVetoes "stale-epoch-vetoes" "one owner that names an epoch that nobody can have keeps all requests to its keys from being served"
+    OverwrittenWrittenAgain "overwritten-written-again" "a repeated write that may have been overwritten is made again"
+    AttemptOverwrittenAlone "attempt-overwritten-alone" "a write with siblings overwrites the attempts that it was shown and no others"
     SeenWriteRestamped "seen-write-restamped" "a write is stamped again above what overwrote it, though a quorum had held it before"
     OvertakenReadAnswered "overtaken-read-answered" "a read gives out a write that was outranked at an owner before that had it"
     OwnerForgotten "owner-forgotten" "a key's last owner is never asked"

@@ -58,7 +58,14 @@ pub fn record(key: &RecordKey, bytes: &bytes::Bytes) -> String {
         Ok(record) => {
             let siblings = record.siblings().iter();
             let siblings: Vec<String> = siblings.map(|sibling| version(key, sibling)).collect();
-            format!("{{{}}} of {}", siblings.join(", "), seen(record.seen()))
+            let overwritten = record.overwritten().iter();
+            let overwritten: Vec<String> = overwritten.map(|old| dot(old.dot)).collect();
+            let overwritten = match overwritten.is_empty() {
+                true => String::new(),
+                false => format!(", overwritten [{}]", overwritten.join(" ")),
+            };
+            let siblings = siblings.join(", ");
+            format!("{{{siblings}}} of {}{overwritten}", seen(record.seen()))
         }
         Err(error) => error.to_string(),
     }
@@ -131,6 +138,7 @@ pub fn answer(who: Endpoint, key: &RecordKey, result: &Result<Reply, Refusal>) -
         Ok(Reply::Superseded {
             greatest,
             record: bytes,
+            ..
         }) => {
             format!("superseded by {}: {}", greatest.stamp, record(key, bytes))
         }
@@ -204,7 +212,9 @@ pub fn answer_parts(result: &Result<Reply, Refusal>) -> Said {
             record: Some(record.clone()),
             ..Said::new("stamped", dot(*given))
         },
-        Ok(Reply::Superseded { greatest, record }) => Said {
+        Ok(Reply::Superseded {
+            greatest, record, ..
+        }) => Said {
             record: Some(record.clone()),
             ..Said::new("superseded", format!("holds stamp {}", greatest.stamp))
         },

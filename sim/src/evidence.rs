@@ -22,9 +22,6 @@ use crate::value;
 use crate::weather::WeatherLog;
 use crate::world::World;
 
-/// A node that remembers so many writes forgets none in a run.
-const REMEMBERED: usize = 10_000;
-
 /// All there is to judge by.
 pub struct Evidence {
     /// The world.
@@ -342,32 +339,6 @@ impl Evidence {
         self.dots.get(&write).unwrap_or(&NONE)
     }
 
-    /// Whether a write may stand there a second time, though it was overwritten once: it was stamped by two nodes, or by
-    /// one that has lost what it held in between, or it was made anew by an attempt that no claim held back, or its client
-    /// repeated it to a node that no longer remembers having stamped it.
-    #[must_use]
-    pub fn may_come_back(&self, write: OpId) -> bool {
-        let sightings = self.dots(write).iter().filter_map(|dot| {
-            let sighting = self.seen.versions.get(dot)?;
-            Some((self.seen.nodes.get(&dot.actor).copied(), sighting.at))
-        });
-        let sightings: Vec<_> = sightings.collect();
-        let repeated = self.ops.get(&write).is_some_and(|op| op.attempts > 1);
-        let forgetful = repeated && self.world.replica.recent_writes_max < REMEMBERED;
-        let ends: &[(Endpoint, Time)] = if repeated { &self.seen.ends } else { &[] };
-        let forgot = |node: Endpoint, from: Time, to: Time| {
-            let mut times = self.seen.losses.iter().chain(ends);
-            forgetful || times.any(|(who, at)| *who == node && (from..to).contains(at))
-        };
-        let twice = |(node, at): &(Option<Endpoint>, Time)| {
-            sightings.iter().any(|(other, later)| match (node, other) {
-                (Some(node), Some(other)) if node == other => forgot(*node, *at, *later),
-                _ => node != other || node.is_none() && at != later,
-            })
-        };
-        self.may_be_remade(write) || sightings.iter().any(twice)
-    }
-
     /// Whether an attempt was made that no claim held back, so that one operation may have become several writes.
     #[must_use]
     pub fn may_be_remade(&self, write: OpId) -> bool {
@@ -401,6 +372,15 @@ impl Evidence {
         let dots = self.dots(write).iter();
         dots.filter_map(|dot| Some(self.seen.versions.get(dot)?.stamp))
             .collect()
+    }
+
+    /// Whether a write was given a greater stamp while an owner that was asked under a smaller one was silent: then nobody
+    /// could know whether it was seen before, and it may have taken effect twice.
+    #[must_use]
+    pub fn was_raised_unheard(&self, write: OpId) -> bool {
+        let versions = self.dots(write).iter();
+        let mut versions = versions.filter_map(|dot| self.seen.versions.get(dot));
+        versions.any(|version| self.seen.attempts.was_raised_unheard(version.write_id))
     }
 
     /// Whether one delete of a key is known to have had two stamps. Nobody can tell which.

@@ -36,6 +36,7 @@ compile_error!(
 
 pub mod adapters;
 pub mod asked;
+mod attempts;
 pub mod buried;
 #[allow(
     clippy::disallowed_methods,

@@ -12,6 +12,7 @@ use pairdb::ports::{Operation, RecordKey, Refusal, Reply, Request};
 use pairdb::version::{Actor, Content, Dot, Record, Stamp, Version, VersionVector, WriteId};
 
 use crate::asked::Asked;
+use crate::attempts::{Attempts, CallOf};
 use crate::describe;
 use crate::endpoint::Endpoint;
 use crate::hash::Fnv;
@@ -43,6 +44,8 @@ pub struct Seen {
     pub nodes: BTreeMap<Actor, Endpoint>,
     /// What they were asked for.
     pub asked: Asked,
+    /// Who was asked to stamp or join which write, and who was heard.
+    pub attempts: Attempts,
     /// Contradictions, found on the spot.
     pub contradictions: Vec<Contradiction>,
     /// What was purged of each key, all together.
@@ -120,6 +123,18 @@ impl Tap {
     #[must_use]
     pub const fn recorder(&self) -> &Recorder {
         self.history.recorder()
+    }
+
+    /// A coordinator asks a node.
+    pub fn asks(&self, from: Endpoint, request: &Request) -> Vec<CallOf> {
+        let now = self.history.now();
+        self.state().attempts.asks(from, request, now)
+    }
+
+    /// It has an answer of that node that is no refusal.
+    pub fn heard(&self, calls: Vec<CallOf>) {
+        let now = self.history.now();
+        self.state().attempts.heard(calls, now);
     }
 
     /// A request has arrived at a node.

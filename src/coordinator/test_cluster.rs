@@ -382,6 +382,7 @@ impl ModelNode {
                 if all && held.greatest_rank() > write.rank() {
                     return Ok(Reply::Superseded {
                         greatest: held.greatest_rank(),
+                        may_be_over: false,
                         record: held.encode(),
                     });
                 }

@@ -108,6 +108,11 @@ impl Write {
         }
     }
 
+    /// Whether it may have been attempted by another request, under the same name.
+    const fn is_claimed(&self) -> bool {
+        matches!(self.stamp, ProposedStamp::Fixed(_))
+    }
+
     /// Whether its stamp says for good which writes it wins over. With siblings a stamp decides nothing.
     fn is_fixed(&self) -> bool {
         let fixed = matches!(self.stamp, ProposedStamp::Fixed(_));
@@ -306,17 +311,22 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     }
                     return stamped(position, Some(dot), record);
                 }
-                Ok(Reply::Superseded { greatest, record }) => {
+                Ok(Reply::Superseded {
+                    greatest,
+                    may_be_over,
+                    record,
+                }) => {
                     // Another owner that was asked may have stamped it before it was overwritten.
                     self.missing.may_have_happened |= !calls.is_empty();
-                    let by_purge = |record: &Bytes| {
-                        let held = Record::decode(record.clone()).unwrap_or_default();
-                        held.greatest_rank() < greatest
-                    };
-                    if self.write.is_fixed() && by_purge(&record) {
+                    let siblings = self.write.policy == ConflictPolicy::Siblings;
+                    let attempted =
+                        self.write.is_claimed() || siblings && self.missing.may_have_happened;
+                    if may_be_over && attempted && !sabotage::on(Sabotage::OverwrittenWrittenAgain)
+                    {
+                        marks::reached(Mark::MayBeOver);
                         self.missing.may_have_happened = true;
                         self.missing.because(
-                            "deletes as late as this write were purged, so it may have been made and deleted",
+                            "the key was overwritten or deleted since: this write may have been made before that",
                         );
                         return Err(self.failed(None, false));
                     }
@@ -473,11 +483,10 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                 Verdict::Reached
                     if !calls.is_empty() && sabotage::on(Sabotage::StragglersAwaited) => {}
                 Verdict::Reached if !judges || standings.are_enough() || calls.is_empty() => break,
-                Verdict::Reached if sabotage::on(Sabotage::SeenWriteRestamped) => break,
                 Verdict::Reached if !waits_for_standing => {
                     marks::reached(Mark::RestampAwaited);
                     waits_for_standing = true;
-                    let patience = self.patience_for(|position| !tally.succeeded(position));
+                    let patience = self.patience_with_the_quickest();
                     timer.set(clock.sleep_until(deadline.min(clock.now() + patience)));
                 }
                 Verdict::Reached => {}
@@ -541,12 +550,12 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         })
     }
 
-    /// The longest time that one of these owners may take.
-    fn patience_for(&self, waited_for: impl Fn(usize) -> bool) -> Duration {
-        let positions = (0..self.owners.len()).filter(|position| waited_for(*position));
+    /// How long the quickest owner may take: a slow one is not waited for at its own pace.
+    fn patience_with_the_quickest(&self) -> Duration {
+        let positions = 0..self.owners.len();
         let patience =
             positions.map(|position| self.coordinator.write_patience(self.owners, position));
-        patience.max().unwrap_or_default()
+        patience.min().unwrap_or_default()
     }
 
     /// How the write stands at the owner that stamped it, or knew it, and answered with this record.

@@ -209,6 +209,8 @@ pub enum Reply {
     Superseded {
         /// The greatest rank held.
         greatest: Rank,
+        /// Whether an attempt of it may have been made, and overwritten or deleted since, so that nobody can tell any more.
+        may_be_over: bool,
         /// The encoded record as it stands.
         record: Bytes,
     },

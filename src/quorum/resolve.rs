@@ -44,8 +44,11 @@ fn winner(record: &Record) -> Option<&Version> {
 
 /// Every value, one for each logical write: a write retried at a second replica has two dots, and the greater is shown.
 fn maximal(record: &Record) -> Vec<&Version> {
-    let siblings = record.siblings().iter();
-    let mut values: Vec<&Version> = siblings.filter(|version| !version.is_tombstone()).collect();
+    let mut values: Vec<&Version> = match sabotage::on(Sabotage::AttemptOverwrittenAlone) {
+        true => record.siblings().iter().collect(),
+        false => record.shown().collect(),
+    };
+    values.retain(|version| !version.is_tombstone());
     values.sort_unstable_by_key(|version| (version.write_id, Reverse(version.dot)));
     if !sabotage::on(Sabotage::RetriedShownTwice) {
         values.dedup_by_key(|version| version.write_id);

@@ -144,16 +144,18 @@ impl<'a, R: Random> Batch<'a, R> {
             .get(&name)
             .copied()
             .or_else(|| self.recent.get(name));
+        let write_id = request.write_id;
+        let leads = matches!(request.overwrites, Overwrites::All(_));
+        // With siblings a record that was written anew after a purge knows no more of what was before.
+        let purged_stamp = purged.filter(|_| is_absent || !leads);
         let limits = Limits {
             room: Room {
                 siblings: self.room.siblings.min(request.siblings_max.into()),
                 ..self.room
             },
             horizon: self.recent.horizon(),
-            purged: purged.filter(|_| is_absent).map(|purged| purged.stamp),
+            purged: purged_stamp.map(|purged| purged.stamp),
         };
-        let write_id = request.write_id;
-        let leads = matches!(request.overwrites, Overwrites::All(_));
         let unseen = Default::default();
         let before = purged.map_or(&unseen, |purged| &purged.seen);
         match stamp::stamp(held, before, remembered, request, limits, || {
@@ -166,6 +168,12 @@ impl<'a, R: Random> Batch<'a, R> {
             Outcome::Behind => Ok(Reply::Behind),
             Outcome::Superseded(greatest) => Ok(Reply::Superseded {
                 greatest,
+                may_be_over: false,
+                record: slot.bytes(),
+            }),
+            Outcome::MayBeOver(greatest) => Ok(Reply::Superseded {
+                greatest,
+                may_be_over: true,
                 record: slot.bytes(),
             }),
             Outcome::Applied(known, record) => {
@@ -239,7 +247,8 @@ impl<'a, R: Random> Batch<'a, R> {
         let joined = match () {
             () if sabotage::on(Sabotage::JoinReplacesRecord) => incoming.clone(),
             () if sabotage::on(Sabotage::JoinKeepsOwn) && !held.is_empty() => held.clone(),
-            () => held.join(&incoming),
+            () if sabotage::on(Sabotage::AttemptOverwrittenAlone) => held.join(&incoming),
+            () => held.join(&incoming).without_further_attempts(),
         };
         let greatest = joined.greatest_rank();
         let knew = |dot| held.seen().covers(dot) || old.is_some_and(|old| old.seen.covers(dot));

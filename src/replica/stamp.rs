@@ -23,7 +23,10 @@ pub(super) enum Outcome {
     /// What is held has a greater rank, this one; or, with siblings, it can't be told from a repetition unless it gets a
     /// greater rank than this one.
     Superseded(Rank),
-    /// The client's own last write was not seen here, so what it overwrote can't be told.
+    /// It may have been applied, here or elsewhere, and overwritten or deleted since, and nobody remembers. Unless it gets a greater
+    /// rank than this one, it can't be told from a repetition.
+    MayBeOver(Rank),
+    /// Something that the client was shown was not seen here, so what it overwrites can't be told.
     Behind,
     /// It is applied: as this dot, with this stamp, resulting in this record.
     Applied(Known, Record),
@@ -71,7 +74,15 @@ pub(super) fn stamp(
         // A coordinator that asks again under last-write-wins asks with a stamp that says what it is about.
         !matches!(request.overwrites, Overwrites::All(_)) || !buggify::on(Site::RecentForgotten)
     });
+    let overwritten = held.overwritten().iter();
+    let overwritten = overwritten
+        .filter(|old| old.write_id == request.write_id)
+        .map(|old| Known {
+            dot: old.dot,
+            stamp: old.stamp,
+        });
     let known = among_held
+        .chain(overwritten)
         .chain(recent)
         .max_by_key(|known| (known.stamp, known.dot));
     let stamped_higher = matches!(request.overwrites, Overwrites::All(_)).then_some(request.stamp);
@@ -91,31 +102,42 @@ pub(super) fn stamp(
     }
 
     // It may be a repetition of one that was overwritten, and then forgotten or purged.
-    let forgotten = matches!(request.overwrites, Overwrites::Covered(_)).then_some(horizon);
+    let covered = matches!(request.overwrites, Overwrites::Covered(_));
+    let here = covered.then_some(horizon);
     let purged = purged.filter(|_| !sabotage::on(Sabotage::PurgedForgotten));
-    if let Some(stamp) = forgotten.max(purged)
-        && request.stamp <= stamp
-    {
-        return Ok(Outcome::Superseded(Rank {
-            stamp,
-            write_id: WriteId(u128::MAX),
-        }));
+    let anywhere = Some(held.forgotten()).filter(|_| covered).max(purged);
+    let above = |stamp| Rank {
+        stamp,
+        write_id: WriteId(u128::MAX),
+    };
+    if let Some(stamp) = anywhere.filter(|stamp| request.stamp <= *stamp) {
+        return Ok(Outcome::MayBeOver(above(
+            here.max(anywhere).unwrap_or(stamp),
+        )));
     }
-    if let Overwrites::Covered(Context {
-        written: Some(written),
-        ..
-    }) = &request.overwrites
-        && !held.seen().covers(*written)
-        && !before.covers(*written)
+    if let Some(stamp) = here.filter(|stamp| request.stamp <= *stamp) {
+        return Ok(Outcome::Superseded(above(stamp)));
+    }
+    if let Overwrites::Covered(context) = &request.overwrites
+        && is_behind(context, held, before)
         && !sabotage::on(Sabotage::BehindIgnored)
     {
         marks::reached(Mark::Behind);
         return Ok(Outcome::Behind);
     }
+    // Whoever overwrites what it was shown overwrites the write: all its attempts, under whatever dots.
+    let covered_attempt = |context: &Context, write_id| {
+        let mut attempts = held.siblings().iter();
+        attempts.any(|other| other.write_id == write_id && context.covers(other.dot))
+    };
     let overwritten = |sibling: &Version| match &request.overwrites {
         Overwrites::All(_) => true,
         Overwrites::Covered(context) => {
+            let by_name = !sabotage::on(Sabotage::AttemptOverwrittenAlone)
+                && (held.was_overwritten(sibling.write_id)
+                    || covered_attempt(context, sibling.write_id));
             context.covers(sibling.dot)
+                || by_name
                 || crowd::is_hidden(sibling)
                 || sabotage::on(Sabotage::UnseenOverwritten)
         }
@@ -157,7 +179,10 @@ pub(super) fn stamp(
     }
     let version = Version {
         dot,
-        write_id: request.write_id,
+        write_id: match known.is_some() && sabotage::on(Sabotage::WriteIdForgotten) {
+            true => WriteId(request.write_id.0 ^ u128::from(dot.counter)),
+            false => request.write_id,
+        },
         stamp,
         content: request.content,
     };
@@ -172,7 +197,22 @@ pub(super) fn stamp(
         }
         Overwrites::Covered(context) => held.overwrite(version, &context.shown, overwritten),
     };
+    let record = match covered && !sabotage::on(Sabotage::AttemptOverwrittenAlone) {
+        true => record.remembering(held, stamp),
+        false => record,
+    };
     Ok(Outcome::Applied(Known { dot, stamp }, record))
+}
+
+/// Whether an owner that holds `held`, and purged `before`, has not seen all that the client was shown. It can't know the names
+/// of what it would overwrite then; nor whether a context that covers what nobody ever wrote was made up.
+fn is_behind(context: &Context, held: &Record, before: &VersionVector) -> bool {
+    if context.is_covered_by(held.seen()) {
+        return false;
+    }
+    let mut seen = held.seen().clone();
+    seen.merge(before);
+    !context.is_covered_by(&seen)
 }
 
 /// What the client had seen.
@@ -333,15 +373,20 @@ mod tests {
     }
 
     #[test]
-    fn a_context_is_seen_from_then_on_where_it_decides_what_is_overwritten() {
+    fn a_context_that_covers_what_was_not_seen_here_has_to_be_proved() {
+        let unseen = || shown([(2, 1), (7, 5)]);
+        let write = || request(1, 999, Overwrites::Covered(unseen()));
+        assert_eq!(outcome(write(), None), Ok(Outcome::Behind));
+        let purged = seen([(7, 9)]);
+        let after_a_purge = stamp(&held(), &purged, None, write(), LIMITS, || Ok(NEW));
+        assert!(
+            matches!(after_a_purge, Ok(Outcome::Applied(..))),
+            "what was purged here was here"
+        );
         let seen_after = |overwrites| match outcome(request(1, 999, overwrites), None) {
             Ok(Outcome::Applied(_, record)) => record.seen().clone(),
             other => panic!("not applied: {other:?}"),
         };
-        assert_eq!(
-            seen_after(Overwrites::Covered(shown([(2, 1), (7, 5)]))),
-            seen([(1, 50), (2, 1), (3, 1), (7, 5)])
-        );
         assert_eq!(
             seen_after(Overwrites::All(shown([(7, 5)]))),
             seen([(1, 50), (2, 1), (3, 1)]),
@@ -361,7 +406,7 @@ mod tests {
             (vec![1, 30], 900)
         );
         assert_eq!(
-            applied(outcome(covered(1, 9, [(2, 1), (3, 8)]), None)),
+            applied(outcome(covered(1, 9, [(2, 1), (3, 1)]), None)),
             (vec![1], 301)
         );
     }
@@ -483,6 +528,66 @@ mod tests {
             Ok(Outcome::Known(version(2, 20, 200).dot)),
             "what is held is no riddle"
         );
+    }
+
+    /// Two attempts of the write 20, by the actors 2 and 4, beside the write 30.
+    fn attempted_twice() -> Record {
+        let mut siblings = vec![
+            version(2, 20, 200),
+            version(4, 20, 200),
+            version(3, 30, 300),
+        ];
+        for sibling in &mut siblings {
+            sibling.content = Content::Value(Bytes::from_static(b"old"));
+        }
+        Record::new(seen([(2, 1), (3, 1), (4, 1)]), siblings).unwrap()
+    }
+
+    fn stamped_on(held: &Record, request: StampRequest) -> Result<Outcome, Refusal> {
+        let unseen = VersionVector::default();
+        stamp(held, &unseen, None, request, LIMITS, || Ok(NEW))
+    }
+
+    #[test]
+    fn whoever_overwrites_one_attempt_of_a_write_overwrites_the_write() {
+        let outcome = stamped_on(&attempted_twice(), covered(1, 900, [(2, 1)]));
+        let Ok(Outcome::Applied(_, after)) = outcome else {
+            panic!("not applied: {outcome:?}")
+        };
+        let left: Vec<u128> = after.siblings().iter().map(|s| s.write_id.0).collect();
+        assert_eq!(left, [1, 30]);
+        assert!(after.was_overwritten(WriteId(20)) && !after.was_overwritten(WriteId(30)));
+        let again = stamped_on(&after, covered(20, 200, []));
+        assert!(matches!(again, Ok(Outcome::Known(_))), "{again:?}");
+    }
+
+    #[test]
+    fn what_was_overwritten_and_forgotten_may_be_over() {
+        let mut held = attempted_twice();
+        let mut next = covered(1, 900, [(2, 1), (3, 1), (4, 1)]);
+        for n in 0..100 {
+            let dot = Dot {
+                actor: Actor(1),
+                counter: 50 + n,
+            };
+            next.write_id = WriteId(1000 + u128::from(n));
+            next.stamp = Stamp(900 + n);
+            let stamped = stamp(
+                &held,
+                &VersionVector::default(),
+                None,
+                next.clone(),
+                LIMITS,
+                || Ok(dot),
+            );
+            let Ok(Outcome::Applied(known, after)) = stamped else {
+                panic!("not applied: {stamped:?}")
+            };
+            next.overwrites = Overwrites::Covered(shown([(1, known.dot.counter)]));
+            held = after;
+        }
+        let again = stamped_on(&held, covered(20, 200, []));
+        assert!(matches!(again, Ok(Outcome::MayBeOver(_))), "{again:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | format, 1 |
+//! | 1 | format: 1, or 2 if overwritten writes are remembered or were forgotten |
 //! | varint | number of actors in `seen` |
 //! | | for each, ascending: |
 //! | 8 | · actor, big endian |
@@ -15,6 +15,11 @@
 //! | 8 | · stamp, big endian |
 //! | varint | · 0 for a tombstone, else the value's length plus 1 |
 //! | | · the value |
+//! | | in format 2: |
+//! | varint | number of overwritten writes that are remembered |
+//! | | for each, ascending by dot: index, distance, write id and stamp as above, |
+//! | 8 | · and the stamp of what overwrote it, big endian |
+//! | 8 | the greatest stamp of one that was forgotten, big endian |
 //! | 4 | crc32c of all before, little endian |
 //!
 //! Varints are LEB128 in their shortest form. The encoding is canonical: records are equal exactly when their bytes are,
@@ -23,12 +28,17 @@
 
 use bytes::Bytes;
 
-use super::framing::{self, CHECKSUM_LEN, put_varint, put_vector, varint_len, vector_len};
-use super::{Content, DecodeError, Dot, Record, Stamp, Version, WriteId};
+use super::framing::{self, CHECKSUM_LEN, Reader, put_varint, put_vector, varint_len, vector_len};
+use super::{
+    Content, DecodeError, Dot, Overwritten, Record, Stamp, Version, VersionVector, WriteId,
+};
 
 const FORMAT: u8 = 1;
+const FORMAT_REMEMBERING: u8 = 2;
 /// Index, distance, write id, stamp and length take at least this.
 const SIBLING_LEN_MIN: usize = 1 + 1 + 16 + 8 + 1;
+/// Index, distance, write id and two stamps.
+const OVERWRITTEN_LEN_MIN: usize = 1 + 1 + 16 + 8 + 8;
 
 impl Record {
     /// The one encoding of this record, in one allocation.
@@ -43,22 +53,30 @@ impl Record {
             + vector_len(entries)
             + varint_len(self.siblings.len() as u64)
             + siblings
+            + overwritten_len(self)
             + CHECKSUM_LEN;
 
         let mut out = Vec::with_capacity(len);
-        out.push(FORMAT);
+        out.push(match remembers(self) {
+            true => FORMAT_REMEMBERING,
+            false => FORMAT,
+        });
         put_vector(&mut out, entries);
         put_varint(&mut out, self.siblings.len() as u64);
         for version in &self.siblings {
-            let (index, behind) = place(self, version);
-            put_varint(&mut out, index);
-            put_varint(&mut out, behind);
-            out.extend_from_slice(&version.write_id.0.to_be_bytes());
-            out.extend_from_slice(&version.stamp.0.to_be_bytes());
+            put_write(&mut out, self, version.dot, version.write_id, version.stamp);
             put_varint(&mut out, length_code(&version.content));
             if let Content::Value(value) = &version.content {
                 out.extend_from_slice(value);
             }
+        }
+        if remembers(self) {
+            put_varint(&mut out, self.overwritten.len() as u64);
+            for old in &self.overwritten {
+                put_write(&mut out, self, old.dot, old.write_id, old.stamp);
+                out.extend_from_slice(&old.by.0.to_be_bytes());
+            }
+            out.extend_from_slice(&self.forgotten.0.to_be_bytes());
         }
         framing::seal(&mut out);
         assert_eq!(
@@ -71,28 +89,22 @@ impl Record {
 
     /// Reads a record; its values are slices of `input`, not copies.
     pub fn decode(input: Bytes) -> Result<Record, DecodeError> {
-        let mut reader = framing::open(&input, FORMAT)?;
+        let remembers = input.first() == Some(&FORMAT_REMEMBERING);
+        let format = match remembers {
+            true => FORMAT_REMEMBERING,
+            false => FORMAT,
+        };
+        let mut reader = framing::open(&input, format)?;
         let seen = reader.vector()?;
         let count = reader.count(SIBLING_LEN_MIN)?;
         let mut siblings: Vec<Version> = Vec::with_capacity(count);
         for _ in 0..count {
-            let index = usize::try_from(reader.varint()?).unwrap_or(usize::MAX);
-            let &(actor, latest) = seen
-                .entries()
-                .get(index)
-                .ok_or(DecodeError::Malformed("a sibling's actor was not seen"))?;
-            let counter = latest.saturating_sub(reader.varint()?);
-            if counter == 0 {
-                return Err(DecodeError::Malformed("a sibling's counter is less than 1"));
-            }
-            let dot = Dot { actor, counter };
+            let (dot, write_id, stamp) = write(&mut reader, &seen)?;
             if siblings.last().is_some_and(|last| last.dot >= dot) {
                 return Err(DecodeError::Malformed(
                     "siblings are not in ascending order",
                 ));
             }
-            let write_id = WriteId(u128::from_be_bytes(reader.array()?));
-            let stamp = Stamp(u64::from_be_bytes(reader.array()?));
             let content = match reader.varint()? {
                 0 => Content::Tombstone,
                 length_plus_1 => Content::Value(input.slice(reader.range(length_plus_1 - 1)?)),
@@ -104,32 +116,111 @@ impl Record {
                 content,
             });
         }
+        let (overwritten, forgotten) = match remembers {
+            true => overwritten(&mut reader, &seen, &siblings)?,
+            false => (Vec::new(), Stamp::ZERO),
+        };
         reader.end()?;
-        Ok(Record { seen, siblings })
+        Ok(Record {
+            seen,
+            siblings,
+            overwritten,
+            forgotten,
+        })
     }
 }
 
+/// Dot, write id and stamp of a sibling or of what was overwritten.
+fn write(
+    reader: &mut Reader<'_>,
+    seen: &VersionVector,
+) -> Result<(Dot, WriteId, Stamp), DecodeError> {
+    let index = usize::try_from(reader.varint()?).unwrap_or(usize::MAX);
+    let &(actor, latest) = seen
+        .entries()
+        .get(index)
+        .ok_or(DecodeError::Malformed("a sibling's actor was not seen"))?;
+    let counter = latest.saturating_sub(reader.varint()?);
+    if counter == 0 {
+        return Err(DecodeError::Malformed("a sibling's counter is less than 1"));
+    }
+    let write_id = WriteId(u128::from_be_bytes(reader.array()?));
+    let stamp = Stamp(u64::from_be_bytes(reader.array()?));
+    Ok((Dot { actor, counter }, write_id, stamp))
+}
+
+/// What format 2 has beyond format 1.
+fn overwritten(
+    reader: &mut Reader<'_>,
+    seen: &VersionVector,
+    siblings: &[Version],
+) -> Result<(Vec<Overwritten>, Stamp), DecodeError> {
+    let count = reader.count(OVERWRITTEN_LEN_MIN)?;
+    let mut all: Vec<Overwritten> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (dot, write_id, stamp) = write(reader, seen)?;
+        if all.last().is_some_and(|last| last.dot >= dot) {
+            return Err(DecodeError::Malformed(
+                "overwritten writes are not in ascending order",
+            ));
+        }
+        let is_sibling = siblings.binary_search_by_key(&dot, |sibling| sibling.dot);
+        if is_sibling.is_ok() {
+            return Err(DecodeError::Malformed("a sibling was overwritten"));
+        }
+        all.push(Overwritten {
+            dot,
+            write_id,
+            stamp,
+            by: Stamp(u64::from_be_bytes(reader.array()?)),
+        });
+    }
+    let forgotten = Stamp(u64::from_be_bytes(reader.array()?));
+    if all.is_empty() && forgotten == Stamp::ZERO {
+        return Err(DecodeError::Malformed("nothing is remembered"));
+    }
+    Ok((all, forgotten))
+}
+
+fn remembers(record: &Record) -> bool {
+    !record.overwritten.is_empty() || record.forgotten > Stamp::ZERO
+}
+
+fn overwritten_len(record: &Record) -> usize {
+    if !remembers(record) {
+        return 0;
+    }
+    let all = record.overwritten.iter();
+    let all: usize = all.map(|old| write_len(record, old.dot) + 8).sum();
+    varint_len(record.overwritten.len() as u64) + all + 8
+}
+
+/// Dot, write id and stamp.
+fn put_write(out: &mut Vec<u8>, record: &Record, dot: Dot, write_id: WriteId, stamp: Stamp) {
+    let (index, behind) = place(record, dot);
+    put_varint(out, index);
+    put_varint(out, behind);
+    out.extend_from_slice(&write_id.0.to_be_bytes());
+    out.extend_from_slice(&stamp.0.to_be_bytes());
+}
+
+fn write_len(record: &Record, dot: Dot) -> usize {
+    let (index, behind) = place(record, dot);
+    varint_len(index) + varint_len(behind) + 16 + 8
+}
+
 fn sibling_len(record: &Record, version: &Version) -> usize {
-    let (index, behind) = place(record, version);
     let value_len = version.value().map_or(0, Bytes::len);
-    varint_len(index)
-        + varint_len(behind)
-        + 16
-        + 8
-        + varint_len(length_code(&version.content))
-        + value_len
+    write_len(record, version.dot) + varint_len(length_code(&version.content)) + value_len
 }
 
 /// The index of the dot's entry in `seen`, and how far behind it the dot is.
-fn place(record: &Record, version: &Version) -> (u64, u64) {
+fn place(record: &Record, dot: Dot) -> (u64, u64) {
     let index = record
         .seen
-        .find(version.dot.actor)
-        .expect("every sibling's dot is covered by seen");
-    (
-        index as u64,
-        record.seen.entries()[index].1 - version.dot.counter,
-    )
+        .find(dot.actor)
+        .expect("every dot of a record is covered by seen");
+    (index as u64, record.seen.entries()[index].1 - dot.counter)
 }
 
 fn length_code(content: &Content) -> u64 {
@@ -166,9 +257,31 @@ mod tests {
         Record::new(seen, siblings).unwrap()
     }
 
+    /// The same after a write that overwrote two of the three.
+    fn remembering() -> Record {
+        let by = Version {
+            dot: Dot {
+                actor: Actor(2),
+                counter: 4,
+            },
+            write_id: WriteId(8),
+            stamp: Stamp::new(1_700_000_000_999, 0),
+            content: Content::Tombstone,
+        };
+        let after = record().overwrite(by.clone(), &VersionVector::default(), |old| {
+            old.dot.actor != Actor(3)
+        });
+        let mut after = after.remembering(&record(), by.stamp);
+        after.forgotten = Stamp(9);
+        assert_eq!(after.overwritten().len(), 1);
+        after
+    }
+
     #[test]
     fn comes_back() {
         assert_eq!(Record::decode(record().encode()), Ok(record()));
+        let remembering = remembering();
+        assert_eq!(Record::decode(remembering.encode()), Ok(remembering));
         assert_eq!(
             Record::decode(Record::default().encode()),
             Ok(Record::default())
@@ -185,7 +298,12 @@ mod tests {
 
     #[test]
     fn any_change_is_noticed() {
-        let bytes = record().encode();
+        for record in [record(), remembering()] {
+            any_change_of_it_is_noticed(&record.encode());
+        }
+    }
+
+    fn any_change_of_it_is_noticed(bytes: &Bytes) {
         for (at, bit) in (0..bytes.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
             let mut changed = bytes.to_vec();
             changed[at] ^= 1 << bit;
@@ -271,8 +389,8 @@ mod tests {
         }
         assert_eq!(Record::decode(Bytes::new()), Err(DecodeError::Truncated));
         assert_eq!(
-            Record::decode(Bytes::from_static(&[2, 0, 0, 0, 0])),
-            Err(DecodeError::UnknownFormat(2))
+            Record::decode(Bytes::from_static(&[3, 0, 0, 0, 0])),
+            Err(DecodeError::UnknownFormat(3))
         );
     }
 }

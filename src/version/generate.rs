@@ -7,7 +7,9 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Actor, Content, Context, Dot, Record, Stamp, Version, VersionVector, WriteId};
+use super::{
+    Actor, Content, Context, Dot, Overwritten, Record, Stamp, Version, VersionVector, WriteId,
+};
 
 const ACTORS: u64 = 4;
 
@@ -46,22 +48,46 @@ pub(super) fn version() -> impl Strategy<Value = Version> {
     )
 }
 
-/// Any well-formed record. A sibling that the vector does not cover raises it or is left out, half and half.
+/// Any well-formed record. A sibling that the vector does not cover raises it or is left out, half and half; some are
+/// remembered as overwritten instead.
 pub(super) fn record() -> impl Strategy<Value = Record> {
-    (vector(), vec((version(), any::<bool>()), 0..=4)).prop_map(|(mut seen, candidates)| {
+    let candidate = (version(), any::<bool>(), prop::bool::weighted(0.3));
+    let forgotten = prop_oneof![3 => Just(0_u64), 1 => 1..=3_u64];
+    (vector(), vec(candidate, 0..=5), forgotten).prop_map(|(mut seen, candidates, forgotten)| {
         let mut siblings: Vec<Version> = Vec::new();
-        for (version, raise) in candidates {
-            if siblings.iter().any(|sibling| sibling.dot == version.dot) {
+        let mut overwritten: Vec<Overwritten> = Vec::new();
+        for (version, raise, is_overwritten) in candidates {
+            let Version {
+                dot,
+                write_id,
+                stamp,
+                ..
+            } = version;
+            let stands = |other: Dot| other == dot;
+            if siblings.iter().any(|other| stands(other.dot))
+                || overwritten.iter().any(|other| stands(other.dot))
+            {
                 continue;
             }
             if raise {
-                seen.advance(version.dot);
+                seen.advance(dot);
             }
-            if seen.covers(version.dot) {
-                siblings.push(version);
+            match (seen.covers(dot), is_overwritten) {
+                (true, false) => siblings.push(version),
+                (true, true) => overwritten.push(Overwritten {
+                    dot,
+                    write_id,
+                    stamp,
+                    by: Stamp(3),
+                }),
+                (false, _) => {}
             }
         }
-        Record::new(seen, siblings).expect("generated records are well-formed")
+        let mut record = Record::new(seen, siblings).expect("generated records are well-formed");
+        overwritten.sort_unstable();
+        record.overwritten = overwritten;
+        record.forgotten = Stamp(forgotten);
+        record
     })
 }
 

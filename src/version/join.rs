@@ -5,10 +5,10 @@
 //! of repetitions hold equal records. Stamps and conflict policies don't matter here.
 //!
 //! Why it is one even for hostile records: look at one dot. A record holds it as *unknown* (not seen), as *present* with
-//! some version, or as *overwritten* (seen, no sibling). `join` takes the later of the two in the chain
+//! some version, or as *overwritten* (seen, no sibling; [remembered](super::overwritten) or not). `join` takes the later of the two in the chain
 //!
 //! ```text
-//! unknown  <  present(v), ordered by v's rank  <  overwritten
+//! unknown  <  present(v), ordered by v's rank  <  overwritten and remembered by name  <  overwritten
 //! ```
 //!
 //! and the maximum of a total order is a semilattice. `seen` is a pointwise maximum and agrees with it: a dot is unknown
@@ -62,7 +62,12 @@ impl Record {
         if sabotage::on(Sabotage::JoinDropsTombstones) {
             siblings.retain(|version| !version.is_tombstone());
         }
-        Record { seen, siblings }
+        Record {
+            overwritten: self.join_overwritten(other),
+            forgotten: self.forgotten.max(other.forgotten),
+            seen,
+            siblings,
+        }
     }
 }
 

@@ -1,21 +1,25 @@
 //! What a replica stores for one (tenant, key).
 //!
 //! Invariants: siblings are sorted by dot, no dot occurs twice, every dot has a counter of at least 1 and is covered by
-//! `seen`. A dot that `seen` covers and that has no sibling was overwritten. Only [`Record::overwrite`] (a replica that
-//! stamps), [`Record::latest_alone`] (one that is told that the latest version counts) and [`Record::join`](super::join)
-//! (everybody else) make new records out of old ones.
+//! `seen`. A dot that `seen` covers and that has no sibling was overwritten; the last ones are [remembered by
+//! name](super::overwritten), under dots that are covered and of no sibling. Only [`Record::overwrite`] (a replica that stamps),
+//! [`Record::latest_alone`] (one that is told that the latest version counts) and [`Record::join`](super::join) (everybody
+//! else) make new records out of old ones.
 
 use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-use super::{Context, Dot, Rank, Stamp, Version, VersionVector, WriteId};
+use super::{Context, Dot, Overwritten, Rank, Stamp, Version, VersionVector, WriteId};
 
 /// All versions of a key that no other one is known to have overwritten, and all dots seen.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Record {
     pub(super) seen: VersionVector,
     pub(super) siblings: Vec<Version>,
+    /// Sorted by dot.
+    pub(super) overwritten: Vec<Overwritten>,
+    pub(super) forgotten: Stamp,
 }
 
 /// Why parts don't make a record.
@@ -47,7 +51,23 @@ impl Record {
                 return Err(MalformedRecord::Uncovered(version.dot));
             }
         }
-        Ok(Record { seen, siblings })
+        Ok(Record {
+            seen,
+            siblings,
+            ..Record::default()
+        })
+    }
+
+    /// Whether it is what honest replicas hold.
+    #[cfg(test)]
+    pub(super) fn is_well_formed(&self) -> bool {
+        let parts = Record::new(self.seen.clone(), self.siblings.clone());
+        let sorted = self.overwritten.is_sorted_by(|a, b| a.dot < b.dot);
+        let overwritten = self.overwritten.iter().all(|old| {
+            let is_sibling = self.siblings.iter().any(|sibling| sibling.dot == old.dot);
+            old.dot.counter > 0 && self.seen.covers(old.dot) && !is_sibling
+        });
+        parts.is_ok_and(|parts| parts.siblings == self.siblings) && sorted && overwritten
     }
 
     /// Every dot that the record knows of, overwritten or not.
@@ -73,9 +93,9 @@ impl Record {
         }
     }
 
-    /// Whether it says that the key was deleted, and nothing else.
+    /// Whether it says that the key was deleted, and nothing else that counts.
     pub fn is_deleted(&self) -> bool {
-        !self.siblings.is_empty() && self.siblings.iter().all(Version::is_tombstone)
+        !self.siblings.is_empty() && self.shown().all(Version::is_tombstone)
     }
 
     /// Whether its latest version is a tombstone and older values stand beside it, which `last_write_wins` shows to nobody.
@@ -101,12 +121,14 @@ impl Record {
         Record {
             siblings: left.cloned().collect(),
             seen: self.seen.clone(),
+            overwritten: self.overwritten.clone(),
+            forgotten: self.forgotten,
         }
     }
 
     /// How many siblings a reader can be shown: values, each logical write once.
     pub fn shown_writes(&self) -> usize {
-        let values = self.siblings.iter().filter(|v| !v.is_tombstone());
+        let values = self.shown().filter(|v| !v.is_tombstone());
         let writes: BTreeSet<WriteId> = values.map(|version| version.write_id).collect();
         writes.len()
     }
@@ -165,7 +187,12 @@ impl Record {
         siblings.extend(self.siblings.iter().filter(stays).cloned());
         let at = siblings.partition_point(|sibling| sibling.dot < version.dot);
         siblings.insert(at, version);
-        Record { seen, siblings }
+        Record {
+            seen,
+            siblings,
+            overwritten: self.overwritten.clone(),
+            forgotten: self.forgotten,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Hybrid logical timestamps (Kulkarni et al. 2014).
 
 use std::fmt;
+use std::time::Duration;
 
 const LOGICAL_BITS: u32 = 16;
 const WALL_MS_MAX: u64 = u64::MAX >> LOGICAL_BITS;
@@ -31,6 +32,12 @@ impl Stamp {
     /// The part that tells apart stamps of one millisecond.
     pub fn logical(self) -> u16 {
         self.0 as u16
+    }
+
+    /// The least stamp that is at most so much earlier, to the millisecond.
+    pub fn earlier(self, by: Duration) -> Stamp {
+        let by_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        Stamp::new(self.wall_ms().saturating_sub(by_ms), 0)
     }
 
     /// The least stamp greater than this one. A full logical part carries into the next millisecond.

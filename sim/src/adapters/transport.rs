@@ -217,11 +217,13 @@ impl ReplicaTransport for SimTransport {
             ),
             call,
         };
+        let asked = tap.asks(self.from, &request);
+        let listener = tap.clone();
         let deliver = move || services.deliver(to, request.clone(), &tap, call);
         let mut call = Box::pin(self.network.call(route, deliver).fuse());
         let mut timer = Box::pin(self.clock.sleep_until(deadline).fuse());
         async move {
-            futures::select_biased! {
+            let answer = futures::select_biased! {
                 answer = call => match answer {
                     // It had no effect the first time. It may have one yet.
                     Ok(Answered { answer: Err(_) | Ok(Reply::Behind), repeated: true }) => {
@@ -232,7 +234,11 @@ impl ReplicaTransport for SimTransport {
                     Err(Lost::Broken) => Err(CallError::NoAnswer("connection reset".into())),
                 },
                 () = timer => Err(CallError::NoAnswer("deadline".into())),
+            };
+            if answer.is_ok() {
+                listener.heard(asked);
             }
+            answer
         }
     }
 }

@@ -75,7 +75,7 @@ fn deleted(evidence: &Evidence, facts: &[Fact], delete: &Op) -> BTreeSet<OpId> {
     match evidence.policy(delete.tenant) {
         ConflictPolicy::Siblings => {
             let knew = evidence.followed_by(delete.id).iter().copied();
-            knew.filter(|id| write(id) && !evidence.may_come_back(*id))
+            knew.filter(|id| write(id) && !evidence.may_be_remade(*id))
                 .collect()
         }
         ConflictPolicy::LastWriteWins => {
@@ -99,7 +99,7 @@ fn in_the_end(evidence: &Evidence, tenant: usize, key: &str) -> BTreeSet<OpId> {
     let last = evidence.final_record(tenant, key);
     let latest = last.latest().and_then(|version| version.value());
     let values: Vec<_> = match evidence.policy(tenant) {
-        ConflictPolicy::Siblings => last.siblings().iter().filter_map(|v| v.value()).collect(),
+        ConflictPolicy::Siblings => last.shown().filter_map(|v| v.value()).collect(),
         ConflictPolicy::LastWriteWins => latest.into_iter().collect(),
     };
     values

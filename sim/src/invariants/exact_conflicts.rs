@@ -1,5 +1,5 @@
-//! Promise 3: under `siblings` nothing stays that an acknowledged write overwrote knowingly, a write excepted that was
-//! retried at a second stamping owner; and a write is shown once, however many owners stamped it. (That nothing
+//! Promise 3: under `siblings` nothing stays that an acknowledged write overwrote knowingly, however often that was
+//! attempted and at however many owners; and a write is shown once, however many owners stamped it. (That nothing
 //! concurrent is overwritten is [`super::no_lost_write`]'s, and what a delete overwrote
 //! [`super::deletes_stay_deleted`]'s.)
 
@@ -34,9 +34,9 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             }
         }
         let last = evidence.final_record(tenant, key);
-        let values = last.siblings().iter().filter_map(|version| version.value());
+        let values = last.shown().filter_map(|version| version.value());
         for sibling in values.filter_map(|value| evidence.writer(tenant, key, value)) {
-            if evidence.may_come_back(sibling) {
+            if evidence.may_be_remade(sibling) {
                 continue;
             }
             let overwriter = evidence.overwriters(sibling, Time::MAX).find(|op| {

@@ -6,8 +6,8 @@
 //! so it counts from the first read on that returned it, and not at all if there is none. Writes at ONE promise no more
 //! than that, and count alike.
 //!
-//! Not checked, and left out together with the reads that returned them: writes that had two stamps (one was stamped
-//! again above a concurrent one; that is two effects, and between them a third write may have been seen), and deletes
+//! Not checked, and left out together with the reads that returned them: writes that were stamped again while an owner asked
+//! before was silent (that may be two effects, and between them a third write may have been seen), and deletes
 //! that were not acknowledged, together with all answers "not there" after them. To leave out a write and all its reads
 //! never makes a linearizable history one that is not. Nor is anything after more was lost than the other owners can give back.
 //!
@@ -117,7 +117,9 @@ fn history(evidence: &Evidence, tenant: usize, key: &str) -> Vec<Step> {
     let mut left_out = BTreeSet::new();
     for op in ops.iter().filter(|op| op.kind != Kind::Read) {
         let value = (op.kind == Kind::Write).then_some(op.id);
-        let twice = evidence.stamps(op.id).len() > 1 || evidence.may_be_remade(op.id);
+        let stamped_twice = evidence.stamps(op.id).len() > 1;
+        let twice =
+            stamped_twice && evidence.was_raised_unheard(op.id) || evidence.may_be_remade(op.id);
         let seen = reads
             .iter()
             .filter(|read| value.is_some() && returned(read) == Some(value));

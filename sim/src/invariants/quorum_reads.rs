@@ -81,7 +81,7 @@ fn revived(
         .iter()
         .map(|(id, _)| *id)
         .find(|id| overwritten.contains(id))?;
-    let retried = evidence.may_come_back(back);
+    let retried = evidence.may_be_remade(back);
     (!retried).then(|| format!("saw #{} that it had overwritten", back.0))
 }
 

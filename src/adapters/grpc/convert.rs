@@ -103,8 +103,13 @@ pub(super) fn reply_to_proto(id: u64, outcome: Result<Reply, Refusal>) -> v1::Re
             let dot = Some(dot_to_proto(dot));
             Outcome::Stamped(v1::Stamped { dot, record })
         }
-        Ok(Reply::Superseded { greatest, record }) => Outcome::Superseded(v1::Superseded {
+        Ok(Reply::Superseded {
+            greatest,
+            may_be_over,
+            record,
+        }) => Outcome::Superseded(v1::Superseded {
             greatest: Some(rank_to_proto(greatest)),
+            may_be_over,
             record,
         }),
         Ok(Reply::Behind) => Outcome::Behind(v1::Behind {}),
@@ -181,6 +186,7 @@ pub(super) fn answer_from_proto(reply: v1::ReplicaReply) -> Answer {
         }
         Some(Outcome::Superseded(superseded)) => Reply::Superseded {
             greatest: rank_from_proto(superseded.greatest),
+            may_be_over: superseded.may_be_over,
             record: superseded.record,
         },
         Some(Outcome::Behind(v1::Behind {})) => Reply::Behind,

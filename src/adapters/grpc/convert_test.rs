@@ -113,6 +113,7 @@ fn outcomes() -> Vec<Result<Reply, Refusal>> {
                 stamp: Stamp(5),
                 write_id: WriteId(6 << 64 | 7),
             },
+            may_be_over: true,
             record: "record".into(),
         }),
         Ok(Reply::Behind),

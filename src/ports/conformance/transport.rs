@@ -201,6 +201,7 @@ async fn every_answer_arrives_as_it_left<T: ReplicaTransport>(
                 stamp: Stamp(5),
                 write_id: WriteId(6 << 64 | 7),
             },
+            may_be_over: true,
             record: "record".into(),
         }),
         Ok(Reply::Behind),
