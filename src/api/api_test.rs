@@ -859,7 +859,7 @@ async fn health_follows_readiness() {
 /// The status and body of a GET.
 async fn http(cluster: &TestCluster, path: &str) -> (u16, serde_json::Value) {
     let mut stream = TcpStream::connect(cluster.http).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).await.unwrap();

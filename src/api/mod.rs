@@ -39,7 +39,7 @@ mod verify;
 pub use auth::{AuthMode, AuthSettings, Refused, Right, Secret};
 pub use errors::{error_code, to_status};
 pub use gate::Gate;
-pub use http::{HttpSettings, serve_http, serve_routes};
+pub use http::{HttpSettings, only_own_names, serve_http, serve_routes};
 pub use limits::{Allowance, LimitSettings, TenantLimits};
 pub use server::{FrontSettings, serve_grpc};
 

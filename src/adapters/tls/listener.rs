@@ -4,6 +4,7 @@
 //! beside each other, each in a task of its own.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,14 @@ impl Listener {
     #[must_use]
     pub const fn new(socket: TcpListener, tls: Option<ServerTls>) -> Self {
         Self { socket, tls }
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
     }
 
     /// The connections, at most `max` at once. An error is one client's trouble, or passes: go on after it.

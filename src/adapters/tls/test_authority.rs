@@ -172,7 +172,7 @@ pub async fn get(
     address: SocketAddr,
     path: &str,
 ) -> std::io::Result<String> {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     match tls {
         None => ask(TcpStream::connect(address).await?, &request).await,
         Some(tls) => {

@@ -165,9 +165,15 @@ impl Required {
 
 /// The token of `Authorization: Bearer TOKEN`.
 fn token(headers: &HeaderMap) -> Result<&str, Refused> {
-    let header = headers.get(AUTHORIZATION).ok_or(Refused::Unauthorized(
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let header = given.next().ok_or(Refused::Unauthorized(
         "a token is needed: Authorization: Bearer TOKEN",
     ))?;
+    if given.any(|other| other != header) {
+        return Err(Refused::Unauthorized(
+            "there are two tokens; send the one that counts",
+        ));
+    }
     let (scheme, token) = header
         .to_str()
         .ok()

@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use tonic::metadata::MetadataMap;
 
+use super::body::agreed;
 use super::failure::{Failure, wrong};
 
 /// How long the client waits, in its own words: `250ms`, `2s`.
@@ -30,28 +31,48 @@ impl<S: Sync> FromRequestParts<S> for Call {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
         Ok(Self {
-            headers: std::mem::take(&mut parts.headers),
-            extensions: std::mem::take(&mut parts.extensions),
+            // The body, which is read after it, is judged by them as well.
+            headers: parts.headers.clone(),
+            extensions: parts.extensions.clone(),
         })
     }
 }
 
+/// The value of a header that means something once only; proxies and libraries differ in which of several they take.
+pub(super) fn single<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'h HeaderValue>, Failure> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    match values.all(|value| Some(value) == first) {
+        true => Ok(first),
+        false => Err(wrong(
+            name.as_str(),
+            "is given twice, and differently; leave one of them out",
+        )),
+    }
+}
+
 impl Call {
-    /// The header `Idempotency-Key`; a key that is no text is one that nobody has.
-    pub(super) fn idempotency_key(&self) -> Result<Option<String>, Failure> {
-        let Some(key) = self.headers.get(IDEMPOTENCY_KEY) else {
-            return Ok(None);
-        };
-        let key = std::str::from_utf8(key.as_bytes());
-        let key = key.map_err(|_| wrong("Idempotency-Key", "is not UTF-8"))?;
-        Ok(Some(key.to_owned()))
+    /// The header `Idempotency-Key`, or what the message has in its place; a key that is no text is one that nobody has.
+    pub(super) fn idempotency_key(
+        &self,
+        in_message: Option<String>,
+    ) -> Result<Option<String>, Failure> {
+        let header = single(&self.headers, &IDEMPOTENCY_KEY)?;
+        let header = header.map(|key| std::str::from_utf8(key.as_bytes()).map(str::to_owned));
+        let header = header.transpose();
+        let header = header.map_err(|_| wrong("Idempotency-Key", "is not UTF-8"))?;
+        agreed("idempotency_key", header, in_message)
     }
 
     /// The request with `message`.
     pub(super) fn with<T>(mut self, message: T) -> Result<tonic::Request<T>, Failure> {
         self.headers.remove(GRPC_TIMEOUT);
-        if let Some(timeout) = self.headers.remove(TIMEOUT) {
-            self.headers.insert(GRPC_TIMEOUT, grpc_timeout(&timeout)?);
+        if let Some(timeout) = single(&self.headers, &TIMEOUT)? {
+            let timeout = grpc_timeout(timeout)?;
+            self.headers.insert(GRPC_TIMEOUT, timeout);
         }
         let metadata = MetadataMap::from_headers(self.headers);
         Ok(tonic::Request::from_parts(

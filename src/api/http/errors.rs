@@ -11,13 +11,16 @@ use super::failure::Error;
 /// Every failure there is.
 pub(super) struct Errors;
 
-const FAILURES: [(&str, &str); 10] = [
+const FAILURES: [(&str, &str); 13] = [
     (
         "400",
         "INVALID_REQUEST or INVALID_REPLICATION_FACTOR: the message names the field",
     ),
     ("401", "UNAUTHORIZED: no valid token"),
-    ("403", "FORBIDDEN: the token does not permit it"),
+    (
+        "403",
+        "FORBIDDEN: the token does not permit it, or a page of another site wanted to write",
+    ),
     (
         "404",
         "TENANT_NOT_FOUND, KEY_NOT_FOUND or MIGRATION_NOT_FOUND",
@@ -31,6 +34,12 @@ const FAILURES: [(&str, &str); 10] = [
         "412",
         "NODE_IN_USE: the cluster's state forbids it. KEY_CROWDED: too many unresolved siblings; read the key and write with \
          its context",
+    ),
+    ("413", "INVALID_REQUEST: the body is too long"),
+    ("415", "INVALID_REQUEST: the body is not application/json"),
+    (
+        "421",
+        "INVALID_REQUEST: this server does not answer to the name in Host",
     ),
     (
         "429",

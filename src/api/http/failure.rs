@@ -65,23 +65,33 @@ pub(super) fn refused(message: impl Into<String>) -> Failure {
     status(Code::InvalidArgument, ErrorCode::InvalidRequest, message).into()
 }
 
+/// A request whose body is of a kind that is not read here.
+pub(super) fn unsupported(message: impl Into<String>) -> Failure {
+    refused(message).with(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+}
+
+/// A request for another server.
+pub(super) fn misdirected(message: impl Into<String>) -> Failure {
+    refused(message).with(StatusCode::MISDIRECTED_REQUEST)
+}
+
+/// A request that its sender may not make, whoever it is.
+pub(super) fn forbidden(message: impl Into<String>) -> Failure {
+    let message = crate::api::errors::cut(&message.into(), crate::api::errors::MESSAGE_BYTES_MAX);
+    status(Code::PermissionDenied, ErrorCode::Forbidden, message).into()
+}
+
 /// No such route.
 pub(super) async fn no_route(request: Request) -> Failure {
     let path = crate::api::errors::cut(request.uri().path(), 128);
-    let mut failure = refused(format!(
-        "there is no route {path}; /openapi.json has all of them"
-    ));
-    failure.http = Some(StatusCode::NOT_FOUND);
-    failure
+    let message = format!("there is no route {path}; /openapi.json has all of them");
+    refused(message).with(StatusCode::NOT_FOUND)
 }
 
 /// No such method on a route.
 pub(super) async fn no_method(method: Method) -> Failure {
-    let mut failure = refused(format!(
-        "this route does not answer {method}; /openapi.json says which it does"
-    ));
-    failure.http = Some(StatusCode::METHOD_NOT_ALLOWED);
-    failure
+    let message = format!("this route does not answer {method}; /openapi.json says which it does");
+    refused(message).with(StatusCode::METHOD_NOT_ALLOWED)
 }
 
 /// A panic fails its own request.
@@ -95,6 +105,19 @@ pub(super) fn panics() -> CatchPanicLayer<fn(Box<dyn Any + Send>) -> Response> {
         ))
         .into_response()
     })
+}
+
+impl Failure {
+    /// The same with another HTTP status than its code's.
+    fn with(mut self, http: StatusCode) -> Self {
+        self.http = Some(http);
+        self
+    }
+
+    /// The HTTP status it is told with.
+    pub(super) fn http_status(&self) -> StatusCode {
+        self.http.unwrap_or_else(|| http_status(self.status.code()))
+    }
 }
 
 impl From<Status> for Failure {
@@ -114,8 +137,9 @@ impl From<CoordinatorError> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut answer = Response::new(Body::empty());
-        *answer.status_mut() = self.http.unwrap_or_else(|| http_status(self.status.code()));
+        // The line alone, for listeners that don't write failures out.
+        let mut answer = Response::new(Body::from(self.status.message().to_owned()));
+        *answer.status_mut() = self.http_status();
         answer
             .extensions_mut()
             .insert(Pending(std::sync::Arc::new(self)));

@@ -11,10 +11,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;
 use super::answer::{self, SUCCESS};
-use super::body::{Asked, Body, or_default};
+use super::body::{Body, Either, Merge, agreed, or_default};
 use super::call::Call;
 use super::errors::Errors;
 use super::failure::Failure;
+use super::query::Asked;
 use super::value::{self, ValueAs, ValueEncoding};
 use crate::proto::v1;
 
@@ -41,6 +42,9 @@ pub(super) struct Write {
     /// What was seen of the key, as an earlier answer gave it; base64.
     #[serde(default, deserialize_with = "or_default")]
     context: String,
+    /// In the place of the header Idempotency-Key.
+    #[schema(ignore)]
+    idempotency_key: Option<String>,
 }
 
 /// `null` is a value too.
@@ -149,17 +153,25 @@ pub(super) struct Delete {
     consistency: Option<String>,
     /// What was seen of the key, as an earlier answer gave it; base64.
     context: Option<String>,
+    /// In the place of the header Idempotency-Key.
+    #[param(ignore)]
+    idempotency_key: Option<String>,
 }
 
-impl Delete {
-    /// What is said in the body wins.
-    fn or(self, query: Self) -> Self {
-        Self {
-            tenant_id: self.tenant_id.or(query.tenant_id),
-            key: self.key.or(query.key),
-            consistency: self.consistency.or(query.consistency),
-            context: self.context.or(query.context),
-        }
+impl Merge for Delete {
+    fn merge(self, query: Self) -> Result<Self, Failure> {
+        let context = query.context.as_deref().map(value::from_query);
+        Ok(Self {
+            tenant_id: agreed("tenant_id", self.tenant_id, query.tenant_id)?,
+            key: agreed("key", self.key, query.key)?,
+            consistency: agreed("consistency", self.consistency, query.consistency)?,
+            context: agreed("context", self.context, context)?,
+            idempotency_key: agreed(
+                "idempotency_key",
+                self.idempotency_key,
+                query.idempotency_key,
+            )?,
+        })
     }
 }
 
@@ -184,7 +196,7 @@ pub(super) async fn write(
         tenant_id: write.tenant_id,
         key: write.key,
         consistency: write.consistency,
-        idempotency_key: call.idempotency_key()?,
+        idempotency_key: call.idempotency_key(write.idempotency_key)?,
         context: value::decoded("context", &write.context)?,
     };
     let answer = gateway.service.write_key_value(call.with(message)?).await?;
@@ -221,7 +233,7 @@ pub(super) async fn read(
         tenant_id: read.tenant_id,
         key: read.key,
         consistency: read.consistency,
-        context: value::decoded("context", &read.context)?,
+        context: value::decoded("context", &value::from_query(&read.context))?,
     };
     let answer = gateway.service.read_key_value(call.with(message)?).await?;
     Ok(answer::json(StatusCode::OK, answer, |found| {
@@ -261,16 +273,14 @@ pub(super) async fn read(
 )]
 pub(super) async fn delete(
     State(gateway): State<Shared>,
-    Asked(query): Asked<Delete>,
     call: Call,
-    Body(body): Body<Delete>,
+    Either(delete): Either<Delete>,
 ) -> Result<Response, Failure> {
-    let delete = body.or(query);
     let message = v1::DeleteKeyValueRequest {
         tenant_id: delete.tenant_id.unwrap_or_default(),
         key: delete.key.unwrap_or_default(),
         consistency: delete.consistency.unwrap_or_default(),
-        idempotency_key: call.idempotency_key()?,
+        idempotency_key: call.idempotency_key(delete.idempotency_key)?,
         context: value::decoded("context", &delete.context.unwrap_or_default())?,
     };
     let answer = gateway

@@ -5,6 +5,8 @@
 //!
 //! Invariants:
 //! - every answer names its request (`X-Request-ID`), and every failure is one JSON object of one form;
+//! - nothing is guessed: what is said twice is said alike, or is refused, as is what is no text;
+//! - pages of other sites write nothing, unless they are named;
 //! - bodies, headers, connections and the time to send them are bounded.
 
 mod answer;
@@ -14,12 +16,15 @@ mod cors;
 mod errors;
 mod failure;
 mod health;
+mod hosts;
 mod key_value;
 mod listener;
+mod members;
 mod migrations;
 mod nodes;
 mod observed;
 mod openapi;
+mod query;
 mod settings;
 mod tenants;
 mod value;
@@ -27,11 +32,15 @@ mod value;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::cors::Origins;
+use self::failure::Failure;
+use self::hosts::Hosts;
 use super::coordinator_service::CoordinatorFront;
 use super::gate::Gate;
 use crate::adapters::tls::Listener;
@@ -39,6 +48,7 @@ use crate::coordinator::{Coordinator, Readiness};
 use crate::ports::CoordinatorWorld;
 use crate::proto::v1::coordinator_service_server::CoordinatorService;
 
+pub use hosts::only_own_names;
 pub use listener::serve as serve_routes;
 pub use settings::HttpSettings;
 
@@ -68,8 +78,10 @@ pub async fn serve_http<W: CoordinatorWorld>(
         readiness: Box::new(move || asked.readiness()),
         settings: settings.clone(),
     };
-    let routes = router(Arc::new(gateway))?;
-    listener::serve(listener.into(), routes, &settings, shutdown).await;
+    let listener = listener.into();
+    let hosts = Hosts::new(listener.local_addr()?.ip(), &settings.host_names);
+    let routes = router(Arc::new(gateway), hosts.map_err(std::io::Error::other)?)?;
+    listener::serve(listener, routes, &settings, shutdown).await;
     Ok(())
 }
 
@@ -94,9 +106,10 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(health::health_ready))
 }
 
-fn router(gateway: Shared) -> std::io::Result<Router> {
+fn router(gateway: Shared, hosts: Hosts) -> std::io::Result<Router> {
     let settings = &gateway.settings;
-    let cors = cors::layer(&settings.cors_origins).map_err(std::io::Error::other)?;
+    let origins = Origins::new(&settings.cors_origins).map_err(std::io::Error::other)?;
+    let cors = origins.layer();
     let body_limit = DefaultBodyLimit::max(settings.body_bytes_max);
     let (routes, document) = documented().split_for_parts();
     let routes = routes
@@ -106,6 +119,11 @@ fn router(gateway: Shared) -> std::io::Result<Router> {
         .with_state(gateway)
         .layer(body_limit)
         .layer(failure::panics())
+        .layer(middleware::from_fn(move |request, next| {
+            only_own_pages(origins.clone(), request, next)
+        }));
+    let routes = hosts
+        .guard(routes)
         .layer(middleware::from_fn(observed::observed));
     Ok(match cors {
         Some(cors) => routes.layer(cors),
@@ -113,7 +131,20 @@ fn router(gateway: Shared) -> std::io::Result<Router> {
     })
 }
 
+/// Refuses writes from pages of other sites.
+async fn only_own_pages(
+    origins: Origins,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    let (request, body) = request.into_parts();
+    origins.check(&request)?;
+    Ok(next.run(Request::from_parts(request, body)).await)
+}
+
 #[cfg(test)]
 mod access_test;
 #[cfg(test)]
 mod http_test;
+#[cfg(test)]
+mod strict_test;

@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;
 use super::answer::{self, SUCCESS};
-use super::body::{Asked, Body, Named, or_default};
+use super::body::{Body, Either, Merge, Named, agreed, or_default};
 use super::call::Call;
 use super::errors::Errors;
 use super::failure::{Failure, wrong};
@@ -43,6 +43,16 @@ pub(super) struct Remove {
     #[schema(value_type = Option<bool>)]
     #[param(value_type = Option<bool>)]
     force: Option<Flag>,
+}
+
+impl Merge for Remove {
+    fn merge(self, query: Self) -> Result<Self, Failure> {
+        let read = |flag: Option<Flag>| flag.map(Flag::read).transpose();
+        let force = agreed("force", read(self.force)?, read(query.force)?)?;
+        Ok(Self {
+            force: force.map(Flag::Bool),
+        })
+    }
 }
 
 /// `true`, or its text.
@@ -161,11 +171,10 @@ pub(super) async fn add(
 pub(super) async fn remove(
     State(gateway): State<Shared>,
     Named(node_id): Named,
-    Asked(query): Asked<Remove>,
     call: Call,
-    Body(body): Body<Remove>,
+    Either(remove): Either<Remove>,
 ) -> Result<Response, Failure> {
-    let force = body.force.or(query.force).map_or(Ok(false), Flag::read)?;
+    let force = remove.force.map_or(Ok(false), Flag::read)?;
     let message = v1::RemoveStorageNodeRequest { node_id, force };
     let answer = gateway
         .service

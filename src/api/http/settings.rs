@@ -1,10 +1,12 @@
 //! The bounds of the HTTP listener.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::cors;
+use super::cors::Origins;
+use super::hosts::Hosts;
 
 /// Settings of the HTTP listener.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -21,6 +23,9 @@ pub struct HttpSettings {
     /// Which web pages may call from browsers: origins such as `https://console.example.com`, with commas between them, or `*`
     /// for all; empty: none.
     pub cors_origins: String,
+    /// The names that the listener answers to, with commas between them and without ports. On a loopback address these are
+    /// beside localhost; elsewhere, empty: all.
+    pub host_names: String,
 }
 
 impl Default for HttpSettings {
@@ -31,6 +36,7 @@ impl Default for HttpSettings {
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
             cors_origins: String::new(),
+            host_names: String::new(),
         }
     }
 }
@@ -41,8 +47,9 @@ impl HttpSettings {
     /// # Errors
     /// When there is such a key.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        cors::layer(&self.cors_origins)
+        Origins::new(&self.cors_origins).map_err(|problem| ("http.cors_origins", problem))?;
+        Hosts::new(Ipv4Addr::LOCALHOST.into(), &self.host_names)
             .map(drop)
-            .map_err(|problem| ("http.cors_origins", problem))
+            .map_err(|problem| ("http.host_names", problem))
     }
 }

@@ -93,7 +93,12 @@ pub(super) fn encoded(bytes: &[u8]) -> String {
     ENCODER.encode(bytes)
 }
 
-/// Reads base64 of either alphabet, padded or not. In a query, a `+` that was not escaped has become a space.
+/// Base64 from a query, where a `+` that was not escaped has become a space.
+pub(super) fn from_query(text: &str) -> String {
+    text.replace(' ', "+")
+}
+
+/// Reads base64 of either alphabet, padded or not.
 pub(super) fn decoded(field: &str, text: &str) -> Result<Bytes, Failure> {
     let lenient =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -103,7 +108,7 @@ pub(super) fn decoded(field: &str, text: &str) -> Result<Bytes, Failure> {
         STANDARD
     };
     GeneralPurpose::new(&alphabet, lenient)
-        .decode(text.replace(' ', "+"))
+        .decode(text)
         .map(Bytes::from)
         .map_err(|_| wrong(field, "is not base64"))
 }
@@ -160,13 +165,15 @@ mod tests {
 
     #[test]
     fn base64_of_any_kind_is_read() {
-        for text in ["+/8=", "+/8", "-_8=", "-_8", " /8="] {
+        for text in ["+/8=", "+/8", "-_8=", "-_8", &from_query(" /8=")] {
             assert_eq!(
                 decoded("context", text).unwrap(),
                 [0xfb, 0xff].as_slice(),
                 "{text}"
             );
         }
-        assert!(decoded("context", "%").is_err());
+        for text in ["%", " /8=", "+/ 8=", "+/8=\n", "+_8="] {
+            assert!(decoded("context", text).is_err(), "{text:?}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::super::exit::Failure;
 use super::metric_table;
 use crate::adapters::tls::Listener;
 use crate::adapters::vitals::{Vitals, keep};
-use crate::api::{HttpSettings, serve_routes};
+use crate::api::{HttpSettings, only_own_names, serve_routes};
 use crate::coordinator::{Coordinator, Outlook};
 use crate::ports::CoordinatorWorld;
 
@@ -77,6 +77,10 @@ pub async fn serve_metrics(
     let bounds = HttpSettings {
         connections_max: CONNECTIONS_MAX,
         ..HttpSettings::default()
+    };
+    let routes = match only_own_names(routes, &listener, &bounds) {
+        Ok(routes) => routes,
+        Err(error) => return tracing::error!(%error, "metrics can't be served"),
     };
     serve_routes(listener, routes, &bounds, shutdown).await;
 }
