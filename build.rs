@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 2] = ["pairdb/v1/coordinator.proto", "pairdb/v1/storage.proto"];
+const FILES: [&str; 3] = [
+    "grpc/health/v1/health.proto",
+    "pairdb/v1/coordinator.proto",
+    "pairdb/v1/storage.proto",
+];
 
 #[allow(clippy::print_stdout)] // how a build script speaks to cargo
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Values are reference-counted and cut out of the received message, never copied.
     tonic_prost_build::configure()
         .bytes(".")
+        .btree_map(".")
         .compile_fds(descriptors)?;
     Ok(())
 }

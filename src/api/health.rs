@@ -8,14 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::stream::{BoxStream, unfold};
+use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_server::Health;
-use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::coordinator::Coordinator;
 use crate::ports::CoordinatorWorld;
+use crate::proto::health::v1::health_check_response::ServingStatus;
+use crate::proto::health::v1::health_server::Health;
+use crate::proto::health::v1::{
+    HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+};
 
 /// How often readiness is looked at for those who watch.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -84,8 +86,17 @@ impl<W: CoordinatorWorld> Health for CoordinatorHealth<W> {
     ) -> Result<Response<HealthCheckResponse>, Status> {
         match NAMES.contains(&request.get_ref().service.as_str()) {
             true => Ok(Response::new(answer(self.status()))),
-            false => Err(Status::not_found("service not registered")),
+            false => Err(Status::not_found("there is no service of this name")),
         }
+    }
+
+    async fn list(
+        &self,
+        _request: Request<HealthListRequest>,
+    ) -> Result<Response<HealthListResponse>, Status> {
+        let now = answer(self.status());
+        let statuses = NAMES.map(|name| (name.to_owned(), now)).into();
+        Ok(Response::new(HealthListResponse { statuses }))
     }
 
     async fn watch(
@@ -93,21 +104,25 @@ impl<W: CoordinatorWorld> Health for CoordinatorHealth<W> {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let is_known = NAMES.contains(&request.get_ref().service.as_str());
-        let changes = unfold((self.clone(), None), move |(health, told)| async move {
+        let health = self.clone();
+        let changes = async_stream::stream! {
+            let mut told = None;
             loop {
                 let status = match is_known {
                     true => health.status(),
                     false => ServingStatus::ServiceUnknown,
                 };
                 if told != Some(status) {
-                    return Some((Ok(answer(status)), (health, Some(status))));
+                    told = Some(status);
+                    yield Ok(answer(status));
                 }
                 if health.is_shutting_down() {
-                    return None;
+                    yield Err(Status::unavailable("the server is stopping"));
+                    return;
                 }
                 tokio::time::sleep(INTERVAL).await;
             }
-        });
+        };
         Ok(Response::new(changes.boxed()))
     }
 }

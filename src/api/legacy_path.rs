@@ -1,5 +1,6 @@
-//! Clients that were built before the package had its name call `/proto.CoordinatorService/…`. The messages are the
-//! same, so their path is rewritten and there is one implementation.
+//! Clients that were built before the package had its name call `/proto.CoordinatorService/…`, and many tools ask for
+//! reflection by its name from before it was finished. The messages are the same, so their path is rewritten and there is
+//! one implementation.
 
 use std::task::{Context, Poll};
 
@@ -7,8 +8,17 @@ use http::uri::PathAndQuery;
 use http::{Request, Uri};
 use tower::{Layer, Service};
 
-const OLD: &str = "/proto.CoordinatorService/";
-const NEW: &str = "/pairdb.v1.CoordinatorService/";
+/// Old and new.
+const RENAMED: [(&str, &str); 2] = [
+    (
+        "/proto.CoordinatorService/",
+        "/pairdb.v1.CoordinatorService/",
+    ),
+    (
+        "/grpc.reflection.v1alpha.ServerReflection/",
+        "/grpc.reflection.v1.ServerReflection/",
+    ),
+];
 
 /// Makes the old path the new one.
 #[derive(Clone, Copy, Debug)]
@@ -44,9 +54,11 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Rewrite<S> {
 }
 
 fn rewritten(uri: &Uri) -> Option<Uri> {
-    let method = uri.path().strip_prefix(OLD)?;
+    let (new, method) = RENAMED
+        .iter()
+        .find_map(|(old, new)| Some((new, uri.path().strip_prefix(old)?)))?;
     let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(PathAndQuery::try_from(format!("{NEW}{method}")).ok()?);
+    parts.path_and_query = Some(PathAndQuery::try_from(format!("{new}{method}")).ok()?);
     Uri::from_parts(parts).ok()
 }
 
@@ -65,6 +77,10 @@ mod tests {
         assert_eq!(
             rewritten("/proto.CoordinatorService/GetTenant").as_deref(),
             Some("/pairdb.v1.CoordinatorService/GetTenant")
+        );
+        assert_eq!(
+            rewritten("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo").as_deref(),
+            Some("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
         );
         for uri in [
             "/pairdb.v1.CoordinatorService/GetTenant",

@@ -31,6 +31,7 @@ mod legacy_path;
 mod limits;
 mod log_pace;
 mod observe;
+mod reflection;
 mod request_name;
 mod rights;
 mod server;
@@ -45,6 +46,8 @@ pub use server::{FrontSettings, serve_grpc};
 
 #[cfg(test)]
 mod api_test;
+#[cfg(test)]
+mod standard_services_test;
 #[cfg(test)]
 mod test_cluster;
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tonic::transport::Server;
-use tonic_health::pb::health_server::HealthServer;
 
 use super::bad_message::BadMessage;
 use super::coordinator_service::CoordinatorFront;
@@ -13,10 +12,12 @@ use super::guard::PanicGuard;
 use super::health::CoordinatorHealth;
 use super::legacy_path::LegacyPath;
 use super::observe::Observe;
+use super::reflection;
+use crate::adapters::grpc::OnlyGrpc;
 use crate::adapters::tls::{Listener, Protocol};
 use crate::coordinator::Coordinator;
 use crate::ports::CoordinatorWorld;
-use crate::proto;
+use crate::proto::health::v1::health_server::HealthServer;
 use crate::proto::v1::coordinator_service_server::CoordinatorServiceServer;
 
 /// Beside the value a message has a key, a context and little else; and a value that is somewhat too long should be
@@ -62,16 +63,6 @@ pub async fn serve_grpc<W: CoordinatorWorld>(
 ) -> Result<(), tonic::transport::Error> {
     let health = CoordinatorHealth::new(coordinator.clone());
     let health_service = HealthServer::new(health.clone());
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name("pairdb.v1.CoordinatorService")
-            .with_service_name("grpc.health.v1.Health")
-    };
-    // The descriptors were compiled with this program; should they be unreadable all the same, serve without.
-    let reflection_v1 = reflection().build_v1().ok();
-    let reflection_v1alpha = reflection().build_v1alpha().ok();
     let service = CoordinatorServiceServer::new(CoordinatorFront::new(coordinator, gate))
         .max_decoding_message_size(settings.message_bytes_max);
 
@@ -86,14 +77,14 @@ pub async fn serve_grpc<W: CoordinatorWorld>(
         .max_concurrent_streams(settings.requests_per_connection_max)
         .http2_keepalive_interval(Some(settings.keepalive))
         .http2_keepalive_timeout(Some(settings.keepalive))
+        .layer(OnlyGrpc)
         .layer(LegacyPath)
         .layer(Observe)
         .layer(PanicGuard)
         .layer(BadMessage)
         .add_service(service)
         .add_service(health_service)
-        .add_optional_service(reflection_v1)
-        .add_optional_service(reflection_v1alpha)
+        .add_service(reflection::service())
         .serve_with_incoming_shutdown(connections, stopping)
         .await
 }

@@ -625,3 +625,43 @@ async fn tools_ask_outside_a_stream() {
         .into_inner();
     assert!(is_refused(&panicked, v1::RefusalKind::StorageFailed));
 }
+
+#[tokio::test]
+async fn a_storage_node_answers_grpc_only_and_tells_its_health() {
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    use tower::{Service, ServiceExt};
+
+    let (listener, address) = listen();
+    let _process = Process::start(listener, Words::new());
+    let mut channel = Channel::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    for (kind, status) in [
+        ("application/json", 415),
+        ("text/plain", 415),
+        ("application/grpc", 200),
+    ] {
+        let request = http::Request::post("/pairdb.v1.StorageService/Read")
+            .header("content-type", kind)
+            .body(tonic::body::Body::empty())
+            .unwrap();
+        let answer = channel.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(answer.status(), status, "{kind}");
+    }
+    let mut health = HealthClient::new(channel);
+    for (service, expected) in [
+        ("", ServingStatus::Serving),
+        ("pairdb.v1.StorageService", ServingStatus::Serving),
+        ("absent", ServingStatus::ServiceUnknown),
+    ] {
+        let service = HealthCheckRequest {
+            service: service.into(),
+        };
+        let mut watched = health.watch(service).await.unwrap().into_inner();
+        let status = watched.message().await.unwrap().unwrap();
+        assert_eq!(status.status(), expected);
+    }
+}

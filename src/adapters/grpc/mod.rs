@@ -22,6 +22,8 @@
 mod assembler;
 mod convert;
 mod exchange;
+mod health;
+mod only_grpc;
 mod outbox;
 mod peer;
 mod server;
@@ -36,6 +38,7 @@ mod grpc_test;
 #[cfg(test)]
 mod tls_test;
 
+pub use only_grpc::OnlyGrpc;
 pub use server::serve_storage;
 pub use settings::{StorageFrontSettings, TransportSettings};
 pub use transport::GrpcTransport;

@@ -10,10 +10,11 @@ use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::watch;
 use tonic::transport::Server;
 use tonic::{Response, Status, Streaming};
-use tonic_health::ServingStatus;
 
 use super::convert::{reply_to_proto, request_from_proto};
 use super::exchange;
+use super::health::health;
+use super::only_grpc::OnlyGrpc;
 use super::outbox::CloseOnDrop;
 use super::settings::{StorageFrontSettings, UNARY_MESSAGE_BYTES_MAX, WINDOW_BYTES};
 use crate::adapters::tls::{Listener, Protocol};
@@ -36,10 +37,8 @@ pub async fn serve_storage<H: RequestHandler>(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), tonic::transport::Error> {
     let (stop, stopping) = watch::channel(false);
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health
-        .set_service_status(SERVICE_NAME, ServingStatus::Serving)
-        .await;
+    let (reporter, health_service) = health(&["", SERVICE_NAME]);
+    reporter.set(true);
     let front = StorageServiceServer::new(StorageFront {
         handler,
         settings,
@@ -47,12 +46,7 @@ pub async fn serve_storage<H: RequestHandler>(
     })
     .max_decoding_message_size(UNARY_MESSAGE_BYTES_MAX);
     let shutdown = shutdown.then(|()| async move {
-        health
-            .set_service_status(SERVICE_NAME, ServingStatus::NotServing)
-            .await;
-        health
-            .set_service_status("", ServingStatus::NotServing)
-            .await;
+        reporter.set(false);
         stop.send_replace(true);
     });
     let connections = listener
@@ -64,6 +58,7 @@ pub async fn serve_storage<H: RequestHandler>(
         .max_concurrent_streams(STREAMS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
+        .layer(OnlyGrpc)
         .add_service(health_service)
         .add_service(front)
         .serve_with_incoming_shutdown(connections, shutdown)
