@@ -14,7 +14,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use mime::Mime;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde_json::Number;
 use serde_json::value::RawValue;
 
 use super::Gateway;
@@ -206,4 +207,44 @@ where
     T: Default + Deserialize<'de>,
 {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Reads a whole number, however it is spelled: to JSON `3` and `3.0` are one. `null` is the default.
+pub(super) fn whole<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + TryFrom<i64>,
+{
+    let Some(number) = Option::<Number>::deserialize(deserializer)? else {
+        return Ok(T::default());
+    };
+    let exact = number.as_i64().or_else(|| {
+        let float = number.as_f64()?;
+        let is_whole = float.fract() == 0.0 && float.abs() <= EXACT_MAX;
+        is_whole.then_some(float as i64)
+    });
+    exact
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| D::Error::custom(format!("is {number}, no whole number of its range")))
+}
+
+/// Up to here every whole number is a float, exactly.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_number_is_one_however_it_is_spelled() {
+        let read = |text: &str| whole::<_, i32>(&mut serde_json::Deserializer::from_str(text));
+        for (text, number) in [("3", 3), ("3.0", 3), ("30e-1", 3), ("-0.0", 0), ("null", 0)] {
+            assert_eq!(read(text).ok(), Some(number), "{text}");
+        }
+        for text in ["3.5", "2147483648", "1e300", "\"3\"", "true", "[3]"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        let read = |text: &str| whole::<_, u32>(&mut serde_json::Deserializer::from_str(text));
+        assert_eq!((read("7").ok(), read("-1").ok()), (Some(7), None));
+    }
 }

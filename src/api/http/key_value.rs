@@ -16,6 +16,7 @@ use super::call::Call;
 use super::errors::Errors;
 use super::failure::Failure;
 use super::query::Asked;
+use super::schema;
 use super::value::{self, ValueAs, ValueEncoding};
 use crate::proto::v1;
 
@@ -24,23 +25,32 @@ use crate::proto::v1;
 pub(super) struct Write {
     /// 1 to 255 bytes of printable text without ':'.
     #[serde(default, deserialize_with = "or_default")]
-    #[schema(required, examples("default"))]
+    #[schema(
+        required,
+        examples("default"),
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^:\\u0000-\\u001f\\u007f-\\u009f]+$"
+    )]
     tenant_id: String,
     /// 1 to 1024 bytes.
     #[serde(default, deserialize_with = "or_default")]
-    #[schema(required, examples("greeting"))]
+    #[schema(required, examples("greeting"), min_length = 1, max_length = 1024)]
     key: String,
     /// Any JSON. A string is stored as its bytes, anything else as it is written.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Object>, examples("hello"))]
+    #[schema(value_type = Value, required = false, examples("hello"))]
     value: Option<Box<RawValue>>,
     /// Instead of `value`: bytes of any kind, as base64.
+    #[schema(schema_with = schema::value_base64)]
     value_base64: Option<String>,
     /// "one", "quorum" or "all"; otherwise the tenant's default.
     #[serde(default, deserialize_with = "or_default")]
+    #[schema(schema_with = schema::consistency_in_body, required = false)]
     consistency: String,
     /// What was seen of the key, as an earlier answer gave it; base64.
     #[serde(default, deserialize_with = "or_default")]
+    #[schema(schema_with = schema::context_in_body, required = false)]
     context: String,
     /// In the place of the header Idempotency-Key.
     #[schema(ignore)]
@@ -85,17 +95,24 @@ pub(super) struct Written {
 pub(super) struct Read {
     /// The tenant.
     #[serde(default)]
-    #[param(required)]
+    #[param(
+        required,
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^:\\u0000-\\u001f\\u007f-\\u009f]+$"
+    )]
     tenant_id: String,
     /// The key.
     #[serde(default)]
-    #[param(required)]
+    #[param(required, min_length = 1, max_length = 1024)]
     key: String,
     /// "one", "quorum" or "all"; otherwise the tenant's default.
     #[serde(default)]
+    #[param(schema_with = schema::consistency)]
     consistency: String,
     /// The least that the answer must cover, as an earlier answer gave it; base64.
     #[serde(default)]
+    #[param(schema_with = schema::context)]
     context: String,
     /// How the value is shown: `text` (default), `json` or `base64`. What is not UTF-8 is always base64.
     #[serde(default)]
@@ -112,10 +129,9 @@ pub(super) struct Found {
     /// As in the request.
     key: String,
     /// The value; of several siblings the one that was written last.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     value: Box<RawValue>,
     /// What `value` is: the text, the JSON, or base64 of the bytes.
-    #[schema(inline)]
     value_encoding: ValueEncoding,
     /// The record's clock: counters by replica.
     vector_clock: BTreeMap<String, i64>,
@@ -130,10 +146,9 @@ pub(super) struct Found {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Sibling {
     /// The value.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     value: Box<RawValue>,
     /// What `value` is.
-    #[schema(inline)]
     value_encoding: ValueEncoding,
     /// When it was written: unix milliseconds by the replicas' hybrid clock.
     stamp_unix_ms: i64,
@@ -142,16 +157,20 @@ pub(super) struct Sibling {
 }
 
 /// What is to be deleted; each of it may be in the query or in a JSON body.
-#[derive(Deserialize, ToSchema, IntoParams)]
+#[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Delete {
     /// The tenant.
+    #[param(value_type = String, required, min_length = 1, max_length = 255, pattern = "^[^:\\u0000-\\u001f\\u007f-\\u009f]+$")]
     tenant_id: Option<String>,
     /// The key.
+    #[param(value_type = String, required, min_length = 1, max_length = 1024)]
     key: Option<String>,
     /// "one", "quorum" or "all"; otherwise the tenant's default.
+    #[param(schema_with = schema::consistency)]
     consistency: Option<String>,
     /// What was seen of the key, as an earlier answer gave it; base64.
+    #[param(schema_with = schema::context)]
     context: Option<String>,
     /// In the place of the header Idempotency-Key.
     #[param(ignore)]
@@ -181,8 +200,10 @@ impl Merge for Delete {
 #[utoipa::path(
     post, path = "/v1/key-value", tag = "key-value", request_body = Write,
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "All requests with one key have one effect and one answer"),
-        ("X-Request-Timeout" = Option<String>, Header, description = "How long the client waits, such as 250ms"),
+        ("Idempotency-Key" = Option<String>, Header, nullable = false, max_length = 255, description = "All requests of one tenant for one key with one \
+            idempotency key have one effect and one answer; the same idempotency key with another tenant or key is another request. \
+            A member idempotency_key of the body says the same"),
+        ("X-Request-Timeout" = Option<String>, Header, nullable = false, description = "How long the client waits, such as 250ms", example = "2s"),
     ),
     responses((status = 200, description = "Acknowledged", body = Written), Errors),
 )]
@@ -220,7 +241,7 @@ pub(super) async fn write(
     get, path = "/v1/key-value", tag = "key-value",
     params(
         Read,
-        ("X-Request-Timeout" = Option<String>, Header, description = "How long the client waits, such as 250ms"),
+        ("X-Request-Timeout" = Option<String>, Header, nullable = false, description = "How long the client waits, such as 250ms", example = "2s"),
     ),
     responses((status = 200, description = "The value", body = Found), Errors),
 )]
@@ -261,13 +282,15 @@ pub(super) async fn read(
 
 /// Delete a key.
 ///
-/// It succeeds for a key that is not there, too.
+/// It succeeds for a key that is not there, too. What the query says may be said in a JSON body instead.
 #[utoipa::path(
-    delete, path = "/v1/key-value", tag = "key-value", request_body = Option<Delete>,
+    delete, path = "/v1/key-value", tag = "key-value",
     params(
         Delete,
-        ("Idempotency-Key" = Option<String>, Header, description = "All requests with one key have one effect and one answer"),
-        ("X-Request-Timeout" = Option<String>, Header, description = "How long the client waits, such as 250ms"),
+        ("Idempotency-Key" = Option<String>, Header, nullable = false, max_length = 255, description = "All requests of one tenant for one key with one \
+            idempotency key have one effect and one answer; the same idempotency key with another tenant or key is another request. \
+            A member idempotency_key of the body says the same"),
+        ("X-Request-Timeout" = Option<String>, Header, nullable = false, description = "How long the client waits, such as 250ms", example = "2s"),
     ),
     responses((status = 200, description = "Acknowledged", body = Written), Errors),
 )]

@@ -25,6 +25,7 @@ mod nodes;
 mod observed;
 mod openapi;
 mod query;
+mod schema;
 mod settings;
 mod tenants;
 mod value;
@@ -87,7 +88,7 @@ pub async fn serve_http<W: CoordinatorWorld>(
 
 /// All routes, each with its part of the OpenAPI document: what is served is what is described.
 fn documented() -> OpenApiRouter<Shared> {
-    openapi::router()
+    let mut router = openapi::router()
         .routes(routes!(
             key_value::write,
             key_value::read,
@@ -103,7 +104,10 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(health::health))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
-        .routes(routes!(health::health_ready))
+        .routes(routes!(health::health_ready));
+    let either = [("value", "WriteValue"), ("value_base64", "WriteBytes")];
+    schema::exactly_one_of(router.get_openapi_mut(), "Write", either);
+    router
 }
 
 fn router(gateway: Shared, hosts: Hosts) -> std::io::Result<Router> {

@@ -8,10 +8,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;
 use super::answer::{self, SUCCESS};
-use super::body::{Body, Either, Merge, Named, agreed, or_default};
+use super::body::{Body, Either, Merge, Named, agreed, or_default, whole};
 use super::call::Call;
 use super::errors::Errors;
 use super::failure::{Failure, wrong};
+use super::schema;
 use crate::proto::v1;
 
 /// A storage node to be added.
@@ -19,29 +20,35 @@ use crate::proto::v1;
 pub(super) struct Add {
     /// 1 to 255 bytes, unique for ever.
     #[serde(default, deserialize_with = "or_default")]
-    #[schema(required, examples("node-4"))]
+    #[schema(
+        required,
+        examples("node-4"),
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!\"$-~]+$"
+    )]
     node_id: String,
     /// Where coordinators reach it: a host name or an address.
     #[serde(default, deserialize_with = "or_default")]
-    #[schema(required)]
+    #[schema(schema_with = schema::host, required = true)]
     host: String,
     /// Where coordinators reach it.
-    #[serde(default, deserialize_with = "or_default")]
-    #[schema(required)]
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(required, minimum = 1, maximum = 65535)]
     port: i32,
     /// How many tokens it has on the ring, in proportion to its share of the data; absent or 0: 150.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(value_type = Option<i32>, minimum = 0, maximum = 4096)]
     virtual_nodes: i32,
 }
 
 /// Whether a node goes though it is down; in the query or in a JSON body.
-#[derive(Deserialize, ToSchema, IntoParams)]
+#[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Remove {
     /// Do it even though the node is down: data that it alone had is given up.
     #[serde(default)]
-    #[schema(value_type = Option<bool>)]
-    #[param(value_type = Option<bool>)]
+    #[param(schema_with = schema::force)]
     force: Option<Flag>,
 }
 
@@ -118,6 +125,7 @@ pub(super) struct Node {
     /// About how many keys it holds; 0 when it can't be reached.
     keys_count: i64,
     /// 0 to 100; 0 when unknown.
+    #[schema(minimum = 0, maximum = 100)]
     disk_usage_percent: f32,
     /// Whether it answered this coordinator when last asked.
     reachable: bool,
@@ -163,9 +171,11 @@ pub(super) async fn add(
 }
 
 /// Remove a storage node.
+///
+/// `force` may be in a JSON body instead.
 #[utoipa::path(
-    delete, path = "/v1/admin/storage-nodes/{node_id}", tag = "admin", request_body = Option<Remove>,
-    params(("node_id" = String, Path, description = "The node"), Remove),
+    delete, path = "/v1/admin/storage-nodes/{node_id}", tag = "admin",
+    params(("node_id" = String, Path, description = "The node", min_length = 1, max_length = 255, pattern = "^[!\"$-~]+$"), Remove),
     responses((status = 202, description = "Removed, or being removed", body = Change), Errors),
 )]
 pub(super) async fn remove(

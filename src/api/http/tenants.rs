@@ -8,10 +8,11 @@ use utoipa::ToSchema;
 
 use super::Shared;
 use super::answer::{self, SUCCESS};
-use super::body::{Body, Named, or_default};
+use super::body::{Body, Named, or_default, whole};
 use super::call::Call;
 use super::errors::Errors;
 use super::failure::Failure;
+use super::schema;
 use crate::proto::v1;
 
 /// A tenant to be.
@@ -19,13 +20,21 @@ use crate::proto::v1;
 pub(super) struct Create {
     /// 1 to 255 bytes of printable text without ':'.
     #[serde(default, deserialize_with = "or_default")]
-    #[schema(required, examples("carts"))]
+    #[schema(
+        required,
+        examples("carts"),
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^:\\u0000-\\u001f\\u007f-\\u009f]+$"
+    )]
     tenant_id: String,
     /// How many replicas its keys have, 1 to 10; absent or 0: 3.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(value_type = Option<i32>, minimum = 0, maximum = 10)]
     replication_factor: i32,
     /// "last_write_wins" (also when absent) or "siblings".
     #[serde(default, deserialize_with = "or_default")]
+    #[schema(schema_with = schema::conflict_policy, required = false)]
     conflict_policy: String,
 }
 
@@ -57,12 +66,12 @@ pub(super) struct Tenant {
 #[derive(Serialize, Deserialize, ToSchema)]
 pub(super) struct SiblingLimits {
     /// A key with as many is told of in the log and in a metric; 1 to `max`.
-    #[serde(default, deserialize_with = "or_default")]
-    #[schema(required, examples(16))]
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(required, examples(16), minimum = 1, maximum = 256)]
     warn: u32,
     /// A write that would leave more is refused; up to 256.
-    #[serde(default, deserialize_with = "or_default")]
-    #[schema(required, examples(256))]
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(required, examples(256), minimum = 1, maximum = 256)]
     max: u32,
 }
 
@@ -70,8 +79,8 @@ pub(super) struct SiblingLimits {
 #[derive(Deserialize, ToSchema)]
 pub(super) struct Factor {
     /// 1 to 10.
-    #[serde(default, deserialize_with = "or_default")]
-    #[schema(required)]
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(required, minimum = 1, maximum = 10)]
     replication_factor: i32,
 }
 
@@ -126,7 +135,7 @@ pub(super) async fn create(
 /// Look at a tenant.
 #[utoipa::path(
     get, path = "/v1/tenants/{tenant_id}", tag = "tenants",
-    params(("tenant_id" = String, Path, description = "The tenant")),
+    params(("tenant_id" = String, Path, description = "The tenant", min_length = 1, max_length = 255, pattern = "^[^:\\u0000-\\u001f\\u007f-\\u009f]+$")),
     responses((status = 200, description = "The tenant", body = Tenant), Errors),
 )]
 pub(super) async fn get(
@@ -142,7 +151,7 @@ pub(super) async fn get(
 /// Change how many unresolved siblings a tenant's keys may have.
 #[utoipa::path(
     put, path = "/v1/tenants/{tenant_id}/sibling-limits", tag = "tenants", request_body = SiblingLimits,
-    params(("tenant_id" = String, Path, description = "The tenant")),
+    params(("tenant_id" = String, Path, description = "The tenant", min_length = 1, max_length = 255, pattern = "^[^:\\u0000-\\u001f\\u007f-\\u009f]+$")),
     responses((status = 200, description = "Changed", body = Tenant), Errors),
 )]
 pub(super) async fn set_sibling_limits(
@@ -182,7 +191,7 @@ fn shown(tenant: v1::GetTenantResponse) -> Tenant {
 /// Change a tenant's replication factor.
 #[utoipa::path(
     put, path = "/v1/tenants/{tenant_id}/replication-factor", tag = "tenants", request_body = Factor,
-    params(("tenant_id" = String, Path, description = "The tenant")),
+    params(("tenant_id" = String, Path, description = "The tenant", min_length = 1, max_length = 255, pattern = "^[^:\\u0000-\\u001f\\u007f-\\u009f]+$")),
     responses((status = 200, description = "Changed", body = Changed), Errors),
 )]
 pub(super) async fn update_replication_factor(
