@@ -25,7 +25,8 @@ pub struct Delete {
     #[command(flatten)]
     key: KeyArgs,
 
-    /// All requests with one idempotency key have one effect and one answer
+    /// All requests of one tenant for one key with this name have one effect and one answer; with another tenant or key it is
+    /// another request
     #[arg(long, value_name = "NAME")]
     idempotency_key: Option<String>,
 

@@ -80,7 +80,7 @@ pub(super) struct Written {
     replica_count: i32,
     /// The consistency it was acknowledged at.
     consistency: String,
-    /// Whether this is the answer to an earlier request with the same idempotency key.
+    /// Whether this is the answer to an earlier request with the same tenant, key and idempotency key.
     is_duplicate: bool,
     /// The idempotency store was down, so a retry with the same key may become a second write.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
