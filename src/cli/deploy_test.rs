@@ -210,6 +210,7 @@ fn what_was_promised_of_the_deployment_is_there() {
         ("PodDisruptionBudget", "pairdb-coordinator"),
         ("PodDisruptionBudget", "pairdb-storage"),
         ("NetworkPolicy", "pairdb-storage"),
+        ("NetworkPolicy", "pairdb-coordinator"),
         ("ServiceAccount", "pairdb"),
         ("Role", "pairdb"),
         ("RoleBinding", "pairdb"),
@@ -344,11 +345,12 @@ fn the_compose_file_names_arguments_and_settings_that_exist() {
             let environment = environment
                 .iter()
                 .map(|(key, value)| (key.clone(), text(value)));
-            Layers::new()
-                .environment(environment)
-                .unwrap()
-                .build_for_coordinator()
-                .unwrap();
+            let layers = Layers::new().environment(environment).unwrap();
+            let built = match service["command"][0] == "coordinator" {
+                true => layers.build_for_coordinator(),
+                false => layers.build(),
+            };
+            built.unwrap();
         }
         if let Some(test) = service
             .pointer("/healthcheck/test")
@@ -365,6 +367,180 @@ fn the_compose_file_names_arguments_and_settings_that_exist() {
     for other in ["postgres", "redis", "prometheus", "grafana"] {
         assert!(services.contains_key(other), "{other}");
     }
+}
+
+/// A patch of the production overlay.
+fn production<T: DeserializeOwned + Serialize>(file: &str, kind: &str, name: &str) -> T {
+    let path = deploy().join("kubernetes/overlays/production").join(file);
+    let objects = yaml(&path);
+    let found = objects
+        .iter()
+        .find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    typed(found.unwrap_or_else(|| panic!("{file} has no {kind} {name}")))
+}
+
+/// The keys of Secrets that a pod's environment has.
+fn secret_keys(pod: &PodSpec) -> BTreeSet<String> {
+    let containers = pod.containers.iter();
+    let variables = containers.flat_map(|container| {
+        assert!(container.env_from.is_none(), "takes more than it uses");
+        container.env.iter().flatten()
+    });
+    let sources = variables.filter_map(|variable| variable.value_from.as_ref());
+    let keys = sources.filter_map(|source| source.secret_key_ref.as_ref());
+    keys.map(|key| format!("{}/{}", key.name, key.key))
+        .collect()
+}
+
+#[test]
+fn each_process_has_the_secrets_that_it_uses() {
+    let coordinators: Deployment = object("Deployment", "pairdb-coordinator");
+    let nodes: StatefulSet = object("StatefulSet", "pairdb-storage");
+    assert_eq!(
+        secret_keys(&coordinators.spec.template.spec.unwrap()),
+        ["pairdb/PAIRDB_DATABASE__URL", "pairdb/PAIRDB_REDIS__URL"]
+            .map(str::to_owned)
+            .into()
+    );
+    assert_eq!(
+        secret_keys(&nodes.spec.template.spec.unwrap()),
+        ["pairdb/PAIRDB_DATABASE__URL"].map(str::to_owned).into()
+    );
+    let compose = yaml(&deploy().join("compose/compose.yaml")).remove(0);
+    for (name, service) in compose["services"].as_object().unwrap() {
+        let has_redis = !service["environment"]["PAIRDB_REDIS__URL"].is_null();
+        assert_eq!(has_redis, name.starts_with("coordinator-"), "{name}");
+    }
+}
+
+/// The settings in a pod's environment. Every file that they name is in a Secret that is mounted.
+fn settings_of(pod: &PodSpec) -> Config {
+    let container = &pod.containers[0];
+    let mounts = container.volume_mounts.iter().flatten();
+    let mounts: Vec<_> = mounts
+        .map(|mount| {
+            let mut volumes = pod.volumes.iter().flatten();
+            let volume = volumes.find(|volume| volume.name == mount.name);
+            assert!(volume.unwrap().secret.is_some(), "{}", mount.name);
+            format!("{}/", mount.mount_path)
+        })
+        .collect();
+    let variables = container.env.iter().flatten();
+    let variables: Vec<_> = variables
+        .map(|variable| (variable.name.clone(), variable.value.clone().unwrap()))
+        .collect();
+    for (name, value) in variables.iter().filter(|(_, value)| value.starts_with('/')) {
+        let is_mounted = mounts.iter().any(|mount| value.starts_with(mount));
+        assert!(is_mounted, "{name}={value} is mounted nowhere");
+    }
+    let settings = variables
+        .into_iter()
+        .filter(|(name, _)| name.contains("__"));
+    let layers = Layers::new().environment(settings).unwrap();
+    layers.build().unwrap()
+}
+
+#[test]
+fn in_production_all_connections_are_tls() {
+    let coordinators: Deployment = production("tls.yaml", "Deployment", "pairdb-coordinator");
+    let pod = coordinators.spec.template.spec.unwrap();
+    let settings = settings_of(&pod);
+    assert!(settings.tls.is_on() && settings.cluster_tls.is_on());
+    let container = &pod.containers[0];
+    for probe in [
+        &container.startup_probe,
+        &container.liveness_probe,
+        &container.readiness_probe,
+    ] {
+        let get = probe.as_ref().unwrap().http_get.as_ref().unwrap();
+        assert_eq!(get.scheme.as_deref(), Some("HTTPS"));
+    }
+    let nodes: StatefulSet = production("tls.yaml", "StatefulSet", "pairdb-storage");
+    let nodes = settings_of(&nodes.spec.template.spec.unwrap());
+    assert_eq!(nodes.cluster_tls, settings.cluster_tls);
+
+    // A gRPC probe would speak no TLS and show no certificate.
+    let overlay = deploy().join("kubernetes/overlays/production/kustomization.yaml");
+    let overlay = yaml(&overlay).remove(0);
+    let patches = overlay["patches"].as_array().unwrap().iter();
+    let inline = patches.filter_map(|patch| patch["patch"].as_str());
+    let operations = inline.flat_map(|patch| serde_saphyr::from_str::<Vec<Value>>(patch).unwrap());
+    let mut probes = BTreeSet::new();
+    for operation in operations {
+        let path = operation["path"].as_str().unwrap();
+        let probe = path.strip_prefix("/spec/template/spec/containers/0/");
+        let command = operation["value"]["exec"]["command"].as_array().unwrap();
+        let command = command.iter().map(|word| word.as_str().unwrap());
+        Cli::try_parse_from(command).unwrap();
+        probes.insert(probe.unwrap().to_owned());
+    }
+    let expected = ["livenessProbe", "readinessProbe", "startupProbe"];
+    assert_eq!(probes, expected.map(str::to_owned).into());
+}
+
+#[test]
+fn in_production_pods_reach_what_they_need_and_nothing_else() {
+    for name in ["pairdb-coordinator", "pairdb-storage"] {
+        let policy: NetworkPolicy = production("network.yaml", "NetworkPolicy", name);
+        let spec = policy.spec.unwrap();
+        let types = spec.policy_types.unwrap();
+        assert_eq!(types, ["Ingress", "Egress"], "{name}");
+        for rule in spec.egress.unwrap() {
+            assert!(rule.ports.is_some_and(|ports| !ports.is_empty()), "{name}");
+        }
+    }
+    let base: NetworkPolicy = object("NetworkPolicy", "pairdb-coordinator");
+    let rules = base.spec.unwrap().ingress.unwrap();
+    assert!(rules.iter().all(|rule| rule.ports.is_some()));
+}
+
+fn is_digest(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256:");
+    digits.is_some_and(|digits| {
+        digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
+/// What may change under a tag is named by digest, or by a variable that has to be set to one.
+#[test]
+fn images_are_named_by_digest() {
+    let pinned = read(&deploy().join("pin-images"));
+    let pinned = pinned.lines().filter_map(|line| line.strip_prefix("pin "));
+    let pinned: BTreeSet<&str> = pinned
+        .filter_map(|line| line.split(' ').next())
+        .filter(|name| name.ends_with("_IMAGE"))
+        .collect();
+    let variable = |text: &str| -> Option<String> {
+        let inner = text.strip_prefix("${")?.strip_suffix('}')?;
+        let name = inner.split(":?").next()?;
+        pinned.contains(name).then(|| name.to_owned())
+    };
+    let dockerfile = read(&deploy().join("Dockerfile"));
+    let mut used = BTreeSet::new();
+    for from in dockerfile
+        .lines()
+        .filter_map(|line| line.strip_prefix("FROM "))
+    {
+        let image = from.split(' ').next().unwrap();
+        used.insert(variable(image).unwrap_or_else(|| panic!("{image}")));
+    }
+    let compose = yaml(&deploy().join("compose/compose.yaml")).remove(0);
+    for service in compose["services"].as_object().unwrap().values() {
+        let image = service["image"].as_str().unwrap();
+        if image != "pairdb" {
+            assert!(image.contains(":?"), "{image} may be unset");
+            used.insert(variable(image).unwrap_or_else(|| panic!("{image}")));
+        }
+    }
+    let used: BTreeSet<&str> = used.iter().map(String::as_str).collect();
+    assert_eq!(used, pinned, "each is pinned, and no other");
+
+    let base = yaml(&deploy().join("kubernetes/base/kustomization.yaml")).remove(0);
+    let overlay = deploy().join("kubernetes/overlays/production/kustomization.yaml");
+    let overlay = yaml(&overlay).remove(0);
+    let image = &overlay["images"][0];
+    assert_eq!(image["name"], base["images"][0]["newName"]);
+    assert!(is_digest(image["digest"].as_str().unwrap()), "{image}");
 }
 
 /// Every command in a page between backquotes, or on a line of its own in a block, is one that there is.
