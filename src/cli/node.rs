@@ -16,7 +16,9 @@ pub const EXAMPLES: &str = "\
 Examples:
   pairdb node list
   pairdb node add node-4 10.0.0.4 50052
-  pairdb node remove node-4";
+  pairdb node remove node-4
+
+Nodes change only while no node holds a record: data can't be moved yet.";
 
 /// What to do with a storage node.
 #[derive(Subcommand, Debug)]
@@ -55,7 +57,7 @@ pub struct Add {
 pub struct Remove {
     /// The node's name
     node: String,
-    /// Do it even though the node is down: data that it alone had is given up
+    /// Do it even though the node does not answer: what it may hold is given up; one that answers that it holds data stays
     #[arg(long)]
     force: bool,
     /// Where and how

@@ -51,6 +51,8 @@ pub(super) struct Progress {
 }
 
 /// Look at a migration.
+///
+/// No change moves data yet, so there is none: 404 MIGRATION_NOT_FOUND.
 #[utoipa::path(
     get, path = "/v1/admin/migrations/{migration_id}", tag = "admin",
     params(("migration_id" = String, Path, description = "As given out when it was started")),

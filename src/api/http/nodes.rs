@@ -46,7 +46,7 @@ pub(super) struct Add {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Remove {
-    /// Do it even though the node is down: data that it alone had is given up.
+    /// Do it even though the node does not answer: what it may hold is given up.
     #[serde(default)]
     #[param(schema_with = schema::force)]
     force: Option<Flag>,
@@ -122,16 +122,16 @@ pub(super) struct Node {
     status: String,
     /// How many tokens it has on the ring.
     virtual_nodes: i32,
-    /// About how many keys it holds; 0 when it can't be reached.
+    /// About how many keys it held when it last answered; 0 when it never did.
     keys_count: i64,
     /// 0 to 100; 0 when unknown.
     #[schema(minimum = 0, maximum = 100)]
     disk_usage_percent: f32,
     /// Whether it answered this coordinator when last asked.
     reachable: bool,
-    /// Why it refuses writes; empty when it takes them or can't be reached.
+    /// Why it refused writes when it last answered; empty when it took them, or never answered.
     refuses_writes: String,
-    /// The newest topology it knows.
+    /// The newest topology it knew when it last answered.
     epoch: u64,
     /// Its current incarnation, as in a vector clock.
     incarnation: String,
@@ -140,6 +140,8 @@ pub(super) struct Node {
 }
 
 /// Add a storage node.
+///
+/// As long as no node holds a record; after that, and when the node does not answer, 412 NODE_IN_USE.
 #[utoipa::path(
     post, path = "/v1/admin/storage-nodes", tag = "admin", request_body = Add,
     responses((status = 202, description = "Added, or being added", body = Change), Errors),
@@ -172,7 +174,7 @@ pub(super) async fn add(
 
 /// Remove a storage node.
 ///
-/// `force` may be in a JSON body instead.
+/// As long as no node holds a record; after that 412 NODE_IN_USE. `force` may be in a JSON body instead.
 #[utoipa::path(
     delete, path = "/v1/admin/storage-nodes/{node_id}", tag = "admin",
     params(("node_id" = String, Path, description = "The node", min_length = 1, max_length = 255, pattern = "^[!\"$-~]+$"), Remove),

@@ -189,6 +189,8 @@ fn shown(tenant: v1::GetTenantResponse) -> Tenant {
 }
 
 /// Change a tenant's replication factor.
+///
+/// Data can't be moved yet, so another number than it has is 412 NODE_IN_USE.
 #[utoipa::path(
     put, path = "/v1/tenants/{tenant_id}/replication-factor", tag = "tenants", request_body = Factor,
     params(("tenant_id" = String, Path, description = "The tenant", min_length = 1, max_length = 255, pattern = "^[^:\\u0000-\\u001f\\u007f-\\u009f]+$")),
