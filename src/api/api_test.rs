@@ -530,7 +530,7 @@ async fn a_change_of_what_the_metadata_store_holds_has_a_deadline() {
     for status in [tenant, node] {
         assert_eq!(
             (status.code(), reason(&status).as_str()),
-            (Code::Unavailable, "STORE_UNAVAILABLE")
+            (Code::DeadlineExceeded, "STORE_UNAVAILABLE")
         );
     }
     assert!(began.elapsed() < Duration::from_secs(5));

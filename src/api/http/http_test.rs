@@ -554,7 +554,7 @@ async fn a_store_that_is_down_and_a_stop_are_told_with_when_to_retry() {
     let cluster = cluster().await;
     cluster.hang_metadata();
     let down = tell(&cluster, "POST /v1/tenants", json!({ "tenant_id": "t" })).await;
-    assert_eq!(down.failure(), (503, "STORE_UNAVAILABLE"));
+    assert_eq!(down.failure(), (504, "STORE_UNAVAILABLE"));
     assert_eq!(down.header("retry-after"), Some("1"));
     cluster.coordinator.stop();
     let refused = write(&cluster, json!("v")).await;
