@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::SqliteSettings;
 use super::committer::Committer;
 use super::migrations::prepare;
-use super::place::keep_reserve;
+use super::place;
 use crate::ports::StoreError;
 
 /// An open file.
@@ -54,7 +54,6 @@ impl Database {
             .foreign_keys(true)
             .busy_timeout(settings.call_timeout);
         prepare(path, &options).await?;
-        keep_reserve(path);
 
         let pool = SqlitePoolOptions::new()
             .acquire_timeout(settings.call_timeout)
@@ -75,6 +74,11 @@ impl Database {
             settings,
             _ephemeral: ephemeral,
         })
+    }
+
+    /// Makes the reserve if there is room for it beside what the open connections have.
+    pub(super) fn keep_reserve(&self) {
+        place::keep_reserve(self.options.get_filename());
     }
 
     /// A connection apart from all others, to watch them by.

@@ -81,8 +81,10 @@ impl SqliteStores {
 
     async fn on(database: Database) -> Result<Self, StoreError> {
         let database = Arc::new(database);
+        let metadata = SqliteMetadata::new(Arc::clone(&database)).await?;
+        database.keep_reserve(); // not before a connection is open: it must not take the room that one needs
         Ok(Self {
-            metadata: SqliteMetadata::new(Arc::clone(&database)).await?,
+            metadata,
             idempotency: SqliteIdempotency::new(Arc::clone(&database)),
             database,
         })
