@@ -30,6 +30,7 @@ impl World {
         let unaided = rng.chance(500);
         if unaided {
             self.coordinator.anti_entropy_pause = NEVER;
+            self.disk.sync_interval_ms = None; // who loses power then has to be compared
         }
         let who = rng.pick(&self.storage());
         let chaos_ms = self.chaos_ms;

@@ -1,4 +1,4 @@
-//! Worlds in which a node loses its disk, or what it committed last, while another owner is out of reach.
+//! Worlds in which a node loses its disk, or what it committed or answered last, while another owner is out of reach.
 //!
 //! What was acknowledged without the third owner is then held by none that can be asked: the node that lost it must not
 //! pass for one that has nothing to tell. Then the other owner is there again, and all of it has to be given back.
@@ -38,6 +38,17 @@ impl World {
             return;
         };
         let quarter = self.chaos_ms / 4;
+        let loss = match rng.below(4) {
+            0 | 1 => Fault::LoseDisk { who: loses },
+            2 => Fault::DamagedJournal {
+                who: loses,
+                commits: rng.between(1, 64) as u32,
+            },
+            _ => {
+                self.disk.sync_interval_ms = Some(rng.log_between(200, 10_000));
+                Fault::Crash { who: loses }
+            }
+        };
         let alone = |who: Endpoint| Fault::Partition {
             from: vec![who],
             to: self
@@ -50,13 +61,6 @@ impl World {
             refused: true,
         };
         let at_ms = quarter + rng.between(0, 300);
-        let loss = match rng.chance(500) {
-            true => Fault::LoseDisk { who: loses },
-            false => Fault::DamagedJournal {
-                who: loses,
-                commits: rng.between(1, 64) as u32,
-            },
-        };
         self.faults = vec![
             FaultStep::new(0, at_ms, alone(missed)),
             FaultStep::new(at_ms, 100, loss),
