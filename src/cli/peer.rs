@@ -121,36 +121,29 @@ fn address(uri: &Uri) -> (String, u16) {
     (host.to_owned(), uri.port_u16().unwrap_or(80))
 }
 
-/// Whoever hangs up on what it does not understand is asked in its own words.
+/// Whoever hangs up on what it does not understand is asked in words that it may know.
 async fn unmask(host: &str, port: u16) -> Stranger {
+    const GET: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
     /// Whether PostgreSQL speaks TLS; it answers with one letter.
     const SSL_REQUEST: &[u8] = &[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
-    const GET: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
-    if let [b'S' | b'N', ..] = answer(host, port, SSL_REQUEST).await[..] {
-        return Stranger::Postgres;
+    let stranger = Stranger::of(&answer(host, port, GET, START_BYTES).await);
+    if let Some(stranger) = stranger.filter(|stranger| *stranger != Stranger::Silent) {
+        return stranger;
     }
-    match Stranger::of(&answer(host, port, GET).await) {
-        Some(Stranger::Http) => Stranger::Http,
+    match answer(host, port, SSL_REQUEST, 1).await[..] {
+        [b'S' | b'N'] => Stranger::Postgres,
         _ => Stranger::Silent,
     }
 }
 
-/// How the answer to `question` begins; empty when there is none.
-async fn answer(host: &str, port: u16, question: &[u8]) -> Vec<u8> {
+/// How the answer to `question` begins: so many bytes at most, none when there is no answer.
+async fn answer(host: &str, port: u16, question: &[u8], bytes: usize) -> Vec<u8> {
     let mut start = Vec::new();
     let asked = async {
         let mut stream = TcpStream::connect((host, port)).await?;
         stream.write_all(question).await?;
-        while start.len() < START_BYTES {
-            match stream.read_u8().await {
-                // One letter is all that PostgreSQL says.
-                Ok(byte @ (b'S' | b'N')) if start.is_empty() => {
-                    start.push(byte);
-                    break;
-                }
-                Ok(byte) => start.push(byte),
-                Err(_) => break,
-            }
+        while start.len() < bytes {
+            start.push(stream.read_u8().await?);
         }
         Ok::<_, io::Error>(())
     };
@@ -194,6 +187,16 @@ impl Listening {
     }
 }
 
+impl Listening {
+    /// Whoever hangs up with our greeting unread breaks what is being written, and then nothing is read any more.
+    fn wrote<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if !self.is_known && matches!(polled, Poll::Ready(Err(_))) {
+            let _the_first_counts = self.seen.set(Stranger::Silent);
+        }
+        polled
+    }
+}
+
 impl AsyncRead for Listening {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -225,7 +228,8 @@ impl AsyncWrite for Listening {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.wrote(polled)
     }
 
     fn poll_write_vectored(
@@ -233,7 +237,8 @@ impl AsyncWrite for Listening {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.wrote(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -241,7 +246,8 @@ impl AsyncWrite for Listening {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let polled = Pin::new(&mut self.stream).poll_flush(context);
+        self.wrote(polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -261,6 +267,10 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
+                if says == b"deaf" {
+                    let _ = stream.readable().await;
+                    continue; // what was said stays unread, which resets the connection
+                }
                 let mut start = [0; 8];
                 let _ = stream.read(&mut start).await;
                 let is_asked_for_tls = start == [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -272,6 +282,9 @@ mod tests {
                     says => says,
                 };
                 let _ = stream.write_all(says).await;
+                let _ = stream.shutdown().await;
+                // Closed with something unread, the connection would be reset and the answer lost.
+                tokio::spawn(async move { stream.read_to_end(&mut Vec::new()).await });
             }
         });
         Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap()
@@ -287,6 +300,7 @@ mod tests {
             (b"220 mail.example ESMTP\r\n", Stranger::Unknown),
             (b"hi", Stranger::Unknown),
             (b"", Stranger::Silent),
+            (b"deaf", Stranger::Silent),
             (b"postgres", Stranger::Postgres),
             (b"http", Stranger::Http),
         ] {
