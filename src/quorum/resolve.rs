@@ -44,9 +44,7 @@ fn winner(record: &Record) -> Option<&Version> {
 
 /// Every value, one for each logical write: a write retried at a second replica has two dots, and the greater is shown.
 fn maximal(record: &Record) -> Vec<&Version> {
-    let by_dots_alone =
-        sabotage::on(Sabotage::AttemptOverwrittenAlone) || sabotage::on(Sabotage::JoinIgnoresSeen);
-    let mut values: Vec<&Version> = match by_dots_alone {
+    let mut values: Vec<&Version> = match sabotage::on(Sabotage::AttemptOverwrittenAlone) {
         true => record.siblings().iter().collect(),
         false => record.shown().collect(),
     };

@@ -247,11 +247,7 @@ impl<'a, R: Random> Batch<'a, R> {
         let joined = match () {
             () if sabotage::on(Sabotage::JoinReplacesRecord) => incoming.clone(),
             () if sabotage::on(Sabotage::JoinKeepsOwn) && !held.is_empty() => held.clone(),
-            () if sabotage::on(Sabotage::AttemptOverwrittenAlone)
-                || sabotage::on(Sabotage::JoinIgnoresSeen) =>
-            {
-                held.join(&incoming)
-            }
+            () if sabotage::on(Sabotage::AttemptOverwrittenAlone) => held.join(&incoming),
             () => held.join(&incoming).without_further_attempts(),
         };
         let greatest = joined.greatest_rank();

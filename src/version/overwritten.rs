@@ -19,6 +19,7 @@
 use std::time::Duration;
 
 use super::{Dot, Record, Stamp, Version, WriteId};
+use crate::sabotage::{self, Sabotage};
 
 /// A record remembers so many overwritten writes, unless they are old.
 pub const REMEMBERED_MIN: usize = 16;
@@ -123,7 +124,9 @@ impl Record {
 
     /// What both remember together.
     pub(super) fn join_overwritten(&self, other: &Record) -> Vec<Overwritten> {
-        if self.overwritten.is_empty() && other.overwritten.is_empty() {
+        let none = self.overwritten.is_empty() && other.overwritten.is_empty();
+        // Whoever keeps what was overwritten has not heard its name either.
+        if none || sabotage::on(Sabotage::JoinIgnoresSeen) {
             return Vec::new();
         }
         let kept = |old: &&Overwritten, absent_from: &Record| {
