@@ -513,6 +513,6 @@ mod tests {
                 kind.split([' ', '{']).next().unwrap_or_default().to_owned()
             })
             .collect();
-        assert_eq!(kinds.len(), 26, "{kinds:?}");
+        assert_eq!(kinds.len(), 29, "{kinds:?}");
     }
 }
