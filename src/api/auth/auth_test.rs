@@ -186,7 +186,9 @@ async fn every_method_by_every_caller() {
         key_id: revoked.key.unwrap().key_id,
     };
     let _: v1::RevokeApiKeyResponse = asker.by_admin("RevokeApiKey", revoke).await;
-    let wrong_secret = format!("{}A", &write_key[..write_key.len() - 1]);
+    // One key of sixteen ends in an A.
+    let last = if write_key.ends_with('A') { 'Q' } else { 'A' };
+    let wrong_secret = format!("{}{last}", &write_key[..write_key.len() - 1]);
     let expired = json!({ "tenant_id": "own", "roles": ["admin"], "exp": in_seconds(-60) });
     let early = json!({ "tenant_id": "own", "roles": ["admin"], "nbf": in_seconds(60) });
     let callers = [
