@@ -9,8 +9,8 @@
 //! join: within it, a join would no longer be associative.)
 //!
 //! Bounded, by an owner that stamps and nobody else: the last [`REMEMBERED_MIN`] writes, for [`REMEMBERED_FOR`]; of what was
-//! overwritten within a [`BURST`] up to [`REMEMBERED_MAX`]. Their order and age are told by the stamps of what overwrote them, which
-//! never go back along a chain of overwrites, whatever clocks do. What is dropped raises `forgotten`: an attempt of a write up to
+//! overwritten within a [`BURST`] up to [`REMEMBERED_MAX`]. Their order and age are told by the stamps of what overwrote them, and
+//! where a clock went back by what the record had known before, so that they never go back along a chain of overwrites. What is dropped raises `forgotten`: an attempt of a write up to
 //! that stamp can't be told from a new write.
 //!
 //! So what is left is this: an attempt that takes effect at an owner only after its write was overwritten elsewhere *and* the key
@@ -39,7 +39,8 @@ pub struct Overwritten {
     pub write_id: WriteId,
     /// Its stamp.
     pub stamp: Stamp,
-    /// The stamp of what overwrote it: greater than all that was overwritten before.
+    /// When it was overwritten: the stamp of what did, or just above the record's latest overwrite and its latest sibling if
+    /// those are later.
     pub by: Stamp,
 }
 
@@ -69,6 +70,7 @@ impl Record {
     /// This record, made from `before` by a write with this stamp, remembering the values that the write overwrote.
     #[must_use]
     pub fn remembering(mut self, before: &Record, by: Stamp) -> Record {
+        let by = self.after_all_overwrites(before, by);
         for old in before.siblings.iter().filter(|old| !old.is_tombstone()) {
             let Version {
                 dot,
@@ -105,6 +107,15 @@ impl Record {
         }
         self.overwritten.sort_unstable();
         self
+    }
+
+    /// A stamp that is no smaller than `by`, and greater than all in `before` and all that overwrote what is remembered: by
+    /// clocks alone, the latest overwrite would be the first to be forgotten after one went back.
+    fn after_all_overwrites(&self, before: &Record, by: Stamp) -> Stamp {
+        let siblings = before.siblings.iter().map(|sibling| sibling.stamp);
+        let overwrites = self.overwritten.iter().map(|old| old.by);
+        let latest = siblings.chain(overwrites).max();
+        by.max(latest.and_then(Stamp::next).unwrap_or(by))
     }
 
     /// This record without further attempts of what was overwritten: an owner that has both knows that they are.
@@ -235,6 +246,21 @@ mod tests {
         let record = overwritten(&record, version(2, 72, 72, later));
         assert_eq!(record.overwritten(), [], "all are old");
         assert_eq!(record.forgotten(), Stamp::new(minutes, 0));
+    }
+
+    #[test]
+    fn what_was_overwritten_last_is_remembered_though_a_clock_went_back() {
+        let hour = 3_600_000;
+        let mut record = alone(version(2, 1, 1, hour));
+        for n in 2..=40 {
+            record = overwritten(&record, version(2, n, n.into(), hour + n));
+        }
+        for n in 41..=60 {
+            record = overwritten(&record, version(2, n, n.into(), n));
+            assert!(record.was_overwritten(WriteId(u128::from(n) - 1)));
+        }
+        let by: Vec<Stamp> = record.overwritten().iter().map(|old| old.by).collect();
+        assert!(by.is_sorted_by(|a, b| a < b), "in the order it happened");
     }
 
     #[test]
