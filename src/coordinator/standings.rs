@@ -1,7 +1,7 @@
 //! Whether a write under `last_write_wins` needs a greater stamp: what the owners that have it say of where it stands.
 //!
-//! It needs none once as many owners as have to acknowledge it held it *leading*: whatever completed before it began is at one
-//! of them and was outranked there, so the write is above all of it, and what outranks it now came after it. The same holds if
+//! It needs none once a quorum of owners held it *leading* (at ONE, one): whatever completed at a quorum before it began is at
+//! one of them and was outranked there, so the write is above all of it, and what outranks it now came after it. The same holds if
 //! so many have seen it overwritten by one and the same write: that one is above all that completed before, and knew it.
 //!
 //! Otherwise a write that completed before may outrank it. It may be stamped again then: had a quorum read shown it, or
@@ -23,7 +23,8 @@ pub(super) struct Standings {
 }
 
 impl Standings {
-    /// Nobody has said anything; `required` owners have to acknowledge the write.
+    /// Nobody has said anything; `required` owners tell that its stamp is great enough: no more than a quorum, for that
+    /// is how many a read has to hear to show it.
     pub(super) const fn new(required: usize) -> Self {
         Self {
             required,

@@ -319,8 +319,10 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     // Another owner that was asked may have stamped it before it was overwritten.
                     self.missing.may_have_happened |= !calls.is_empty();
                     let siblings = self.write.policy == ConflictPolicy::Siblings;
+                    // A delete overwrites what its context covers and nothing else, however often it is made.
+                    let again_is_more = siblings && self.write.content != Content::Tombstone;
                     let attempted =
-                        self.write.is_claimed() || siblings && self.missing.may_have_happened;
+                        self.write.is_claimed() || again_is_more && self.missing.may_have_happened;
                     if may_be_over && attempted && !sabotage::on(Sabotage::OverwrittenWrittenAgain)
                     {
                         marks::reached(Mark::MayBeOver);
@@ -464,7 +466,9 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         let mut tally = self.owners.tally(*consistency);
         tally.success(stamped.position);
         let rank = self.write.rank();
-        let mut standings = Standings::new(tally.required());
+        // A quorum read shows what leads at a quorum, whatever the write waits for.
+        let quorum = self.owners.required(Consistency::Quorum);
+        let mut standings = Standings::new(tally.required().min(quorum));
         let mut greatest = stamped.record.greatest_rank();
         standings.add(self.standing_where_stamped(&stamped.record), greatest, rank);
         let mut calls = Calls::new();
