@@ -21,8 +21,8 @@ use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::placement::Token;
 use crate::ports::{
-    CallError, Clock, CoordinatorWorld, Instant, Operation, RecordKey, Refusal, Reply, Upkeep,
-    Upkept,
+    CallError, Clock, CoordinatorWorld, Instant, Operation, RecordKey, Refusal, Reply, Standing,
+    Upkeep, Upkept,
 };
 use crate::quorum::{ConflictPolicy, Consistency, Verdict, resolve};
 use crate::sabotage::{self, Sabotage};
@@ -368,8 +368,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     /// Makes sure that as many owners hold the joined record as were asked for, then gives it out.
     ///
-    /// Under `last_write_wins` an owner counts only if what is given out *leads* there (see [`super::standings`]): only then will
-    /// enough owners say so to its coordinator, and a write that was shown is never stamped again.
+    /// Under `last_write_wins` an owner counts only if what is given out *leads* there, or did (see [`super::standings`]): only then
+    /// will enough owners say so to its coordinator, and a write that was shown is never stamped again. (Where it led in between, what
+    /// overwrote it came after the answers, and so was not complete when this read began.)
     async fn settle(
         &self,
         owners: &Owners<W>,
@@ -479,9 +480,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 continue;
             };
             match result {
-                Ok(Reply::Joined { greatest, .. })
+                Ok(Reply::Joined { standing, .. })
                     if policy == ConflictPolicy::LastWriteWins
-                        && greatest > record.greatest_rank()
+                        && standing != Standing::Leading
                         && !sabotage::on(Sabotage::OvertakenReadAnswered) =>
                 {
                     return Ok(Settled::Overtaken);
