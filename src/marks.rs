@@ -57,6 +57,7 @@ marks! {
     Purged "purged" "a record that was deleted everywhere was removed"
     PurgeOutdated "purge-outdated" "a record changed before it could be purged"
     PurgedRefused "purged-refused" "a record came to be joined that is older than a purge"
+    PurgedDropped "purged-dropped" "an owner held a value that another one had purged, and dropped it"
     PurgeCaughtUp "purge-caught-up" "an owner purged what another one was found to have purged"
     // Writes.
     StampFailedOver "stamp-failed-over" "another owner was asked to stamp after the first failed or was slow"

@@ -15,7 +15,7 @@ use crate::endpoint::Endpoint;
 pub struct Asked {
     /// By record.
     pub records: BTreeMap<RecordKey, AskedOfRecord>,
-    /// The newest epoch that a request was routed by.
+    /// The newest epoch that a request was routed by, leaving out those of nodes that were misled.
     pub newest_epoch: Epoch,
 }
 
@@ -33,7 +33,6 @@ pub struct AskedOfRecord {
 impl Asked {
     /// A request about `key` has arrived at `who`.
     pub fn note(&mut self, who: Endpoint, key: &RecordKey, request: &Request) {
-        self.newest_epoch = self.newest_epoch.max(request.epoch);
         if !self.records.contains_key(key) {
             self.records.insert(key.clone(), AskedOfRecord::default());
         }

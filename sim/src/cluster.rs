@@ -19,9 +19,9 @@ use pairdb::ports::{
 use pairdb::replica::Replica;
 
 use crate::adapters::{
-    ClaimsHome, CoordinatorSide, Disk, Loss, MetadataHome, Services, SimClock, SimIdempotency,
-    SimMetadata, SimRandom, SimSpawn, SimTransport, StorageSide, StoreLink, TenantLookup,
-    WallClock, pause,
+    ClaimsHome, CoordinatorSide, Disk, Loss, MetadataHome, Removal, Services, SimClock,
+    SimIdempotency, SimMetadata, SimRandom, SimSpawn, SimTransport, StorageSide, StoreLink,
+    TenantLookup, WallClock, pause,
 };
 use crate::endpoint::Endpoint;
 use crate::faults::Faults;
@@ -151,9 +151,12 @@ impl Cluster {
             let (who, tap) = (*who, self.tap.clone());
             let (placement, factors) = (Arc::clone(&placement), Arc::clone(&factors));
             let disks = disks.clone();
-            disk.watch(Box::new(move |key, old, owed| {
+            disk.watch(Box::new(move |key, old, removal| {
                 let Ok(name) = RecordKey::from_bytes(key.clone()) else {
                     return;
+                };
+                let Removal::Seen { owed } = removal else {
+                    return tap.perhaps_purged(who, &name, old);
                 };
                 let factor = factors.get(name.tenant()).copied().unwrap_or_default();
                 let owners = placement.owners(name.partition(), usize::from(factor));
@@ -588,6 +591,7 @@ impl Cluster {
     /// A node takes on an epoch that can't be.
     pub fn take_on_no_epoch(&self, who: Endpoint) {
         if let Some((node, replica)) = self.storage_node(who) {
+            self.tap.misled(who);
             self.history.note(format_args!("{who} takes on {NO_EPOCH}"));
             drop(node.spawn(async move { replica.learn_epoch(NO_EPOCH).await }));
         }

@@ -534,7 +534,8 @@ pub(crate) async fn final_records(cluster: &Cluster) -> Vec<FinalRecord> {
                         },
                     };
                     let services = cluster.services();
-                    let answer = services.deliver(who, request, &cluster.tap, CallId::default())?;
+                    let answer =
+                        services.deliver(who, who, request, &cluster.tap, CallId::default())?;
                     answer.await.ok()
                 };
                 let reply = match ask(placement.epoch()).await {

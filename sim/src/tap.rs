@@ -52,12 +52,16 @@ pub struct Seen {
     pub purged: BTreeMap<RecordKey, Record>,
     /// The most that one node was ever seen to have left beside a write of its own, by key.
     pub left: BTreeMap<RecordKey, Left>,
+    /// Of which writes of values an owner said that an attempt of theirs may have been overwritten.
+    pub told_over: BTreeSet<OpId>,
     /// How often each node purged each key, and what of it.
     purges: BTreeMap<(Endpoint, RecordKey), (u32, VersionVector)>,
     /// What each node has said to know of each key.
     memory: BTreeMap<(Endpoint, RecordKey), VersionVector>,
     /// The newest epoch that each node has answered to.
     epochs: BTreeMap<Endpoint, Epoch>,
+    /// Which nodes were made to believe in an epoch that nobody published.
+    misled: BTreeSet<Endpoint>,
 }
 
 /// What a node has said before a request arrives, and may not go back on.
@@ -139,7 +143,7 @@ impl Tap {
 
     /// A request has arrived at a node.
     #[must_use]
-    pub fn arrived(&self, who: Endpoint, request: &Request) -> Said {
+    pub fn arrived(&self, from: Endpoint, who: Endpoint, request: &Request) -> Said {
         self.history.message(&digest(who, request));
         self.history.describe(|| describe::request(who, request));
         self.story.arrived(who, request);
@@ -147,6 +151,9 @@ impl Tap {
             return Said::default();
         };
         let mut state = self.state();
+        if !state.misled.contains(&from) {
+            state.asked.newest_epoch = state.asked.newest_epoch.max(request.epoch);
+        }
         state.asked.note(who, key, request);
         Said {
             seen: state
@@ -209,7 +216,20 @@ impl Tap {
                 state.nodes.entry(dot.actor).or_insert(who);
                 state.holds(who, key, record, &said.seen, at, remember);
             }
-            (Operation::Stamp(_), Ok(Reply::Superseded { record, .. })) => {
+            (
+                Operation::Stamp(stamp),
+                Ok(Reply::Superseded {
+                    may_be_over,
+                    record,
+                    ..
+                }),
+            ) => {
+                if *may_be_over
+                    && let Content::Value(value) = &stamp.content
+                    && let Some(op) = value::parse(key.tenant(), key.key(), value)
+                {
+                    state.told_over.insert(op);
+                }
                 fingerprint.write(record);
                 state.holds(who, key, record, &said.seen, at, remember);
             }
@@ -249,21 +269,27 @@ impl Tap {
         owed: bool,
     ) {
         let mut state = self.state();
-        state.memory.remove(&(who, key.clone()));
-        let record = Record::decode(old.clone()).unwrap_or_default();
-        let (count, seen) = state.purges.entry((who, key.clone())).or_default();
-        *count += 1;
-        seen.merge(record.seen());
-        if !record.is_deleted() {
+        let record = state.forgets(who, key, old);
+        let over = state.purged.get(key).is_some_and(|purged| {
+            let mut siblings = record.siblings().iter();
+            siblings.all(|sibling| purged.seen().covers(sibling.dot))
+        });
+        if !record.is_deleted() && !over {
             state.contradiction("purge", key, format!("{who} purged what was not deleted"));
         }
         for (other, held) in others {
-            let held = held
-                .clone()
-                .map(|held| Record::decode(held).unwrap_or_default());
+            let held = held.clone().map(|held| match Record::decode(held) {
+                Ok(held) => held.seen().clone(),
+                // Damaged since it said that it held this: it can give nothing back, and is judged by what it knew.
+                Err(_) => state
+                    .memory
+                    .get(&(*other, key.clone()))
+                    .cloned()
+                    .unwrap_or_default(),
+            });
             let purged = state.purges.get(&(*other, key.clone()));
             let purged_too = purged.is_some_and(|(_, seen)| seen.descends(record.seen()));
-            let knows = |held: Record| held.seen().descends(record.seen());
+            let knows = |held: VersionVector| held.descends(record.seen());
             if !purged_too && !held.is_none_or(knows) {
                 let what = format!("{who} purged a delete that {other} has not seen");
                 state.contradiction("purge", key, what);
@@ -275,6 +301,16 @@ impl Tap {
         }
         let purged = state.purged.entry(key.clone()).or_default();
         *purged = purged.join(&record);
+    }
+
+    /// A node may have removed a record in a commit that made it anew: what it knew of it before may be gone.
+    pub fn perhaps_purged(&self, who: Endpoint, key: &RecordKey, old: &Bytes) {
+        let _ = self.state().forgets(who, key, old);
+    }
+
+    /// A node was made to believe in an epoch that nobody published: what it asks of others by it is no evidence.
+    pub fn misled(&self, who: Endpoint) {
+        self.state().misled.insert(who);
     }
 
     /// A node's process ended.
@@ -411,6 +447,16 @@ impl Seen {
                 }
             }
         }
+    }
+
+    /// A node rightly forgets what it knew of a key.
+    fn forgets(&mut self, who: Endpoint, key: &RecordKey, old: &Bytes) -> Record {
+        self.memory.remove(&(who, key.clone()));
+        let record = Record::decode(old.clone()).unwrap_or_default();
+        let (count, seen) = self.purges.entry((who, key.clone())).or_default();
+        *count += 1;
+        seen.merge(record.seen());
+        record
     }
 
     fn purges(&self, who: Endpoint, key: &RecordKey) -> u32 {

@@ -218,6 +218,13 @@ pub enum Upkeep {
         /// The records as every owner has them.
         keys: Vec<KeyHash>,
     },
+    /// Another owner has purged what overwrote these, and all owners held it then: remove those that are still the same. One that
+    /// lost its disk since may hold them, from a late message or from a commit that was not overwritten durably. Answer:
+    /// [`Upkept::Done`].
+    DropPurged {
+        /// The records as they are to be dropped.
+        keys: Vec<KeyHash>,
+    },
     /// What has been purged of a tree? Answer: [`Upkept::Purged`].
     Purged {
         /// Which tree.

@@ -378,30 +378,59 @@ impl<'a, R: Random> Batch<'a, R> {
     }
 
     /// Removes a record that is still the tombstones that all its owners hold.
-    pub(super) fn purge(&mut self, KeyHash { key, hash }: &KeyHash) -> Result<(), Refusal> {
-        let slot = slot(&mut self.loaded.slots, key)?;
-        let Some(encoded) = slot.encoded() else {
+    ///
+    /// A node that is being refilled keeps no more of it than the stamp. What had been seen speaks for all keys of the tree: at a
+    /// node that lacks others it would refuse them for ever, and have others [drop](Self::drop_purged) them.
+    pub(super) fn purge(&mut self, purged: &KeyHash) -> Result<(), Refusal> {
+        let refilling =
+            self.ledger.identity.refilling && !sabotage::on(Sabotage::RefillingKeepsFloors);
+        let Some(record) = self.removable(purged, Record::is_deleted)? else {
             return Ok(());
         };
-        let record = slot.record()?;
-        let pointers = self.loaded.pointers.iter();
-        let owed = pointers.filter(|pointer| pointer.ends_with(key.as_bytes()));
-        if owed.count() > 0 && !sabotage::on(Sabotage::PurgeBeforeHints) {
-            return Ok(());
-        }
-        if !record.is_deleted() || Digest::hash(key, encoded) != *hash {
-            marks::reached(Mark::PurgeOutdated);
-            return Ok(());
-        }
-        let tree = key.tree();
+        let (seen, stamp) = (record.seen().clone(), record.greatest_stamp());
+        let tree = purged.key.tree();
         let loaded = &self.loaded.purged;
-        let purged = self.purged_now.entry(tree.clone());
-        let purged = purged.or_insert_with(|| loaded.get(&tree).cloned().unwrap_or_default());
-        purged.seen.merge(record.seen());
-        purged.stamp = purged.stamp.max(record.greatest_stamp());
-        slot.remove();
+        let floor = self.purged_now.entry(tree.clone());
+        let floor = floor.or_insert_with(|| loaded.get(&tree).cloned().unwrap_or_default());
+        if !refilling {
+            floor.seen.merge(&seen);
+        }
+        floor.stamp = floor.stamp.max(stamp);
+        slot(&mut self.loaded.slots, &purged.key)?.remove();
         marks::reached(Mark::Purged);
         Ok(())
+    }
+
+    /// Removes a record that is still the one of which another owner has purged what overwrote it.
+    pub(super) fn drop_purged(&mut self, dropped: &KeyHash) -> Result<(), Refusal> {
+        if self.removable(dropped, |_| true)?.is_some() {
+            slot(&mut self.loaded.slots, &dropped.key)?.remove();
+            marks::reached(Mark::PurgedDropped);
+        }
+        Ok(())
+    }
+
+    /// The record that is held, if it is still this one, fits, and is owed to nobody.
+    fn removable(
+        &mut self,
+        KeyHash { key, hash }: &KeyHash,
+        fits: impl Fn(&Record) -> bool,
+    ) -> Result<Option<&Record>, Refusal> {
+        let slot = slot(&mut self.loaded.slots, key)?;
+        let Some(encoded) = slot.encoded() else {
+            return Ok(None);
+        };
+        let record = slot.record()?;
+        let mut pointers = self.loaded.pointers.iter();
+        let owed = pointers.any(|pointer| pointer.ends_with(key.as_bytes()));
+        if owed && !sabotage::on(Sabotage::PurgeBeforeHints) {
+            return Ok(None);
+        }
+        if !fits(record) || Digest::hash(key, encoded) != *hash {
+            marks::reached(Mark::PurgeOutdated);
+            return Ok(None);
+        }
+        Ok(Some(record))
     }
 
     pub(super) fn finish(self) -> Applied {

@@ -160,7 +160,7 @@ impl<W: ReplicaWorld> Shared<W> {
                     marks::reached(Mark::SyncReceived);
                     exchanged.received = true;
                 }
-                // All owners held what was purged here, so the peer may purge it, too.
+                // All owners held what was purged here: the peer may purge it, too, and an older value is over.
                 Err(Refusal::Purged) => {
                     let hash = Digest::hash(&key, &record);
                     let keys = vec![KeyHash { key, hash }];
@@ -190,11 +190,15 @@ impl<W: ReplicaWorld> Shared<W> {
                 Ok(exchanged)
             }
             Ok(_) => Err(odd(peer)),
-            Err(CallError::Refused(Refusal::Purged)) if is_deleted(&held) => {
-                marks::reached(Mark::PurgeCaughtUp);
+            Err(CallError::Refused(Refusal::Purged)) => {
                 let hash = ours.unwrap_or_else(|| Digest::hash(&key, &held));
                 let keys = vec![KeyHash { key, hash }];
-                self.tend(Tend::Purge { keys }).await?;
+                let tend = match is_deleted(&held) {
+                    true => Tend::Purge { keys },
+                    false => Tend::DropPurged { keys },
+                };
+                may_drop(&held)?;
+                self.tend(tend).await?;
                 exchanged.received = true;
                 Ok(exchanged)
             }
@@ -209,11 +213,12 @@ impl<W: ReplicaWorld> Shared<W> {
         keys: Vec<KeyHash>,
         mut exchanged: Exchanged,
     ) -> Result<Exchanged, Refusal> {
-        if !is_deleted(record) {
-            return Err(Refusal::Purged);
-        }
-        marks::reached(Mark::PurgeCaughtUp);
-        self.ask(peer, Upkeep::Purge { keys }).await?;
+        let upkeep = match is_deleted(record) {
+            true => Upkeep::Purge { keys },
+            false => Upkeep::DropPurged { keys },
+        };
+        may_drop(record)?;
+        self.ask(peer, upkeep).await?;
         exchanged.sent = true;
         Ok(exchanged)
     }
@@ -276,6 +281,15 @@ fn differences(
 
 fn is_deleted(encoded: &Bytes) -> bool {
     Record::decode(encoded.clone()).is_ok_and(|record| record.is_deleted())
+}
+
+/// Nothing but the planted bug keeps what another owner has purged.
+fn may_drop(record: &Bytes) -> Result<(), Refusal> {
+    marks::reached(Mark::PurgeCaughtUp);
+    match sabotage::on(Sabotage::PurgedValueKept) && !is_deleted(record) {
+        true => Err(Refusal::Purged),
+        false => Ok(()),
+    }
 }
 
 fn odd(peer: &Node) -> Refusal {

@@ -23,6 +23,8 @@ pub(super) enum Tend {
     },
     /// All owners hold these tombstones.
     Purge { keys: Vec<KeyHash> },
+    /// Another owner has purged what overwrote these.
+    DropPurged { keys: Vec<KeyHash> },
     /// The last write wins: drop the values that hide beneath tombstones.
     Settle { keys: Vec<RecordKey> },
     /// This incarnation has got all that it lost.
@@ -37,7 +39,9 @@ impl Tend {
         match self {
             Self::Hint { key, .. } => vec![key],
             Self::Delivered { keys, .. } => keys.iter().map(|(key, _)| key).collect(),
-            Self::Purge { keys } => keys.iter().map(|entry| &entry.key).collect(),
+            Self::Purge { keys } | Self::DropPurged { keys } => {
+                keys.iter().map(|entry| &entry.key).collect()
+            }
             Self::Settle { keys } => keys.iter().collect(),
             Self::Forget { .. } | Self::Refilled { .. } | Self::Rebuild => Vec::new(),
         }
@@ -55,7 +59,7 @@ impl Tend {
             Self::Forget { target, keys } => {
                 into.extend(keys.iter().map(|key| debts::pointer(target, key)));
             }
-            Self::Purge { keys } => {
+            Self::Purge { keys } | Self::DropPurged { keys } => {
                 for target in owed {
                     into.extend(keys.iter().map(|e| debts::pointer(target, &e.key)));
                 }
@@ -73,7 +77,9 @@ impl Tend {
             Self::Hint { key, targets } => key.as_bytes().len() * (1 + targets.len()),
             Self::Delivered { keys: all, .. } => keys(&mut all.iter().map(|(key, _)| key)),
             Self::Forget { keys: all, .. } | Self::Settle { keys: all } => keys(&mut all.iter()),
-            Self::Purge { keys: all } => keys(&mut all.iter().map(|entry| &entry.key)),
+            Self::Purge { keys: all } | Self::DropPurged { keys: all } => {
+                keys(&mut all.iter().map(|entry| &entry.key))
+            }
             Self::Refilled { .. } | Self::Rebuild => 0,
         }
     }
@@ -91,6 +97,11 @@ impl Tend {
             Self::Purge { keys } => {
                 for entry in keys {
                     batch.purge(entry)?;
+                }
+            }
+            Self::DropPurged { keys } => {
+                for entry in keys {
+                    batch.drop_purged(entry)?;
                 }
             }
             Self::Settle { keys } => {

@@ -80,6 +80,10 @@ impl<W: ReplicaWorld> Shared<W> {
                 let keys = few(keys)?;
                 return self.tend(Tend::Purge { keys }).await;
             }
+            Upkeep::DropPurged { keys } => {
+                let keys = few(keys)?;
+                return self.tend(Tend::DropPurged { keys }).await;
+            }
             Upkeep::Refilled { incarnation } => {
                 return self.tend(Tend::Refilled { incarnation }).await;
             }

@@ -17,8 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use madsim::runtime::NodeHandle;
-use pairdb::ports::{Batch, Durability, Proof, Put, Space, StorageEngine, StorageError};
-use pairdb::version::Record;
+use pairdb::ports::{Batch, Durability, Proof, Put, RecordKey, Space, StorageEngine, StorageError};
+use pairdb::version::{Record, VersionVector};
 
 use super::clock::pause;
 use crate::endpoint::Endpoint;
@@ -38,8 +38,21 @@ pub struct Disk {
     state: Arc<Mutex<State>>,
 }
 
-/// Who looks on when a record is removed: the key, what was there, and whether a hint about it is there, too.
-pub type PurgeWatch = Box<dyn Fn(&Bytes, &Bytes, bool) + Send + Sync>;
+/// Who looks on when a record is removed: the key, what was there, and what else is known of it.
+pub type PurgeWatch = Box<dyn Fn(&Bytes, &Bytes, Removal) + Send + Sync>;
+
+/// How a record was removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Removal {
+    /// It is not there any more, or a new one is in its place. `owed`: a hint about it is there.
+    Seen {
+        /// Whether somebody is owed the record.
+        owed: bool,
+    },
+    /// Perhaps: the commit purged something of its tree that covers it, and by the end of the commit others have brought the record
+    /// all that it had seen again.
+    Perhaps,
+}
 
 /// So many of the last durable commits can be lost.
 const UNDO_MAX: usize = 64;
@@ -190,8 +203,9 @@ impl Disk {
         state.unsynced.truncate(keep);
         // What was on its way and survives becomes visible now, one after the other.
         let kept: Vec<Batch> = state.unsynced.iter().skip(completed).cloned().collect();
+        let purged: Vec<Purged> = kept.iter().flatten().filter_map(Purged::read).collect();
         for put in kept.into_iter().flatten() {
-            self.look_on(state, &put);
+            self.look_on(state, &put, &purged);
             apply(&mut state.visible, vec![put]);
         }
         state.make_durable();
@@ -267,8 +281,9 @@ impl Disk {
     /// Every commit up to this number becomes visible, and durable if `sync`.
     fn complete(&self, number: u64, sync: bool) {
         let mut state = self.state();
+        let purged: Vec<Purged> = state.completes(number).filter_map(Purged::read).collect();
         for put in state.completes(number) {
-            self.look_on(&state, put);
+            self.look_on(&state, put, &purged);
             if put.space == Space::Records {
                 self.recorder.stored(self.who, &put.key, put.value.as_ref());
             }
@@ -277,20 +292,22 @@ impl Disk {
     }
 
     /// Tells of a record that is about to be removed, be it that the same commit has a new one in its place.
-    fn look_on(&self, state: &State, put: &Put) {
+    fn look_on(&self, state: &State, put: &Put, purged: &[Purged]) {
         let records = state.visible.get(&Space::Records);
         if put.space == Space::Records
             && let Some(watch) = self.watch.get()
             && let Some(old) = records.and_then(|records| records.get(&put.key))
-            && !goes_on(old, put.value.as_ref())
         {
+            if goes_on(old, put.value.as_ref()) {
+                if purged.iter().any(|purged| purged.may_be(&put.key, old)) {
+                    watch(&put.key, old, Removal::Perhaps);
+                }
+                return;
+            }
             let hints = state.visible.get(&Space::Hints);
             let owed = |hint: &Bytes| hint.ends_with(&put.key);
-            watch(
-                &put.key,
-                old,
-                hints.is_some_and(|hints| hints.keys().any(owed)),
-            );
+            let owed = hints.is_some_and(|hints| hints.keys().any(owed));
+            watch(&put.key, old, Removal::Seen { owed });
         }
     }
 
@@ -303,6 +320,33 @@ impl Disk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a commit notes as purged of a tree.
+struct Purged {
+    tree: Bytes,
+    seen: VersionVector,
+}
+
+impl Purged {
+    fn read(put: &Put) -> Option<Self> {
+        let tree = put.key.strip_prefix(b"purged ")?;
+        let value = put.value.as_ref()?;
+        let record = Record::decode(value.slice(8.min(value.len())..)).ok()?;
+        (put.space == Space::Meta).then(|| Self {
+            tree: Bytes::copy_from_slice(tree),
+            seen: record.seen().clone(),
+        })
+    }
+
+    /// Whether this record of a deleted key may be among it.
+    fn may_be(&self, key: &Bytes, old: &Bytes) -> bool {
+        let old = Record::decode(old.clone()).unwrap_or_default();
+        let name = RecordKey::from_bytes(key.clone());
+        name.is_ok_and(|name| name.tree().as_bytes() == &self.tree)
+            && old.is_deleted()
+            && self.seen.descends(old.seen())
     }
 }
 

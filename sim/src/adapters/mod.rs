@@ -8,7 +8,7 @@ mod process;
 mod transport;
 
 pub use clock::{SimClock, WallClock, pause};
-pub use disk::{Disk, Loss, SimDisk};
+pub use disk::{Disk, Loss, Removal, SimDisk};
 pub use idempotency::{ClaimsHome, SimIdempotency};
 pub use metadata::{MetadataHome, SimMetadata, TenantLookup};
 pub use process::{SimRandom, SimSpawn};

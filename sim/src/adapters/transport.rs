@@ -154,6 +154,7 @@ impl Services {
     /// Hands it a request, if it serves; its answer is looked at by `tap`.
     pub fn deliver(
         &self,
+        from: Endpoint,
         who: Endpoint,
         request: Request,
         tap: &Tap,
@@ -164,7 +165,7 @@ impl Services {
         let arrival = tap.recorder().arrived(call);
         let (answer, answered) = oneshot::channel();
         drop(node.spawn(async move {
-            let watched = tap.arrived(who, &request);
+            let watched = tap.arrived(from, who, &request);
             let result = replica.handle(request.clone()).await;
             tap.answered(who, &request, &result, watched);
             let said = || describe::answer_parts(&result);
@@ -219,7 +220,8 @@ impl ReplicaTransport for SimTransport {
         };
         let asked = tap.asks(self.from, &request);
         let listener = tap.clone();
-        let deliver = move || services.deliver(to, request.clone(), &tap, call);
+        let from = self.from;
+        let deliver = move || services.deliver(from, to, request.clone(), &tap, call);
         let mut call = Box::pin(self.network.call(route, deliver).fuse());
         let mut timer = Box::pin(self.clock.sleep_until(deadline).fuse());
         async move {

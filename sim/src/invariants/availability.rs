@@ -5,7 +5,8 @@
 //! whole time and some while before: the coordinator, both stores and more than half of the key's owners served,
 //! undisturbed, and linked both ways. A reasonable deadline leaves room for every round trip at its slowest, and for the
 //! patience with owners that don't answer. Not judged: requests that may fail for what they bring (a floor that only an
-//! owner far away covers, one more unresolved sibling, an idempotency key used by mistake), and worlds with tiny queues
+//! owner far away covers, one more unresolved sibling, an idempotency key used by mistake); a value beside siblings whose owner fell silent over it, while another
+//! one could not tell it from a write that was overwritten and forgotten (made again it might be there twice); and worlds with tiny queues
 //! or with rare behaviour made common.
 //!
 //! That one slow owner does not slow reads to its own pace is a test of its own, by percentiles.
@@ -63,8 +64,9 @@ fn may_be_judged(evidence: &Evidence, op: &Op) -> bool {
     let brings_nothing = op.given.is_none() || last_write_wins && op.kind != Kind::Read;
     let has_room = last_write_wins || op.kind == Kind::Read || has_room(evidence, op);
     let clients = &evidence.world.clients;
+    let untold = last_write_wins || !evidence.seen.told_over.contains(&op.id);
     let no_mistake = !op.idempotent || clients.iter().all(|client| client.mistake_permille == 0);
-    op.consistency != Consistency::All && brings_nothing && has_room && no_mistake
+    op.consistency != Consistency::All && brings_nothing && has_room && untold && no_mistake
 }
 
 /// Whether all values ever written to the key could stand beside one more. Nobody is shown a delete, so none takes room.

@@ -41,6 +41,7 @@ impl World {
             clients: clients(&mut Rng::new(seed, "clients"), chaos_ms),
             faults: Vec::new(),
         };
+        world.keep_pace_with_values();
         world.clocks = clocks(&mut Rng::new(seed, "clocks"), &world);
         world.faults = faults(&mut Rng::new(seed, "faults"), &world);
         world.perhaps_a_race();
@@ -50,6 +51,14 @@ impl World {
         world.perhaps_purged();
         world.perhaps_wrong_epochs();
         world
+    }
+
+    /// Upkeep moves ten of the largest values a second at least: at 20 kB a second, six keys of 100 kB at five owners take
+    /// longer to become equal than anything may take.
+    fn keep_pace_with_values(&mut self) {
+        let largest = self.clients.iter().map(|client| client.padding_max).max();
+        let pace = &mut self.replica.upkeep_bytes_per_second;
+        *pace = (*pace).max(10 * largest.unwrap_or_default());
     }
 }
 

@@ -50,6 +50,7 @@ pub(super) fn to_proto(upkeep: Upkeep) -> v1::Upkeep {
         }),
         Upkeep::AreTombstones { keys } => Task::AreTombstones(hashes_to_proto(keys)),
         Upkeep::Purge { keys } => Task::Purge(hashes_to_proto(keys)),
+        Upkeep::DropPurged { keys } => Task::DropPurged(hashes_to_proto(keys)),
         Upkeep::Purged { tree } => Task::Purged(name(tree)),
         Upkeep::Refilled { incarnation } => Task::Refilled(incarnation.0),
     };
@@ -98,6 +99,9 @@ pub(super) fn from_proto(upkeep: v1::Upkeep) -> Result<Upkeep, Refusal> {
             keys: hashes_from_proto(keys.keys)?,
         },
         Task::Purge(keys) => Upkeep::Purge {
+            keys: hashes_from_proto(keys.keys)?,
+        },
+        Task::DropPurged(keys) => Upkeep::DropPurged {
             keys: hashes_from_proto(keys.keys)?,
         },
         Task::Purged(name) => Upkeep::Purged { tree: tree(name)? },

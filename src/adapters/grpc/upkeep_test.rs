@@ -55,6 +55,7 @@ fn every_task_comes_back() {
         },
         Upkeep::AreTombstones { keys: hashes() },
         Upkeep::Purge { keys: hashes() },
+        Upkeep::DropPurged { keys: hashes() },
         Upkeep::Purged { tree },
     ] {
         assert_eq!(from_proto(to_proto(task.clone())), Ok(task));
