@@ -199,6 +199,7 @@ impl<W: CoordinatorWorld> Owners<W> {
                 {
                     under_way.refused();
                 }
+                Err(CallError::NoRoom { .. }) => {} // our own want says nothing of the node
                 Err(_) => under_way.failed(),
             }
             Answer { position, result }

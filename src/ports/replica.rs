@@ -343,6 +343,12 @@ pub enum CallError {
     /// The deadline passed or the connection broke after it left; whether it had an effect is unknown.
     #[error("no answer: {0}")]
     NoAnswer(String),
+    /// The process that calls has no room for the request, or for its answer; that says nothing of the node.
+    #[error("no room for {}", if *sent { "the answer" } else { "the request" })]
+    NoRoom {
+        /// Whether it left; then whether it had an effect is unknown.
+        sent: bool,
+    },
     /// The replica refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -354,7 +360,9 @@ impl CallError {
     pub const fn may_have_happened(&self) -> bool {
         matches!(
             self,
-            Self::NoAnswer(_) | Self::Refused(Refusal::StorageFailed(_))
+            Self::NoAnswer(_)
+                | Self::NoRoom { sent: true }
+                | Self::Refused(Refusal::StorageFailed(_))
         )
     }
 }

@@ -147,7 +147,7 @@ impl<W: ReplicaWorld> Shared<W> {
                         round = Round::Away;
                         oldest_ms = oldest_ms.min(noted_ms);
                     }
-                    Err(CallError::Refused(_)) => {
+                    Err(CallError::NoRoom { .. } | CallError::Refused(_)) => {
                         round = round.max_trouble(Round::Partly);
                         oldest_ms = oldest_ms.min(noted_ms);
                     }
