@@ -1,6 +1,7 @@
 //! Adapters: the ports carried out with real things.
 //!
-//! One folder per thing: the tokio runtime, memory, SQLite, PostgreSQL, Redis, gRPC, TLS, the embedded engine, traces. What an adapter must do is
+//! One folder per thing: the tokio runtime, memory, SQLite, PostgreSQL, Redis, gRPC, TLS, what all
+//! listeners have in common, the embedded engine, traces. What an adapter must do is
 //! said by its port in [`ports`](crate::ports) and checked by that port's suite in
 //! [`ports::conformance`](crate::ports::conformance). Adapters are put together only at the composition root.
 //!
@@ -14,7 +15,9 @@
 
 pub mod files;
 pub mod fjall;
+pub mod front;
 pub mod grpc;
+pub(crate) mod log_pace;
 pub mod memory;
 pub mod postgres;
 pub mod redis;

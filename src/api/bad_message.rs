@@ -1,7 +1,8 @@
 //! A request that can't be decoded, or is far too long, is the client's mistake and says so.
 //!
 //! gRPC libraries answer it themselves, before the service sees it, with INTERNAL or OUT_OF_RANGE and no details. Here it
-//! becomes INVALID_REQUEST like every other wrong request. The service's own errors always have details, which is how
+//! becomes INVALID_REQUEST like every other wrong request, and so does a method or an encoding that there is none of, which
+//! keeps its UNIMPLEMENTED. The service's own errors always have details, which is how
 //! the two are told apart.
 
 use std::task::{Context, Poll};
@@ -57,16 +58,28 @@ where
 }
 
 fn explained<B: Default, E>(answer: Answer<B, E>) -> Answer<B, E> {
-    answer.map(
-        |response| match Status::from_header_map(response.headers()) {
-            Some(given)
-                if matches!(given.code(), Code::Internal | Code::OutOfRange)
-                    && given.details().is_empty() =>
-            {
-                let message = cut(given.message(), MESSAGE_BYTES_MAX);
-                status(Code::InvalidArgument, ErrorCode::InvalidRequest, message).into_http()
-            }
-            _ => response,
-        },
-    )
+    answer.map(|response| {
+        let given = Status::from_header_map(response.headers());
+        match given.filter(|given| given.details().is_empty()) {
+            Some(given) => in_our_words(&given).map_or(response, Status::into_http),
+            None => response,
+        }
+    })
+}
+
+/// What is said instead of a library's answer, if there is something to say.
+fn in_our_words(given: &Status) -> Option<Status> {
+    let code = match given.code() {
+        Code::Ok => return None,
+        // Its message can't be decoded.
+        Code::Internal | Code::OutOfRange => Code::InvalidArgument,
+        // There is no such method, or no such encoding.
+        code => code,
+    };
+    let message = match given.message() {
+        "" => "there is no such method",
+        message => message,
+    };
+    let message = cut(message, MESSAGE_BYTES_MAX);
+    Some(status(code, ErrorCode::InvalidRequest, message))
 }

@@ -3,6 +3,7 @@
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument;
 
+use super::auth::Known;
 use super::convergence;
 use super::convert;
 use super::deadline::patience;
@@ -10,8 +11,10 @@ use super::errors::{status, to_status};
 use super::gate::Gate;
 use super::keys;
 use super::limits::Allowance;
+use super::log_pace;
 use super::rights::Guarded;
 use super::verify;
+use crate::adapters::front::Charge;
 use crate::coordinator::{Coordinator, CoordinatorError, WriteOutcome, WriteRequest};
 use crate::ports::{CoordinatorWorld, Tenant};
 use crate::proto::v1;
@@ -39,9 +42,13 @@ impl<W: CoordinatorWorld> CoordinatorFront<W> {
 
     /// The same where the answer has bytes that count.
     async fn allowed<T: Guarded>(&self, request: Request<T>) -> Result<(T, Allowance), Status> {
-        let (metadata, _, message) = request.into_parts();
-        let (headers, bytes) = (metadata.as_ref(), message.bytes());
-        let admitted = self.gate.admit(headers, T::RIGHT, message.tenant(), bytes);
+        let (metadata, mut extensions, mut message) = request.into_parts();
+        if let Some(charge) = extensions.remove::<Charge>() {
+            message.charged_to(&charge);
+        }
+        let sender = (metadata.as_ref(), extensions.remove::<Known>());
+        let bytes = message.bytes();
+        let admitted = self.gate.admit(sender, T::RIGHT, message.tenant(), bytes);
         let allowance = admitted.await.map_err(|refused| refused.to_status())?;
         Ok((message, allowance))
     }
@@ -59,7 +66,9 @@ impl<W: CoordinatorWorld> CoordinatorFront<W> {
         match write.await {
             Ok(outcome) => outcome.map_err(|error| to_status(&error, &tenant)),
             Err(error) => {
-                tracing::error!(%error, "a write panicked");
+                if let Some(left_out) = log_pace::FAULT.tell() {
+                    tracing::error!(%error, left_out, "a write panicked");
+                }
                 Err(status(
                     Code::Internal,
                     ErrorCode::InternalError,

@@ -2,14 +2,21 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
 use tonic::metadata::MetadataMap;
 
 /// The answer's way back takes time too: an answer that says what went wrong is worth more than none.
 const WAY_BACK_MAX: Duration = Duration::from_millis(20);
 
+/// The header.
+pub(super) const HEADER: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// Longer than anything takes here.
+pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 /// How long the client itself waits, or `None` when it did not say, or said something unreadable.
 pub(super) fn timeout(headers: &http::HeaderMap) -> Option<Duration> {
-    parse(headers.get("grpc-timeout")?.to_str().ok()?)
+    parse(headers.get(HEADER)?.to_str().ok()?)
 }
 
 /// How long the coordinator may take, or `None` when the client did not say, or said something unreadable.

@@ -119,6 +119,48 @@ pub(super) fn status_to_retry(
     Status::with_error_details(code, message, details)
 }
 
+/// The process has no room for a request.
+pub(super) fn overloaded() -> Status {
+    let why = "as many bytes of requests are at work as there is room for".into();
+    to_status(&CoordinatorError::Overloaded(why), "")
+}
+
+/// There is no place for a connection's requests.
+pub(super) fn crowded() -> Status {
+    let why = "all connections that there may be are at work".into();
+    to_status(&CoordinatorError::Overloaded(why), "")
+}
+
+/// The client's deadline passed while a method's request was at work, or before it had come (`begun`). Whether what was begun
+/// takes effect is not known then.
+pub(super) fn late(method: &str, begun: bool) -> Status {
+    let changes = !matches!(method, "ReadKeyValue" | "GetTenant")
+        && !method.starts_with("List")
+        && !matches!(
+            method,
+            "GetConvergence" | "GetMigrationStatus" | "VerifyPage"
+        );
+    let (code, what) = match method {
+        "ReadKeyValue" | "WriteKeyValue" | "DeleteKeyValue" => {
+            (ErrorCode::QuorumNotReached, "too few replicas answered")
+        }
+        _ => (ErrorCode::StoreUnavailable, "no store answered"),
+    };
+    let indeterminate = changes && begun;
+    let message = match (begun, indeterminate) {
+        (false, _) => "the deadline passed before the request had arrived".to_owned(),
+        (true, false) => format!("{what} before the deadline"),
+        (true, true) => {
+            format!(
+                "{what} before the deadline; the request is indeterminate: it may take effect later"
+            )
+        }
+    };
+    let metadata = HashMap::from([("indeterminate".to_owned(), indeterminate.to_string())]);
+    let info = ErrorDetails::with_error_info(code.as_str_name(), DOMAIN, metadata);
+    Status::with_error_details(Code::DeadlineExceeded, message, info)
+}
+
 const fn status_code(error: &CoordinatorError) -> Code {
     match error {
         CoordinatorError::InvalidRequest { .. } | CoordinatorError::InvalidReplicationFactor(_) => {
@@ -168,7 +210,9 @@ fn message(error: &CoordinatorError) -> String {
                 .into()
         }
         CoordinatorError::Store(StoreError::Unreadable { .. }) | CoordinatorError::Internal(_) => {
-            tracing::error!(%error, "a request failed by a fault of ours");
+            if let Some(left_out) = log_pace::FAULT.tell() {
+                tracing::error!(%error, left_out, "a request failed by a fault of ours");
+            }
             "internal error".into()
         }
         error => error.to_string(),

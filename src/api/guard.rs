@@ -10,6 +10,7 @@ use tonic::Code;
 use tower::{Layer, Service};
 
 use super::errors::status;
+use super::log_pace;
 use crate::proto::v1::ErrorCode;
 
 /// Answers INTERNAL for a request that panicked.
@@ -48,7 +49,9 @@ where
         let answer = AssertUnwindSafe(self.0.call(request)).catch_unwind();
         let guarded = answer.map(move |answer| {
             answer.unwrap_or_else(|_| {
-                tracing::error!(path, "a request panicked");
+                if let Some(left_out) = log_pace::FAULT.tell() {
+                    tracing::error!(path, left_out, "a request panicked");
+                }
                 Ok(status(Code::Internal, ErrorCode::InternalError, "internal error").into_http())
             })
         });

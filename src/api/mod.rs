@@ -26,16 +26,18 @@ mod gate;
 mod guard;
 mod health;
 mod http;
+mod intake;
 mod keys;
 mod legacy_path;
 mod limits;
-mod log_pace;
 mod observe;
 mod reflection;
 mod request_name;
 mod rights;
 mod server;
 mod verify;
+
+use crate::adapters::log_pace;
 
 pub use auth::{AuthMode, AuthSettings, Refused, Right, Secret};
 pub use errors::{error_code, to_status};
@@ -46,6 +48,8 @@ pub use server::{FrontSettings, serve_grpc};
 
 #[cfg(test)]
 mod api_test;
+#[cfg(test)]
+mod bounds_test;
 #[cfg(test)]
 mod standard_services_test;
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::adapters::trace;
 const UNKNOWN: &str = "unknown";
 
 /// The methods of the coordinator's service, the most frequent first.
-const METHODS: [&str; 16] = [
+pub(super) const METHODS: [&str; 16] = [
     "ReadKeyValue",
     "WriteKeyValue",
     "DeleteKeyValue",
@@ -115,7 +115,7 @@ impl Observation {
             let _entered = self.span.enter();
             // Why a store was needed that is down was told where it was noticed.
             let left_out = match code {
-                "INTERNAL_ERROR" => Some(0),
+                "INTERNAL_ERROR" => log_pace::FAULT.tell(),
                 "QUORUM_NOT_REACHED" => log_pace::QUORUM.tell(),
                 LATE => log_pace::LATE.tell(),
                 _ => None,

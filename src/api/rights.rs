@@ -4,7 +4,19 @@
 //! of the service's descriptor without a token.
 
 use super::auth::Right;
+use super::observe::METHODS;
+use crate::adapters::front::Charge;
 use crate::proto::v1;
+
+/// What a method of the service needs, as far as its headers tell; `None`: there is no such method.
+pub(super) fn of_method(method: &str) -> Option<Right> {
+    Some(match method {
+        "ReadKeyValue" | "GetTenant" => Right::Read,
+        "WriteKeyValue" | "DeleteKeyValue" => Right::Write,
+        other if METHODS.contains(&other) => Right::Admin,
+        _ => return None,
+    })
+}
 
 /// A request that says what it needs.
 pub(super) trait Guarded {
@@ -14,6 +26,9 @@ pub(super) trait Guarded {
     /// The tenant it is about; `None` when it is about none, or about all.
     fn tenant(&self) -> Option<&str>;
 
+    /// What it keeps longest is paid for by what its message took, until that is gone.
+    fn charged_to(&mut self, _charge: &Charge) {}
+
     /// How many bytes of keys and values it brings.
     fn bytes(&self) -> usize {
         0
@@ -21,7 +36,7 @@ pub(super) trait Guarded {
 }
 
 macro_rules! guarded {
-    ($($right:ident: $($message:ident $(($($field:ident)+))?)+;)+) => {
+    ($($right:ident: $($message:ident $(($($field:ident)+))? $([$kept:ident])?)+;)+) => {
         $($(impl Guarded for v1::$message {
             const RIGHT: Right = Right::$right;
 
@@ -31,6 +46,10 @@ macro_rules! guarded {
 
             $(fn bytes(&self) -> usize {
                 0 $(+ self.$field.len())+
+            })?
+
+            $(fn charged_to(&mut self, charge: &Charge) {
+                self.$kept = charge.over(std::mem::take(&mut self.$kept));
             })?
         })+)+
     };
@@ -50,7 +69,7 @@ macro_rules! guarded_without_tenant {
 
 guarded! {
     Read: ReadKeyValueRequest (key) GetTenantRequest;
-    Write: WriteKeyValueRequest (key value) DeleteKeyValueRequest (key);
+    Write: WriteKeyValueRequest (key value) [value] DeleteKeyValueRequest (key);
     Admin: CreateTenantRequest UpdateReplicationFactorRequest SetSiblingLimitsRequest
            CreateApiKeyRequest ListApiKeysRequest RevokeApiKeyRequest;
 }

@@ -16,6 +16,7 @@ use tonic::transport::Channel;
 use super::{
     AuthSettings, FrontSettings, Gate, HttpSettings, LimitSettings, serve_grpc, serve_http,
 };
+use crate::adapters::front::Budget;
 use crate::adapters::memory::{MemoryIdempotency, MemoryMetadata, MemoryTransport};
 use crate::adapters::tls::{Listener, ServerTls, TlsSettings};
 use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
@@ -339,6 +340,23 @@ impl CoordinatorWorld for TestWorld {
     }
 }
 
+/// The bounds of a cluster's fronts.
+pub(super) struct TestBounds {
+    pub(super) grpc: FrontSettings,
+    pub(super) http: HttpSettings,
+    pub(super) budget: Budget,
+}
+
+impl Default for TestBounds {
+    fn default() -> Self {
+        Self {
+            grpc: FrontSettings::default(),
+            http: HttpSettings::default(),
+            budget: Budget::unlimited(),
+        }
+    }
+}
+
 /// Three model nodes that no topology has yet, and one served coordinator.
 pub(super) struct TestCluster {
     pub(super) coordinator: Coordinator<TestWorld>,
@@ -347,7 +365,7 @@ pub(super) struct TestCluster {
     world: TestWorld,
     nodes: Vec<ModelNode>,
     stop: watch::Sender<bool>,
-    serving: JoinHandle<Result<(), String>>,
+    serving: JoinHandle<()>,
 }
 
 impl TestCluster {
@@ -358,17 +376,24 @@ impl TestCluster {
     /// With TLS on both listeners.
     pub(super) async fn start_secure(tls: &TlsSettings) -> Self {
         let (auth, limits) = (AuthSettings::default(), LimitSettings::default());
-        Self::start_all(&auth, &limits, ServerTls::open(tls).unwrap()).await
+        let tls = ServerTls::open(tls).unwrap();
+        Self::start_all(&auth, &limits, tls, TestBounds::default()).await
+    }
+
+    /// With narrow bounds.
+    pub(super) async fn start_bounded(auth: &AuthSettings, bounds: TestBounds) -> Self {
+        Self::start_all(auth, &LimitSettings::default(), None, bounds).await
     }
 
     pub(super) async fn start_with(auth: &AuthSettings, limits: &LimitSettings) -> Self {
-        Self::start_all(auth, limits, None).await
+        Self::start_all(auth, limits, None, TestBounds::default()).await
     }
 
     async fn start_all(
         auth: &AuthSettings,
         limits: &LimitSettings,
         tls: Option<ServerTls>,
+        bounds: TestBounds,
     ) -> Self {
         let (clock, spawner) = (TokioClock::new(), TokioSpawn::new());
         let transport = MemoryTransport::new(clock, spawner.clone());
@@ -407,22 +432,22 @@ impl TestCluster {
         let until_stop = |mut stopped: watch::Receiver<bool>| async move {
             let _stopped = stopped.wait_for(|stopped| *stopped).await;
         };
-        let gate = Gate::new(auth, limits, &coordinator).unwrap();
+        let gate = Gate::new(auth, limits, &coordinator, bounds.budget).unwrap();
         tokio::spawn(serve_http(
             coordinator.clone(),
             gate.clone(),
             Listener::new(http_listener, tls.clone()),
-            HttpSettings::default(),
+            bounds.http,
             until_stop(stopped.clone()),
         ));
         let serve = serve_grpc(
             coordinator.clone(),
             gate,
             Listener::new(grpc_listener, tls),
-            FrontSettings::default(),
+            bounds.grpc,
             until_stop(stopped),
         );
-        let serving = tokio::spawn(async move { serve.await.map_err(|error| error.to_string()) });
+        let serving = tokio::spawn(serve);
         Self {
             coordinator,
             grpc,
@@ -495,8 +520,8 @@ impl TestCluster {
     }
 
     /// Stops serving; returns once every connection has ended.
-    pub(super) async fn stop(self) -> Result<(), String> {
+    pub(super) async fn stop(self) {
         self.stop.send_replace(true);
-        self.serving.await.unwrap()
+        self.serving.await.unwrap();
     }
 }

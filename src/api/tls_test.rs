@@ -81,5 +81,5 @@ async fn without_one_clients_need_no_certificate() {
     let answer = get(Some(&tls), cluster.http, "/health/live").await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     // Who stops does not wait for handshakes.
-    assert_eq!(cluster.stop().await, Ok(()));
+    cluster.stop().await;
 }

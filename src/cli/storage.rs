@@ -10,7 +10,8 @@ use tokio::net::TcpListener;
 use super::exit::Failure;
 use super::membership::Membership;
 use super::output;
-use super::serve::{self, Known, StopSignal, StorageNode, Wish};
+use super::serve::{self, Door, Known, StopSignal, StorageNode, Wish};
+use crate::adapters::front::Budget;
 use crate::adapters::tls::{ClusterTls, Listener, ServerTls};
 use crate::adapters::vitals::{Vitals, keep};
 use crate::config::{Config, Layers, SyncMode};
@@ -120,19 +121,22 @@ impl Storage {
             _ => None,
         };
         let metrics_address = metrics.as_ref().map(serve::address).transpose()?;
+        let budget = config.server.budget();
         if let Some(listener) = metrics {
             // They are served to the very end: how it stops is worth knowing too.
             let collected = serve::collect_metrics()?;
             let listener = Listener::new(listener, metrics_tls(&config)?);
+            let paid = budget.clone();
             let serving = async move {
-                serve::serve_metrics(listener, collected, || (), pending()).await;
+                serve::serve_metrics(listener, collected, paid, || (), pending()).await;
                 Vitals::process().fail("metrics", "ended");
             };
             tokio::spawn(keep(Vitals::process(), "metrics", serving));
         }
         let membership = Membership::new(&config)?;
         let found = membership.topology().await;
-        let mut node = start(&config, &membership, &found, self.reset_epoch, listener).await?;
+        let reset = self.reset_epoch;
+        let mut node = start(&config, &membership, &found, reset, listener, budget).await?;
         let taken = match membership.take(&node, found).await {
             Ok(taken) => taken,
             Err(failure) => {
@@ -185,6 +189,7 @@ async fn start(
     topology: &Result<Topology, Failure>,
     reset_epoch: bool,
     listener: TcpListener,
+    budget: Budget,
 ) -> Result<StorageNode, Failure> {
     let settings = &config.storage;
     let known = match topology {
@@ -197,5 +202,10 @@ async fn start(
     let data = Path::new(&settings.data_dir);
     let (sync, replica) = (settings.sync, config.replica);
     let id = membership.id().clone();
-    StorageNode::start(id, data, sync, replica, known, listener, tls).await
+    let door = Door {
+        listener,
+        tls,
+        budget,
+    };
+    StorageNode::start(id, data, sync, replica, known, door).await
 }

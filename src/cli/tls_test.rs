@@ -10,6 +10,7 @@ use tonic::transport::Server;
 use super::exit::{Exit, Failure};
 use super::serve::serve_metrics;
 use super::{Cli, Command};
+use crate::adapters::front::{Budget, Places};
 use crate::adapters::tls::test_authority::{TestAuthority, TestFiles, client, get};
 use crate::adapters::tls::{Listener, Protocol, ServerTls, TlsSettings, trouble};
 
@@ -19,7 +20,7 @@ async fn serve(tls: &TlsSettings) -> SocketAddr {
     let address = socket.local_addr().unwrap();
     let listener = Listener::new(socket, ServerTls::open(tls).unwrap());
     let (_reporter, health) = tonic_health::server::health_reporter();
-    let connections = listener.connections(8, Protocol::Http2);
+    let connections = listener.connections(Places::up_to(8), Protocol::Http2);
     tokio::spawn(
         Server::builder()
             .add_service(health)
@@ -129,6 +130,7 @@ async fn metrics_are_for_those_who_are_let_in() {
     tokio::spawn(serve_metrics(
         listener,
         collected,
+        Budget::unlimited(),
         || (),
         std::future::pending(),
     ));

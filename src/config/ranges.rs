@@ -75,14 +75,21 @@ const RANGES: &[(&str, Range)] = &[
     // One of them hears of changes.
     ("database.connections_max", Range::Whole(2, 10_000)),
     ("database.connections_min", Range::Whole(0, 10_000)),
+    ("grpc.body_timeout", Range::Time(ms(10), HOUR)),
     ("grpc.connections_max", Range::Whole(1, MILLION)),
+    ("grpc.connections_per_peer_max", Range::Whole(1, MILLION)),
+    ("grpc.first_request_timeout", Range::Time(ms(10), HOUR)),
+    ("grpc.idle_timeout", Range::Time(ms(10), DAY)),
     ("grpc.keepalive", Range::Time(ms(100), DAY)),
     ("grpc.message_bytes_max", Range::Whole(KIB, 256 * MIB)),
+    ("grpc.reply_timeout", Range::Time(ms(10), HOUR)),
     ("grpc.requests_per_connection_max", Range::Whole(1, MILLION)),
     ("http.body_bytes_max", Range::Whole(KIB, 256 * MIB)),
     ("http.body_timeout", Range::Time(ms(10), HOUR)),
     ("http.connections_max", Range::Whole(1, MILLION)),
+    ("http.connections_per_peer_max", Range::Whole(1, MILLION)),
     ("http.header_timeout", Range::Time(ms(10), HOUR)),
+    ("http.reply_timeout", Range::Time(ms(10), HOUR)),
     // 0 is unlimited.
     (
         "limits.bytes_per_second",
@@ -123,6 +130,10 @@ const RANGES: &[(&str, Range)] = &[
         Range::Whole(KIB, 1024 * GIB),
     ),
     ("server.http_port", Range::Whole(0, PORT_MAX)),
+    (
+        "server.memory_bytes_max",
+        Range::Whole(64 * MIB, 1024 * GIB),
+    ),
     ("server.port", Range::Whole(0, PORT_MAX)),
     ("server.shutdown_timeout", Range::Time(ms(1), HOUR)),
     ("storage.port", Range::Whole(0, PORT_MAX)),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::placeholders;
 use super::stores::{self, DatabaseSettings, RedisSection, mask_password};
+use crate::adapters::front::Budget;
 use crate::adapters::grpc::TransportSettings;
 use crate::adapters::tls::{ClusterTlsSettings, TlsSettings};
 use crate::adapters::trace::TracingSettings;
@@ -69,6 +70,9 @@ pub struct ServerSettings {
     pub shutdown_timeout: Duration,
     /// Which tokio runtime runs the process, for coordinators and storage nodes.
     pub runtime: RuntimeKind,
+    /// How much memory the process is to stay below, whatever comes to it, for coordinators and storage nodes. Messages may
+    /// have a third of it, and what clients bring a third of that; more is refused.
+    pub memory_bytes_max: usize,
 }
 
 impl Default for ServerSettings {
@@ -80,7 +84,22 @@ impl Default for ServerSettings {
             http_port: 8080,
             shutdown_timeout: Duration::from_secs(30),
             runtime: RuntimeKind::MultiThread,
+            memory_bytes_max: 512 * 1024 * 1024,
         }
+    }
+}
+
+/// So many of the longest requests a process must have memory for: long requests of clients may take a sixteenth.
+const MEMORY_OF_MESSAGE_MIN: usize = 20;
+
+/// What part of a process's memory its messages may have.
+const MESSAGES_SHARE: usize = 3;
+
+impl ServerSettings {
+    /// The bytes of messages that the process may have.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        Budget::new(self.memory_bytes_max / MESSAGES_SHARE)
     }
 }
 
@@ -281,6 +300,14 @@ impl Config {
         self.replica.validate()?;
         self.validate_secrets()?;
         self.http.validate()?;
+        let longest = self.grpc.message_bytes_max.max(self.http.body_bytes_max);
+        if self.server.memory_bytes_max / MEMORY_OF_MESSAGE_MIN < longest {
+            let problem = format!(
+                "is less than {MEMORY_OF_MESSAGE_MIN} times the longest request, {longest} bytes \
+                 (grpc.message_bytes_max, http.body_bytes_max)"
+            );
+            return Err(("server.memory_bytes_max", problem));
+        }
         self.auth.validate()?;
         self.limits.validate()?;
         self.tls.validate()?;

@@ -18,6 +18,9 @@ use crate::ports::{Clock, RecordKey, Refusal, ReplicaWorld, Reply, Space, Storag
 use crate::sabotage::{self, Sabotage};
 use crate::version::Record;
 
+/// So many records are held at once at most, whatever their length, before they are handed on.
+const BATCH_MAX: usize = 64;
+
 pub(super) struct Read {
     pub(super) epoch: Epoch,
     pub(super) key: RecordKey,
@@ -34,7 +37,7 @@ pub(super) async fn run<W: ReplicaWorld>(
     let mut waiting = Vec::new();
     let batch_max = || match buggify::on(Site::BatchOfOne) {
         true => 1,
-        false => settings.batch_max,
+        false => settings.batch_max.min(BATCH_MAX),
     };
     while shared
         .reads

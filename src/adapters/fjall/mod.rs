@@ -37,12 +37,14 @@ mod settings;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace};
 use futures::channel::oneshot;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::adapters::front::{Budget, Share};
 use crate::adapters::vitals::Vitals;
 use crate::ports::{Batch, Durability, Proof, Space, StorageEngine, StorageError};
 
@@ -57,10 +59,17 @@ pub use settings::{FjallDurability, FjallSettings};
 /// How many commits, and how many reads, may wait or run at once; more wait without a place in the queue.
 const WAITING_MAX: usize = 1024;
 
+/// How long a read waits for room: what holds it leaves by then, or is given up.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Shorter values are not paid for one by one.
+const PAID_BYTES_MIN: usize = 16 * 1024;
+
 /// The engine in one directory. Copies share it; the last one closes it.
 #[derive(Clone)]
 pub struct FjallStorage {
     inner: Arc<Inner>,
+    budget: Budget,
 }
 
 struct Inner {
@@ -129,7 +138,14 @@ impl FjallStorage {
             .map_err(|cause| FjallOpenError::failed(directory, cause))?;
         Ok(Self {
             inner: Arc::new(inner),
+            budget: Budget::unlimited(),
         })
+    }
+
+    /// The same, with what it reads paid for by `budget`; when that has no room, reads wait a while.
+    #[must_use]
+    pub fn paid_for_by(self, budget: Budget) -> Self {
+        Self { budget, ..self }
     }
 
     /// Finishes what is queued, syncs, ends the threads and gives the directory back. Blocks until then; whoever asks for
@@ -218,14 +234,21 @@ impl StorageEngine for FjallStorage {
         space: Space,
         keys: Vec<Bytes>,
     ) -> Result<Vec<Option<Bytes>>, StorageError> {
-        self.inner
-            .query(|answer, place| Query::Read {
-                space,
-                keys,
-                answer,
-                _place: place,
-            })
-            .await
+        if !self.budget.has_room() {
+            let _room_or_not = tokio::time::timeout(ROOM_PATIENCE, self.budget.room()).await;
+        }
+        let query = self.inner.query(|answer, place| Query::Read {
+            space,
+            keys,
+            answer,
+            _place: place,
+        });
+        let pay = |value: Bytes| match value.len() {
+            0..PAID_BYTES_MIN => value,
+            bytes => self.budget.take_anyway(Share::Inner, bytes).over(value),
+        };
+        let found = query.await?.into_iter();
+        Ok(found.map(|value| value.map(pay)).collect())
     }
 
     async fn scan(

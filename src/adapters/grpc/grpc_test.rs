@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tonic::transport::Channel;
 
 use super::*;
+use crate::adapters::front::Budget;
 use crate::adapters::tls::{Listener, ServerTls};
 use crate::adapters::tokio::TokioClock;
 use crate::placement::{Epoch, Node, NodeId, NodeStatus, PartitionId};
@@ -49,6 +50,7 @@ impl Process {
                 handler,
                 listener,
                 StorageFrontSettings::default(),
+                Budget::unlimited(),
                 std::future::pending(),
             )
             .await
@@ -258,7 +260,7 @@ async fn only_so_many_calls_wait() {
         assert_eq!(call.now_or_never(), None);
     }
     let answer = transport.call(&node, read("third"), later()).await;
-    assert!(matches!(answer, Err(CallError::NotSent(_))), "{answer:?}");
+    assert_eq!(answer, Err(CallError::NoRoom { sent: false }));
     drop(calls);
     eventually("a free place", async || {
         transport.call(&node, read("third"), later()).await == found("third")
@@ -438,6 +440,7 @@ async fn a_stop_finishes_what_was_begun() {
         words.clone(),
         listener,
         StorageFrontSettings::default(),
+        Budget::unlimited(),
         stopped.map(|_| ()),
     ));
     let transport = transport(TransportSettings::default());
@@ -446,10 +449,7 @@ async fn a_stop_finishes_what_was_begun() {
     eventually("the request's arrival", async || words.begun() == 1).await;
     drop(stop);
     assert_eq!(call.await, found("soon"));
-    assert_eq!(
-        serving.await.unwrap().map_err(|error| error.to_string()),
-        Ok(())
-    );
+    assert_eq!(serving.await.map_err(|error| error.to_string()), Ok(()));
     let answer = transport.call(&node, read("late"), later()).await;
     assert!(matches!(answer, Err(CallError::NotSent(_))), "{answer:?}");
 }
@@ -550,16 +550,21 @@ async fn a_reader_that_stalls_holds_back_itself_only() {
         in_flight_max: 4,
         ..Default::default()
     };
-    let outbox = Arc::new(exchange::outbox(&settings));
     let (_running, stopping) = watch::channel(false);
+    let around = exchange::Surroundings {
+        settings,
+        budget: Budget::unlimited(),
+        stopping,
+    };
+    let outbox = Arc::new(exchange::outbox(&around));
     let requests = (0..100).map(|id| raw_read(id, "w")).collect();
     let batches = futures::stream::iter([Ok::<_, String>(batch(requests))]);
     let serving = tokio::spawn(exchange::serve(
         words.clone(),
-        settings,
+        around,
+        None,
         batches,
         Arc::clone(&outbox),
-        stopping,
     ));
     eventually("four replies", async || outbox.len().0 == 4).await;
     tokio::time::sleep(Duration::from_millis(50)).await;

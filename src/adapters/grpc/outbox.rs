@@ -19,8 +19,12 @@ use prost::Message;
 
 use super::lock;
 use super::settings::BATCH_BYTES;
+use crate::adapters::front::{Budget, Held, Share};
 use crate::ports::Instant;
 use crate::proto::v1::{Fragment, ReplicaReply, ReplicaRequest};
+
+/// So short an entry is taken whether or not the process has room.
+const SHORT_BYTES: usize = 1024;
 
 /// A message with an id.
 pub(super) trait Entry: Message {
@@ -49,6 +53,8 @@ pub(super) enum NotQueued {
     TooLong,
     /// Too much waits already.
     Full,
+    /// The process has no room for it.
+    NoRoom,
 }
 
 /// The bounds of an outbox.
@@ -74,6 +80,7 @@ pub(super) struct Departure<M> {
 /// Entries on their way out.
 pub(super) struct Outbox<M> {
     bounds: Bounds,
+    budget: Budget,
     waiting: Mutex<Waiting<M>>,
     sender: AtomicWaker,
     /// Who waits for something to leave.
@@ -93,12 +100,15 @@ struct Waiting<M> {
     short: VecDeque<Short<M>>,
     long: VecDeque<Long>,
     bytes: usize,
+    /// When something last left, or began to wait where nothing did.
+    moved: tokio::time::Instant,
 }
 
 struct Short<M> {
     entry: M,
     bytes: usize,
     expires: Instant,
+    _paid: Held,
 }
 
 struct Long {
@@ -110,15 +120,17 @@ struct Long {
 
 impl<M: Entry> Outbox<M> {
     /// An empty one.
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: Bounds, budget: Budget) -> Self {
         let waiting = Waiting {
             phase: Phase::Open,
             short: VecDeque::new(),
             long: VecDeque::new(),
             bytes: 0,
+            moved: tokio::time::Instant::now(),
         };
         Self {
             bounds,
+            budget,
             waiting: Mutex::new(waiting),
             sender: AtomicWaker::new(),
             held_back: AtomicWaker::new(),
@@ -131,12 +143,23 @@ impl<M: Entry> Outbox<M> {
         if bytes > self.bounds.entry_bytes {
             return Err(NotQueued::TooLong);
         }
-        let long = (bytes > BATCH_BYTES).then(|| Long {
-            id: entry.id(),
-            rest: entry.encode_to_vec().into(),
-            begun: false,
-            expires,
-        });
+        let paid = match self.budget.take(Share::Inner, bytes) {
+            Ok(paid) => paid,
+            // What is short leaves soon, and tells others that there is no room.
+            Err(_) if bytes <= SHORT_BYTES => self.budget.take_anyway(Share::Inner, bytes),
+            Err(_) => return Err(NotQueued::NoRoom),
+        };
+        let mut entry = Some(entry);
+        let mut paid = Some(paid);
+        let long = match entry.take_if(|_| bytes > BATCH_BYTES) {
+            Some(entry) => paid.take().map(|paid| Long {
+                id: entry.id(),
+                rest: paid.over(entry.encode_to_vec().into()),
+                begun: false,
+                expires,
+            }),
+            None => None,
+        };
         {
             let mut waiting = lock(&self.waiting);
             if waiting.phase != Phase::Open {
@@ -149,15 +172,18 @@ impl<M: Entry> Outbox<M> {
             {
                 return Err(NotQueued::Full);
             }
-            waiting.bytes += bytes;
-            match long {
-                Some(long) => waiting.long.push_back(long),
-                None => waiting.short.push_back(Short {
-                    entry,
-                    bytes,
-                    expires,
-                }),
+            if entries == 0 {
+                waiting.moved = tokio::time::Instant::now();
             }
+            waiting.bytes += bytes;
+            waiting.long.extend(long);
+            let short = entry.zip(paid).map(|(entry, paid)| Short {
+                entry,
+                bytes,
+                expires,
+                _paid: paid,
+            });
+            waiting.short.extend(short);
         }
         self.sender.wake();
         Ok(())
@@ -167,6 +193,12 @@ impl<M: Entry> Outbox<M> {
     pub(super) fn len(&self) -> (usize, usize) {
         let waiting = lock(&self.waiting);
         (waiting.short.len() + waiting.long.len(), waiting.bytes)
+    }
+
+    /// Since when nothing has left although something waits.
+    pub(super) fn stuck_since(&self) -> Option<tokio::time::Instant> {
+        let waiting = lock(&self.waiting);
+        (!waiting.is_empty()).then_some(waiting.moved)
     }
 
     /// Waits until fewer entries and bytes than these wait, or nothing leaves any more. There must be one such wait at a time.
@@ -279,6 +311,7 @@ impl<M> Waiting<M> {
             self.long.pop_front();
         }
         self.bytes -= taken;
+        self.moved = tokio::time::Instant::now();
         Departure { whole, fragment }
     }
 }
@@ -335,6 +368,7 @@ mod tests {
     use futures::FutureExt;
     use futures::StreamExt;
 
+    use super::super::assembler::Added;
     use super::*;
     use crate::proto::v1::{Found, replica_reply::Outcome};
 
@@ -356,7 +390,7 @@ mod tests {
     }
 
     fn outbox(bounds: Bounds) -> Arc<Outbox<ReplicaReply>> {
-        Arc::new(Outbox::new(bounds))
+        Arc::new(Outbox::new(bounds, Budget::unlimited()))
     }
 
     fn ids(departure: &Departure<ReplicaReply>) -> Vec<u64> {
@@ -416,12 +450,14 @@ mod tests {
 
         let departures: Vec<_> = outbox.departures().collect().await;
         assert_eq!(ids(&departures[0]), [3]);
-        let mut assembler = super::super::assembler::Assembler::new(1_000_000);
+        let mut assembler = super::super::assembler::Assembler::new(1_000_000, Budget::unlimited());
         let mut arrived = Vec::new();
         for departure in &departures {
             let fragment = departure.fragment.as_ref().unwrap();
             assert!(fragment.data.len() <= BATCH_BYTES);
-            arrived.extend(assembler.add(fragment).unwrap());
+            if let Added::Whole(id, bytes) = assembler.add(fragment).unwrap() {
+                arrived.push((id, bytes));
+            }
         }
         assert_eq!(arrived.len(), 2);
         for (expected, (id, bytes)) in [reply(1, 200_000), reply(2, 100_000)]
@@ -471,5 +507,28 @@ mod tests {
         assert_eq!(outbox.expire(Instant(99)), Vec::<u64>::new(), "begun");
         assert_eq!(outbox.close(), [4], "not wholly");
         assert_eq!(departures.next().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_is_paid_for_until_it_has_left() {
+        let budget = Budget::new(300_000);
+        let outbox = Arc::new(Outbox::new(BOUNDS, budget.clone()));
+        outbox.push(reply(1, 200_000), Instant::NEVER).unwrap();
+        let full = outbox.push(reply(2, 150_000), Instant::NEVER);
+        assert_eq!(full, Err(NotQueued::NoRoom));
+        let full = outbox.push(reply(3, 99_990), Instant::NEVER);
+        assert_eq!(full, Err(NotQueued::NoRoom));
+        outbox.push(reply(4, 50_000), Instant::NEVER).unwrap();
+        outbox.push(reply(5, 100), Instant::NEVER).unwrap();
+        let since = outbox.stuck_since().unwrap();
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        let mut departures = outbox.departures();
+        let first = departures.next().await.unwrap();
+        assert!(outbox.stuck_since().unwrap() > since);
+        outbox.finish();
+        let rest: Vec<_> = departures.collect().await;
+        assert!(budget.used().0 > 190_000, "fragments are slices of it");
+        drop((first, rest));
+        assert_eq!((budget.used().0, outbox.stuck_since()), (0, None));
     }
 }

@@ -19,6 +19,8 @@ use super::assembler::Assembler;
 use super::lock;
 use super::session::Session;
 use super::settings::{STREAM_MESSAGE_BYTES_MAX, TransportSettings, WINDOW_BYTES};
+use crate::adapters::front::Budget;
+use crate::adapters::log_pace;
 use crate::adapters::tls::{ClientTls, trouble};
 use crate::adapters::vitals::{Vitals, keep};
 use crate::placement::Node;
@@ -31,6 +33,7 @@ pub(super) struct Peer {
     node: Node,
     settings: TransportSettings,
     tls: Option<ClientTls>,
+    budget: Budget,
     link: Mutex<Link>,
 }
 
@@ -65,10 +68,11 @@ impl Peer {
         node: Node,
         settings: TransportSettings,
         tls: Option<ClientTls>,
+        budget: Budget,
         now: Instant,
         runtime: &Handle,
     ) -> Arc<Self> {
-        let session = Arc::new(Session::new(node.id.clone(), &settings));
+        let session = Arc::new(Session::new(node.id.clone(), &settings, budget.clone()));
         let state = LinkState::Up(Arc::clone(&session));
         let link = Mutex::new(Link {
             state,
@@ -79,6 +83,7 @@ impl Peer {
             node,
             settings,
             tls,
+            budget,
             link,
         });
         let connected = Arc::clone(&peer).keep_connected(session);
@@ -154,7 +159,9 @@ impl Peer {
             });
             if served {
                 delay = self.settings.reconnect_delay_min;
-                tracing::warn!(node = %self.node.id, address = %self.node.address(), reason, "connection lost");
+                if let Some(left_out) = log_pace::LINK.tell() {
+                    tracing::warn!(node = %self.node.id, address = %self.node.address(), reason, left_out, "connection lost");
+                }
             } else {
                 tracing::debug!(node = %self.node.id, address = %self.node.address(), reason, "not connected");
             }
@@ -164,7 +171,8 @@ impl Peer {
             session.close(&reason);
             tokio::time::sleep(delay.mul_f64(rand::random_range(0.5..1.5))).await;
             delay = (delay * 2).min(self.settings.reconnect_delay_max);
-            session = Arc::new(Session::new(self.node.id.clone(), &self.settings));
+            let (id, budget) = (self.node.id.clone(), self.budget.clone());
+            session = Arc::new(Session::new(id, &self.settings, budget));
         }
     }
 
@@ -185,9 +193,20 @@ impl Peer {
         if !self.set(LinkState::Up(Arc::clone(session))) {
             return "closed".into();
         }
-        let mut assembler = Assembler::new(self.settings.message_bytes_max);
+        let mut assembler = Assembler::new(self.settings.message_bytes_max, self.budget.clone());
         loop {
-            match replies.message().await {
+            let next = tokio::select! {
+                biased;
+                trouble = assembler.in_trouble() => {
+                    if let Err(error) = trouble {
+                        return format!("connection given up: {error}");
+                    }
+                    session.give_up(&mut assembler);
+                    continue;
+                }
+                next = replies.message() => next,
+            };
+            match next {
                 Ok(Some(batch)) => {
                     *served = true;
                     if let Err(error) = session.receive(batch, &mut assembler) {

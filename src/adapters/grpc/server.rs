@@ -6,18 +6,24 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::watch;
-use tonic::transport::Server;
+use tonic::service::Routes;
 use tonic::{Response, Status, Streaming};
+use tower::Layer;
 
 use super::convert::{reply_to_proto, request_from_proto};
-use super::exchange;
+use super::exchange::{self, Surroundings};
 use super::health::health;
+use super::intake::Intake;
 use super::only_grpc::OnlyGrpc;
 use super::outbox::CloseOnDrop;
 use super::settings::{StorageFrontSettings, UNARY_MESSAGE_BYTES_MAX, WINDOW_BYTES};
-use crate::adapters::tls::{Listener, Protocol};
+use crate::adapters::front::{
+    self, Bounds, Budget, Http2Bounds, Manners, Patience, PlaceBounds, RequestConduct, SPARE_PLACES,
+};
+use crate::adapters::tls::Listener;
 use crate::ports::RequestHandler;
 use crate::proto::v1::replica_request::Operation;
 use crate::proto::v1::storage_service_server::{StorageService, StorageServiceServer};
@@ -26,49 +32,39 @@ use crate::proto::v1::{Probe, ReplicaReply, ReplicaRequest, ReplyBatch, RequestB
 /// Serves `handler` on `listener` until `shutdown`, then finishes what is at work: streams end, requests that were not
 /// read yet get no answer, connections close.
 ///
-/// grpc.health.v1 is served beside it, for probes.
-///
-/// # Errors
-/// When the listener fails.
+/// grpc.health.v1 is served beside it, for probes. What comes in and what waits to leave is paid for by `budget`.
 pub async fn serve_storage<H: RequestHandler>(
     handler: H,
     listener: impl Into<Listener>,
     settings: StorageFrontSettings,
+    budget: Budget,
     shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), tonic::transport::Error> {
+) {
     let (stop, stopping) = watch::channel(false);
     let (reporter, health_service) = health(&["", SERVICE_NAME]);
     reporter.set(true);
-    let front = StorageServiceServer::new(StorageFront {
-        handler,
+    let around = Surroundings {
         settings,
+        budget: budget.clone(),
         stopping,
-    })
-    .max_decoding_message_size(UNARY_MESSAGE_BYTES_MAX);
+    };
+    let front = StorageServiceServer::new(StorageFront { handler, around })
+        .max_decoding_message_size(UNARY_MESSAGE_BYTES_MAX);
     let shutdown = shutdown.then(|()| async move {
         reporter.set(false);
         stop.send_replace(true);
     });
-    let connections = listener
-        .into()
-        .connections(CONNECTIONS_MAX, Protocol::Http2);
-    Server::builder()
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .layer(OnlyGrpc)
-        .add_service(health_service)
-        .add_service(front)
-        .serve_with_incoming_shutdown(connections, shutdown)
-        .await
+    let routes = Routes::new(health_service).add_service(front).prepare();
+    let service = OnlyGrpc.layer(Intake::new(budget.clone(), routes));
+    front::serve(listener.into(), BOUNDS, MANNERS, budget, service, shutdown).await;
 }
 
 const SERVICE_NAME: &str = "pairdb.v1.StorageService";
 
 /// Coordinators and other storage nodes have one connection each, tools a few.
-const CONNECTIONS_MAX: usize = 4096;
+const CONNECTIONS_MAX: usize = 1024;
+/// Of one address: some of those may run beside each other on one machine.
+const CONNECTIONS_OF_PEER_MAX: usize = 512;
 
 /// Streams of one connection: a coordinator needs one, tools a few.
 const STREAMS_MAX: u32 = 64;
@@ -76,11 +72,45 @@ const STREAMS_MAX: u32 = 64;
 /// A coordinator that is silent so long is pinged, and given up after as long again.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
+const BOUNDS: Bounds = Bounds {
+    name: "storage",
+    places: PlaceBounds {
+        max: CONNECTIONS_MAX,
+        of_peer_max: CONNECTIONS_OF_PEER_MAX,
+        spare_max: SPARE_PLACES,
+    },
+    patience: Patience {
+        first_request: Duration::from_secs(10),
+        // Longer than coordinators keep a connection that they don't use; one in use is probed every second.
+        idle: Duration::from_secs(300),
+        reply: Duration::from_secs(30),
+    },
+    http2: Some(Http2Bounds {
+        streams_max: STREAMS_MAX,
+        keepalive: KEEPALIVE,
+        stream_window_bytes: WINDOW_BYTES,
+        connection_window_bytes: WINDOW_BYTES,
+    }),
+};
+
+const MANNERS: Manners = Manners {
+    is_probe: |path| path.starts_with(HEALTH),
+    streams: |path| path == EXCHANGE || path.strip_prefix(HEALTH) == Some("Watch"),
+    busy: || {
+        let why = "all connections that there may be are at work";
+        Status::resource_exhausted(why).into_http::<Bytes>()
+    },
+};
+
+/// Probes.
+pub(super) const HEALTH: &str = "/grpc.health.v1.Health/";
+/// The stream of coordinators.
+pub(super) const EXCHANGE: &str = "/pairdb.v1.StorageService/Exchange";
+
 /// The storage node's gRPC front.
 struct StorageFront<H> {
     handler: H,
-    settings: StorageFrontSettings,
-    stopping: watch::Receiver<bool>,
+    around: Surroundings,
 }
 
 type Replies = Pin<Box<dyn Stream<Item = Result<ReplyBatch, Status>> + Send>>;
@@ -93,7 +123,9 @@ impl<H: RequestHandler> StorageService for StorageFront<H> {
         &self,
         request: tonic::Request<Streaming<RequestBatch>>,
     ) -> Result<Response<Replies>, Status> {
-        let outbox = Arc::new(exchange::outbox(&self.settings));
+        let outbox = Arc::new(exchange::outbox(&self.around));
+        let conduct = request.extensions().get::<RequestConduct>();
+        let conduct = conduct.map(|conduct| Arc::clone(conduct));
         // When the connection is over its replies are dropped: then nothing of it may go on waiting for room.
         let over = CloseOnDrop(Arc::clone(&outbox));
         let replies = outbox.departures().map(move |departure| {
@@ -105,10 +137,10 @@ impl<H: RequestHandler> StorageService for StorageFront<H> {
         });
         let serving = exchange::serve(
             self.handler.clone(),
-            self.settings.clone(),
+            self.around.clone(),
+            conduct,
             request.into_inner(),
             Arc::clone(&outbox),
-            self.stopping.clone(),
         );
         tokio::spawn(async move {
             // What comes may be anything; should it make us panic, this stream is over, so that nobody waits on it.

@@ -8,33 +8,44 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use prost::Message;
 
-use super::assembler::{Assembler, BadFragment};
+use super::assembler::{Added, Assembler, BadFragment};
 use super::convert::{answer_from_proto, request_to_proto};
 use super::outbox::{Bounds, NotQueued, Outbox};
 use super::settings::TransportSettings;
 use super::waiters::{Answer, NotRegistered, Ticket, Waiters};
+use crate::adapters::front::{Budget, Share};
 use crate::placement::NodeId;
 use crate::ports::{CallError, Instant, Request};
+use crate::proto::v1::replica_reply::Outcome;
 use crate::proto::v1::{ReplicaReply, ReplicaRequest, ReplyBatch, RequestBatch};
+
+/// Records shorter than that are not paid for one by one.
+const PAID_RECORD_BYTES: usize = 1024;
+
+const NOT_SENT_FOR_WANT_OF_ROOM: CallError = CallError::NoRoom { sent: false };
+const ANSWER_WITHOUT_ROOM: CallError = CallError::NoRoom { sent: true };
 
 /// The calls of one connection.
 pub(super) struct Session {
     node: NodeId,
+    budget: Budget,
     outbox: Arc<Outbox<ReplicaRequest>>,
     waiters: Arc<Waiters>,
 }
 
 impl Session {
     /// For a connection to `node`.
-    pub(super) fn new(node: NodeId, settings: &TransportSettings) -> Self {
+    pub(super) fn new(node: NodeId, settings: &TransportSettings, budget: Budget) -> Self {
         let bounds = Bounds {
             entries: settings.in_flight_max,
             bytes: settings.queued_bytes_max,
             entry_bytes: settings.message_bytes_max,
         };
-        let (outbox, waiters) = (Outbox::new(bounds), Waiters::new(settings.in_flight_max));
+        let outbox = Outbox::new(bounds, budget.clone());
+        let waiters = Waiters::new(settings.in_flight_max);
         Self {
             node,
+            budget,
             outbox: Arc::new(outbox),
             waiters: Arc::new(waiters),
         }
@@ -52,7 +63,7 @@ impl Session {
             .waiters
             .register(deadline)
             .map_err(|error| match error {
-                NotRegistered::Full => not_sent("too many calls are waiting".into()),
+                NotRegistered::Full => NOT_SENT_FOR_WANT_OF_ROOM,
                 NotRegistered::Over(why) => not_sent(why),
             })?;
         let request = request_to_proto(ticket.id(), &self.node, request, traceparent);
@@ -60,7 +71,7 @@ impl Session {
             Ok(()) => Ok(ticket),
             Err(NotQueued::Closed) => Err(not_sent("the connection is closed".into())),
             Err(NotQueued::TooLong) => Err(not_sent("the request is too long".into())),
-            Err(NotQueued::Full) => Err(not_sent("too much is waiting to leave".into())),
+            Err(NotQueued::Full | NotQueued::NoRoom) => Err(NOT_SENT_FOR_WANT_OF_ROOM),
         }
     }
 
@@ -81,16 +92,44 @@ impl Session {
         assembler: &mut Assembler,
     ) -> Result<(), BadFragment> {
         let long = match &batch.fragment {
-            Some(fragment) => assembler.add(fragment)?,
+            Some(fragment) => match assembler.add(fragment)? {
+                Added::Part => None,
+                Added::Whole(id, bytes) => Some((id, long_answer(bytes))),
+                Added::GivenUp(id) => Some((id, Err(ANSWER_WITHOUT_ROOM))),
+            },
             None => None,
         };
-        let short = batch
-            .replies
-            .into_iter()
-            .map(|reply| (reply.id, answer_from_proto(reply)));
-        let long = long.map(|(id, bytes)| (id, long_answer(bytes)));
+        let short = batch.replies.into_iter().map(|reply| {
+            let id = reply.id;
+            match self.paid_for(reply) {
+                Some(reply) => (id, answer_from_proto(reply)),
+                None => (id, Err(ANSWER_WITHOUT_ROOM)),
+            }
+        });
         self.waiters.answer(short.chain(long).collect::<Vec<_>>()); // converted before the lock is taken
         Ok(())
+    }
+
+    /// A reply with its record paid for, if there is room.
+    fn paid_for(&self, mut reply: ReplicaReply) -> Option<ReplicaReply> {
+        let record = match &mut reply.outcome {
+            Some(Outcome::Found(found)) => found.record.as_mut(),
+            Some(Outcome::Stamped(stamped)) => Some(&mut stamped.record),
+            Some(Outcome::Superseded(superseded)) => Some(&mut superseded.record),
+            _ => None,
+        };
+        if let Some(record) = record.filter(|record| record.len() >= PAID_RECORD_BYTES) {
+            let held = self.budget.take(Share::Inner, record.len()).ok()?;
+            *record = held.over(std::mem::take(record));
+        }
+        Some(reply)
+    }
+
+    /// Gives up the reply that is coming in: it has to give way.
+    pub(super) fn give_up(&self, assembler: &mut Assembler) {
+        let given_up = assembler.give_up();
+        self.waiters
+            .answer(given_up.map(|id| (id, Err(ANSWER_WITHOUT_ROOM))));
     }
 
     /// Ends what is overdue.

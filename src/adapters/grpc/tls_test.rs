@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 
 use super::grpc_test::{Process, Words, eventually, found, later, listen, node_at, read};
 use super::*;
+use crate::adapters::front::Budget;
 use crate::adapters::tls::test_authority::{TestAuthority, TestFiles};
 use crate::adapters::tls::{ClusterTls, ClusterTlsSettings, Listener, TlsSettings};
 use crate::adapters::tokio::TokioClock;
@@ -35,6 +36,7 @@ async fn serve(handler: impl RequestHandler, tls: Option<&ClusterTls>) -> Socket
         handler,
         listener,
         StorageFrontSettings::default(),
+        Budget::unlimited(),
         never,
     ));
     address
@@ -42,10 +44,11 @@ async fn serve(handler: impl RequestHandler, tls: Option<&ClusterTls>) -> Socket
 
 fn transport(tls: Option<&ClusterTls>) -> GrpcTransport<TokioClock> {
     let settings = TransportSettings::default();
-    GrpcTransport::with_tls(
+    GrpcTransport::with(
         TokioClock::new(),
         settings,
         tls.map(|tls| tls.client.clone()),
+        Budget::unlimited(),
     )
 }
 

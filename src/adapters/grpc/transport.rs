@@ -11,6 +11,7 @@ use tracing::Instrument;
 use super::lock;
 use super::peer::{Access, Peer};
 use super::settings::TransportSettings;
+use crate::adapters::front::Budget;
 use crate::adapters::tls::ClientTls;
 use crate::adapters::trace;
 use crate::adapters::vitals::{Vitals, keep};
@@ -28,6 +29,7 @@ struct Shared<C> {
     clock: C,
     settings: TransportSettings,
     tls: Option<ClientTls>,
+    budget: Budget,
     runtime: Handle,
     /// By name. A node that moves has two for a while: until the old address is idle.
     peers: ArcSwap<BTreeMap<NodeId, Vec<Arc<Peer>>>>,
@@ -42,19 +44,25 @@ impl<C: Clock> GrpcTransport<C> {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn new(clock: C, settings: TransportSettings) -> Self {
-        Self::with_tls(clock, settings, None)
+        Self::with(clock, settings, None, Budget::unlimited())
     }
 
-    /// The same, with TLS if it is on.
+    /// The same, with TLS if it is on, and with what waits to leave and what is answered paid for by `budget`.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     #[must_use]
-    pub fn with_tls(clock: C, settings: TransportSettings, tls: Option<ClientTls>) -> Self {
+    pub fn with(
+        clock: C,
+        settings: TransportSettings,
+        tls: Option<ClientTls>,
+        budget: Budget,
+    ) -> Self {
         let shared = Arc::new(Shared {
             clock,
             settings,
             tls,
+            budget,
             runtime: Handle::current(),
             peers: ArcSwap::default(),
             change: Mutex::new(()),
@@ -144,6 +152,7 @@ impl<C: Clock> Shared<C> {
             node.clone(),
             self.settings.clone(),
             self.tls.clone(),
+            self.budget.clone(),
             self.clock.now(),
             &self.runtime,
         );

@@ -2,18 +2,20 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use crate::adapters::front::{Conduct, Place};
 
 /// A connection and its place.
 pub struct Connection {
     stream: Stream,
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 enum Stream {
@@ -22,18 +24,26 @@ enum Stream {
 }
 
 impl Connection {
-    pub(super) const fn plain(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn plain(stream: TcpStream, place: Place) -> Self {
         Self {
             stream: Stream::Plain(stream),
-            _place: place,
+            place,
         }
     }
 
-    pub(super) fn secure(stream: TlsStream<TcpStream>, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn secure(stream: TlsStream<TcpStream>, place: Place) -> Self {
         Self {
             stream: Stream::Secure(Box::new(stream)),
-            _place: place,
+            place,
         }
+    }
+}
+
+impl Connection {
+    /// What is to be told of it.
+    #[must_use]
+    pub fn conduct(&self) -> &Arc<Conduct> {
+        self.place.conduct()
     }
 }
 

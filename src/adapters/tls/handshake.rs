@@ -41,6 +41,16 @@ enum Refused {
     Failed(io::Error),
 }
 
+/// Whether a client says anything in time, or hangs up.
+pub(super) async fn speaks(stream: &TcpStream, longest: Duration) -> bool {
+    let spoke = timeout(longest, stream.peek(&mut [0])).await.is_ok();
+    if !spoke {
+        let why = "it said nothing";
+        refused(stream.peer_addr().ok(), "too_slow", why);
+    }
+    spoke
+}
+
 /// Lets a connection in, or says why not in the log and the metrics.
 pub(super) async fn handshake(
     stream: TcpStream,

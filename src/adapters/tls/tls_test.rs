@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::test_authority::{TestAuthority, TestFiles, client, get};
 use super::*;
+use crate::adapters::front::Places;
 
 /// Serves one answer on every connection that gets in.
 async fn serve(settings: &TlsSettings) -> SocketAddr {
@@ -21,7 +22,7 @@ async fn serve(settings: &TlsSettings) -> SocketAddr {
     let address = socket.local_addr().unwrap();
     let listener = Listener::new(socket, ServerTls::open(settings).unwrap());
     tokio::spawn(async move {
-        let mut connections = pin!(listener.connections(8, Protocol::Http2));
+        let mut connections = pin!(listener.connections(Places::up_to(8), Protocol::Http2));
         while let Some(connection) = connections.next().await {
             let mut connection = connection.unwrap();
             tokio::spawn(async move {

@@ -29,6 +29,10 @@ const INVALID: Refused = Refused::Unauthorized("the token is not valid");
 #[derive(Clone)]
 pub struct Authority(Option<Arc<Required>>);
 
+/// Who sent a request, known by its headers.
+#[derive(Clone, Debug)]
+pub struct Known(Option<Caller>);
+
 struct Required {
     admin: Option<[u8; 32]>,
     keys: KnownKeys,
@@ -114,33 +118,52 @@ impl Authority {
         self.0.is_some()
     }
 
-    /// Whether whoever sent these headers may do what needs `right`, to `tenant` if it is about one.
+    /// Who sent these headers, if that may do what needs `right` to anything at all.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn recognise(&self, headers: &HeaderMap, right: Right) -> Result<Known, Refused> {
+        let Some(required) = &self.0 else {
+            return Ok(Known(None));
+        };
+        let caller = required.sender(headers).await;
+        let caller = caller.and_then(|caller| caller.has(right).map(|()| caller));
+        caller.map(|caller| Known(Some(caller))).inspect_err(count)
+    }
+
+    /// Whether whoever sent these headers, and may have been recognised by them, may do what needs `right`, to `tenant` if it
+    /// is about one.
     ///
     /// # Errors
     /// [`Refused`].
     pub async fn authorize(
         &self,
-        headers: &HeaderMap,
+        (headers, known): (&HeaderMap, Option<Known>),
         right: Right,
         tenant: Option<&str>,
     ) -> Result<(), Refused> {
         let Some(required) = &self.0 else {
             return Ok(());
         };
-        let outcome = match token(headers) {
-            Ok(token) => required.caller(token).await,
-            Err(refused) => Err(refused),
+        let caller = match known {
+            Some(Known(Some(caller))) => Ok(caller),
+            _ => required.sender(headers).await,
         };
-        let outcome = outcome.and_then(|caller| caller.may(right, tenant));
-        if let Err(refused) = &outcome {
-            let code = refused.error_code().as_str_name();
-            metrics::counter!("coordinator_requests_refused_total", "code" => code).increment(1);
-        }
-        outcome
+        let outcome = caller.and_then(|caller| caller.may(right, tenant));
+        outcome.inspect_err(count)
     }
 }
 
+fn count(refused: &Refused) {
+    let code = refused.error_code().as_str_name();
+    metrics::counter!("coordinator_requests_refused_total", "code" => code).increment(1);
+}
+
 impl Required {
+    async fn sender(&self, headers: &HeaderMap) -> Result<Caller, Refused> {
+        self.caller(token(headers)?).await
+    }
+
     async fn caller(&self, token: &str) -> Result<Caller, Refused> {
         if let Some((id, secret)) = api_keys::parse(token) {
             let key = self.keys.get(&id).await?;

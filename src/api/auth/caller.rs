@@ -63,14 +63,21 @@ impl Caller {
         right: Some(Right::Admin),
     };
 
+    /// Whether it may do what needs `right` to anything.
+    pub(super) fn has(&self, right: Right) -> Result<(), Refused> {
+        match self.right < Some(right) {
+            false => Ok(()),
+            true => {
+                let needed = right.role();
+                let why = format!("the token lacks the role {needed}");
+                Err(Refused::Forbidden(why))
+            }
+        }
+    }
+
     /// Whether it may do what needs `right`, to this tenant if it is about one.
     pub(super) fn may(&self, right: Right, tenant: Option<&str>) -> Result<(), Refused> {
-        if self.right < Some(right) {
-            let needed = right.role();
-            return Err(Refused::Forbidden(format!(
-                "the token lacks the role {needed}"
-            )));
-        }
+        self.has(right)?;
         match (&self.tenant, tenant) {
             (Some(own), asked) if asked != Some(own.as_str()) => Err(Refused::Forbidden(format!(
                 "the token is for tenant '{own}' only"

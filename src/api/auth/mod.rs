@@ -21,7 +21,7 @@ mod secret;
 mod settings;
 
 pub(super) use api_keys::NewKey;
-pub use authority::Authority;
+pub use authority::{Authority, Known};
 pub use caller::Right;
 pub use refused::Refused;
 pub use secret::Secret;

@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::body::{Bytes, HttpBody};
-use axum::extract::rejection::BytesRejection;
+use axum::body::{HttpBody, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
 use mime::Mime;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _};
@@ -61,28 +60,28 @@ fn disagree(field: &str) -> Failure {
 impl<T: DeserializeOwned> FromRequest<Arc<Gateway>> for Body<T> {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, gateway: &Arc<Gateway>) -> Result<Self, Failure> {
+    async fn from_request(request: Request, _gateway: &Arc<Gateway>) -> Result<Self, Failure> {
         let members = members::<T>();
         for (name, _) in query::pairs(request.uri())? {
             if members.contains(&&*name) {
                 return Err(wrong(&name, "is in the query; it belongs into the body"));
             }
         }
-        read(request, gateway).await.map(Self)
+        read(request).await.map(Self)
     }
 }
 
 impl<T: DeserializeOwned + Merge + Send> FromRequest<Arc<Gateway>> for Either<T> {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, gateway: &Arc<Gateway>) -> Result<Self, Failure> {
+    async fn from_request(request: Request, _gateway: &Arc<Gateway>) -> Result<Self, Failure> {
         let Asked(query) = Asked::<T>::read(request.uri())?;
-        let body: T = read(request, gateway).await?;
+        let body: T = read(request).await?;
         body.merge(query).map(Self)
     }
 }
 
-async fn read<T: DeserializeOwned>(request: Request, gateway: &Gateway) -> Result<T, Failure> {
+async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Failure> {
     if !request.body().is_end_stream() {
         check_kind(request.headers())?;
     }
@@ -90,13 +89,9 @@ async fn read<T: DeserializeOwned>(request: Request, gateway: &Gateway) -> Resul
     let named = RawPathParams::from_request_parts(&mut parts, &())
         .await
         .ok();
-    let request = Request::from_parts(parts, body);
-    let settings = &gateway.settings;
-    let read = tokio::time::timeout(settings.body_timeout, Bytes::from_request(request, &()));
-    let Ok(read) = read.await else {
-        return Err(refused("the body did not arrive in time"));
-    };
-    let bytes = read.map_err(|rejection| unread(&rejection, settings.body_bytes_max))?;
+    // It is whole, and no longer than it may be, before any handler sees it.
+    let bytes = to_bytes(body, usize::MAX).await;
+    let bytes = bytes.map_err(|_| refused("the body could not be read"))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| refused("the body is not UTF-8"))?;
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let text = if text.is_empty() { "{}" } else { text };
@@ -165,13 +160,6 @@ fn agrees_with_path(name: &str, value: &str, text: &str) -> Result<(), Failure> 
     match serde_json::from_str::<String>(member.get()) {
         Ok(member) if member == value => Ok(()),
         _ => Err(disagree(name)),
-    }
-}
-
-fn unread(rejection: &BytesRejection, max: usize) -> Failure {
-    match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => refused(format!("the body is longer than {max} bytes")),
-        _ => refused("the body could not be read"),
     }
 }
 

@@ -11,7 +11,7 @@ use super::failure::Error;
 /// Every failure there is.
 pub(super) struct Errors;
 
-const FAILURES: [(&str, &str); 13] = [
+const FAILURES: [(&str, &str); 14] = [
     (
         "400",
         "INVALID_REQUEST or INVALID_REPLICATION_FACTOR: the message names the field",
@@ -25,6 +25,7 @@ const FAILURES: [(&str, &str); 13] = [
         "404",
         "TENANT_NOT_FOUND, KEY_NOT_FOUND or MIGRATION_NOT_FOUND",
     ),
+    ("408", "INVALID_REQUEST: the body did not arrive in time"),
     (
         "409",
         "TENANT_EXISTS or IDEMPOTENCY_KEY_CONFLICT; IDEMPOTENCY_KEY_IN_USE while a request with the key is running: \
@@ -43,7 +44,7 @@ const FAILURES: [(&str, &str); 13] = [
     ),
     (
         "429",
-        "RATE_LIMIT_EXCEEDED: Retry-After says when to try again",
+        "RATE_LIMIT_EXCEEDED, for a tenant's limits and for overload: Retry-After says when to try again",
     ),
     ("500", "INTERNAL_ERROR"),
     (

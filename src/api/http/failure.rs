@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 
 use super::answer;
 use crate::api::errors::{status, to_status};
+use crate::api::log_pace;
 use crate::coordinator::CoordinatorError;
 use crate::proto::v1::ErrorCode;
 
@@ -97,7 +98,9 @@ pub(super) async fn no_method(method: Method) -> Failure {
 /// A panic fails its own request.
 pub(super) fn panics() -> CatchPanicLayer<fn(Box<dyn Any + Send>) -> Response> {
     CatchPanicLayer::custom(|_| {
-        tracing::error!("a request panicked");
+        if let Some(left_out) = log_pace::FAULT.tell() {
+            tracing::error!(left_out, "a request panicked");
+        }
         Failure::from(status(
             Code::Internal,
             ErrorCode::InternalError,
@@ -109,7 +112,7 @@ pub(super) fn panics() -> CatchPanicLayer<fn(Box<dyn Any + Send>) -> Response> {
 
 impl Failure {
     /// The same with another HTTP status than its code's.
-    fn with(mut self, http: StatusCode) -> Self {
+    pub(super) fn with(mut self, http: StatusCode) -> Self {
         self.http = Some(http);
         self
     }

@@ -212,8 +212,10 @@ pub(super) async fn write(
     call: Call,
     Body(write): Body<Write>,
 ) -> Result<Response, Failure> {
+    let value = value::stored(write.value.as_deref(), write.value_base64.as_deref())?;
+    drop((write.value, write.value_base64)); // not kept beside the bytes while those are written
     let message = v1::WriteKeyValueRequest {
-        value: value::stored(write.value.as_deref(), write.value_base64.as_deref())?,
+        value,
         tenant_id: write.tenant_id,
         key: write.key,
         consistency: write.consistency,

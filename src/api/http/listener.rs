@@ -1,58 +1,57 @@
-//! The HTTP listener: so many connections, so long for a request's headers, and an end without cutting anybody off.
-
-use std::pin::pin;
+//! The HTTP listener: its bounds, and what is said where there is no place.
 
 use axum::Router;
-use axum::extract::Request;
-use futures::StreamExt;
-use futures::future::{Either, select};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use tonic::transport::server::Connected;
-use tower::ServiceExt;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, Response, StatusCode};
+use bytes::Bytes;
 
 use super::HttpSettings;
-use crate::adapters::tls::{Listener, Protocol};
+use crate::adapters::front::{self, Bounds, Budget, Manners, Patience, PlaceBounds, SPARE_PLACES};
+use crate::adapters::tls::Listener;
 
-/// Serves `routes` until `shutdown`, then finishes what is at work.
+const MANNERS: Manners = Manners {
+    is_probe: |path| {
+        matches!(
+            path,
+            "/health" | "/health/live" | "/ready" | "/health/ready" | "/metrics"
+        )
+    },
+    streams: |_| false,
+    busy,
+};
+
+/// Serves `routes` on the listener that metrics call `name`, until `shutdown`, then finishes what is at work.
 pub async fn serve(
+    name: &'static str,
     listener: Listener,
     routes: Router,
     settings: &HttpSettings,
+    budget: Budget,
     shutdown: impl Future<Output = ()>,
 ) {
-    let mut server = http1::Builder::new();
-    server
-        .timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
-        .half_close(true);
-    let graceful = GracefulShutdown::new();
-    let mut connections = pin!(listener.connections(settings.connections_max, Protocol::Http1));
-    let mut shutdown = pin!(shutdown);
-    while let Either::Left((Some(accepted), _)) = select(connections.next(), &mut shutdown).await {
-        let Ok(connection) = accepted.inspect_err(|error| {
-            tracing::warn!(%error, "an HTTP connection could not be accepted");
-        }) else {
-            continue;
-        };
-        // The same that gRPC requests carry, so that who asks is found in one place.
-        let peer = connection.connect_info();
-        let routes = routes
-            .clone()
-            .map_request(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(peer.clone());
-                request
-            });
-        let serving =
-            server.serve_connection(TokioIo::new(connection), TowerToHyperService::new(routes));
-        let serving = graceful.watch(serving);
-        tokio::spawn(async move {
-            // A client that hangs up or talks nonsense is no trouble of ours.
-            let _ended: Result<(), hyper::Error> = serving.await;
-        });
-    }
-    graceful.shutdown().await;
+    let bounds = Bounds {
+        name,
+        places: PlaceBounds {
+            max: settings.connections_max,
+            of_peer_max: settings.connections_per_peer_max,
+            spare_max: SPARE_PLACES,
+        },
+        patience: Patience {
+            first_request: settings.header_timeout,
+            idle: settings.header_timeout,
+            reply: settings.reply_timeout,
+        },
+        http2: None,
+    };
+    front::serve(listener, bounds, MANNERS, budget, routes, shutdown).await;
+}
+
+fn busy() -> Response<Bytes> {
+    const BODY: &[u8] = br#"{"status":"error","error_code":"RATE_LIMIT_EXCEEDED","message":"overloaded: all connections that there may be are at work; retry after a moment","request_id":""}"#;
+    let mut answer = Response::new(Bytes::from_static(BODY));
+    *answer.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
 }

@@ -17,6 +17,7 @@ mod errors;
 mod failure;
 mod health;
 mod hosts;
+mod intake;
 mod key_value;
 mod listener;
 mod members;
@@ -33,7 +34,7 @@ mod value;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
@@ -57,6 +58,7 @@ pub use settings::HttpSettings;
 struct Gateway {
     service: Box<dyn CoordinatorService>,
     readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
+    gate: Gate,
     settings: HttpSettings,
 }
 
@@ -75,14 +77,16 @@ pub async fn serve_http<W: CoordinatorWorld>(
 ) -> std::io::Result<()> {
     let asked = coordinator.clone();
     let gateway = Gateway {
-        service: Box::new(CoordinatorFront::new(coordinator, gate)),
+        service: Box::new(CoordinatorFront::new(coordinator, gate.clone())),
         readiness: Box::new(move || asked.readiness()),
+        gate,
         settings: settings.clone(),
     };
+    let budget = gateway.gate.budget().clone();
     let listener = listener.into();
     let hosts = Hosts::new(listener.local_addr()?.ip(), &settings.host_names);
     let routes = router(Arc::new(gateway), hosts.map_err(std::io::Error::other)?)?;
-    listener::serve(listener, routes, &settings, shutdown).await;
+    listener::serve("http", listener, routes, &settings, budget, shutdown).await;
     Ok(())
 }
 
@@ -114,14 +118,16 @@ fn router(gateway: Shared, hosts: Hosts) -> std::io::Result<Router> {
     let settings = &gateway.settings;
     let origins = Origins::new(&settings.cors_origins).map_err(std::io::Error::other)?;
     let cors = origins.layer();
-    let body_limit = DefaultBodyLimit::max(settings.body_bytes_max);
     let (routes, document) = documented().split_for_parts();
     let routes = routes
         .merge(openapi::pages(document))
         .fallback(failure::no_route)
         .method_not_allowed_fallback(failure::no_method)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&gateway),
+            intake::taken_in,
+        ))
         .with_state(gateway)
-        .layer(body_limit)
         .layer(failure::panics())
         .layer(middleware::from_fn(move |request, next| {
             only_own_pages(origins.clone(), request, next)

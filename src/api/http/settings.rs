@@ -12,14 +12,18 @@ use super::hosts::Hosts;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSettings {
-    /// How many connections there may be; further ones wait.
+    /// How many connections there may be; beyond that, those that nothing is asked on give way.
     pub connections_max: usize,
+    /// How many of one client's address.
+    pub connections_per_peer_max: usize,
     /// The longest body. A value may take six bytes of JSON for each of its own.
     pub body_bytes_max: usize,
     /// How long a client may take to send a request's headers, and how long a connection may be silent.
     pub header_timeout: Duration,
     /// How long a client may take to send a request's body.
     pub body_timeout: Duration,
+    /// How long a client may take to read a reply.
+    pub reply_timeout: Duration,
     /// Which web pages may call from browsers: origins such as `https://console.example.com`, with commas between them, or `*`
     /// for all; empty: none.
     pub cors_origins: String,
@@ -32,9 +36,11 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             connections_max: 1000,
+            connections_per_peer_max: 800,
             body_bytes_max: 8 * 1024 * 1024,
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
+            reply_timeout: Duration::from_secs(30),
             cors_origins: String::new(),
             host_names: String::new(),
         }

@@ -22,7 +22,8 @@ use tokio::net::TcpListener;
 
 use super::super::exit::{Exit, Failure};
 use super::super::serve::{
-    Addresses, CoordinatorListeners, CoordinatorProcess, Known, ListenFlags, StorageNode, Stores,
+    Addresses, CoordinatorListeners, CoordinatorProcess, Door, Known, ListenFlags, StorageNode,
+    Stores,
 };
 use crate::adapters::tls::ClusterTls;
 use crate::config::Config;
@@ -90,19 +91,22 @@ impl Cluster {
             sockets,
         } = place(&stores, &directory.path, wanted).await?;
         let tls = ClusterTls::open(&config.cluster_tls, &config.tls)?;
-        let nodes =
-            try_join_all(
-                next.nodes.iter().zip(sockets).map(|(node, socket)| {
-                    let data = directory.path.join(node.id.as_str());
-                    let (sync, settings) = (config.storage.sync, config.replica);
-                    let known = Known::Epoch(stored.epoch);
-                    let (id, tls) = (node.id.clone(), tls.clone());
-                    async move {
-                        StorageNode::start(id, &data, sync, settings, known, socket, tls).await
-                    }
-                }),
-            )
-            .await?;
+        let nodes = try_join_all(next.nodes.iter().zip(sockets).map(|(node, socket)| {
+            let data = directory.path.join(node.id.as_str());
+            let (sync, settings) = (config.storage.sync, config.replica);
+            let known = Known::Epoch(stored.epoch);
+            let (id, tls) = (node.id.clone(), tls.clone());
+            let budget = config.server.budget();
+            async move {
+                let door = Door {
+                    listener: socket,
+                    tls,
+                    budget,
+                };
+                StorageNode::start(id, &data, sync, settings, known, door).await
+            }
+        }))
+        .await?;
         if stored.nodes.is_empty() {
             try_join_all(nodes.iter().map(|node| found(node, next.epoch))).await?;
         }

@@ -105,13 +105,19 @@ impl CoordinatorProcess {
         };
         let tls = ServerTls::open(&config.tls)?;
         let nodes_tls = ClusterTls::open(&config.cluster_tls, &config.tls)?.map(|tls| tls.client);
+        let budget = config.server.budget();
         let clock = TokioClock::new();
         let spawner = TokioSpawn::new();
         let world = CoordinatorAdapters {
             clock,
             random: ThreadRandom,
             spawner: spawner.clone(),
-            transport: GrpcTransport::with_tls(clock, config.transport.clone(), nodes_tls),
+            transport: GrpcTransport::with(
+                clock,
+                config.transport.clone(),
+                nodes_tls,
+                budget.clone(),
+            ),
             metadata: stores.metadata.clone(),
             idempotency: stores.idempotency.clone(),
         };
@@ -125,7 +131,7 @@ impl CoordinatorProcess {
             )
         })?;
 
-        let gate = Gate::new(&config.auth, &config.limits, &coordinator)
+        let gate = Gate::new(&config.auth, &config.limits, &coordinator, budget.clone())
             .map_err(|problem| Failure::usage(format!("auth: {problem}")))?;
         warn_of_open_doors(config, &gate, addresses);
 
@@ -142,7 +148,10 @@ impl CoordinatorProcess {
             config.grpc.clone(),
             stopped(),
         );
-        fronts.spawn(async move { grpc.await.map_err(|error| format!("gRPC: {error}")) });
+        fronts.spawn(async move {
+            grpc.await;
+            Ok(())
+        });
         let http = serve_http(
             coordinator.clone(),
             gate,
@@ -155,7 +164,7 @@ impl CoordinatorProcess {
             let sampled = coordinator.clone();
             let sample = move || sample_coordinator(&sampled);
             let listener = Listener::new(listener, tls.filter(|_| config.tls.metrics));
-            let metrics = serve_metrics(listener, collected, sample, stopped());
+            let metrics = serve_metrics(listener, collected, budget, sample, stopped());
             fronts.spawn(async move {
                 metrics.await;
                 Ok(())

@@ -289,6 +289,42 @@ pub const METRICS: &[Metric] = &[
         "Partitions of tenants by what the last comparing of their owners found: equal, divergent, unknown",
     ),
     metric(
+        "listener_connections",
+        Gauge,
+        &["listener"],
+        "Connections that a listener has: grpc, http, storage, metrics",
+    ),
+    metric(
+        "listener_connections_ended_total",
+        Counter,
+        &["listener", "cause"],
+        "Connections that a listener ended: gave_way to another, silent, idle, reply_not_taken, answered on a spare place",
+    ),
+    metric(
+        "listener_connections_refused_total",
+        Counter,
+        &["listener"],
+        "Connections that there was no place for: all that there may be were at work",
+    ),
+    metric(
+        "message_bytes",
+        Gauge,
+        &["share"],
+        "Bytes of messages that the process holds: front, brought by clients; inner, all others",
+    ),
+    metric(
+        "message_bytes_max",
+        Gauge,
+        &[],
+        "How many bytes of messages the process may hold",
+    ),
+    metric(
+        "message_bytes_refused_total",
+        Counter,
+        &[],
+        "Messages that there was no room for, or that gave way to others",
+    ),
+    metric(
         "process_panics_total",
         Counter,
         &[],
@@ -367,7 +403,7 @@ pub fn table() -> String {
     let mut text = String::from(
         "# Metrics\n\nMade from `src/cli/serve/metric_table.rs`; a test keeps the two equal. Coordinators serve what begins with\n\
          `coordinator_` at `metrics.port`, storage nodes what begins with `storage_` at `storage.metrics`, and both what begins\n\
-         with `tls_` or `process_`.\n\n\
+         with `listener_`, `message_`, `process_` or `tls_`.\n\n\
          | name | kind | labels | what it says |\n|---|---|---|---|\n",
     );
     for metric in METRICS {

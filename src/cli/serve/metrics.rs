@@ -12,6 +12,7 @@ use metrics_util::MetricKindMask;
 
 use super::super::exit::Failure;
 use super::metric_table;
+use crate::adapters::front::Budget;
 use crate::adapters::tls::Listener;
 use crate::adapters::vitals::{Vitals, keep};
 use crate::api::{HttpSettings, only_own_names, serve_routes};
@@ -56,15 +57,18 @@ pub fn collect_metrics() -> Result<PrometheusHandle, Failure> {
 
 /// Serves `/metrics` in Prometheus' text format until `shutdown`.
 ///
-/// `sample` is called before each answer, to put into the registry what is not counted where it happens.
+/// What the process has in messages is told of `budget`. `sample` is called before each answer, to put into the registry what is not counted where it happens.
 pub async fn serve_metrics(
     listener: Listener,
     metrics: PrometheusHandle,
+    budget: Budget,
     sample: impl Fn() + Clone + Send + Sync + 'static,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
+    let sampled = budget.clone();
     let render = move || {
         sample();
+        sampled.sample();
         let metrics = metrics.clone();
         async move {
             (
@@ -76,13 +80,14 @@ pub async fn serve_metrics(
     let routes = Router::new().route("/metrics", get(render));
     let bounds = HttpSettings {
         connections_max: CONNECTIONS_MAX,
+        connections_per_peer_max: CONNECTIONS_MAX,
         ..HttpSettings::default()
     };
     let routes = match only_own_names(routes, &listener, &bounds) {
         Ok(routes) => routes,
         Err(error) => return tracing::error!(%error, "metrics can't be served"),
     };
-    serve_routes(listener, routes, &bounds, shutdown).await;
+    serve_routes("metrics", listener, routes, &bounds, budget, shutdown).await;
 }
 
 /// Puts a coordinator's state into the registry.

@@ -20,5 +20,5 @@ pub use metrics::{collect_metrics, serve_metrics};
 pub use runtime::run;
 pub use signal::StopSignal;
 pub use stop::stop_in_time;
-pub use storage_node::{Known, Namesakes, StorageNode, World as NodeWorld};
+pub use storage_node::{Door, Known, Namesakes, StorageNode, World as NodeWorld};
 pub use stores::{ChosenMetadata, Stores, open_metadata, open_stores};

@@ -15,6 +15,7 @@ use super::super::exit::{Exit, Failure};
 use super::listen::address;
 use super::stores::ChosenMetadata;
 use crate::adapters::fjall::{FjallDurability, FjallSettings, FjallStorage};
+use crate::adapters::front::Budget;
 use crate::adapters::grpc::{
     GrpcTransport, StorageFrontSettings, TransportSettings, serve_storage,
 };
@@ -35,7 +36,7 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 /// The world of a node of production.
 pub type World = NodeWorld<FjallStorage, GrpcTransport<TokioClock>>;
 
-type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
+type Serving = JoinHandle<()>;
 
 /// How long somebody who may have the node's name may take to say so.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -51,6 +52,16 @@ pub enum Known {
     EpochAgain(Epoch),
 }
 
+/// What others reach a storage node through.
+pub struct Door {
+    /// Where it listens.
+    pub listener: TcpListener,
+    /// With it, only processes of the cluster are served.
+    pub tls: Option<ClusterTls>,
+    /// What messages are paid for from.
+    pub budget: Budget,
+}
+
 /// A storage node that serves.
 pub struct StorageNode {
     replica: Replica<World>,
@@ -64,16 +75,20 @@ pub struct StorageNode {
 }
 
 impl StorageNode {
-    /// Opens the node's data and serves on `listener`. With `tls`, only processes of the cluster are served.
+    /// Opens the node's data and serves on the door.
     pub async fn start(
         node: NodeId,
         data: &Path,
         sync: SyncMode,
         settings: ReplicaSettings,
         known: Known,
-        listener: TcpListener,
-        tls: Option<ClusterTls>,
+        door: Door,
     ) -> Result<Self, Failure> {
+        let Door {
+            listener,
+            tls,
+            budget,
+        } = door;
         let address = address(&listener)?;
         if tls.is_none() && !address.ip().is_loopback() {
             tracing::warn!(
@@ -81,11 +96,12 @@ impl StorageNode {
                 "whoever reaches the storage node may read, change and delete everything: set cluster_tls (cert_file, key_file, ca_file)"
             );
         }
-        let storage = open(data, sync).await?;
+        let storage = open(data, sync).await?.paid_for_by(budget.clone());
         let clock = TokioClock::new();
         let (server, client) = tls.map(|tls| (tls.server, tls.client)).unzip();
         let listener = Listener::new(listener, server);
-        let peers = GrpcTransport::with_tls(clock, TransportSettings::default(), client);
+        let settings_of_peers = TransportSettings::default();
+        let peers = GrpcTransport::with(clock, settings_of_peers, client, budget.clone());
         let world = NodeWorld::with_peers(storage.clone(), clock, peers.clone());
         let replica = Replica::open(world, node, settings)
             .await
@@ -102,7 +118,8 @@ impl StorageNode {
         let handler = replica.clone();
         let serving = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
-            serve_storage(handler, listener, StorageFrontSettings::default(), stopped).await
+            let settings = StorageFrontSettings::default();
+            serve_storage(handler, listener, settings, budget, stopped).await;
         });
         Ok(Self {
             replica,
@@ -231,12 +248,8 @@ async fn front_ended(mut serving: Serving) -> Option<String> {
 }
 
 /// Why a front ended, if not in order.
-fn cause(ended: Result<Result<(), tonic::transport::Error>, JoinError>) -> Option<String> {
-    match ended {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(error) => Some(error.to_string()),
-    }
+fn cause(ended: Result<(), JoinError>) -> Option<String> {
+    ended.err().map(|error| error.to_string())
 }
 
 async fn open(data: &Path, sync: SyncMode) -> Result<FjallStorage, Failure> {

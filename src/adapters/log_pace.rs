@@ -11,16 +11,24 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 const LINES: NonZeroU32 = NonZeroU32::new(5).unwrap();
 
 /// A store that a request needed was down.
-pub(super) static STORE: Pace = Pace::new();
+pub(crate) static STORE: Pace = Pace::new();
 /// Too few owners answered.
-pub(super) static QUORUM: Pace = Pace::new();
+pub(crate) static QUORUM: Pace = Pace::new();
 /// A request was not answered in its client's time.
-pub(super) static LATE: Pace = Pace::new();
+pub(crate) static LATE: Pace = Pace::new();
 /// A tenant asked for more than it may.
-pub(super) static LIMIT: Pace = Pace::new();
+pub(crate) static LIMIT: Pace = Pace::new();
+/// A request met a fault of ours.
+pub(crate) static FAULT: Pace = Pace::new();
+/// A connection could not be accepted.
+pub(crate) static ACCEPT: Pace = Pace::new();
+/// A connection to a storage node was lost.
+pub(crate) static LINK: Pace = Pace::new();
+/// There was no place for a connection.
+pub(crate) static PLACES: Pace = Pace::new();
 
 /// The pace of one cause.
-pub(super) struct Pace {
+pub(crate) struct Pace {
     limiter: LazyLock<DefaultDirectRateLimiter>,
     left_out: AtomicU64,
 }
@@ -34,7 +42,7 @@ impl Pace {
     }
 
     /// Whether this one is to be told of, and how many were not since the last that was.
-    pub(super) fn tell(&self) -> Option<u64> {
+    pub(crate) fn tell(&self) -> Option<u64> {
         match self.limiter.check() {
             Ok(()) => Some(self.left_out.swap(0, Ordering::Relaxed)),
             Err(_) => {
