@@ -1,0 +1,340 @@
+//! A coordinator and a storage node, real processes, under clients that have no token and nothing to say: messages that never end, over
+//! gRPC, HTTP and the storage port, and connections that do nothing. Each attack brings twice what the process may have; it stays
+//! below that, and honest clients are served all the while.
+//!
+//! ```sh
+//! cargo test --test attack -- --nocapture
+//! ```
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "a test of processes waits for them, and tells what it measured"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::SendStream;
+use h2::client::SendRequest;
+use pairdb::proto::v1;
+use pairdb::proto::v1::coordinator_service_client::CoordinatorServiceClient;
+use prost::Message;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tonic::Code;
+use tonic::transport::Channel;
+
+const MIB: usize = 1 << 20;
+/// What each process may have.
+const MEMORY: usize = 160 * MIB;
+/// What each attack brings.
+const ATTACK: usize = 2 * MEMORY;
+/// Of one message.
+const MESSAGE: usize = 4 * MIB;
+/// What there is room for at a listener; the silent are more.
+const CONNECTIONS: usize = 40;
+/// Long enough for whatever is to happen.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A process that has said that it is ready. Killed when dropped.
+struct Server {
+    child: Child,
+    ready: Value,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = pairdb(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let output = child.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        let ready = serde_json::from_str(&line).unwrap_or_else(|_| panic!("it said '{line}'"));
+        Self { child, ready }
+    }
+
+    fn address(&self, of: &str) -> SocketAddr {
+        self.ready[of].as_str().unwrap().parse().unwrap()
+    }
+
+    /// The most memory that it ever had.
+    fn peak(&self) -> usize {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+        kib.parse::<usize>().unwrap() * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+fn pairdb(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pairdb"));
+    command
+        .args(arguments)
+        .env("PAIRDB_SERVER__MEMORY_BYTES_MAX", MEMORY.to_string())
+        .env("PAIRDB_GRPC__CONNECTIONS_MAX", CONNECTIONS.to_string())
+        .env("PAIRDB_HTTP__CONNECTIONS_MAX", CONNECTIONS.to_string())
+        .env("RUST_LOG", "error")
+        .stderr(Stdio::null());
+    command
+}
+
+/// A client that wants nothing but to be served, until it is told to stop.
+struct Honest {
+    served: Arc<AtomicUsize>,
+    enough: Arc<AtomicBool>,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl Honest {
+    async fn start(address: SocketAddr) -> Self {
+        let mut client = client(address).await;
+        let (served, enough) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let (count, stop) = (Arc::clone(&served), Arc::clone(&enough));
+        let running = tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let write = v1::WriteKeyValueRequest {
+                    tenant_id: "t".into(),
+                    key: "k".into(),
+                    value: vec![b'v'; 1000].into(),
+                    ..Default::default()
+                };
+                match timeout(LONG, client.write_key_value(write)).await.unwrap() {
+                    Ok(_) => drop(count.fetch_add(1, Ordering::Relaxed)),
+                    // It may be told to come again, or that its machine is too slow; never anything else.
+                    Err(status) => assert!(
+                        matches!(
+                            status.code(),
+                            Code::ResourceExhausted | Code::DeadlineExceeded
+                        ),
+                        "{status:?}"
+                    ),
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+        Self {
+            served,
+            enough,
+            running,
+        }
+    }
+
+    /// Waits until it has been served some more, and stops it.
+    async fn served(self) -> usize {
+        let before = self.served.load(Ordering::Relaxed);
+        let more = async {
+            while self.served.load(Ordering::Relaxed) < before + 3 && !self.running.is_finished() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONG, more).await.unwrap();
+        self.enough.store(true, Ordering::Relaxed);
+        self.running.await.unwrap();
+        self.served.load(Ordering::Relaxed)
+    }
+}
+
+async fn client(address: SocketAddr) -> CoordinatorServiceClient<Channel> {
+    let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
+    CoordinatorServiceClient::new(endpoint.connect().await.unwrap())
+}
+
+/// Begins a call whose message never ends.
+fn begin(connection: &mut SendRequest<Bytes>, path: &str) -> Option<SendStream<Bytes>> {
+    let request = http::Request::post(format!("http://h{path}"))
+        .header("content-type", "application/grpc")
+        .body(());
+    let (_answer, stream) = connection.send_request(request.unwrap(), false).ok()?;
+    Some(stream)
+}
+
+/// Sends as much as the other side takes, up to `bytes`; how much that was.
+async fn pour(stream: &mut SendStream<Bytes>, from: &Bytes, bytes: usize) -> usize {
+    let mut sent = 0;
+    while sent < bytes {
+        stream.reserve_capacity(from.len().min(bytes - sent));
+        let room = std::future::poll_fn(|context| stream.poll_capacity(context));
+        let Ok(Some(Ok(room))) = timeout(Duration::from_secs(5), room).await else {
+            break; // it gave way
+        };
+        let piece = from.slice(..room.min(from.len()).min(bytes - sent));
+        sent += piece.len();
+        if stream.send_data(piece, false).is_err() {
+            break;
+        }
+    }
+    sent
+}
+
+/// Messages that stop short of their end, on some connections. Returns what was taken of them.
+async fn unfinished_messages(address: SocketAddr) -> usize {
+    let mut prefix = BytesMut::new();
+    prefix.put_u8(0);
+    prefix.put_u32(MESSAGE as u32);
+    let (prefix, filler) = (prefix.freeze(), Bytes::from(vec![b'x'; 16 * 1024]));
+    let (mut sent, mut open) = (0, Vec::new());
+    for _ in 0..4 {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (mut connection, driver) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(driver);
+        for _ in 0..ATTACK / MESSAGE / 4 {
+            let path = "/pairdb.v1.CoordinatorService/WriteKeyValue";
+            connection = connection.ready().await.unwrap();
+            let Some(mut stream) = begin(&mut connection, path) else {
+                break;
+            };
+            sent += pour(&mut stream, &prefix, prefix.len()).await;
+            sent += pour(&mut stream, &filler, MESSAGE - 100).await;
+            open.push((connection.clone(), stream));
+        }
+    }
+    assert_eq!(open.len(), ATTACK / MESSAGE);
+    sent
+}
+
+/// Long requests of storage nodes that stop short of their end, each in fragments.
+async fn unfinished_fragments(address: SocketAddr) -> usize {
+    let fragment = v1::Fragment {
+        id: 7,
+        data: vec![b'x'; 60 * 1024].into(),
+        last: false,
+    };
+    let batch = v1::RequestBatch {
+        node_id: "n1".into(),
+        requests: Vec::new(),
+        fragment: Some(fragment),
+    };
+    let mut message = BytesMut::new();
+    message.put_u8(0);
+    message.put_u32(batch.encoded_len() as u32);
+    batch.encode(&mut message).unwrap();
+    let message = message.freeze();
+    let (mut sent, mut open) = (0, Vec::new());
+    let each = ATTACK / 16 / message.len();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut connection, driver) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(driver);
+    for _ in 0..16 {
+        connection = connection.ready().await.unwrap();
+        let Some(mut stream) = begin(&mut connection, "/pairdb.v1.StorageService/Exchange") else {
+            break;
+        };
+        for _ in 0..each {
+            sent += pour(&mut stream, &message, message.len()).await;
+        }
+        open.push(stream);
+    }
+    sent
+}
+
+/// Bodies that stop short of their end.
+async fn unfinished_bodies(address: SocketAddr) -> usize {
+    let filler = vec![b'x'; 64 * 1024];
+    let head = format!(
+        "POST /v1/key-value HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {MESSAGE}\r\n\r\n"
+    );
+    let (mut sent, mut open) = (0, Vec::new());
+    for _ in 0..ATTACK / MESSAGE {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let _refused = stream.write_all(head.as_bytes()).await;
+        for _ in 0..MESSAGE / filler.len() - 1 {
+            match timeout(Duration::from_secs(5), stream.write_all(&filler)).await {
+                Ok(Ok(())) => sent += filler.len(),
+                _ => break,
+            }
+        }
+        open.push(stream);
+    }
+    sent
+}
+
+async fn silence(address: SocketAddr) -> Vec<TcpStream> {
+    let mut silent = Vec::new();
+    for _ in 0..2 * CONNECTIONS {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    silent
+}
+
+async fn probe(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let probe = b"GET /health/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    stream.write_all(probe).await.unwrap();
+    let mut answer = String::new();
+    timeout(LONG, stream.read_to_string(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_is_bounded_and_honest_clients_are_served_under_attack() {
+    let directory = TempDir::new().unwrap();
+    let metadata = format!("sqlite:{}", directory.path().join("m.sqlite").display());
+    let data = directory.path().join("n1").display().to_string();
+    let listen = ["--listen", "127.0.0.1:0", "--metadata", &metadata, "--json"];
+    let named = ["storage", "--node-id", "n1", "--data", &data];
+    let node = Server::start(&[&named[..], &listen].concat());
+    let ports = ["coordinator", "--http-port", "0", "--metrics-port", "0"];
+    let coordinator = Server::start(&[&ports[..], &listen].concat());
+    let (grpc, http) = (coordinator.address("grpc"), coordinator.address("http"));
+    let mut admin = client(grpc).await;
+    let added = v1::AddStorageNodeRequest {
+        node_id: "n1".into(),
+        host: "127.0.0.1".into(),
+        port: node.address("grpc").port().into(),
+        virtual_nodes: 0,
+    };
+    admin.add_storage_node(added).await.unwrap();
+    let tenant = v1::CreateTenantRequest {
+        tenant_id: "t".into(),
+        replication_factor: 1,
+        ..Default::default()
+    };
+    admin.create_tenant(tenant).await.unwrap();
+
+    for attack in ["messages", "bodies", "fragments"] {
+        let honest = Honest::start(grpc).await;
+        let sent = match attack {
+            "messages" => unfinished_messages(grpc).await,
+            "bodies" => unfinished_bodies(http).await,
+            _ => unfinished_fragments(node.address("grpc")).await,
+        };
+        let served = honest.served().await;
+        let (coordinator, node) = (coordinator.peak(), node.peak());
+        println!(
+            "{attack}: {} MiB sent, {served} writes served; coordinator {} MiB, node {} MiB",
+            sent / MIB,
+            coordinator / MIB,
+            node / MIB
+        );
+        assert!(coordinator < MEMORY && node < MEMORY, "{attack}");
+    }
+
+    let silent = (silence(grpc).await, silence(http).await);
+    let honest = Honest::start(grpc).await;
+    println!("silence: {} writes served", honest.served().await);
+    for _ in 0..3 {
+        let answer = probe(http).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    drop(silent);
+}
