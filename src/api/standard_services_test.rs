@@ -70,7 +70,7 @@ async fn health_is_what_its_specification_says() {
         let ended = in_time(statuses.message()).await.unwrap_err();
         assert_eq!(ended.code(), Code::Unavailable);
     }
-    in_time(stopped).await.unwrap().unwrap();
+    in_time(stopped).await.unwrap();
 }
 
 /// What an answer is, in short.
