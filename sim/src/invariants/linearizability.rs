@@ -167,8 +167,8 @@ fn windows(steps: Vec<Step>) -> Vec<Window> {
         let mut steps = std::mem::take(steps);
         if let Some(before) = before {
             if steps.len() > WINDOW_MAX {
-                steps.truncate(WINDOW_MAX);
-                forget_unknown(before, &mut steps);
+                let rest = steps.split_off(WINDOW_MAX);
+                forget_unknown(before, &mut steps, rest[0].from);
             }
             if steps.iter().any(|step| returned(step).is_some()) {
                 windows.push(Window { before, steps });
@@ -199,8 +199,8 @@ fn windows(steps: Vec<Step>) -> Vec<Window> {
     windows
 }
 
-/// Leaves out reads of writes that are not there.
-fn forget_unknown(before: Value, steps: &mut Vec<Step>) {
+/// Leaves out reads of what is not there: of other writes, and of nothing where a delete from `rest_from` on may have made it so.
+fn forget_unknown(before: Value, steps: &mut Vec<Step>, rest_from: Time) {
     let written: BTreeSet<Value> = steps
         .iter()
         .filter_map(|step| match step.op {
@@ -209,7 +209,11 @@ fn forget_unknown(before: Value, steps: &mut Vec<Step>) {
         })
         .chain([before])
         .collect();
-    steps.retain(|step| returned(step).is_none_or(|value| written.contains(&value)));
+    steps.retain(|step| match returned(step) {
+        Some(None) => written.contains(&None) && step.to < rest_from,
+        Some(value) => written.contains(&value),
+        None => true,
+    });
 }
 
 /// `None` when the search was given up.
@@ -302,6 +306,21 @@ mod tests {
         );
         let older = vec![write(1, 1, 2), write(2, 3, 4), read(3, 1, 5, 6)];
         assert_eq!(verdicts(older), [Some(false)]);
+    }
+
+    #[test]
+    fn a_window_that_is_cut_short_forgets_what_a_later_delete_may_have_made() {
+        let delete = |id, from, to| Step {
+            op: RegisterOp::Write(None),
+            ..write(id, from, to)
+        };
+        let mut steps = vec![write(1, 1, 1_000), delete(2, 2, 3)];
+        steps.extend((3..32).map(|id| write(id, 10 * Time::from(id), 10 * Time::from(id) + 1)));
+        steps.push(read(32, 0, 900, 990));
+        steps.push(delete(33, 910, 920));
+        assert_eq!(steps.len(), WINDOW_MAX + 1);
+        let verdicts = verdicts(steps);
+        assert!(!verdicts.contains(&Some(false)), "{verdicts:?}");
     }
 
     #[test]
