@@ -113,7 +113,9 @@ pub fn request(who: Endpoint, request: &Request) -> String {
                 "> {who} stamp {place} {what} id {id:04x} stamp {stamp} over {overwrites} epoch {epoch}"
             )
         }
-        Operation::Join { key, record: bytes } => {
+        Operation::Join {
+            key, record: bytes, ..
+        } => {
             let place = format!("{}/{}", key.tenant(), key.key());
             format!("> {who} join {place} {} epoch {epoch}", record(key, bytes))
         }
@@ -187,7 +189,7 @@ pub fn request_parts(request: &Request) -> Said {
                 ..Said::new("stamp", text)
             }
         }
-        Operation::Join { key, record } => Said {
+        Operation::Join { key, record, .. } => Said {
             key: Some(place(key)),
             record: Some(record.clone()),
             ..Said::new("join", format!("epoch {epoch}"))

@@ -251,7 +251,7 @@ impl Story {
                     self.happens(Event::Stamped(name));
                 }
             }
-            (Operation::Join { key, record }, Ok(Reply::Joined { .. })) if self.is_told() => {
+            (Operation::Join { key, record, .. }, Ok(Reply::Joined { .. })) if self.is_told() => {
                 let record = Record::decode(record.clone()).unwrap_or_default();
                 for version in record.siblings() {
                     let writer = self.writer(key.tenant(), key.key(), &version.content);

@@ -519,7 +519,7 @@ fn digest(who: Endpoint, request: &Request) -> [u8; 8] {
             hash.write(&stamp.write_id.0.to_be_bytes());
             hash.write(&stamp.stamp.0.to_be_bytes());
         }
-        Operation::Join { key, record } => {
+        Operation::Join { key, record, .. } => {
             hash.write(b"join");
             hash.write(key.as_bytes());
             hash.write(record);

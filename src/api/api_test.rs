@@ -361,6 +361,7 @@ async fn a_message_that_makes_no_sense_is_an_invalid_request() {
         let request = v1::Join {
             key: value,
             record: Bytes::new(),
+            judged: None,
         };
         let status = grpc.unary(Request::new(request), path, codec).await;
         status.unwrap_err()
@@ -375,6 +376,7 @@ async fn a_message_that_makes_no_sense_is_an_invalid_request() {
         let request = v1::Join {
             key: Bytes::from_static(b"t"),
             record: Bytes::from_static(b"where a number should be"),
+            judged: None,
         };
         let status = grpc.unary(Request::new(request), path, codec).await;
         status.unwrap_err()

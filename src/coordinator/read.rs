@@ -422,6 +422,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             let join = Operation::Join {
                 key: key.clone(),
                 record: repair.clone(),
+                judged: None,
             };
             owners.call(position, join, deadline)
         };

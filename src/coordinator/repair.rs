@@ -303,6 +303,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             let join = Operation::Join {
                 key: key.clone(),
                 record: joined.clone(),
+                judged: None,
             };
             joins.push(owners.call(*position, join, deadline));
         }

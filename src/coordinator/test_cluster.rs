@@ -412,7 +412,7 @@ impl ModelNode {
                     record: record.encode(),
                 })
             }
-            Operation::Join { key, record } => {
+            Operation::Join { key, record, .. } => {
                 let record = Record::decode(record)
                     .map_err(|error| Refusal::Malformed(error.to_string()))?;
                 let joined = self

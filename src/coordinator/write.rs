@@ -433,6 +433,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         let join = Operation::Join {
             key: key.clone(),
             record,
+            judged: None,
         };
         match self.owners.call(position, join, *deadline).await.result {
             // What was purged there was there.
@@ -470,14 +471,21 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         let quorum = self.owners.required(Consistency::Quorum);
         let mut standings = Standings::new(tally.required().min(quorum));
         let mut greatest = stamped.record.greatest_rank();
-        standings.add(self.standing_where_stamped(&stamped.record), greatest, rank);
+        let judged = self.beside_a_greater_one(&stamped.record);
+        // Where one alone overwrote it, that one goes to the others in its place, and they say how it stands.
+        if greatest <= rank || judged.is_none() && stamped.record.siblings().len() == 1 {
+            standings.add(Standing::Leading, greatest, rank);
+        }
         let mut calls = Calls::new();
-        for position in (0..self.owners.len()).filter(|position| *position != stamped.position) {
-            let join = Operation::Join {
-                key: key.clone(),
-                record: stamped.encoded.clone(),
-            };
-            calls.push(self.owners.call(position, join, deadline));
+        for position in 0..self.owners.len() {
+            if position != stamped.position || judged.is_some() {
+                let join = Operation::Join {
+                    key: key.clone(),
+                    record: stamped.encoded.clone(),
+                    judged,
+                };
+                calls.push(self.owners.call(position, join, deadline));
+            }
         }
         let (mut holders, mut missed) = (vec![stamped.position], Vec::new());
         let mut timer = pin!(clock.sleep_until(deadline));
@@ -514,9 +522,13 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                 }) => {
                     greatest = greatest.max(held);
                     standings.add(standing, held, rank);
-                    holders.push(position);
-                    tally.success(position);
+                    if position != stamped.position {
+                        holders.push(position);
+                        tally.success(position);
+                    }
                 }
+                // It has the write, and only did not say how that stands.
+                _ if position == stamped.position => {}
                 Err(CallError::Refused(Refusal::StaleEpoch { current })) => {
                     return Err(Setback::StaleEpoch(current));
                 }
@@ -562,15 +574,13 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         patience.min().unwrap_or_default()
     }
 
-    /// How the write stands at the owner that stamped it, or knew it, and answered with this record.
-    fn standing_where_stamped(&self, record: &Record) -> Standing {
-        let is_there = record.find(self.write.write_id).is_some();
-        match record.siblings() {
-            _ if record.greatest_rank() <= self.write.rank() => Standing::Leading,
-            // What overwrote it goes to the others in its place, and they say how that one stands.
-            [_] if !is_there => Standing::Leading,
-            _ => Standing::Outstripped,
-        }
+    /// The write's dot, if an owner that knew it answered with a record where another one is greater: how that one stands at
+    /// the owners says nothing of this one.
+    fn beside_a_greater_one(&self, record: &Record) -> Option<Dot> {
+        let attempts = record.siblings().iter();
+        let attempts = attempts.filter(|sibling| sibling.write_id == self.write.write_id);
+        let attempt = attempts.max_by_key(|sibling| sibling.stamp)?;
+        (record.greatest_rank() > self.write.rank()).then_some(attempt.dot)
     }
 
     fn failed(&self, tally: Option<&Tally>, timed_out: bool) -> Setback {

@@ -148,6 +148,8 @@ pub enum Operation {
         key: RecordKey,
         /// An encoded [`Record`](crate::version::Record).
         record: Bytes,
+        /// Of which of its siblings the answer says how it stands; of the greatest unless told.
+        judged: Option<Dot>,
     },
     /// Return the record. Answer: [`Reply::Found`].
     Read {

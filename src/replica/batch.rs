@@ -198,9 +198,16 @@ impl<'a, R: Random> Batch<'a, R> {
         }
     }
 
-    pub(super) fn join(&mut self, key: &RecordKey, encoded: Bytes) -> Result<Reply, Refusal> {
+    /// Joins a record. The answer says how the `judged` one of its siblings stands, the greatest unless told.
+    pub(super) fn join(
+        &mut self,
+        key: &RecordKey,
+        encoded: Bytes,
+        judged: Option<Dot>,
+    ) -> Result<Reply, Refusal> {
         let refilling = self.is_refilling();
-        let joined = self.join_record(key, encoded)?;
+        let judged = judged.filter(|_| !sabotage::on(Sabotage::StandingOfAnother));
+        let joined = self.join_record(key, encoded, judged)?;
         Ok(match refilling {
             true => Reply::Refilling(Box::new(joined)),
             false => joined,
@@ -216,10 +223,15 @@ impl<'a, R: Random> Batch<'a, R> {
         refilling
     }
 
-    fn join_record(&mut self, key: &RecordKey, encoded: Bytes) -> Result<Reply, Refusal> {
+    fn join_record(
+        &mut self,
+        key: &RecordKey,
+        encoded: Bytes,
+        judged: Option<Dot>,
+    ) -> Result<Reply, Refusal> {
         let slot = slot(&mut self.loaded.slots, key)?;
         let held = slot.record()?;
-        if slot.is(&encoded) {
+        if judged.is_none() && slot.is(&encoded) {
             return Ok(Reply::Joined {
                 greatest: held.greatest_rank(),
                 standing: Standing::Leading,
@@ -228,9 +240,11 @@ impl<'a, R: Random> Batch<'a, R> {
         let incoming = Record::decode(encoded.clone())
             .map_err(|error| Refusal::Malformed(error.to_string()))?;
         self.ledger.notice(incoming.seen(), self.random);
-        let write = incoming
-            .latest()
-            .map(|version| (version.dot, version.rank()));
+        let write = match judged {
+            Some(dot) => incoming.siblings().iter().find(|s| s.dot == dot),
+            None => incoming.latest(),
+        };
+        let write = write.map(|version| (version.dot, version.rank()));
         let old = purged(&self.loaded.purged, &self.purged_now, key)
             .filter(|_| !sabotage::on(Sabotage::PurgedForgotten));
         let incoming = match old {

@@ -192,6 +192,7 @@ impl<W: ReplicaWorld> Shared<W> {
         let join = Operation::Join {
             key: key.clone(),
             record,
+            judged: None,
         };
         match self.call(target, join, PEER_PATIENCE).await {
             // What was purged there was there.

@@ -174,6 +174,7 @@ async fn join(node: &Node, numbers: std::ops::Range<u64>, is_deleted: bool) {
         let join = Operation::Join {
             key: key(number),
             record: record(number, is_deleted),
+            judged: None,
         };
         assert!(matches!(ask(node, join).await, Reply::Joined { .. }));
     });

@@ -209,6 +209,7 @@ async fn join(node: &Node, dot: Dot, number: u64) -> Option<Acknowledged> {
         Operation::Join {
             key: key(&name),
             record: record.encode(),
+            judged: None,
         },
     )
     .await;

@@ -330,13 +330,18 @@ impl<W: ReplicaWorld> Shared<W> {
                 let (answer, answered) = oneshot::channel();
                 (Change::Stamp { request, answer }, answered)
             }
-            Operation::Join { key, record } => {
+            Operation::Join {
+                key,
+                record,
+                judged,
+            } => {
                 check_key(key.as_bytes())?;
                 let (answer, answered) = oneshot::channel();
                 (
                     Change::Join {
                         key,
                         record,
+                        judged,
                         answer,
                     },
                     answered,

@@ -34,6 +34,7 @@ use crate::ports::{
     StampRequest, StorageEngine, StorageError,
 };
 use crate::sabotage::{self, Sabotage};
+use crate::version::Dot;
 
 pub(super) type Answer = oneshot::Sender<Result<Reply, Refusal>>;
 
@@ -50,6 +51,7 @@ pub(super) enum Change {
     Join {
         key: RecordKey,
         record: Bytes,
+        judged: Option<Dot>,
         answer: Answer,
     },
     AdoptIfEmpty {
@@ -312,12 +314,13 @@ impl<W: ReplicaWorld> Loop<W> {
                 Change::Join {
                     key,
                     record,
+                    judged,
                     answer,
                 } => {
                     let reply = batch
                         .ledger
                         .admit(epoch)
-                        .and_then(|()| batch.join(&key, record));
+                        .and_then(|()| batch.join(&key, record, judged));
                     answers.push((answer, reply));
                 }
                 Change::AdoptIfEmpty {

@@ -163,6 +163,7 @@ async fn run<S: StorageEngine>(
                             Some(record) => Operation::Join {
                                 key,
                                 record: Bytes::clone(record),
+                                judged: None,
                             },
                         },
                     };

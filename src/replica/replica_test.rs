@@ -130,6 +130,7 @@ impl Node {
             Operation::Join {
                 key: key(name),
                 record: record.encode(),
+                judged: None,
             },
         )
         .await
@@ -340,6 +341,7 @@ async fn joins() {
     let junk = Operation::Join {
         key: key("a"),
         record: Bytes::from_static(b"junk"),
+        judged: None,
     };
     assert!(matches!(
         node.call(0, junk).await,
@@ -364,6 +366,7 @@ async fn one_batch_is_one_commit_and_its_operations_follow_each_other() {
         Operation::Join {
             key: key("a"),
             record: others(9, 1, 99).encode(),
+            judged: None,
         },
     );
     let repeated = node.call(0, Operation::Stamp(Box::new(sibling("a", 3, seen([])))));
@@ -641,7 +644,8 @@ async fn older_epochs_are_refused_for_ever() {
             5,
             Operation::Join {
                 key: key("a"),
-                record: others(9, 1, 1).encode()
+                record: others(9, 1, 1).encode(),
+                judged: None
             }
         )
         .await,
@@ -674,6 +678,7 @@ async fn an_epoch_that_cannot_be_is_taken_on_by_nothing() {
             Operation::Join {
                 key: key("a"),
                 record: record.encode(),
+                judged: None,
             },
             Operation::AdoptEpochIfEmpty {
                 epoch: Epoch(NO_EPOCH),

@@ -182,6 +182,7 @@ impl<W: ReplicaWorld> Shared<W> {
         let join = Operation::Join {
             key: key.clone(),
             record: held.clone(),
+            judged: None,
         };
         match self.call(peer, join, PEER_PATIENCE).await {
             Ok(Reply::Joined { .. }) => {
@@ -236,6 +237,7 @@ impl<W: ReplicaWorld> Shared<W> {
         let mutation = Mutation {
             epoch: self.epoch(),
             change: Change::Join {
+                judged: None,
                 key: key.clone(),
                 record,
                 answer,

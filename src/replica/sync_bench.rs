@@ -257,6 +257,7 @@ async fn differ(owners: &[Owner], keys: u64, differing: u64, generation: u64) {
         let join = Operation::Join {
             key: key(number * (keys / differing)),
             record: record(1 + number % 2, generation),
+            judged: None,
         };
         let joined = owner.ask(join).await;
         assert!(matches!(joined, Reply::Joined { .. }));

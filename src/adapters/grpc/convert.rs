@@ -33,9 +33,14 @@ pub(super) fn request_to_proto(
     };
     let operation = match request.operation {
         Operation::Stamp(stamp) => Wire::Stamp(stamp_to_proto(*stamp)),
-        Operation::Join { key, record } => Wire::Join(v1::Join {
+        Operation::Join {
+            key,
+            record,
+            judged,
+        } => Wire::Join(v1::Join {
             key: key.as_bytes().clone(),
             record,
+            judged: judged.map(dot_to_proto),
         }),
         Operation::Read { key } => Wire::Read(v1::Read {
             key: key.as_bytes().clone(),
@@ -72,6 +77,7 @@ pub(super) fn request_from_proto(
         Some(Wire::Join(join)) => Operation::Join {
             key: key(join.key)?,
             record: join.record,
+            judged: join.judged.map(dot_from_proto),
         },
         Some(Wire::Read(read)) => Operation::Read {
             key: key(read.key)?,

@@ -48,10 +48,15 @@ fn operations() -> Vec<Operation> {
         Operation::Join {
             key: record_key(),
             record: "record".into(),
+            judged: None,
         },
         Operation::Join {
             key: record_key(),
             record: Bytes::new(),
+            judged: Some(Dot {
+                actor: Actor(u64::MAX),
+                counter: 7,
+            }),
         },
         Operation::Read { key: record_key() },
         Operation::Probe,
@@ -193,6 +198,7 @@ fn a_request_that_makes_no_sense_is_refused() {
         request(Some(Wire::Join(v1::Join {
             key: Bytes::from_static(&[0, 0, 1, 0xff, b'k']),
             record: Bytes::new(),
+            judged: None,
         }))),
         request(Some(stamp(Bytes::new(), vec![1]))),
         request(Some(stamp(record_key().as_bytes().clone(), vec![1, 2]))),

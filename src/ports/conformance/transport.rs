@@ -136,6 +136,7 @@ async fn every_request_arrives_as_it_left<T: ReplicaTransport>(
         Operation::Join {
             key: key("k"),
             record: "record".into(),
+            judged: None,
         },
         Operation::Read {
             key: key(&"ключ".repeat(128)),
@@ -307,11 +308,13 @@ async fn long_values_pass_amid_short_ones<T: ReplicaTransport>(
             Operation::Join {
                 key: key("long"),
                 record,
+                judged: None,
             }
         } else {
             Operation::Join {
                 key: key("short"),
                 record: pattern(number, number),
+                judged: None,
             }
         };
         let call = bench
