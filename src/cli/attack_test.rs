@@ -265,6 +265,39 @@ async fn unfinished_bodies(address: SocketAddr) -> usize {
     sent
 }
 
+/// Whole values, all good and more at once than there is room for. How many were stored, and how many were refused for that.
+async fn large_values(address: SocketAddr) -> (usize, usize) {
+    let value = Bytes::from(vec![b'v'; MIB]);
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS / 2 {
+        connections.push(client(address).await);
+    }
+    let clients = (0..ATTACK / MIB).map(|n| {
+        let (value, mut client) = (value.clone(), connections[n % connections.len()].clone());
+        tokio::spawn(async move {
+            let write = v1::WriteKeyValueRequest {
+                tenant_id: "t".into(),
+                key: format!("large-{n}"),
+                value,
+                ..Default::default()
+            };
+            timeout(LONG, client.write_key_value(write)).await.unwrap()
+        })
+    });
+    let (mut stored, mut refused) = (0, 0);
+    for client in clients.collect::<Vec<_>>() {
+        match client.await.unwrap() {
+            Ok(_) => stored += 1,
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(stored > 0, "{refused} refused");
+    (stored, refused)
+}
+
 async fn silence(address: SocketAddr) -> Vec<TcpStream> {
     let mut silent = Vec::new();
     for _ in 0..2 * CONNECTIONS {
@@ -328,6 +361,15 @@ async fn memory_is_bounded_and_honest_clients_are_served_under_attack() {
         );
         assert!(coordinator < MEMORY && node < MEMORY, "{attack}");
     }
+
+    let (stored, refused) = large_values(grpc).await;
+    let (coordinator, node) = (coordinator.peak(), node.peak());
+    println!(
+        "values: {stored} stored, {refused} told to come again; coordinator {} MiB, node {} MiB",
+        coordinator / MIB,
+        node / MIB
+    );
+    assert!(coordinator < MEMORY && node < MEMORY, "values");
 
     let silent = (silence(grpc).await, silence(http).await);
     let honest = Honest::start(grpc).await;
