@@ -44,6 +44,7 @@ marks! {
     RoundFoundDifferences "round-found-differences" "owners were compared and differed, or did not answer"
     TreeDiffered "tree-differed" "the owners of a tree differed and exchanged records"
     AnsweredRefilling "answered-refilling" "a node that lost its disk answered, and did not count"
+    RefillFenced "refill-fenced" "an epoch was published because a node had lost its disk"
     Refilled "refilled" "a node that had lost its disk had got everything back, and counted again"
     HintNoted "hint-noted" "an owner noted durably that another one missed a write"
     HintCoalesced "hint-coalesced" "a hint was noted already"

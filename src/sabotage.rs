@@ -108,6 +108,7 @@ sabotages! {
     ClaimIgnoresPurge "claim-ignores-purge" "a claim's stamp may be below what was purged"
     RefillingCounts "refilling-counts" "a node that lost its disk counts for quorums at once"
     RefilledUnproved "refilled-unproved" "a node that lost its disk counts again before all owners were asked for what it lost"
+    RefilledUnfenced "refilled-unfenced" "a node that lost its disk counts again while writes may still be completed that count on what it lost"
     ChecksumIgnored "checksum-ignored" "a record whose checksum does not fit is read all the same"
     DamagedServed "damaged-served" "a storage node answers reads with damaged records"
     FingerprintIgnored "fingerprint-ignored" "an idempotency key used for another request gets the first one's answer"

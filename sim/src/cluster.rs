@@ -370,7 +370,7 @@ impl Cluster {
     }
 
     async fn run_coordinator(self, who: Endpoint, world: CoordinatorSide) {
-        let coordinator = Coordinator::new(world, &who.id(), self.world.coordinator.clone());
+        let coordinator = Coordinator::new(world, &who.id(), self.world.coordinator_settings(who));
         while let Err(error) = coordinator.start().await {
             self.history
                 .note(format_args!("{who} does not start: {error}"));
@@ -681,7 +681,7 @@ impl Cluster {
     /// Begins to watch whether `who` answers a request that it gave itself `timeout` for.
     #[must_use]
     pub fn watch_deadline(&self, who: Endpoint, timeout: Duration) -> DeadlineWatch {
-        let settings = &self.world.coordinator;
+        let settings = self.world.coordinator_settings(who);
         DeadlineWatch {
             cluster: self.clone(),
             who,

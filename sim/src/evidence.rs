@@ -288,9 +288,11 @@ impl Evidence {
         let asked = plan.map_or(Duration::ZERO, |plan| {
             Duration::from_millis(plan.timeout_ms)
         });
+        let asked_last = op.last_to.unwrap_or(Endpoint::Coordinator(1));
+        let settings = self.world.coordinator_settings(asked_last);
         asked.min(match op.kind {
-            Kind::Read => self.world.coordinator.read_timeout,
-            Kind::Write | Kind::Delete => self.world.coordinator.write_timeout,
+            Kind::Read => settings.read_timeout,
+            Kind::Write | Kind::Delete => settings.write_timeout,
         })
     }
 

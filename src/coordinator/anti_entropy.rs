@@ -9,10 +9,10 @@
 //! of the others until nothing moves; one whose owners are equal has its tombstones purged. A round ends early when the
 //! topology changes. Memory is bounded by a page for each node.
 //!
-//! A node that lost its disk counts for no quorum before it has got back what it may have acknowledged. That is known when a
-//! round has gone through all trees, none of their owners was silent, and each tree that the node owns was found equal or
-//! exchanged between all its owners to the end, twice: after the first time one of them has what any has, after the second
-//! they all do. The round must have begun when the last message from before the loss was over.
+//! A node that lost its disk counts for no quorum before it has got back what it may have acknowledged: see
+//! [`refill`](super::refill). Before the first round that looks for that, a new epoch is published with the same nodes, so
+//! that nothing that counts on what the node said before its loss is completed any more. A tree is exchanged to the end when
+//! that was done twice: after the first time one of its owners has what any has, after the second they all do.
 //!
 //! What this is not: records never come through here; storage nodes exchange them.
 
@@ -25,18 +25,18 @@ use futures::stream::FuturesUnordered;
 
 use super::health::NodeHealth;
 use super::owners::Owners;
+use super::refill::Refills;
 use super::routing::Routing;
 use super::service::Coordinator;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    Clock, CoordinatorWorld, Digest, Instant, LeaseOutcome, MetadataStore, NodeReport, Operation,
-    Random, Reply, TenantId, TreeName, Upkeep, Upkept,
+    Change, Clock, CoordinatorWorld, Digest, Instant, LeaseOutcome, MetadataStore, NodeReport,
+    Operation, Random, Reply, TenantId, TreeName, Upkeep, Upkept,
 };
 use crate::quorum::ConflictPolicy;
 use crate::sabotage::{self, Sabotage};
-use crate::version::Actor;
 use std::sync::Arc;
 
 /// What the lease is called.
@@ -99,6 +99,18 @@ struct Listing {
     silent: bool,
 }
 
+/// What comes next in a round.
+enum Next {
+    /// Nothing.
+    End,
+    /// A tree that no tenant can have: nothing in it was ever acknowledged to anybody.
+    Nobodys,
+    /// A tree whose owners can't be told now.
+    Unknown(TreeName),
+    /// A tree.
+    Tree(Found),
+}
+
 /// One tree and what its owners say of it.
 struct Found {
     tree: TreeName,
@@ -111,7 +123,7 @@ struct Found {
 
 /// A tree whose owners were compared, and exchanged what differed.
 struct Tended {
-    owners: Vec<u16>,
+    tree: TreeName,
     /// Whether each of them has now what any of them had.
     whole: bool,
 }
@@ -122,12 +134,6 @@ struct Round {
     equal: u64,
     divergent: u64,
     unknown: u64,
-}
-
-/// A node that lost its disk, and may have got everything back by the end of the round.
-struct Refill {
-    index: u16,
-    incarnation: Actor,
 }
 
 impl<W: CoordinatorWorld> Coordinator<W> {
@@ -142,6 +148,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let holder = self.random().next_u64();
         let pause = self.settings().anti_entropy_pause;
         let mut wait = pause;
+        let mut refills = Refills::default();
         loop {
             // Not all coordinators at once.
             let jitter = Duration::from_nanos(self.random().next_u64() % 250_000_000);
@@ -153,7 +160,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             if !self.leads(holder).await {
                 continue;
             }
-            let Some(round) = self.unless_stopped(self.round(holder)).await else {
+            let Some(round) = self.unless_stopped(self.round(holder, &mut refills)).await else {
                 break;
             };
             if let Some(round) = round
@@ -184,19 +191,32 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
     }
 
-    /// The nodes that lost their disks so long ago that nothing from before that is under way any more.
-    fn refills(&self, routing: &Routing) -> Vec<Refill> {
-        let settings = self.settings();
-        let lives = settings.write_timeout.max(settings.read_timeout) * 2;
-        let refill = |(index, (_, health)): (u16, (_, &Arc<NodeHealth>))| {
-            health.with_report(|report| {
-                let report = report?;
-                let since = report.refilling?;
-                let incarnation = *report.incarnations.last()?;
-                (since >= lives).then_some(Refill { index, incarnation })
-            })
+    /// Sees to it that nodes that lost their disks are fenced: publishes an epoch, with the same nodes, if one of them is not.
+    /// If that can't be done now, the round goes on without proving anything of them.
+    async fn fence(&self, refills: &mut Refills) {
+        if !refills.look(&self.routing()) {
+            return;
+        }
+        if sabotage::on(Sabotage::RefilledUnfenced) {
+            return refills.fenced(self.routing().epoch());
+        }
+        let current = self.routing();
+        let Ok(next) = current.topology().renewed() else {
+            return;
         };
-        (0..).zip(routing.nodes()).filter_map(refill).collect()
+        let metadata = self.world().metadata();
+        let replaced = metadata.replace_topology(current.epoch(), next);
+        match self.in_time(self.admin_deadline(), replaced).await {
+            Ok(Change::Made(topology)) => {
+                marks::reached(Mark::RefillFenced);
+                tracing::info!(epoch = topology.epoch.0, "a node lost its disk: older epochs end");
+                refills.fenced(topology.epoch);
+                self.advance_topology(topology);
+            }
+            Ok(Change::Conflict(Some(other))) => self.advance_topology(other),
+            Ok(Change::Conflict(None)) => {}
+            Err(error) => tracing::debug!(%error, "can't publish an epoch for a node that lost its disk"),
+        }
     }
 
     /// Takes or renews the lease.
@@ -219,43 +239,41 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     }
 
     /// Goes through all trees. `None`: not to the end.
-    async fn round(&self, holder: u64) -> Option<Round> {
+    async fn round(&self, holder: u64, refills: &mut Refills) -> Option<Round> {
+        self.fence(refills).await;
         let routing = self.routing();
         let mut renew_at = self.clock().now() + self.settings().anti_entropy_lease / 3;
         let mut round = Round::default();
         let mut listings: Vec<Listing> = (0..routing.topology().nodes.len() as u16)
             .map(Listing::new)
             .collect();
-        let mut refills = self.refills(&routing);
+        refills.begin(&routing);
         let mut under_way = FuturesUnordered::new();
         self.anti_entropy().lock().seen = 0;
         loop {
             for listing in &mut listings {
                 self.fill(&routing, listing).await?;
             }
-            let Some(found) = self.next_tree(&routing, &mut listings).await else {
-                break;
-            };
-            self.anti_entropy().lock().seen += 1;
-            match found {
-                Some(found) if found.has_silent() => {
+            let next = self.next_tree(&routing, &mut listings).await;
+            self.anti_entropy().lock().seen += u64::from(!matches!(next, Next::End));
+            match next {
+                Next::End => break,
+                Next::Nobodys => round.unknown += 1,
+                Next::Unknown(tree) => {
                     round.unknown += 1;
-                    under_way.push(self.tend(Arc::clone(&routing), found));
+                    refills.found(&tree, None);
                 }
-                Some(found) => {
-                    round.divergent += u64::from(!found.is_equal());
-                    round.equal += u64::from(found.is_equal());
+                Next::Tree(found) => {
+                    round.count(&found);
+                    let owners = found.owners.iter().map(|index| &routing.node(*index).id);
+                    refills.found(&found.tree, Some(&owners.collect::<Vec<_>>()));
                     under_way.push(self.tend(Arc::clone(&routing), found));
-                }
-                None => {
-                    round.unknown += 1;
-                    refills.clear();
                 }
             }
             while under_way.len() >= TREES_AT_ONCE
                 && let Some(tended) = under_way.next().await
             {
-                tended.keep(&mut refills);
+                tended.keep(refills);
             }
             if self.routing().epoch() != routing.epoch() {
                 marks::reached(Mark::RoundCutShort);
@@ -269,16 +287,14 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             }
         }
         while let Some(tended) = under_way.next().await {
-            tended.keep(&mut refills);
+            tended.keep(refills);
         }
-        let silent = listings.iter().any(|listing| listing.silent);
-        if !silent || sabotage::on(Sabotage::RefilledUnproved) {
-            for Refill { index, incarnation } in refills {
-                tracing::info!(node = %routing.node(index).id, %incarnation, "has got back what it lost");
-                let refilled = Upkeep::Refilled { incarnation };
-                let _ = self.ask(&routing, index, refilled).await; // if not, in the next round
-            }
+        let heard = listings.iter().filter(|listing| !listing.silent);
+        heard.for_each(|listing| refills.listed(&routing.node(listing.index).id));
+        if !listings.iter().any(|listing| listing.silent) {
+            refills.round_complete();
         }
+        self.end_refills(&routing, refills).await;
         let mut state = self.anti_entropy().lock();
         state.rounds += 1;
         state.ended_ms = self.clock().wall_ms();
@@ -290,6 +306,22 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             _ => Mark::RoundFoundDifferences,
         });
         Some(round)
+    }
+
+    /// Tells nodes that have everything back that they count again.
+    async fn end_refills(&self, routing: &Arc<Routing>, refills: &Refills) {
+        let proofs = match sabotage::on(Sabotage::RefilledUnproved) {
+            true => refills.all(),
+            false => refills.proofs(),
+        };
+        for (index, node) in (0..).zip(&routing.topology().nodes) {
+            let proof = proofs.iter().find(|(proved, _)| *proved == node.id);
+            if let Some((_, incarnation)) = proof.cloned() {
+                tracing::info!(node = %node.id, %incarnation, "has got back what it lost");
+                let refilled = Upkeep::Refilled { incarnation };
+                let _ = self.ask(routing, index, refilled).await; // if not, in the next round
+            }
+        }
     }
 
     /// Gets the next page if there is none. `None`: the topology has changed.
@@ -316,14 +348,12 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         Some(())
     }
 
-    /// The least tree of all that are listed. `Some(None)`: its tenant can't be found.
-    async fn next_tree(
-        &self,
-        routing: &Routing,
-        listings: &mut [Listing],
-    ) -> Option<Option<Found>> {
+    /// The least tree of all that are listed.
+    async fn next_tree(&self, routing: &Routing, listings: &mut [Listing]) -> Next {
         let fronts = listings.iter().filter_map(|listing| listing.page.front());
-        let tree = fronts.map(|(tree, _)| tree).min()?.clone();
+        let Some(tree) = fronts.map(|(tree, _)| tree).min().cloned() else {
+            return Next::End;
+        };
         let mut digests = Vec::with_capacity(listings.len());
         for listing in listings.iter_mut() {
             let digest = match listing.page.front() {
@@ -341,18 +371,25 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             }
             digests.push(digest);
         }
-        let tenant = TenantId::new(tree.tenant()).ok()?;
+        let tenant = match TenantId::new(tree.tenant()) {
+            Ok(tenant) => tenant,
+            Err(_) if sabotage::on(Sabotage::NobodysTreeEndsRound) => return Next::End,
+            Err(error) => {
+                tracing::warn!(partition = tree.partition().0, %error, "a node holds records that no tenant can have");
+                return Next::Nobodys;
+            }
+        };
         let Ok(tenant) = self.cached_tenant(&tenant, self.admin_deadline()).await else {
-            return Some(None);
+            return Next::Unknown(tree);
         };
         let owners = routing.owners(tree.partition(), tenant.replication_factor);
         let of_owner = |index: &u16| digests.get(usize::from(*index)).copied().flatten();
-        Some(Some(Found {
+        Next::Tree(Found {
             digests: owners.iter().map(of_owner).collect(),
             owners: owners.to_vec(),
             policy: tenant.conflict_policy,
             tree,
-        }))
+        })
     }
 
     /// Exchanges what differs; purges where nothing does.
@@ -372,8 +409,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             whole = !found.has_silent() && passes >= PASSES_PROVING;
         }
         Tended {
-            owners: found.owners,
-            whole: whole || sabotage::on(Sabotage::RefilledUnproved),
+            tree: found.tree,
+            whole,
         }
     }
 
@@ -547,9 +584,21 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 }
 
 impl Tended {
-    /// Keeps those that may still have everything.
-    fn keep(&self, refills: &mut Vec<Refill>) {
-        refills.retain(|refill| self.whole || !self.owners.contains(&refill.index));
+    /// Notes what it proves.
+    fn keep(&self, refills: &mut Refills) {
+        if self.whole {
+            refills.proved(&self.tree);
+        }
+    }
+}
+
+impl Round {
+    fn count(&mut self, found: &Found) {
+        match (found.has_silent(), found.is_equal()) {
+            (true, _) => self.unknown += 1,
+            (false, true) => self.equal += 1,
+            (false, false) => self.divergent += 1,
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod idempotency;
 mod outlook;
 mod owners;
 mod read;
+mod refill;
 mod repair;
 mod request;
 mod routing;

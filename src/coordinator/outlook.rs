@@ -41,7 +41,7 @@ pub struct NodeOutlook {
     pub tombstones: u64,
     /// What it owes others.
     pub hints: Vec<HintsOutlook>,
-    /// For how long it has been running and being refilled after the loss of its disk, if it is.
+    /// For how long it has been refilled after the loss of its disk, restarts included, if it is.
     pub refilling: Option<Duration>,
 }
 

@@ -288,8 +288,8 @@ pub struct NodeReport {
     pub tombstones: u64,
     /// What it owes other nodes, those that it owes nothing left out.
     pub hints: Vec<HintsReport>,
-    /// Whether it lost its disk and is not known yet to hold again all that it should; `Some` says since when it has been
-    /// running so. Until then it counts for no quorum.
+    /// Whether it lost its disk and is not known yet to hold again all that it should; `Some` says for how long that has been so,
+    /// restarts included, by its wall clock. Until then it counts for no quorum.
     pub refilling: Option<Duration>,
 }
 

@@ -15,7 +15,7 @@ use super::ledger::Ledger;
 use super::recent::{self, Known, Name, RecentWrites};
 use super::slot::Slot;
 use super::stamp::{self, Limits, Outcome};
-use super::{debts, graves};
+use super::{debts, graves, identity};
 use crate::marks::{self, Mark};
 use crate::placement::{Epoch, Node, NodeId};
 use crate::ports::{
@@ -27,6 +27,8 @@ use crate::version::{Actor, Dot, Rank, Record};
 
 pub(super) struct Batch<'a, R> {
     pub(super) ledger: Ledger,
+    /// As the batch found it.
+    was_refilling: bool,
     loaded: Loaded,
     /// What was purged of trees since the batch began.
     purged_now: BTreeMap<TreeName, Purged>,
@@ -91,6 +93,7 @@ impl<'a, R: Random> Batch<'a, R> {
         settings: &ReplicaSettings,
     ) -> Self {
         Self {
+            was_refilling: ledger.identity.refilling,
             ledger,
             loaded,
             purged_now: BTreeMap::new(),
@@ -475,6 +478,9 @@ impl<'a, R: Random> Batch<'a, R> {
         let floors = self.purged_now.iter();
         puts.extend(floors.map(|(tree, purged)| graves::purged_put(tree, purged)));
         puts.extend(self.hints);
+        if self.was_refilling && !self.ledger.identity.refilling {
+            puts.push(identity::refilled_put());
+        }
         puts.extend(self.ledger.put());
         Applied {
             debts: self.debts,

@@ -37,6 +37,7 @@ use crate::sabotage::{self, Sabotage};
 use crate::version::{Actor, Stamp};
 
 const KEY: Bytes = Bytes::from_static(b"identity");
+const REFILLING_SINCE: Bytes = Bytes::from_static(b"refilling since");
 const FORMAT: u8 = 2;
 const FORMAT_WITHOUT_STAMP: u8 = 1;
 const CLEAN: u8 = 1;
@@ -69,6 +70,42 @@ pub(super) struct Resumed {
     pub(super) identity: Identity,
     /// Why it is not stored, if it is not: it has to be part of the first commit that succeeds.
     pub(super) unsaved: Option<StorageError>,
+}
+
+/// Since when the node has been refilled, Unix milliseconds by its wall clock; kept while it is, through restarts. One that can't
+/// write tells it from its start.
+pub(super) async fn refilling_since(
+    storage: &impl StorageEngine,
+    identity: &Identity,
+    wall_ms: u64,
+) -> Result<u64, OpenError> {
+    if !identity.refilling {
+        return Ok(wall_ms);
+    }
+    let stored = storage.read(Space::Meta, vec![REFILLING_SINCE]).await?;
+    let stored = stored.into_iter().next().flatten();
+    if let Some(since) = stored.and_then(|bytes| bytes[..].try_into().ok()) {
+        return Ok(u64::from_be_bytes(since));
+    }
+    let since = Bytes::copy_from_slice(&wall_ms.to_be_bytes());
+    let noted = storage.commit(Batch::from([since_put(Some(since))])).await;
+    if let Err(error) = noted {
+        tracing::debug!(%error, "since when the node is refilled is not stored");
+    }
+    Ok(wall_ms)
+}
+
+/// What forgets since when it was refilled, with the commit that ends it.
+pub(super) fn refilled_put() -> Put {
+    since_put(None)
+}
+
+fn since_put(value: Option<Bytes>) -> Put {
+    Put {
+        space: Space::Meta,
+        key: REFILLING_SINCE,
+        value,
+    }
 }
 
 /// Reads the identity, takes a new incarnation if need be, and makes both durable. A node that can't write can still read.

@@ -54,6 +54,7 @@ mod upkeep;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::channel::oneshot;
 
@@ -93,12 +94,17 @@ struct Known {
     digested: u32,
     /// Whether anything was ever purged.
     purged: bool,
+    /// Since when it has been refilled, if it is, Unix milliseconds by its wall clock.
+    refilling_since_ms: u64,
 }
 
 impl Known {
     async fn load(world: &impl ReplicaWorld, node: &NodeId) -> Result<Self, OpenError> {
         let storage = world.storage();
         let resumed = identity::open(storage, world.random(), node).await?;
+        let wall_ms = world.clock().wall_ms();
+        let refilling_since_ms =
+            identity::refilling_since(storage, &resumed.identity, wall_ms).await?;
         let debts = Debts::load(storage).await?;
         let digested = match resumed.identity.digests_lost {
             true => 0,
@@ -111,6 +117,7 @@ impl Known {
             debts,
             digested,
             purged: !purged.is_empty(),
+            refilling_since_ms,
         })
     }
 }
@@ -153,6 +160,7 @@ impl<W: ReplicaWorld> Replica<W> {
             &known.resumed.identity,
             known.debts,
             known.digested == rebuild::ALL,
+            known.refilling_since_ms,
             when_finished,
         ));
         let digested = known.digested;
@@ -406,9 +414,10 @@ impl<W: ReplicaWorld> Shared<W> {
             refuses_writes: status.refuses_writes.clone(),
             tombstones,
             hints,
-            refilling: self
-                .is_refilling()
-                .then(|| self.world.clock().now().since(status.whole_since)),
+            refilling: self.is_refilling().then(|| {
+                let now_ms = self.world.clock().wall_ms();
+                Duration::from_millis(now_ms.saturating_sub(status.refilling_since_ms))
+            }),
         }))
     }
 }

@@ -256,9 +256,7 @@ impl<W: ReplicaWorld> Loop<W> {
         let identity = known.resumed.identity;
         let horizon = identity.stamp_ceiling;
         shared.publish(&identity);
-        if identity.refilling {
-            shared.status().whole_since = shared.world.clock().now();
-        }
+        shared.status().refilling_since_ms = known.refilling_since_ms;
         self.ledger = Ledger::new(identity, self.settings.counter_reservation, false);
         self.recent = RecentWrites::new(self.settings.recent_writes_max, horizon);
         shared.debts.replace(known.debts);

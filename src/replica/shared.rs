@@ -16,7 +16,7 @@ use super::reads::Read;
 use super::throttle::Throttle;
 use crate::marks::{self, Mark};
 use crate::placement::{Epoch, NodeId};
-use crate::ports::{Clock, Instant, Refusal, ReplicaWorld, Stop, StorageError};
+use crate::ports::{Clock, Refusal, ReplicaWorld, Stop, StorageError};
 use crate::sabotage::{self, Sabotage};
 use crate::version::Actor;
 
@@ -54,8 +54,8 @@ pub(super) struct Shared<W> {
 /// How the node is; all of it durable.
 pub(super) struct Status {
     pub(super) incarnations: Vec<Actor>,
-    /// Since when nothing was lost.
-    pub(super) whole_since: Instant,
+    /// Since when it has been refilled, if it is: Unix milliseconds by its wall clock, the same after a restart.
+    pub(super) refilling_since_ms: u64,
     /// Why it takes no writes.
     pub(super) refuses_writes: Option<String>,
     /// How the mutation loop ended.
@@ -75,11 +75,12 @@ impl<W: ReplicaWorld> Shared<W> {
         identity: &Identity,
         debts: Debts,
         digested: bool,
+        refilling_since_ms: u64,
         reads_finished: oneshot::Receiver<()>,
     ) -> Self {
         let status = Status {
             incarnations: identity.incarnations.clone(),
-            whole_since: world.clock().now(),
+            refilling_since_ms,
             refuses_writes: None,
             stopped: None,
         };

@@ -61,6 +61,9 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), String> {
             process(world, who).map_err(about)?;
         }
     }
+    for own in &world.timeouts {
+        process(world, own.who).map_err(|problem| format!("timeouts: {problem}"))?;
+    }
     for clock in &world.clocks {
         process(world, clock.who).map_err(|problem| format!("clocks: {problem}"))?;
     }

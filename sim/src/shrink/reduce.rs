@@ -46,6 +46,7 @@ const SIMPLER: &[Change] = &[
     |world| world.network.lost_reply_permille = 0,
     |world| world.disk = World::default().disk,
     |world| world.disk.sync_interval_ms = None,
+    |world| world.timeouts.clear(),
     |world| world.partitions = World::default().partitions,
     |world| world.virtual_nodes = World::default().virtual_nodes,
 ];
@@ -474,6 +475,7 @@ fn idle() -> ClientPlan {
 /// Takes processes out of everything that names them.
 fn forget(world: &mut World, gone: impl Fn(Endpoint) -> bool) {
     world.clocks.retain(|clock| !gone(clock.who));
+    world.timeouts.retain(|own| !gone(own.who));
     world.faults.retain_mut(|step| {
         let Ok(mut fault) = serde_json::to_value(&step.fault) else {
             return false;

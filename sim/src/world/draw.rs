@@ -36,6 +36,7 @@ impl World {
             replica: replica(&mut Rng::new(seed, "replica settings")),
             disk: disk(&mut Rng::new(seed, "disk")),
             clocks: Vec::new(),
+            timeouts: Vec::new(),
             buggify: buggify(&mut Rng::new(seed, "buggify")),
             tenants: tenants(&mut Rng::new(seed, "tenants"), storage_nodes),
             clients: clients(&mut Rng::new(seed, "clients"), chaos_ms),
@@ -50,6 +51,7 @@ impl World {
         world.perhaps_refilled();
         world.perhaps_purged();
         world.perhaps_wrong_epochs();
+        world.perhaps_outlived();
         world
     }
 

@@ -13,6 +13,7 @@ mod expect;
 mod fault;
 mod human;
 mod lone;
+mod outlived;
 mod purged;
 mod race;
 mod refill;
@@ -20,6 +21,7 @@ mod settings;
 mod step;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use pairdb::coordinator::CoordinatorSettings;
 use pairdb::quorum::ConflictPolicy;
@@ -65,6 +67,8 @@ pub struct World {
     pub disk: DiskPlan,
     /// Wrong wall clocks; who is not named has a right one.
     pub clocks: Vec<ClockPlan>,
+    /// Coordinators with other time-outs than `coordinator` says.
+    pub timeouts: Vec<TimeoutPlan>,
     /// Rare behaviour of the core that is common in this world, until faults end.
     pub buggify: Vec<BuggifyPlan>,
     /// The tenants.
@@ -138,6 +142,17 @@ pub struct ClockPlan {
     /// How much too fast it is, in millionths.
     #[serde(default)]
     pub drift_ppm: i64,
+}
+
+/// A coordinator's own longest time for reads and writes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimeoutPlan {
+    /// Which coordinator.
+    pub who: Endpoint,
+    /// In milliseconds.
+    #[serde(rename = "timeout", with = "human::ms")]
+    pub timeout_ms: u64,
 }
 
 /// A tenant.
@@ -217,6 +232,7 @@ impl Default for World {
             network: NetworkPlan::default(),
             disk: DiskPlan::default(),
             clocks: Vec::new(),
+            timeouts: Vec::new(),
             buggify: Vec::new(),
             tenants: vec![
                 TenantPlan::new("last", 3, ConflictPolicy::LastWriteWins),
@@ -322,6 +338,17 @@ impl World {
         let here = places.filter(|place| place.tenant == tenant.name);
         keys.extend(here.map(|place| place.key.clone()));
         keys
+    }
+
+    /// How one coordinator is set.
+    #[must_use]
+    pub fn coordinator_settings(&self, who: Endpoint) -> CoordinatorSettings {
+        let mut settings = self.coordinator.clone();
+        if let Some(own) = self.timeouts.iter().find(|own| own.who == who) {
+            let timeout = Duration::from_millis(own.timeout_ms);
+            (settings.write_timeout, settings.read_timeout) = (timeout, timeout);
+        }
+        settings
     }
 
     /// Every storage node.
