@@ -56,6 +56,7 @@ marks! {
     SyncReceived "sync-received" "an exchange got something from the peer"
     DigestsRebuilt "digests-rebuilt" "a node had records without digests, and made them"
     Purged "purged" "a record that was deleted everywhere was removed"
+    FloorHandedOver "floor-handed-over" "an owner learnt from another one what was purged of a tree"
     PurgeOutdated "purge-outdated" "a record changed before it could be purged"
     PurgedRefused "purged-refused" "a record came to be joined that is older than a purge"
     PurgedDropped "purged-dropped" "an owner held a value that another one had purged, and dropped it"

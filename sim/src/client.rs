@@ -245,7 +245,7 @@ impl Client {
             if success.is_some() || self.cluster.is_calm() {
                 break;
             }
-            let wait_ms = self.rng.between(0, 200);
+            let wait_ms = self.rng.between(0, self.plan.retry_pause_ms_max);
             pause(Duration::from_millis(wait_ms)).await;
             // Now and then with less patience than the attempt before, which may still be at work then.
             let timeout = self.timeout();

@@ -403,7 +403,7 @@ impl Evidence {
     pub fn may_be_gone(&self, write: OpId) -> bool {
         let dots = self.dots(write);
         if dots.is_empty() {
-            return !self.seen.losses.is_empty();
+            return self.all_may_have_lost(write);
         }
         dots.iter()
             .all(|dot| self.seen.may_be_lost(*dot, Time::MAX))
@@ -417,9 +417,17 @@ impl Evidence {
     pub fn is_weakened(&self, write: OpId, since: Time) -> bool {
         let dots = self.dots(write);
         if dots.is_empty() {
-            return !self.seen.losses.is_empty();
+            return self.all_may_have_lost(write);
         }
         dots.iter().all(|dot| self.seen.may_be_lost(*dot, since))
+    }
+
+    /// Whether every node that acknowledged an operation may have lost something, where nobody can tell which these were, as
+    /// with deletes: whose a tombstone is it does not say.
+    fn all_may_have_lost(&self, op: OpId) -> bool {
+        let losers: BTreeSet<Endpoint> = self.seen.losses.iter().map(|(who, _)| *who).collect();
+        let held = self.ops.get(&op).map_or(1, |op| self.owners_of(op));
+        losers.len() >= held
     }
 
     /// From when on a tenant's acknowledged writes may be lost for good: a second one of its owners lost something. (One owner

@@ -23,7 +23,6 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use super::health::NodeHealth;
 use super::owners::Owners;
 use super::refill::Refills;
 use super::routing::Routing;
@@ -209,13 +208,18 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         match self.in_time(self.admin_deadline(), replaced).await {
             Ok(Change::Made(topology)) => {
                 marks::reached(Mark::RefillFenced);
-                tracing::info!(epoch = topology.epoch.0, "a node lost its disk: older epochs end");
+                tracing::info!(
+                    epoch = topology.epoch.0,
+                    "a node lost its disk: older epochs end"
+                );
                 refills.fenced(topology.epoch);
                 self.advance_topology(topology);
             }
             Ok(Change::Conflict(Some(other))) => self.advance_topology(other),
             Ok(Change::Conflict(None)) => {}
-            Err(error) => tracing::debug!(%error, "can't publish an epoch for a node that lost its disk"),
+            Err(error) => {
+                tracing::debug!(%error, "can't publish an epoch for a node that lost its disk")
+            }
         }
     }
 
@@ -437,7 +441,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                         break;
                     };
                     let records = synced.sent + synced.received;
-                    moved += records;
+                    moved += records + synced.floors;
                     let mut state = self.anti_entropy().lock();
                     state.exchanged += records;
                     state.bytes += synced.bytes;

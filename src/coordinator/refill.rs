@@ -83,7 +83,8 @@ impl Refill {
 impl Refills {
     /// Takes note of who is being refilled, as the nodes last reported. Returns whether one of them has no fence yet.
     pub(super) fn look(&mut self, routing: &Routing) -> bool {
-        self.nodes.retain(|id, _| routing.topology().node(id).is_some());
+        self.nodes
+            .retain(|id, _| routing.topology().node(id).is_some());
         for (node, health) in routing.nodes() {
             let reported = health.with_report(|report| {
                 let report = report?;
@@ -139,7 +140,9 @@ impl Refills {
 
     /// All that any owner of the tree has is now held by all of them.
     pub(super) fn proved(&mut self, tree: &TreeName) {
-        self.nodes.values_mut().for_each(|refill| refill.close(tree));
+        self.nodes
+            .values_mut()
+            .for_each(|refill| refill.close(tree));
     }
 
     /// All trees of that node were listed in this round.

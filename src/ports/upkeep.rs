@@ -111,6 +111,21 @@ impl Digest {
         u128::from_be_bytes(half.try_into().unwrap_or_default())
     }
 
+    /// With what was purged of the tree, as it is stored: owners that know of different purges are not equal.
+    #[must_use]
+    pub fn with_purged(mut self, tree: &TreeName, stored: &Bytes) -> Self {
+        let mut hash = Sha256::new();
+        // No record key is that long.
+        hash.update(u32::MAX.to_be_bytes());
+        hash.update(tree.as_bytes());
+        hash.update(stored);
+        let hash: [u8; 32] = hash.finalize().into();
+        let (half, _) = hash.split_at(16);
+        let half = u128::from_be_bytes(half.try_into().unwrap_or_default());
+        self.sum = self.sum.wrapping_add(half);
+        self
+    }
+
     /// With one more record, of this hash.
     pub fn add(&mut self, hash: u128) {
         self.sum = self.sum.wrapping_add(hash);
@@ -153,7 +168,8 @@ pub struct KeyHash {
 /// What a replica is asked to do for the upkeep of its data.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Upkeep {
-    /// List trees with their digests, in the order of their names. Answer: [`Upkept::Roots`].
+    /// List trees that have records, or of which any were purged, with their digests, in the order of their names. Answer:
+    /// [`Upkept::Roots`].
     Roots {
         /// Begin after this one.
         after: Option<TreeName>,
@@ -230,6 +246,14 @@ pub enum Upkeep {
         /// Which tree.
         tree: TreeName,
     },
+    /// Keep this beside what was purged here. Only for who holds all of the tree that the one it comes from held when it was
+    /// read, or knows better. Answer: [`Upkept::Done`].
+    KeepPurged {
+        /// Of which tree.
+        tree: TreeName,
+        /// What another owner has purged of it.
+        purged: Purged,
+    },
     /// The replica has joined all that any other owner of anything holds, since it lost its disk: it counts again. Refused if
     /// it has become another incarnation meanwhile. Answer: [`Upkept::Done`].
     Refilled {
@@ -244,6 +268,9 @@ pub enum Upkeep {
 /// Records are purged when their owners hold all of the tree alike. By then all of them know every dot that any purged record
 /// had seen, also those of other keys. So a dot that this covers and that the key's record has not seen, should there be one,
 /// is old, not new.
+///
+/// So it says nothing to an owner that lacks records of the tree, and would keep it from getting them. Owners hand it to each other
+/// when they have exchanged all of the tree: one that lost its disk gets it so, after the records.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Purged {
     /// Everything that any purged record had seen.
@@ -257,7 +284,7 @@ pub struct Purged {
 pub enum Upkept {
     /// Trees, in the order of their names.
     Roots {
-        /// Each with the digest of all its records.
+        /// Each with the digest of all its records, and of what was purged.
         roots: Vec<(TreeName, Digest)>,
         /// Whether there are more after the last one.
         more: bool,
@@ -293,6 +320,8 @@ pub struct Synced {
     pub bytes: u64,
     /// Whether everything that differed was exchanged; if not, ask again.
     pub complete: bool,
+    /// How many of the two learnt that something was purged.
+    pub floors: u64,
 }
 
 /// What a node owes another one.

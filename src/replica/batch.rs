@@ -400,7 +400,7 @@ impl<'a, R: Random> Batch<'a, R> {
     /// node that lacks others it would refuse them for ever, and have others [drop](Self::drop_purged) them.
     pub(super) fn purge(&mut self, purged: &KeyHash) -> Result<(), Refusal> {
         let refilling =
-            self.ledger.identity.refilling && !sabotage::on(Sabotage::RefillingKeepsFloors);
+            self.ledger.identity.refilling && !sabotage::on(Sabotage::RefillingKeepsFloor);
         let Some(record) = self.removable(purged, Record::is_deleted)? else {
             return Ok(());
         };
@@ -448,6 +448,19 @@ impl<'a, R: Random> Batch<'a, R> {
             return Ok(None);
         }
         Ok(Some(record))
+    }
+
+    /// Keeps what another owner has purged of a tree.
+    pub(super) fn keep_purged(&mut self, tree: &TreeName, other: &Purged) {
+        let now = self.purged_now.get(tree);
+        let before = now.or_else(|| self.loaded.purged.get(tree));
+        let mut purged = before.cloned().unwrap_or_default();
+        purged.seen.merge(&other.seen);
+        purged.stamp = purged.stamp.max(other.stamp);
+        if before != Some(&purged) {
+            marks::reached(Mark::FloorHandedOver);
+            self.purged_now.insert(tree.clone(), purged);
+        }
     }
 
     pub(super) fn finish(self) -> Applied {

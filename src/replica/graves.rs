@@ -95,6 +95,17 @@ pub(super) const fn purged_end() -> Bytes {
     Bytes::from_static(b"purged!")
 }
 
+/// Where it begins for trees from this name on.
+pub(super) fn purged_from(name: &Bytes) -> Bytes {
+    [PURGED, name].concat().into()
+}
+
+/// Which tree it is kept of there.
+pub(super) fn purged_tree(key: &Bytes) -> Option<TreeName> {
+    key.starts_with(PURGED)
+        .then(|| TreeName::from_bytes(key.slice(PURGED.len()..)).ok())?
+}
+
 /// What makes this what was purged of a tree: the greatest stamp, then a record without siblings.
 pub(super) fn purged_put(tree: &TreeName, purged: &Purged) -> Put {
     let mut value = BytesMut::new();

@@ -399,8 +399,14 @@ impl<W: ReplicaWorld> Loop<W> {
         let mut trees = Vec::new();
         if self.purged {
             trees.extend(keys.iter().map(|key| key.tree()));
-            trees.dedup();
         }
+        for mutation in waiting {
+            if let Change::Tend { tend, .. } = &mutation.change {
+                trees.extend(tend.tree().cloned());
+            }
+        }
+        trees.sort_unstable();
+        trees.dedup();
         let mut pointers = Vec::new();
         let owed = self.shared.debts.targets();
         for mutation in waiting {

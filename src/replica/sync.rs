@@ -1,5 +1,5 @@
 //! The exchange with a peer: leaves are compared, then the keys of leaves that differ, then only records that differ are
-//! exchanged, both ways, by joining.
+//! exchanged, both ways, by joining. When all of a tree was exchanged both have what was purged of it, too.
 //!
 //! What goes over the network is in proportion to the difference: 64 digests of a tree, key and hash of each record in leaves
 //! that differ, and the records that differ. One call is bounded in records and time; asked again it finds less to do. Nothing
@@ -18,8 +18,8 @@ use super::tend::Tend;
 use crate::marks::{self, Mark};
 use crate::placement::Node;
 use crate::ports::{
-    CallError, Clock, Digest, KeyHash, LEAVES, Operation, RecordKey, Refusal, ReplicaWorld, Reply,
-    Synced, TreeName, Upkeep, Upkept,
+    CallError, Clock, Digest, KeyHash, LEAVES, Operation, Purged, RecordKey, Refusal, ReplicaWorld,
+    Reply, Synced, TreeName, Upkeep, Upkept,
 };
 use crate::sabotage::{self, Sabotage};
 use crate::version::Record;
@@ -47,9 +47,48 @@ struct Exchanged {
 }
 
 impl<W: ReplicaWorld> Shared<W> {
-    /// Makes both sides' records of `tree` equal, as far as one call goes.
+    /// Makes both sides equal, as far as one call goes: their records of `tree`, and then what they know to be purged of it.
     pub(super) async fn sync(&self, tree: &TreeName, peer: &Node) -> Result<Synced, Refusal> {
         let _one_at_a_time = self.syncing.lock().await;
+        // As it is before records are compared: whoever has all that the other one had then may take it over.
+        let ours = self.purged(tree).await?;
+        let asked = Upkeep::Purged { tree: tree.clone() };
+        let Upkept::Purged(theirs) = self.ask(peer, asked).await? else {
+            return Err(odd(peer));
+        };
+        let mut synced = self.sync_records(tree, peer).await?;
+        if synced.complete && ours != theirs && !sabotage::on(Sabotage::FloorsStayBehind) {
+            synced.floors = self.hand_over(tree, peer, ours, theirs).await?;
+        }
+        Ok(synced)
+    }
+
+    /// Hands what was purged of a tree to who does not know of it.
+    async fn hand_over(
+        &self,
+        tree: &TreeName,
+        peer: &Node,
+        ours: Purged,
+        theirs: Purged,
+    ) -> Result<u64, Refusal> {
+        let mut both = ours.clone();
+        both.seen.merge(&theirs.seen);
+        both.stamp = both.stamp.max(theirs.stamp);
+        let mut learnt = 0;
+        if both != ours {
+            let (tree, purged) = (tree.clone(), both.clone());
+            self.tend(Tend::KeepPurged { tree, purged }).await?;
+            learnt += 1;
+        }
+        if both != theirs {
+            let (tree, purged) = (tree.clone(), both);
+            self.ask(peer, Upkeep::KeepPurged { tree, purged }).await?;
+            learnt += 1;
+        }
+        Ok(learnt)
+    }
+
+    async fn sync_records(&self, tree: &TreeName, peer: &Node) -> Result<Synced, Refusal> {
         let clock = self.world.clock();
         let until = clock.now() + TIME_MAX;
         let mut synced = Synced {

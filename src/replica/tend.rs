@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::batch::Batch;
 use super::debts;
 use crate::placement::{Node, NodeId};
-use crate::ports::{KeyHash, Random, RecordKey, Refusal, Reply, Upkept};
+use crate::ports::{KeyHash, Purged, Random, RecordKey, Refusal, Reply, TreeName, Upkept};
 use crate::version::Actor;
 
 pub(super) enum Tend {
@@ -27,6 +27,8 @@ pub(super) enum Tend {
     DropPurged { keys: Vec<KeyHash> },
     /// The last write wins: drop the values that hide beneath tombstones.
     Settle { keys: Vec<RecordKey> },
+    /// Another owner has purged this of a tree.
+    KeepPurged { tree: TreeName, purged: Purged },
     /// This incarnation has got all that it lost.
     Refilled { incarnation: Actor },
     /// Make the digests of the next partition that lacks them. Not part of any batch.
@@ -43,7 +45,18 @@ impl Tend {
                 keys.iter().map(|entry| &entry.key).collect()
             }
             Self::Settle { keys } => keys.iter().collect(),
-            Self::Forget { .. } | Self::Refilled { .. } | Self::Rebuild => Vec::new(),
+            Self::Forget { .. }
+            | Self::KeepPurged { .. }
+            | Self::Refilled { .. }
+            | Self::Rebuild => Vec::new(),
+        }
+    }
+
+    /// The tree that it is about, if it is about what was purged of it.
+    pub(super) const fn tree(&self) -> Option<&TreeName> {
+        match self {
+            Self::KeepPurged { tree, .. } => Some(tree),
+            _ => None,
         }
     }
 
@@ -64,7 +77,10 @@ impl Tend {
                     into.extend(keys.iter().map(|e| debts::pointer(target, &e.key)));
                 }
             }
-            Self::Settle { .. } | Self::Refilled { .. } | Self::Rebuild => {}
+            Self::Settle { .. }
+            | Self::KeepPurged { .. }
+            | Self::Refilled { .. }
+            | Self::Rebuild => {}
         }
     }
 
@@ -79,6 +95,9 @@ impl Tend {
             Self::Forget { keys: all, .. } | Self::Settle { keys: all } => keys(&mut all.iter()),
             Self::Purge { keys: all } | Self::DropPurged { keys: all } => {
                 keys(&mut all.iter().map(|entry| &entry.key))
+            }
+            Self::KeepPurged { tree, purged } => {
+                tree.as_bytes().len() + 16 * purged.seen.iter().count()
             }
             Self::Refilled { .. } | Self::Rebuild => 0,
         }
@@ -109,6 +128,7 @@ impl Tend {
                     batch.settle(key)?;
                 }
             }
+            Self::KeepPurged { tree, purged } => batch.keep_purged(tree, purged),
             Self::Refilled { incarnation } => batch.refilled(*incarnation)?,
             Self::Rebuild => {}
         }

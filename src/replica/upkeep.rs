@@ -21,6 +21,8 @@ use crate::version::Record;
 
 /// Leaves looked at for one answer.
 const LEAVES_PAGE: usize = 4096;
+/// Trees of which something was purged, looked at for one answer.
+const FLOORS_PAGE: usize = 256;
 /// Records looked at for one answer.
 const RECORDS_PAGE: usize = 128;
 /// Records held in memory for that. One may have some MiB.
@@ -64,6 +66,12 @@ impl<W: ReplicaWorld> Shared<W> {
                 Upkept::Done
             }
             Upkeep::ForgetHints { target } => return self.forget(&target).await,
+            // What is purged must be known for what it is: by all, and by nobody who lacks part of the tree.
+            Upkeep::Tombstones { .. } | Upkeep::AreTombstones { .. }
+                if self.is_refilling() && !sabotage::on(Sabotage::RefillingKeepsFloor) =>
+            {
+                return Err(Refusal::Refilling);
+            }
             Upkeep::Tombstones {
                 tree,
                 after,
@@ -87,7 +95,18 @@ impl<W: ReplicaWorld> Shared<W> {
             Upkeep::Refilled { incarnation } => {
                 return self.tend(Tend::Refilled { incarnation }).await;
             }
-            Upkeep::Purged { tree } => Upkept::Purged(self.purged(&tree).await?),
+            Upkeep::KeepPurged { tree, purged } => {
+                return self.tend(Tend::KeepPurged { tree, purged }).await;
+            }
+            Upkeep::Purged { tree } => {
+                let counts = !self.is_refilling();
+                let purged = Reply::Upkept(Upkept::Purged(self.purged(&tree).await?));
+                self.admit(epoch)?;
+                return Ok(match counts {
+                    true => purged,
+                    false => Reply::Refilling(Box::new(purged)),
+                });
+            }
         };
         // What was looked at may be from before a newer epoch or a loss, and must not be taken for what is there now.
         self.admit(epoch)?;
@@ -107,7 +126,9 @@ impl<W: ReplicaWorld> Shared<W> {
     async fn roots(&self, after_tree: Option<&TreeName>) -> Result<Upkept, Refusal> {
         self.has_digests()?;
         let from = after_tree.map_or_else(Bytes::new, TreeName::end);
-        let page = self.look(Space::Digests, from, None, LEAVES_PAGE).await?;
+        let page = self
+            .look(Space::Digests, from.clone(), None, LEAVES_PAGE)
+            .await?;
         let mut roots: Vec<(TreeName, Digest)> = Vec::new();
         for (name, stored) in &page {
             let Some((tree, _)) = leaves::parse(name) else {
@@ -123,7 +144,40 @@ impl<W: ReplicaWorld> Shared<W> {
         if more {
             roots.pop(); // there may be more of it
         }
-        Ok(Upkept::Roots { roots, more })
+        self.with_purged(roots, more, &from).await
+    }
+
+    /// A page of trees, those added that have no records any more, with what was purged of them.
+    async fn with_purged(
+        &self,
+        roots: Vec<(TreeName, Digest)>,
+        more: bool,
+        from: &Bytes,
+    ) -> Result<Upkept, Refusal> {
+        if sabotage::on(Sabotage::FloorsStayBehind) {
+            return Ok(Upkept::Roots { roots, more });
+        }
+        let (begin, end) = (graves::purged_from(from), Some(graves::purged_end()));
+        let page = self.look(Space::Meta, begin, end, FLOORS_PAGE).await?;
+        let more_floors = page.len() == FLOORS_PAGE;
+        let floors = page
+            .into_iter()
+            .filter_map(|(key, stored)| Some((graves::purged_tree(&key)?, stored)));
+        let floors: Vec<(TreeName, Bytes)> = floors.collect();
+        // Beyond the end of what has another page nothing can be said yet.
+        let root_end = roots.last().filter(|_| more).map(|(tree, _)| tree);
+        let floor_end = floors.last().filter(|_| more_floors).map(|(tree, _)| tree);
+        let end = root_end.into_iter().chain(floor_end).min().cloned();
+        let mut all: BTreeMap<TreeName, Digest> = roots.into_iter().collect();
+        for (tree, stored) in floors {
+            let digest = all.entry(tree.clone()).or_default();
+            *digest = digest.with_purged(&tree, &stored);
+        }
+        all.retain(|tree, _| end.as_ref().is_none_or(|end| tree <= end));
+        Ok(Upkept::Roots {
+            roots: all.into_iter().collect(),
+            more: more || more_floors,
+        })
     }
 
     /// The leaves that have records.
@@ -252,7 +306,7 @@ impl<W: ReplicaWorld> Shared<W> {
         now_ms.saturating_sub(graves::since(at)) >= grace_ms
     }
 
-    async fn purged(&self, tree: &TreeName) -> Result<Purged, Refusal> {
+    pub(super) async fn purged(&self, tree: &TreeName) -> Result<Purged, Refusal> {
         let read = self.world.storage();
         let read = read.read(Space::Meta, vec![graves::purged_key(tree)]).await;
         let stored = read.map_err(unavailable)?.pop().flatten();

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use pairdb::quorum::ConflictPolicy;
 
 use super::Findings;
+use super::one_effect::is_claimed;
 use crate::evidence::{Evidence, Fact};
 use crate::history::{Kind, Op, OpId};
 
@@ -83,8 +84,12 @@ fn deleted(evidence: &Evidence, facts: &[Fact], delete: &Op) -> BTreeSet<OpId> {
                 fact.since < delete.invoked && evidence.meet(delete.tenant, owners, fact.owners)
             });
             let settled = |id: &OpId| {
-                let done = evidence.ops.get(id).and_then(|op| evidence.settled(op));
-                done.is_some_and(|done| done < delete.invoked)
+                let Some(op) = evidence.ops.get(id) else {
+                    return false;
+                };
+                let done = evidence.settled(op);
+                // A claim fixes the stamp: another attempt can't make the write anew, whenever it comes.
+                is_claimed(evidence, op) || done.is_some_and(|done| done < delete.invoked)
             };
             before
                 .map(|fact| fact.write)

@@ -46,7 +46,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
 }
 
 /// Whether every attempt was made under a claim.
-fn is_claimed(evidence: &Evidence, op: &Op) -> bool {
+pub(super) fn is_claimed(evidence: &Evidence, op: &Op) -> bool {
     let claimed = op.answers.iter().filter(|answer| {
         matches!(
             answer.result,

@@ -52,6 +52,7 @@ impl World {
         world.perhaps_purged();
         world.perhaps_wrong_epochs();
         world.perhaps_outlived();
+        world.perhaps_forgotten();
         world
     }
 
@@ -201,6 +202,7 @@ fn clients(rng: &mut Rng, chaos_ms: u64) -> Vec<ClientPlan> {
                 repeat_permille: permille(rng) / 2,
                 mistake_permille: permille(rng) / 10,
                 retries: rng.pick(&[0, 1, 3, 10]),
+                retry_pause_ms_max: 200,
                 cancel_permille: rng.pick(&[0, 0, 20, 100, 300]),
                 sticky: rng.chance(500),
                 padding_max,

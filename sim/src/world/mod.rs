@@ -11,6 +11,7 @@ mod epochs;
 mod event;
 mod expect;
 mod fault;
+mod forgotten;
 mod human;
 mod lone;
 mod outlived;
@@ -207,6 +208,9 @@ pub struct ClientPlan {
     pub mistake_permille: u32,
     /// How often a request is retried at most.
     pub retries: u32,
+    /// How long it waits at most before each retry, in milliseconds.
+    #[serde(rename = "retry_pause_max", with = "human::ms")]
+    pub retry_pause_ms_max: u64,
     /// Operations on which the client gives up early, at a random moment.
     pub cancel_permille: u32,
     /// Whether every operation goes to the same coordinator while it answers.
@@ -317,6 +321,7 @@ impl Default for ClientPlan {
             repeat_permille: 100,
             mistake_permille: 0,
             retries: 3,
+            retry_pause_ms_max: 200,
             cancel_permille: 20,
             sticky: true,
             padding_max: 64,

@@ -52,6 +52,10 @@ pub(super) fn to_proto(upkeep: Upkeep) -> v1::Upkeep {
         Upkeep::Purge { keys } => Task::Purge(hashes_to_proto(keys)),
         Upkeep::DropPurged { keys } => Task::DropPurged(hashes_to_proto(keys)),
         Upkeep::Purged { tree } => Task::Purged(name(tree)),
+        Upkeep::KeepPurged { tree, purged } => Task::KeepPurged(v1::KeepPurged {
+            tree: name(tree),
+            purged: Some(purged_to_proto(&purged)),
+        }),
         Upkeep::Refilled { incarnation } => Task::Refilled(incarnation.0),
     };
     v1::Upkeep { task: Some(task) }
@@ -105,6 +109,13 @@ pub(super) fn from_proto(upkeep: v1::Upkeep) -> Result<Upkeep, Refusal> {
             keys: hashes_from_proto(keys.keys)?,
         },
         Task::Purged(name) => Upkeep::Purged { tree: tree(name)? },
+        Task::KeepPurged(keep) => {
+            let uneven = || Refusal::Malformed("actors without counters".into());
+            Upkeep::KeepPurged {
+                tree: tree(keep.tree)?,
+                purged: purged_from_proto(keep.purged.unwrap_or_default()).ok_or_else(uneven)?,
+            }
+        }
         Task::Refilled(incarnation) => Upkeep::Refilled {
             incarnation: Actor(incarnation),
         },
@@ -141,16 +152,9 @@ pub(super) fn answer_to_proto(upkept: Upkept) -> v1::Upkept {
             received: synced.received,
             bytes: synced.bytes,
             complete: synced.complete,
+            floors: synced.floors,
         }),
-        Upkept::Purged(purged) => {
-            let seen = purged.seen.iter();
-            let (actors, counters) = seen.map(|(actor, counter)| (actor.0, counter)).unzip();
-            Outcome::Purged(v1::PurgedOf {
-                actors,
-                counters,
-                stamp: purged.stamp.0,
-            })
-        }
+        Upkept::Purged(purged) => Outcome::Purged(purged_to_proto(&purged)),
         Upkept::Done => Outcome::Done(v1::Done {}),
     };
     v1::Upkept {
@@ -191,18 +195,31 @@ pub(super) fn answer_from_proto(upkept: v1::Upkept) -> Option<Upkept> {
             received: synced.received,
             bytes: synced.bytes,
             complete: synced.complete,
+            floors: synced.floors,
         }),
-        Outcome::Purged(purged) => {
-            if purged.actors.len() != purged.counters.len() {
-                return None;
-            }
-            let actors = purged.actors.into_iter().map(Actor);
-            Upkept::Purged(Purged {
-                seen: actors.zip(purged.counters).collect(),
-                stamp: Stamp(purged.stamp),
-            })
-        }
+        Outcome::Purged(purged) => Upkept::Purged(purged_from_proto(purged)?),
         Outcome::Done(v1::Done {}) => Upkept::Done,
+    })
+}
+
+fn purged_to_proto(purged: &Purged) -> v1::PurgedOf {
+    let seen = purged.seen.iter();
+    let (actors, counters) = seen.map(|(actor, counter)| (actor.0, counter)).unzip();
+    v1::PurgedOf {
+        actors,
+        counters,
+        stamp: purged.stamp.0,
+    }
+}
+
+fn purged_from_proto(purged: v1::PurgedOf) -> Option<Purged> {
+    if purged.actors.len() != purged.counters.len() {
+        return None;
+    }
+    let actors = purged.actors.into_iter().map(Actor);
+    Some(Purged {
+        seen: actors.zip(purged.counters).collect(),
+        stamp: Stamp(purged.stamp),
     })
 }
 

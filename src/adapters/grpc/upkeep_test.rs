@@ -56,7 +56,14 @@ fn every_task_comes_back() {
         Upkeep::AreTombstones { keys: hashes() },
         Upkeep::Purge { keys: hashes() },
         Upkeep::DropPurged { keys: hashes() },
-        Upkeep::Purged { tree },
+        Upkeep::Purged { tree: tree.clone() },
+        Upkeep::KeepPurged {
+            tree,
+            purged: Purged {
+                seen: [(Actor(1), 2)].into_iter().collect(),
+                stamp: Stamp(5),
+            },
+        },
     ] {
         assert_eq!(from_proto(to_proto(task.clone())), Ok(task));
     }
@@ -85,6 +92,7 @@ fn every_answer_comes_back() {
             received: 2,
             bytes: 3,
             complete: true,
+            floors: 2,
         }),
         Upkept::Purged(Purged {
             seen: [(Actor(1), 2), (Actor(3), 4)].into_iter().collect(),
