@@ -55,6 +55,8 @@ marks! {
     SyncSent "sync-sent" "an exchange gave the peer something"
     SyncReceived "sync-received" "an exchange got something from the peer"
     DigestsRebuilt "digests-rebuilt" "a node had records without digests, and made them"
+    PivotDamaged "pivot-damaged" "an owner could not pass on records because its own are damaged, and another one did"
+    Healed "healed" "a damaged record was replaced by what all other owners hold"
     Purged "purged" "a record that was deleted everywhere was removed"
     FloorHandedOver "floor-handed-over" "an owner learnt from another one what was purged of a tree"
     PurgeOutdated "purge-outdated" "a record changed before it could be purged"

@@ -536,10 +536,19 @@ impl Cluster {
         }
     }
 
-    /// A bit of a record on a node's disk flips.
+    /// A bit of a record on a node's disk flips. (Of one that has another owner, or nobody could ever give it back.)
     pub fn corrupt_record(&self, who: Endpoint) {
         let disk = self.machines().get(&who).and_then(|m| m.disk.clone());
-        if disk.is_some_and(|disk| disk.corrupt()) {
+        let tenants = &self.world.tenants;
+        let has_others = |key: &Bytes| {
+            RecordKey::from_bytes(key.clone()).is_ok_and(|key| {
+                let tenant = tenants.iter().find(|tenant| tenant.name == key.tenant());
+                tenant.is_some_and(|tenant| tenant.replication_factor > 1)
+            })
+        };
+        if disk.is_some_and(|disk| disk.corrupt(has_others)) {
+            // What was acknowledged by this copy alone is gone.
+            self.tap.damaged(who);
             self.history
                 .note(format_args!("{who} has a record with a flipped bit"));
         }

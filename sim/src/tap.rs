@@ -329,6 +329,14 @@ impl Tap {
         state.epochs.remove(&who);
     }
 
+    /// A record on a node's disk can't be read any more.
+    pub fn damaged(&self, who: Endpoint) {
+        let at = self.history.now();
+        let mut state = self.state();
+        state.losses.push((who, at));
+        state.memory.retain(|(node, _), _| *node != who);
+    }
+
     /// All that was seen so far.
     #[must_use]
     pub fn seen(&self) -> Seen {

@@ -23,16 +23,17 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
+use super::heal::Wounds;
 use super::owners::Owners;
 use super::refill::Refills;
 use super::routing::Routing;
 use super::service::Coordinator;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
-use crate::placement::{Epoch, NodeId};
+use crate::placement::{Epoch, NodeId, Topology};
 use crate::ports::{
     Change, Clock, CoordinatorWorld, Digest, Instant, LeaseOutcome, MetadataStore, NodeReport,
-    Operation, Random, Reply, TenantId, TreeName, Upkeep, Upkept,
+    Operation, Random, Reply, StoreError, TenantId, TreeName, Upkeep, Upkept,
 };
 use crate::quorum::ConflictPolicy;
 use crate::sabotage::{self, Sabotage};
@@ -103,7 +104,7 @@ enum Next {
     /// Nothing.
     End,
     /// A tree that no tenant can have: nothing in it was ever acknowledged to anybody.
-    Nobodys,
+    Nobodys(TreeName),
     /// A tree whose owners can't be told now.
     Unknown(TreeName),
     /// A tree.
@@ -133,6 +134,8 @@ struct Round {
     equal: u64,
     divergent: u64,
     unknown: u64,
+    /// Those of the unknown that no tenant can have.
+    nobodys: u64,
 }
 
 impl<W: CoordinatorWorld> Coordinator<W> {
@@ -147,7 +150,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let holder = self.random().next_u64();
         let pause = self.settings().anti_entropy_pause;
         let mut wait = pause;
-        let mut refills = Refills::default();
+        let (mut refills, mut wounds) = (Refills::default(), Wounds::default());
         loop {
             // Not all coordinators at once.
             let jitter = Duration::from_nanos(self.random().next_u64() % 250_000_000);
@@ -159,7 +162,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             if !self.leads(holder).await {
                 continue;
             }
-            let Some(round) = self.unless_stopped(self.round(holder, &mut refills)).await else {
+            let round = self.round(holder, &mut refills, &mut wounds);
+            let Some(round) = self.unless_stopped(round).await else {
                 break;
             };
             if let Some(round) = round
@@ -190,35 +194,57 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
     }
 
-    /// Sees to it that nodes that lost their disks are fenced: publishes an epoch, with the same nodes, if one of them is not.
-    /// If that can't be done now, the round goes on without proving anything of them.
-    async fn fence(&self, refills: &mut Refills) {
-        if !refills.look(&self.routing()) {
+    /// Sees to it that nodes that lost their disks, or have damaged records, are fenced: publishes an epoch, with the same nodes, if
+    /// one of them is not. If that can't be done now, the round goes on without proving anything of them.
+    async fn fence(&self, refills: &mut Refills, wounds: &mut Wounds) {
+        self.look_for_wounds(&self.routing(), wounds).await;
+        let unfenced = refills.look(&self.routing());
+        if !unfenced && !wounds.need_fence() {
             return;
         }
         if sabotage::on(Sabotage::RefilledUnfenced) {
-            return refills.fenced(self.routing().epoch());
+            wounds.fenced();
+            return refills.fenced();
         }
-        let current = self.routing();
-        let Ok(next) = current.topology().renewed() else {
-            return;
-        };
-        let metadata = self.world().metadata();
-        let replaced = metadata.replace_topology(current.epoch(), next);
-        match self.in_time(self.admin_deadline(), replaced).await {
-            Ok(Change::Made(topology)) => {
+        match self.next_epoch().await {
+            Ok(Some(epoch)) => {
                 marks::reached(Mark::RefillFenced);
-                tracing::info!(
-                    epoch = topology.epoch.0,
-                    "a node lost its disk: older epochs end"
-                );
-                refills.fenced(topology.epoch);
-                self.advance_topology(topology);
+                let epoch = epoch.0;
+                tracing::info!(epoch, "a node lost its disk, or records: older epochs end");
+                refills.fenced();
+                wounds.fenced();
             }
-            Ok(Change::Conflict(Some(other))) => self.advance_topology(other),
-            Ok(Change::Conflict(None)) => {}
+            Ok(None) => {} // somebody else published one meanwhile
             Err(error) => {
                 tracing::debug!(%error, "can't publish an epoch for a node that lost its disk")
+            }
+        }
+    }
+
+    /// Publishes an epoch that is above all in use here, with the nodes that are stored, and takes it into use. `None`: the
+    /// topology was changed by somebody else.
+    async fn next_epoch(&self) -> Result<Option<Epoch>, StoreError> {
+        let in_use = self.routing();
+        let mut stored = in_use.topology().clone();
+        loop {
+            let expected = stored.epoch;
+            let Some(epoch) = in_use.epoch().max(expected).next() else {
+                return Ok(None);
+            };
+            let next = Topology { epoch, ..stored };
+            let replaced = self.world().metadata().replace_topology(expected, next);
+            match self.in_time(self.admin_deadline(), replaced).await? {
+                Change::Made(topology) => {
+                    self.advance_topology(topology);
+                    return Ok(Some(epoch));
+                }
+                // A store that failed over to a copy knows less than what is in use.
+                Change::Conflict(Some(older)) if older.epoch < expected => stored = older,
+                Change::Conflict(Some(newer)) => {
+                    self.advance_topology(newer);
+                    return Ok(None);
+                }
+                Change::Conflict(None) => return Ok(None),
             }
         }
     }
@@ -243,9 +269,15 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     }
 
     /// Goes through all trees. `None`: not to the end.
-    async fn round(&self, holder: u64, refills: &mut Refills) -> Option<Round> {
-        self.fence(refills).await;
+    async fn round(
+        &self,
+        holder: u64,
+        refills: &mut Refills,
+        wounds: &mut Wounds,
+    ) -> Option<Round> {
+        self.fence(refills, wounds).await;
         let routing = self.routing();
+        self.heal_all(&routing, wounds).await;
         let mut renew_at = self.clock().now() + self.settings().anti_entropy_lease / 3;
         let mut round = Round::default();
         let mut listings: Vec<Listing> = (0..routing.topology().nodes.len() as u16)
@@ -262,7 +294,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             self.anti_entropy().lock().seen += u64::from(!matches!(next, Next::End));
             match next {
                 Next::End => break,
-                Next::Nobodys => round.unknown += 1,
+                Next::Nobodys(tree) => round.nobodys(&tree),
                 Next::Unknown(tree) => {
                     round.unknown += 1;
                     refills.found(&tree, None);
@@ -377,11 +409,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
         let tenant = match TenantId::new(tree.tenant()) {
             Ok(tenant) => tenant,
-            Err(_) if sabotage::on(Sabotage::NobodysTreeEndsRound) => return Next::End,
-            Err(error) => {
-                tracing::warn!(partition = tree.partition().0, %error, "a node holds records that no tenant can have");
-                return Next::Nobodys;
-            }
+            Err(_) => return Next::Nobodys(tree),
         };
         let Ok(tenant) = self.cached_tenant(&tenant, self.admin_deadline()).await else {
             return Next::Unknown(tree);
@@ -418,19 +446,44 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
     }
 
-    /// Has the first owner that answers exchange with each other one until nothing moves. Returns how often it went around
-    /// them and all that differed was exchanged.
+    /// Has one owner, the pivot, exchange with each other one until nothing moves. Returns how often it went around them and all
+    /// that differed was exchanged. A pivot that has damaged records can't pass them on from one to the other: then it is the
+    /// next one's turn.
     async fn exchange(&self, routing: &Arc<Routing>, found: &Found) -> usize {
-        let mut answering = found.answering();
-        let Some(pivot) = answering.next() else {
-            return 0;
-        };
-        let peers: Vec<u16> = answering.collect();
+        // Best one that has nothing old that could be damaged.
+        let (lost, others): (Vec<u16>, Vec<u16>) = found.answering().partition(|index| {
+            self.is_refilling(routing, *index) && !sabotage::on(Sabotage::DamageBlocksRefill)
+        });
+        let answering = [lost, others].concat();
+        for pivot in &answering {
+            let peers = answering.iter().copied().filter(|peer| peer != pivot);
+            let peers: Vec<u16> = peers.collect();
+            if let Some(passes) = self.exchange_from(routing, found, *pivot, &peers).await {
+                return passes;
+            }
+            marks::reached(Mark::PivotDamaged);
+        }
+        0
+    }
+
+    fn is_refilling(&self, routing: &Routing, index: u16) -> bool {
+        let refilling = |report: Option<&NodeReport>| report.is_some_and(|r| r.refilling.is_some());
+        routing.health(index).with_report(refilling)
+    }
+
+    /// `None`: the pivot has damaged records.
+    async fn exchange_from(
+        &self,
+        routing: &Arc<Routing>,
+        found: &Found,
+        pivot: u16,
+        peers: &[u16],
+    ) -> Option<usize> {
         let mut passes = 0;
         for _ in 0..PASSES_MAX {
             let mut moved = 0;
             let mut complete = true;
-            for peer in &peers {
+            for peer in peers {
                 let mut exchanged = false;
                 for _ in 0..CALLS_MAX {
                     let sync = Upkeep::Sync {
@@ -446,7 +499,12 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     state.exchanged += records;
                     state.bytes += synced.bytes;
                     drop(state);
-                    exchanged = synced.complete;
+                    if synced.damaged_here > 0 && !sabotage::on(Sabotage::DamageBlocksRefill) {
+                        return None;
+                    }
+                    // What is damaged where all of it has to be proved to be is not there.
+                    let lacks = synced.damaged_there > 0 && self.is_refilling(routing, *peer);
+                    exchanged = synced.complete && !lacks;
                     if synced.complete || records == 0 {
                         break;
                     }
@@ -456,10 +514,10 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             passes += usize::from(complete);
             if moved == 0 || peers.len() < 2 {
                 // Going around once more would change nothing.
-                return if complete { PASSES_PROVING } else { 0 };
+                return Some(if complete { PASSES_PROVING } else { 0 });
             }
         }
-        passes
+        Some(passes)
     }
 
     /// Removes the tombstones that all owners hold alike and have held long enough.
@@ -534,7 +592,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     }
 
     /// Asks one node. The error is the newer epoch that it knows, if that is why.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         routing: &Arc<Routing>,
         index: u16,
@@ -597,6 +655,18 @@ impl Tended {
 }
 
 impl Round {
+    fn nobodys(&mut self, tree: &TreeName) {
+        self.unknown += 1;
+        self.nobodys += 1;
+        if self.nobodys == 1 {
+            let partition = tree.partition().0;
+            tracing::warn!(
+                partition,
+                "a node holds records under a name that no tenant can have; they are left out"
+            );
+        }
+    }
+
     fn count(&mut self, found: &Found) {
         match (found.has_silent(), found.is_equal()) {
             (true, _) => self.unknown += 1,

@@ -20,6 +20,7 @@ mod clock_watch;
 mod cluster_clock;
 mod crowded;
 mod error;
+mod heal;
 mod health;
 mod held_claim;
 mod hints;

@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::routing::Routing;
-use crate::placement::{Epoch, Node, NodeId};
+use crate::placement::{Node, NodeId};
 use crate::ports::TreeName;
 use crate::version::Actor;
 
@@ -35,8 +35,8 @@ pub(super) struct Refills {
 #[derive(Debug)]
 struct Refill {
     incarnation: Actor,
-    /// Published after it had taken this incarnation.
-    fence: Option<Epoch>,
+    /// Whether an epoch was published after it had taken this incarnation.
+    fenced: bool,
     /// Nodes that were listed to the end since.
     listed: BTreeSet<NodeId>,
     /// Trees that it may own, were seen since, and are not proved.
@@ -51,7 +51,7 @@ impl Refill {
     const fn new(incarnation: Actor) -> Self {
         Self {
             incarnation,
-            fence: None,
+            fenced: false,
             listed: BTreeSet::new(),
             open: BTreeSet::new(),
             open_now: BTreeSet::new(),
@@ -103,13 +103,13 @@ impl Refills {
                 }
             }
         }
-        self.nodes.values().any(|refill| refill.fence.is_none())
+        self.nodes.values().any(|refill| !refill.fenced)
     }
 
-    /// This epoch was published after all that [`look`](Self::look) took note of.
-    pub(super) fn fenced(&mut self, epoch: Epoch) {
+    /// An epoch was published after all that [`look`](Self::look) took note of, and is in use.
+    pub(super) fn fenced(&mut self) {
         for refill in self.nodes.values_mut() {
-            refill.fence.get_or_insert(epoch);
+            refill.fenced = true;
         }
     }
 
@@ -166,10 +166,7 @@ impl Refills {
             nodes.all(|node| refill.listed.contains(&node.id))
         };
         let whole = self.nodes.iter().filter(|(_, refill)| {
-            refill.fence.is_some()
-                && refill.open.is_empty()
-                && !refill.too_many
-                && all_listed(refill)
+            refill.fenced && refill.open.is_empty() && !refill.too_many && all_listed(refill)
         });
         whole
             .map(|(id, refill)| (id.clone(), refill.incarnation))
@@ -181,5 +178,152 @@ impl Refills {
         let all = self.nodes.iter();
         all.map(|(id, refill)| (id.clone(), refill.incarnation))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::placement::{Epoch, NodeStatus, PartitionId, Topology};
+    use crate::ports::{Instant, NodeReport, RecordKey, TenantId};
+    use std::time::Duration;
+
+    fn id(number: u8) -> NodeId {
+        NodeId::new(format!("node-{number}")).unwrap()
+    }
+
+    /// Three nodes; the first is being refilled, as this incarnation.
+    fn routing(incarnation: u64) -> Routing {
+        let node = |number| Node {
+            id: id(number),
+            host: "h".into(),
+            port: 1,
+            virtual_nodes: 1,
+            status: NodeStatus::Active,
+        };
+        let topology = Topology::new(Epoch(1), 1, (1..=3).map(node).collect()).unwrap();
+        let routing = Routing::build(topology, None);
+        report(&routing, incarnation, true);
+        routing
+    }
+
+    fn report(routing: &Routing, incarnation: u64, is_refilling: bool) {
+        for (index, (node, health)) in (0..).zip(routing.nodes()) {
+            let report = NodeReport {
+                node: node.id.clone(),
+                incarnations: vec![Actor(incarnation)],
+                epoch: Epoch(1),
+                wall_ms: 0,
+                keys: 0,
+                disk_used_percent: None,
+                refuses_writes: None,
+                tombstones: 0,
+                hints: Vec::new(),
+                refilling: (index == 0 && is_refilling).then_some(Duration::ZERO),
+            };
+            health.reported(report, Instant(0)); // not older than the one before
+        }
+    }
+
+    fn tree(name: &str) -> TreeName {
+        RecordKey::new(PartitionId(0), &TenantId::new(name).unwrap(), "k").tree()
+    }
+
+    /// A round that hears of the nodes `heard` and of the trees `found`, those in `proved` proved.
+    fn round(refills: &mut Refills, heard: &[u8], found: &[&str], proved: &[&str]) {
+        let routing = routing(7);
+        refills.look(&routing);
+        refills.begin(&routing);
+        for name in found {
+            refills.found(&tree(name), Some(&[&id(1), &id(2)]));
+        }
+        for name in proved {
+            refills.proved(&tree(name));
+        }
+        heard.iter().for_each(|node| refills.listed(&id(*node)));
+        if heard.len() == 3 {
+            refills.round_complete();
+        }
+    }
+
+    fn fenced() -> Refills {
+        let mut refills = Refills::default();
+        assert!(refills.look(&routing(7)), "one that has no fence");
+        refills.fenced();
+        assert!(!refills.look(&routing(7)));
+        refills
+    }
+
+    #[test]
+    fn a_proof_is_gathered_over_rounds() {
+        let mut refills = fenced();
+        round(&mut refills, &[1, 2], &["a", "b"], &["a"]);
+        assert_eq!(refills.proofs(), []);
+        round(&mut refills, &[1, 3], &["b", "c"], &["b", "c"]);
+        assert_eq!(refills.proofs(), [(id(1), Actor(7))]);
+    }
+
+    #[test]
+    fn an_unproved_tree_stays_so_until_it_is_proved_or_nowhere() {
+        let mut refills = fenced();
+        round(&mut refills, &[1, 2, 3], &["a"], &[]);
+        round(&mut refills, &[1, 3], &[], &[]);
+        assert_eq!(refills.proofs(), []);
+        round(&mut refills, &[1, 2, 3], &[], &[]);
+        assert_eq!(refills.proofs(), [(id(1), Actor(7))]);
+    }
+
+    #[test]
+    fn trees_of_others_are_no_part_of_it() {
+        let mut refills = fenced();
+        let routing = routing(7);
+        refills.begin(&routing);
+        refills.found(&tree("unknown"), None);
+        refills.found(&tree("others"), Some(&[&id(2), &id(3)]));
+        (1..=3).for_each(|node| refills.listed(&id(node)));
+        assert_eq!(refills.proofs(), []);
+        refills.found(&tree("unknown"), Some(&[&id(2), &id(3)]));
+        assert_eq!(refills.proofs(), [(id(1), Actor(7))]);
+    }
+
+    #[test]
+    fn nothing_is_proved_without_a_fence_or_of_another_incarnation() {
+        let mut refills = Refills::default();
+        round(&mut refills, &[1, 2, 3], &[], &[]);
+        assert_eq!(refills.proofs(), []);
+        refills.fenced();
+        assert_eq!(refills.proofs(), [(id(1), Actor(7))]);
+        assert!(refills.look(&routing(8)), "it lost its disk once more");
+        assert_eq!(refills.proofs(), []);
+        let counts = routing(8);
+        report(&counts, 8, false);
+        assert!(!refills.look(&counts), "none is being refilled");
+    }
+
+    #[test]
+    fn more_trees_than_are_remembered_begin_anew() {
+        let mut refills = fenced();
+        let routing = routing(7);
+        refills.begin(&routing);
+        for number in 0..=OPEN_MAX {
+            let name = TenantId::new(format!("t{number}")).unwrap();
+            let tree = RecordKey::new(PartitionId(0), &name, "k").tree();
+            refills.found(&tree, Some(&[&id(1)]));
+            refills.proved(&tree);
+        }
+        (1..=3).for_each(|node| refills.listed(&id(node)));
+        assert_eq!(refills.proofs().len(), 1, "one after the other fits");
+        for number in 0..=OPEN_MAX {
+            let name = TenantId::new(format!("t{number}")).unwrap();
+            let tree = RecordKey::new(PartitionId(0), &name, "k").tree();
+            refills.found(&tree, Some(&[&id(1)]));
+        }
+        for number in 0..=OPEN_MAX {
+            let name = TenantId::new(format!("t{number}")).unwrap();
+            refills.proved(&RecordKey::new(PartitionId(0), &name, "k").tree());
+        }
+        assert_eq!(refills.proofs(), [], "one was not remembered");
+        round(&mut refills, &[1, 2, 3], &["a"], &["a"]);
+        assert_eq!(refills.proofs().len(), 1);
     }
 }

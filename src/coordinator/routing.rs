@@ -28,7 +28,7 @@ pub(super) struct Routing {
 }
 
 impl Routing {
-    fn build(topology: Topology, before: Option<&Self>) -> Self {
+    pub(super) fn build(topology: Topology, before: Option<&Self>) -> Self {
         let health = topology
             .nodes
             .iter()

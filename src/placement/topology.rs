@@ -175,11 +175,6 @@ impl Topology {
         self.succeeded_by(nodes)
     }
 
-    /// The next topology: the same nodes under a new epoch, which ends what was routed by older ones.
-    pub fn renewed(&self) -> Result<Self, InvalidTopology> {
-        self.succeeded_by(self.nodes.clone())
-    }
-
     fn position(&self, id: &NodeId) -> Result<usize, usize> {
         self.nodes.binary_search_by(|node| node.id.cmp(id))
     }

@@ -246,6 +246,20 @@ pub enum Upkeep {
         /// Which tree.
         tree: TreeName,
     },
+    /// Which records were met that are damaged, and still are? Answer: [`Upkept::Keys`], a bounded number, with the hashes of the
+    /// damaged bytes.
+    Damaged,
+    /// Put a record in the place of a damaged one, whose bytes are kept aside. Only with what all other owners hold together,
+    /// read when nothing that counts on the damaged record can be completed any more. Answer: [`Upkept::Done`], also if the
+    /// record is not damaged any more.
+    Heal {
+        /// Which record.
+        key: RecordKey,
+        /// [`Digest::hash`] of the damaged bytes.
+        hash: u128,
+        /// The encoded record; `None`: the others hold none.
+        record: Option<Bytes>,
+    },
     /// Keep this beside what was purged here. Only for who holds all of the tree that the one it comes from held when it was
     /// read, or knows better. Answer: [`Upkept::Done`].
     KeepPurged {
@@ -318,10 +332,14 @@ pub struct Synced {
     pub received: u64,
     /// Bytes of keys, hashes and records that went to and fro.
     pub bytes: u64,
-    /// Whether everything that differed was exchanged; if not, ask again.
+    /// Whether everything that differed was exchanged, damaged records left out; if not, ask again.
     pub complete: bool,
     /// How many of the two learnt that something was purged.
     pub floors: u64,
+    /// Records that differ and were left out because they are damaged here.
+    pub damaged_here: u64,
+    /// And because they are damaged at the peer.
+    pub damaged_there: u64,
 }
 
 /// What a node owes another one.

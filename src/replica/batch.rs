@@ -248,8 +248,10 @@ impl<'a, R: Random> Batch<'a, R> {
             None => incoming.latest(),
         };
         let write = write.map(|version| (version.dot, version.rank()));
-        let old = purged(&self.loaded.purged, &self.purged_now, key)
-            .filter(|_| !sabotage::on(Sabotage::PurgedForgotten));
+        // A node that is refilled may lack what its floor covers: it may have lost part of its disk only, and not the floor.
+        let old = purged(&self.loaded.purged, &self.purged_now, key).filter(|_| {
+            !self.ledger.identity.refilling && !sabotage::on(Sabotage::PurgedForgotten)
+        });
         let incoming = match old {
             Some(old) if !incoming.siblings().is_empty() => {
                 let left = incoming.without(&old.seen, held);
@@ -399,8 +401,7 @@ impl<'a, R: Random> Batch<'a, R> {
     /// A node that is being refilled keeps no more of it than the stamp. What had been seen speaks for all keys of the tree: at a
     /// node that lacks others it would refuse them for ever, and have others [drop](Self::drop_purged) them.
     pub(super) fn purge(&mut self, purged: &KeyHash) -> Result<(), Refusal> {
-        let refilling =
-            self.ledger.identity.refilling && !sabotage::on(Sabotage::RefillingKeepsFloor);
+        let refilling = self.ledger.identity.refilling;
         let Some(record) = self.removable(purged, Record::is_deleted)? else {
             return Ok(());
         };
@@ -437,7 +438,10 @@ impl<'a, R: Random> Batch<'a, R> {
         let Some(encoded) = slot.encoded() else {
             return Ok(None);
         };
-        let record = slot.record()?;
+        // One that is damaged must not keep the others from it.
+        let Ok(record) = slot.record() else {
+            return Ok(None);
+        };
         let mut pointers = self.loaded.pointers.iter();
         let owed = pointers.any(|pointer| pointer.ends_with(key.as_bytes()));
         if owed && !sabotage::on(Sabotage::PurgeBeforeHints) {

@@ -19,6 +19,7 @@ use std::task::Poll;
 use super::debts::{self, Debt, after};
 use super::mutations::{Change, Mutation};
 use super::shared::Shared;
+use super::slot::damaged;
 use super::tend::Tend;
 use crate::marks::{self, Mark};
 use crate::placement::{Node, NodeId};
@@ -27,6 +28,7 @@ use crate::ports::{
     Request, Space, StorageEngine,
 };
 use crate::sabotage::{self, Sabotage};
+use crate::version::Record;
 
 /// Pointers looked at together.
 const PAGE: usize = 64;
@@ -201,14 +203,22 @@ impl<W: ReplicaWorld> Shared<W> {
         }
     }
 
-    /// The record of `key` as it is stored.
+    /// The record of `key` as it is stored; one that is damaged is not given to anybody.
     pub(super) async fn held(&self, key: &RecordKey) -> Result<Option<Bytes>, Refusal> {
         let read = self.world.storage();
         let read = read
             .read(Space::Records, vec![key.as_bytes().clone()])
             .await;
         let mut read = read.map_err(|error| Refusal::Unavailable(error.to_string()))?;
-        Ok(read.pop().flatten())
+        let held = read.pop().flatten();
+        if let Some(Err(error)) = held.clone().map(Record::decode)
+            && !sabotage::on(Sabotage::DamageBlocksRefill)
+        {
+            damaged(key, &error);
+            self.met_damage(key);
+            return Err(Refusal::Damaged);
+        }
+        Ok(held)
     }
 
     /// Asks another node, by the epoch that is known here.

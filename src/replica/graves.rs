@@ -43,12 +43,16 @@ impl Grave {
 /// What a batch stores of this for a record, if anything.
 pub(super) fn change(key: &RecordKey, changed: &Changed, wall_ms: u64) -> Option<Put> {
     let found = found(key, changed.is, wall_ms);
-    let let_go = || Put {
+    found.or_else(|| (changed.was != Grave::None).then(|| not_found(key)))
+}
+
+/// What forgets that a record waits for something.
+pub(super) fn not_found(key: &RecordKey) -> Put {
+    Put {
         space: Space::Tombstones,
         key: key.as_bytes().clone(),
         value: None,
-    };
-    found.or_else(|| (changed.was != Grave::None).then(let_go))
+    }
 }
 
 /// What notes that a record was found to wait for something: since when, and a byte more if it only hides values.

@@ -88,9 +88,7 @@ pub(super) async fn refilling_since(
         return Ok(u64::from_be_bytes(since));
     }
     let since = Bytes::copy_from_slice(&wall_ms.to_be_bytes());
-    let noted = storage
-        .commit(Batch::from([since_put(Some(since))]))
-        .await;
+    let noted = storage.commit(Batch::from([since_put(Some(since))])).await;
     if let Err(error) = noted {
         tracing::debug!(%error, "since when the node is refilled is not stored");
     }

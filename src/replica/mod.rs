@@ -15,7 +15,7 @@
 //! - once an epoch was answered to, older ones are refused for ever; so one that is far from all that the metadata store told
 //!   of is not answered to;
 //! - what a node that lost its disk says counts for no quorum before it has got everything back;
-//! - a stored record that fails its checksum is neither served nor written over;
+//! - a stored record that fails its checksum is not served, and replaced by nothing less than what all other owners hold;
 //! - after a failed commit no write is accepted until the engine was opened again and all that is known of what it holds was
 //!   read again from it, as after an unclean stop: nobody knows what became of that commit;
 //! - a node that can't write starts all the same, and reads.
@@ -33,6 +33,7 @@ mod deliver;
 mod error;
 mod graves;
 mod handler;
+mod heal;
 mod identity;
 mod leading;
 mod leaves;
@@ -448,6 +449,8 @@ fn rejected(rejected: Rejected) -> Refusal {
     }
 }
 
+#[cfg(test)]
+mod lost_test;
 #[cfg(test)]
 #[path = "replica_test.rs"]
 mod tests;

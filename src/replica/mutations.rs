@@ -288,6 +288,7 @@ impl<W: ReplicaWorld> Loop<W> {
         let mut answers = Vec::with_capacity(waiting.len());
         let mut stop = None;
         let mut rebuild = None;
+        let mut heals = Vec::new();
         let mut batch = Batch::new(
             self.ledger.clone(),
             loaded,
@@ -334,6 +335,13 @@ impl<W: ReplicaWorld> Loop<W> {
                     tend: Tend::Rebuild,
                     answer,
                 } => rebuild = Some(answer),
+                Change::Tend {
+                    tend: Tend::Heal { damaged, record },
+                    answer,
+                } => match batch.ledger.admit(epoch) {
+                    Ok(()) => heals.push((damaged, record, answer)),
+                    Err(refusal) => answers.push((answer, Err(refusal))),
+                },
                 Change::Tend { tend, answer } => {
                     let reply = batch
                         .ledger
@@ -368,6 +376,13 @@ impl<W: ReplicaWorld> Loop<W> {
             })
             .map(|error| refusal_of(&error));
         answer_all(answers, refusal.as_ref());
+        for (damaged, record, answer) in heals {
+            let healed = match &refusal {
+                Some(refusal) => Err(refusal.clone()),
+                None => self.heal(damaged, record).await,
+            };
+            let _ = answer.send(healed); // nobody there: the caller gave up
+        }
         if let Some(answer) = rebuild {
             let rebuilt = self.rebuild_next().await;
             let _ = answer.send(rebuilt.map_err(|error| refusal_of(&error)));
@@ -425,7 +440,7 @@ impl<W: ReplicaWorld> Loop<W> {
         let slots = keys.into_iter().zip(stored).map(|(key, bytes)| {
             let slot = Slot::load(key, bytes);
             if slot.is_damaged() {
-                self.shared.damaged.fetch_add(1, Ordering::Relaxed);
+                self.shared.met_damage(key);
             }
             (key.clone(), slot)
         });
@@ -468,7 +483,7 @@ impl<W: ReplicaWorld> Loop<W> {
     }
 
     /// Makes a batch durable, and only then part of what the node knows.
-    async fn commit(
+    pub(super) async fn commit(
         &mut self,
         Applied {
             ledger,
@@ -601,7 +616,7 @@ fn answer_all(mut answers: Vec<(Answer, Result<Reply, Refusal>)>, failed: Option
     }
 }
 
-fn refusal_of(error: &StorageError) -> Refusal {
+pub(super) fn refusal_of(error: &StorageError) -> Refusal {
     match error {
         StorageError::Full(_) => Refusal::Unavailable(error.to_string()),
         StorageError::Failed(_) => Refusal::StorageFailed(error.to_string()),

@@ -3,7 +3,6 @@
 //! It goes on when writes can't. Every record is checked before it is served.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -60,7 +59,7 @@ pub(super) async fn run<W: ReplicaWorld>(
                         .admit(read.epoch)
                         .and_then(|()| check(&read.key, record));
                     if reply == Err(Refusal::Damaged) {
-                        shared.damaged.fetch_add(1, Ordering::Relaxed);
+                        shared.met_damage(&read.key);
                     }
                     let _ = read.answer.send(reply); // nobody there: the caller gave up
                 }

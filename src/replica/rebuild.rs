@@ -26,7 +26,7 @@ const KEY: Bytes = Bytes::from_static(b"digested");
 /// All partitions there can be.
 pub(super) const ALL: u32 = 1 << 16;
 /// Read of the engine at a time. One record may have some MiB.
-const PAGE: usize = 16;
+pub(super) const PAGE: usize = 16;
 
 /// Partitions from this one on have no digests. Where there are no records, none lack them.
 pub(super) async fn digested(storage: &impl StorageEngine) -> Result<u32, StorageError> {

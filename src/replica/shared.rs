@@ -9,6 +9,7 @@ use futures::lock::Mutex as AsyncMutex;
 use super::ReplicaSettings;
 use super::batch::DebtChange;
 use super::debts::Debts;
+use super::heal::Wounds;
 use super::identity::Identity;
 use super::mutations::Mutation;
 use super::queue::Queue;
@@ -47,6 +48,8 @@ pub(super) struct Shared<W> {
     pub(super) stop: Stop,
     /// How often a damaged record was met.
     pub(super) damaged: AtomicU64,
+    /// Which records these were.
+    pub(super) wounds: Wounds,
     status: Mutex<Status>,
     reads_finished: Mutex<Option<oneshot::Receiver<()>>>,
 }
@@ -101,6 +104,7 @@ impl<W: ReplicaWorld> Shared<W> {
             view: AtomicU64::new(0),
             stop: Stop::new(),
             damaged: AtomicU64::new(0),
+            wounds: Wounds::default(),
             status: Mutex::new(status),
             reads_finished: Mutex::new(Some(reads_finished)),
         }

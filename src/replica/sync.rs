@@ -3,7 +3,7 @@
 //!
 //! What goes over the network is in proportion to the difference: 64 digests of a tree, key and hash of each record in leaves
 //! that differ, and the records that differ. One call is bounded in records and time; asked again it finds less to do. Nothing
-//! is remembered between calls, and whoever gives up the call ends it.
+//! is remembered between calls, and whoever gives up the call ends it. A damaged record is left out and told of.
 
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ struct Difference {
 struct Exchanged {
     sent: bool,
     received: bool,
+    damaged_here: bool,
+    damaged_there: bool,
     bytes: u64,
 }
 
@@ -57,7 +59,9 @@ impl<W: ReplicaWorld> Shared<W> {
             return Err(odd(peer));
         };
         let mut synced = self.sync_records(tree, peer).await?;
-        if synced.complete && ours != theirs && !sabotage::on(Sabotage::FloorsStayBehind) {
+        // Who lacks a record because it is damaged would refuse it afterwards.
+        let whole = synced.complete && synced.damaged_here + synced.damaged_there == 0;
+        if whole && ours != theirs && !sabotage::on(Sabotage::FloorsStayBehind) {
             synced.floors = self.hand_over(tree, peer, ours, theirs).await?;
         }
         Ok(synced)
@@ -163,14 +167,18 @@ impl<W: ReplicaWorld> Shared<W> {
                 Ok(Exchanged {
                     sent,
                     received,
+                    damaged_here,
+                    damaged_there,
                     bytes,
                 }) => {
+                    synced.damaged_here += u64::from(damaged_here);
+                    synced.damaged_there += u64::from(damaged_there);
                     synced.sent += u64::from(sent);
                     synced.received += u64::from(received);
                     synced.bytes += bytes;
                 }
                 // One record that can't be exchanged must not keep the others from it.
-                Err(Refusal::Damaged | Refusal::Overloaded | Refusal::Purged) => {
+                Err(Refusal::Overloaded | Refusal::Purged) => {
                     synced.complete = false;
                 }
                 Err(refusal) => return Err(refusal),
@@ -188,6 +196,10 @@ impl<W: ReplicaWorld> Shared<W> {
             let read = Operation::Read { key: key.clone() };
             match self.call(peer, read, PEER_PATIENCE).await {
                 Ok(Reply::Found { record }) => at_peer = record,
+                Err(CallError::Refused(Refusal::Damaged)) => {
+                    exchanged.damaged_there = true;
+                    return Ok(exchanged);
+                }
                 Ok(_) => return Err(odd(peer)),
                 Err(error) => return Err(refusal(peer, error)),
             }
@@ -198,6 +210,10 @@ impl<W: ReplicaWorld> Shared<W> {
                 Ok(_) => {
                     marks::reached(Mark::SyncReceived);
                     exchanged.received = true;
+                }
+                Err(Refusal::Damaged) => {
+                    exchanged.damaged_here = true;
+                    return Ok(exchanged);
                 }
                 // All owners held what was purged here: the peer may purge it, too, and an older value is over.
                 Err(Refusal::Purged) => {
@@ -211,7 +227,14 @@ impl<W: ReplicaWorld> Shared<W> {
         if sabotage::on(Sabotage::SyncOneWay) {
             return Ok(exchanged);
         }
-        let Some(held) = self.held(&key).await? else {
+        let held = match self.held(&key).await {
+            Err(Refusal::Damaged) => {
+                exchanged.damaged_here = true;
+                return Ok(exchanged);
+            }
+            held => held?,
+        };
+        let Some(held) = held else {
             return Ok(exchanged);
         };
         if at_peer.as_ref() == Some(&held) {
@@ -230,6 +253,10 @@ impl<W: ReplicaWorld> Shared<W> {
                 Ok(exchanged)
             }
             Ok(_) => Err(odd(peer)),
+            Err(CallError::Refused(Refusal::Damaged)) => {
+                exchanged.damaged_there = true;
+                Ok(exchanged)
+            }
             Err(CallError::Refused(Refusal::Purged)) => {
                 let hash = ours.unwrap_or_else(|| Digest::hash(&key, &held));
                 let keys = vec![KeyHash { key, hash }];

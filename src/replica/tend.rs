@@ -27,6 +27,11 @@ pub(super) enum Tend {
     DropPurged { keys: Vec<KeyHash> },
     /// The last write wins: drop the values that hide beneath tombstones.
     Settle { keys: Vec<RecordKey> },
+    /// Put a record in the place of a damaged one. Not part of any batch.
+    Heal {
+        damaged: KeyHash,
+        record: Option<Bytes>,
+    },
     /// Another owner has purged this of a tree.
     KeepPurged { tree: TreeName, purged: Purged },
     /// This incarnation has got all that it lost.
@@ -46,6 +51,7 @@ impl Tend {
             }
             Self::Settle { keys } => keys.iter().collect(),
             Self::Forget { .. }
+            | Self::Heal { .. }
             | Self::KeepPurged { .. }
             | Self::Refilled { .. }
             | Self::Rebuild => Vec::new(),
@@ -78,6 +84,7 @@ impl Tend {
                 }
             }
             Self::Settle { .. }
+            | Self::Heal { .. }
             | Self::KeepPurged { .. }
             | Self::Refilled { .. }
             | Self::Rebuild => {}
@@ -95,6 +102,9 @@ impl Tend {
             Self::Forget { keys: all, .. } | Self::Settle { keys: all } => keys(&mut all.iter()),
             Self::Purge { keys: all } | Self::DropPurged { keys: all } => {
                 keys(&mut all.iter().map(|entry| &entry.key))
+            }
+            Self::Heal { damaged, record } => {
+                damaged.key.as_bytes().len() + record.as_ref().map_or(0, Bytes::len)
             }
             Self::KeepPurged { tree, purged } => {
                 tree.as_bytes().len() + 16 * purged.seen.iter().count()
@@ -130,7 +140,7 @@ impl Tend {
             }
             Self::KeepPurged { tree, purged } => batch.keep_purged(tree, purged),
             Self::Refilled { incarnation } => batch.refilled(*incarnation)?,
-            Self::Rebuild => {}
+            Self::Heal { .. } | Self::Rebuild => {}
         }
         Ok(Reply::Upkept(Upkept::Done))
     }

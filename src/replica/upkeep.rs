@@ -67,9 +67,7 @@ impl<W: ReplicaWorld> Shared<W> {
             }
             Upkeep::ForgetHints { target } => return self.forget(&target).await,
             // What is purged must be known for what it is: by all, and by nobody who lacks part of the tree.
-            Upkeep::Tombstones { .. } | Upkeep::AreTombstones { .. }
-                if self.is_refilling() && !sabotage::on(Sabotage::RefillingKeepsFloor) =>
-            {
+            Upkeep::Tombstones { .. } | Upkeep::AreTombstones { .. } if self.is_refilling() => {
                 return Err(Refusal::Refilling);
             }
             Upkeep::Tombstones {
@@ -94,6 +92,12 @@ impl<W: ReplicaWorld> Shared<W> {
             }
             Upkeep::Refilled { incarnation } => {
                 return self.tend(Tend::Refilled { incarnation }).await;
+            }
+            Upkeep::Damaged => self.damaged_records().await?,
+            Upkeep::Heal { key, hash, record } => {
+                super::check_key(key.as_bytes())?;
+                let damaged = KeyHash { key, hash };
+                return self.tend(Tend::Heal { damaged, record }).await;
             }
             Upkeep::KeepPurged { tree, purged } => {
                 return self.tend(Tend::KeepPurged { tree, purged }).await;
@@ -247,7 +251,14 @@ impl<W: ReplicaWorld> Shared<W> {
             };
             if graves::hides(&at) {
                 hiding.extend(last_write_wins.then_some(key));
-            } else if let Some(encoded) = self.held(&key).await? {
+                continue;
+            }
+            // One that is damaged is not purged, and doesn't keep others from it.
+            let held = match self.held(&key).await {
+                Err(Refusal::Damaged) => None,
+                held => held?,
+            };
+            if let Some(encoded) = held {
                 let hash = Digest::hash(&key, &encoded);
                 keys.push(KeyHash { key, hash });
                 since.push(Some(at));

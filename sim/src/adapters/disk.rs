@@ -234,15 +234,20 @@ impl Disk {
         loss
     }
 
-    /// Flips a bit of a stored record, if there is one. Returns whether there was.
-    pub fn corrupt(&self) -> bool {
+    /// Flips a bit of one of the stored records whose keys `may_be` says, if there is one. Returns whether there was.
+    pub fn corrupt(&self, may_be: impl Fn(&Bytes) -> bool) -> bool {
         let mut state = self.state();
         let state = &mut *state;
         let Some(records) = state.visible.get(&Space::Records) else {
             return false;
         };
+        let records: Vec<(Bytes, Bytes)> = records
+            .iter()
+            .filter(|(key, _)| may_be(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
         let at = state.rng.below(records.len() as u64) as usize;
-        let Some((key, value)) = records.iter().nth(at).map(|(k, v)| (k.clone(), v.clone())) else {
+        let Some((key, value)) = records.into_iter().nth(at) else {
             return false;
         };
         let bit = state.rng.below(8 * value.len() as u64) as usize;

@@ -53,6 +53,7 @@ impl World {
         world.perhaps_wrong_epochs();
         world.perhaps_outlived();
         world.perhaps_forgotten();
+        world.perhaps_wounded();
         world
     }
 

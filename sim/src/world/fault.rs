@@ -204,7 +204,7 @@ pub enum Fault {
         /// The storage node.
         who: Endpoint,
     },
-    /// A bit of a stored record flips. At the end the operator replaces the disk, as the documentation says.
+    /// A bit of a stored record flips.
     CorruptRecord {
         /// The storage node.
         who: Endpoint,

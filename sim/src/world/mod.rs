@@ -20,6 +20,7 @@ mod race;
 mod refill;
 mod settings;
 mod step;
+mod wounded;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -52,6 +52,11 @@ pub(super) fn to_proto(upkeep: Upkeep) -> v1::Upkeep {
         Upkeep::Purge { keys } => Task::Purge(hashes_to_proto(keys)),
         Upkeep::DropPurged { keys } => Task::DropPurged(hashes_to_proto(keys)),
         Upkeep::Purged { tree } => Task::Purged(name(tree)),
+        Upkeep::Damaged => Task::Damaged(v1::Done {}),
+        Upkeep::Heal { key, hash, record } => Task::Heal(v1::Heal {
+            damaged: hashes_to_proto(vec![KeyHash { key, hash }]).keys.pop(),
+            record,
+        }),
         Upkeep::KeepPurged { tree, purged } => Task::KeepPurged(v1::KeepPurged {
             tree: name(tree),
             purged: Some(purged_to_proto(&purged)),
@@ -109,6 +114,14 @@ pub(super) fn from_proto(upkeep: v1::Upkeep) -> Result<Upkeep, Refusal> {
             keys: hashes_from_proto(keys.keys)?,
         },
         Task::Purged(name) => Upkeep::Purged { tree: tree(name)? },
+        Task::Damaged(v1::Done {}) => Upkeep::Damaged,
+        Task::Heal(heal) => {
+            let none = || Refusal::Malformed("nothing to heal".into());
+            let damaged = hashes_from_proto(heal.damaged.into_iter().collect())?;
+            let KeyHash { key, hash } = damaged.into_iter().next().ok_or_else(none)?;
+            let record = heal.record;
+            Upkeep::Heal { key, hash, record }
+        }
         Task::KeepPurged(keep) => {
             let uneven = || Refusal::Malformed("actors without counters".into());
             Upkeep::KeepPurged {
@@ -153,6 +166,8 @@ pub(super) fn answer_to_proto(upkept: Upkept) -> v1::Upkept {
             bytes: synced.bytes,
             complete: synced.complete,
             floors: synced.floors,
+            damaged_here: synced.damaged_here,
+            damaged_there: synced.damaged_there,
         }),
         Upkept::Purged(purged) => Outcome::Purged(purged_to_proto(&purged)),
         Upkept::Done => Outcome::Done(v1::Done {}),
@@ -196,6 +211,8 @@ pub(super) fn answer_from_proto(upkept: v1::Upkept) -> Option<Upkept> {
             bytes: synced.bytes,
             complete: synced.complete,
             floors: synced.floors,
+            damaged_here: synced.damaged_here,
+            damaged_there: synced.damaged_there,
         }),
         Outcome::Purged(purged) => Upkept::Purged(purged_from_proto(purged)?),
         Outcome::Done(v1::Done {}) => Upkept::Done,

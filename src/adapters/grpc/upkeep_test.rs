@@ -57,6 +57,17 @@ fn every_task_comes_back() {
         Upkeep::Purge { keys: hashes() },
         Upkeep::DropPurged { keys: hashes() },
         Upkeep::Purged { tree: tree.clone() },
+        Upkeep::Damaged,
+        Upkeep::Heal {
+            key: some_key(),
+            hash: 7 << 90,
+            record: Some(Bytes::from_static(b"record")),
+        },
+        Upkeep::Heal {
+            key: some_key(),
+            hash: 0,
+            record: None,
+        },
         Upkeep::KeepPurged {
             tree,
             purged: Purged {
@@ -93,6 +104,8 @@ fn every_answer_comes_back() {
             bytes: 3,
             complete: true,
             floors: 2,
+            damaged_here: 6,
+            damaged_there: 7,
         }),
         Upkept::Purged(Purged {
             seen: [(Actor(1), 2), (Actor(3), 4)].into_iter().collect(),
@@ -147,6 +160,7 @@ fn nonsense_is_refused() {
         })),
         Some(Task::RootsAfter(too_long())),
         Some(Task::Sync(v1::SyncTree::default())),
+        Some(Task::Heal(v1::Heal::default())),
         Some(Task::DeliverHints(v1::Peer {
             node_id: "n".into(),
             host: "h".into(),

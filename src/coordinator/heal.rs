@@ -1,0 +1,144 @@
+//! Damaged records are replaced by what the other owners hold.
+//!
+//! A record that fails its checksum counts for nothing: its node refuses to serve it and to write over it. What it counted for
+//! before is also elsewhere: a quorum has other members, and they are all among the key's other owners. So the record is
+//! replaced by the join of *all* other owners' answers, and by nothing less: the one that is missing may be the other member. A
+//! key with one owner is left as it is.
+//!
+//! A write may be under way that counts on the record as it was, and gets its second member after the others were asked. So
+//! first an epoch is published, as for a node that lost its disk: see [`refill`](super::refill).
+//!
+//! What this is not: it doesn't look for damage. A read, a join, an exchange or `pairdb verify` meets it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::StreamExt;
+
+use super::owners::{Answer, Calls, Owners};
+use super::routing::Routing;
+use super::service::Coordinator;
+use crate::marks::{self, Mark};
+use crate::placement::NodeId;
+use crate::ports::{
+    Clock, CoordinatorWorld, Operation, RecordKey, Reply, TenantId, Upkeep, Upkept,
+};
+use crate::sabotage::{self, Sabotage};
+use crate::version::Record;
+
+/// Damaged records by node and key, each with the hash of its bytes.
+type Known = BTreeMap<(NodeId, RecordKey), u128>;
+
+/// Damaged records that this coordinator knows of.
+#[derive(Debug, Default)]
+pub(super) struct Wounds {
+    /// As the nodes said when they were last asked. Each node tells a bounded number.
+    now: Known,
+    /// Those that were known before an epoch was published.
+    fenced: Known,
+}
+
+impl Wounds {
+    /// Whether some are known that no epoch was published for.
+    pub(super) fn need_fence(&self) -> bool {
+        self.now
+            .iter()
+            .any(|(wound, hash)| self.fenced.get(wound) != Some(hash))
+    }
+
+    /// An epoch was published after all of this was known.
+    pub(super) fn fenced(&mut self) {
+        self.fenced = self.now.clone();
+    }
+}
+
+impl<W: CoordinatorWorld> Coordinator<W> {
+    /// Asks all nodes which of their records are damaged.
+    pub(super) async fn look_for_wounds(&self, routing: &Arc<Routing>, wounds: &mut Wounds) {
+        let ask = |index| async move { (index, self.ask(routing, index, Upkeep::Damaged).await) };
+        let answering = (0..).zip(routing.nodes());
+        let answering = answering.filter(|(_, (_, health))| health.answers());
+        let answers = futures::future::join_all(answering.map(|(index, _)| ask(index))).await;
+        // Of who does not answer it is as it was.
+        let mut now = std::mem::take(&mut wounds.now);
+        for (index, answer) in answers {
+            if let Ok(Upkept::Keys { keys, .. }) = answer {
+                let node = &routing.node(index).id;
+                now.retain(|(known, _), _| known != node);
+                now.extend(keys.into_iter().map(|e| ((node.clone(), e.key), e.hash)));
+            }
+        }
+        now.retain(|(node, _), _| routing.topology().node(node).is_some());
+        wounds.now = now;
+        let fenced = std::mem::take(&mut wounds.fenced).into_iter();
+        wounds.fenced = fenced
+            .filter(|(wound, hash)| wounds.now.get(wound) == Some(hash))
+            .collect();
+    }
+
+    /// Heals what can be healed now.
+    pub(super) async fn heal_all(&self, routing: &Arc<Routing>, wounds: &Wounds) {
+        for ((node, key), hash) in &wounds.fenced {
+            let nodes = (0..).zip(&routing.topology().nodes);
+            let Some((index, _)) = nodes.into_iter().find(|(_, known)| known.id == *node) else {
+                continue;
+            };
+            let Some(record) = self.whole_record(routing, index, key).await else {
+                continue; // in a later round
+            };
+            let heal = Upkeep::Heal {
+                key: key.clone(),
+                hash: *hash,
+                record: (!record.is_empty()).then(|| record.encode()),
+            };
+            if self.ask(routing, index, heal).await.is_ok() {
+                marks::reached(Mark::Healed);
+                tracing::warn!(%node, partition = key.partition().0, tenant = key.tenant(), "a damaged record was replaced by what the other owners hold");
+            }
+        }
+    }
+
+    /// What all other owners of a key hold together; `None` if one of them can't say, or there is none.
+    async fn whole_record(
+        &self,
+        routing: &Arc<Routing>,
+        damaged: u16,
+        key: &RecordKey,
+    ) -> Option<Record> {
+        let tenant = TenantId::new(key.tenant()).ok()?;
+        let tenant = self
+            .cached_tenant(&tenant, self.admin_deadline())
+            .await
+            .ok()?;
+        let all = routing.owners(key.partition(), tenant.replication_factor);
+        if all.len() < 2 || !all.contains(&damaged) {
+            return None;
+        }
+        let owners = Owners::new(
+            self.world().clone(),
+            Arc::clone(routing),
+            key,
+            tenant.replication_factor,
+        );
+        let deadline = self.clock().now() + self.settings().read_timeout;
+        let mut calls = Calls::new();
+        for position in (0..all.len()).filter(|position| all[*position] != damaged) {
+            let read = Operation::Read { key: key.clone() };
+            calls.push(owners.call(position, read, deadline));
+        }
+        let mut record = Record::default();
+        while let Some(Answer { result, .. }) = calls.next().await {
+            match result {
+                Ok(Reply::Found { record: None }) => {}
+                Ok(Reply::Found {
+                    record: Some(found),
+                }) => {
+                    record = record.join(&Record::decode(found).ok()?);
+                }
+                _ if sabotage::on(Sabotage::HealedFromSome) => {}
+                _ => return None,
+            }
+        }
+        Some(record)
+    }
+}

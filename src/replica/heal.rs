@@ -1,0 +1,197 @@
+//! Damaged records: which are known, and how one is replaced.
+//!
+//! What a coordinator has from all other owners takes the place of the damaged bytes, which are kept aside, a bounded number of
+//! them, for people to look at. It is not joined: nothing of the damaged record can be told, and what was purged of the tree
+//! says nothing of a record that was never purged. The digest of its leaf is made anew, since it still counts the record as it
+//! was before it was damaged.
+//!
+//! What is known of damage is what was met since the node started; it is bounded, and what does not fit is met again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use super::batch::Applied;
+use super::debts::after;
+use super::graves::Grave;
+use super::leaves::{self, Leaves};
+use super::mutations::Loop;
+use super::shared::Shared;
+use super::{graves, rebuild};
+use crate::ports::{
+    Clock, Digest, KeyHash, Put, RecordKey, Refusal, ReplicaWorld, Reply, Space, StorageEngine,
+    StorageError, Upkept,
+};
+use crate::version::Record;
+
+/// Damaged records that are known at a time.
+const KNOWN_MAX: usize = 256;
+/// Damaged records that are kept aside.
+const ASIDE_MAX: usize = 256;
+const ASIDE: &[u8] = b"damaged ";
+const ASIDE_END: Bytes = Bytes::from_static(b"damaged!");
+
+/// Records that were found to be damaged.
+#[derive(Debug, Default)]
+pub(super) struct Wounds(Mutex<BTreeSet<RecordKey>>);
+
+impl Wounds {
+    pub(super) fn add(&self, key: &RecordKey) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < KNOWN_MAX {
+            known.insert(key.clone());
+        }
+    }
+
+    fn remove(&self, key: &RecordKey) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(key);
+    }
+
+    fn all(&self) -> Vec<RecordKey> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().cloned().collect()
+    }
+}
+
+impl<W: ReplicaWorld> Shared<W> {
+    /// A damaged record was met.
+    pub(super) fn met_damage(&self, key: &RecordKey) {
+        self.damaged.fetch_add(1, Ordering::Relaxed);
+        self.wounds.add(key);
+    }
+
+    /// Those that are known and still there.
+    pub(super) async fn damaged_records(&self) -> Result<Upkept, Refusal> {
+        let known = self.wounds.all();
+        let names = known.iter().map(|key| key.as_bytes().clone()).collect();
+        let stored = self.world.storage().read(Space::Records, names).await;
+        let stored = stored.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        let mut keys = Vec::new();
+        for (key, stored) in known.into_iter().zip(stored) {
+            match stored.filter(|bytes| Record::decode(bytes.clone()).is_err()) {
+                Some(bytes) => {
+                    let hash = Digest::hash(&key, &bytes);
+                    keys.push(KeyHash { key, hash });
+                }
+                None => self.wounds.remove(&key),
+            }
+        }
+        Ok(Upkept::Keys { keys, more: None })
+    }
+}
+
+impl<W: ReplicaWorld> Loop<W> {
+    /// Puts `record` in the place of the damaged one of this hash.
+    pub(super) async fn heal(
+        &mut self,
+        KeyHash { key, hash }: KeyHash,
+        record: Option<Bytes>,
+    ) -> Result<Reply, Refusal> {
+        let decoded = record.clone().map(Record::decode).transpose();
+        let decoded = decoded.map_err(|error| Refusal::Malformed(error.to_string()))?;
+        let name = key.as_bytes().clone();
+        let storage = self.shared.world.storage().clone();
+        let stored = storage.read(Space::Records, vec![name.clone()]).await;
+        let stored = stored.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        let stored = stored.into_iter().next().flatten();
+        let Some(damaged) = stored.filter(|bytes| Record::decode(bytes.clone()).is_err()) else {
+            self.shared.wounds.remove(&key);
+            return Ok(Reply::Upkept(Upkept::Done));
+        };
+        if Digest::hash(&key, &damaged) != hash {
+            return Err(Refusal::Unavailable(
+                "the record is damaged otherwise now".into(),
+            ));
+        }
+        let unavailable = |error: StorageError| Refusal::Unavailable(error.to_string());
+        let mut puts = vec![Put {
+            space: Space::Records,
+            key: name,
+            value: record.clone(),
+        }];
+        puts.extend(
+            self.leaf_with(&key, record.as_ref())
+                .await
+                .map_err(unavailable)?,
+        );
+        let grave = decoded.as_ref().map_or(Grave::None, Grave::of);
+        let found = graves::found(&key, grave, self.shared.world.clock().wall_ms());
+        puts.push(found.unwrap_or_else(|| graves::not_found(&key)));
+        puts.extend(self.aside(&key, damaged).await.map_err(unavailable)?);
+        let mut ledger = self.ledger.clone();
+        let seen = decoded.as_ref().map(Record::seen);
+        if let Some(seen) = seen {
+            ledger.notice(seen, self.shared.world.random());
+        }
+        puts.extend(ledger.put());
+        let healed = Applied {
+            debts: Vec::new(),
+            purged: false,
+            ledger,
+            stamped: BTreeMap::new(),
+            led: Default::default(),
+            puts,
+        };
+        self.commit(healed)
+            .await
+            .map_err(|error| super::mutations::refusal_of(&error))?;
+        self.shared.wounds.remove(&key);
+        tracing::warn!(
+            partition = key.partition().0,
+            tenant = key.tenant(),
+            "a damaged record was replaced; its bytes are kept aside"
+        );
+        Ok(Reply::Upkept(Upkept::Done))
+    }
+
+    /// The digest of a key's leaf, made anew, with `record` as the key's.
+    async fn leaf_with(
+        &self,
+        key: &RecordKey,
+        record: Option<&Bytes>,
+    ) -> Result<Option<Put>, StorageError> {
+        let Some(name) = Leaves::new(self.digested).name_of(key) else {
+            return Ok(None);
+        };
+        let mut digest = Digest::default();
+        if let Some(record) = record {
+            digest.add(Digest::hash(key, record));
+        }
+        let tree = key.tree();
+        let mut from = tree.as_bytes().clone();
+        loop {
+            let storage = self.shared.world.storage();
+            let page = storage.scan(Space::Records, from, Some(tree.end()), rebuild::PAGE);
+            let page = page.await?;
+            for (name, encoded) in &page {
+                let other = RecordKey::from_bytes(name.clone());
+                let other = other.ok().filter(|o| o != key && o.leaf() == key.leaf());
+                if let Some(other) = other {
+                    digest.add(Digest::hash(&other, encoded));
+                }
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == rebuild::PAGE => from = after(last),
+                _ => return Ok(Some(leaves::put(name, digest))),
+            }
+        }
+    }
+
+    /// What keeps the damaged bytes, if there is room.
+    async fn aside(&self, key: &RecordKey, damaged: Bytes) -> Result<Option<Put>, StorageError> {
+        let storage = self.shared.world.storage();
+        let begin = Bytes::from_static(ASIDE);
+        let kept = storage.scan(Space::Meta, begin, Some(ASIDE_END), ASIDE_MAX);
+        if kept.await?.len() >= ASIDE_MAX {
+            return Ok(None);
+        }
+        Ok(Some(Put {
+            space: Space::Meta,
+            key: [ASIDE, key.as_bytes()].concat().into(),
+            value: Some(damaged),
+        }))
+    }
+}

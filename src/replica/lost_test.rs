@@ -1,0 +1,290 @@
+//! What a node does about data that was lost: records damaged, floors of trees it lacks part of.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::adapters::memory::MemoryStorage;
+use crate::adapters::tokio::NodeWorld;
+use crate::placement::PartitionId;
+use crate::ports::{
+    Digest, Durability, KeyHash, Purged, Put, RecordKey, TenantId, TreeName, Upkeep, Upkept,
+};
+use crate::version::{Content, Dot, Record, Stamp, Version, WriteId};
+
+struct Node {
+    replica: Replica<NodeWorld<MemoryStorage>>,
+    storage: MemoryStorage,
+}
+
+impl Node {
+    /// One that has just lost its disk.
+    async fn refilling() -> Self {
+        Self::on(MemoryStorage::new(Durability::Always)).await
+    }
+
+    async fn on(storage: MemoryStorage) -> Self {
+        let node = NodeId::new("node-1").unwrap();
+        let world = NodeWorld::new(storage.clone());
+        let replica = Replica::open(world, node, ReplicaSettings::default());
+        Self {
+            replica: replica.await.unwrap(),
+            storage,
+        }
+    }
+
+    /// One that never had anything to lose.
+    async fn new() -> Self {
+        let node = Self::refilling().await;
+        let epoch = Epoch(0);
+        let is_new = true;
+        let adopted = node.call(Operation::AdoptEpochIfEmpty { epoch, is_new });
+        adopted.await.unwrap();
+        node
+    }
+
+    async fn call(&self, operation: Operation) -> Result<Reply, Refusal> {
+        let request = Request {
+            node: NodeId::new("node-1").unwrap(),
+            epoch: Epoch(0),
+            operation,
+        };
+        let reply = self.replica.handle(request).await;
+        reply.map(Reply::even_if_refilling)
+    }
+
+    async fn upkeep(&self, upkeep: Upkeep) -> Result<Upkept, Refusal> {
+        match self.call(Operation::Upkeep(Box::new(upkeep))).await? {
+            Reply::Upkept(upkept) => Ok(upkept),
+            other => panic!("no upkeep: {other:?}"),
+        }
+    }
+
+    async fn join(&self, name: &str, record: &Record) -> Result<Reply, Refusal> {
+        let (key, record) = (key(name), record.encode());
+        self.call(Operation::Join {
+            key,
+            record,
+            judged: None,
+        })
+        .await
+    }
+
+    async fn purge(&self, name: &str, record: &Record) {
+        let hash = Digest::hash(&key(name), &record.encode());
+        let keys = vec![KeyHash {
+            key: key(name),
+            hash,
+        }];
+        assert_eq!(self.upkeep(Upkeep::Purge { keys }).await, Ok(Upkept::Done));
+    }
+
+    async fn purged(&self) -> Purged {
+        match self.upkeep(Upkeep::Purged { tree: tree() }).await {
+            Ok(Upkept::Purged(purged)) => purged,
+            other => panic!("nothing of purges: {other:?}"),
+        }
+    }
+
+    async fn roots(&self) -> Vec<(TreeName, Digest)> {
+        match self.upkeep(Upkeep::Roots { after: None }).await {
+            Ok(Upkept::Roots { roots, more: false }) => roots,
+            other => panic!("no roots: {other:?}"),
+        }
+    }
+
+    async fn damaged(&self) -> Vec<KeyHash> {
+        match self.upkeep(Upkeep::Damaged).await {
+            Ok(Upkept::Keys { keys, .. }) => keys,
+            other => panic!("no keys: {other:?}"),
+        }
+    }
+
+    /// Flips a bit of a stored record, and returns what is stored now.
+    async fn damage(&self, name: &str, record: &Record) -> Bytes {
+        let mut damaged = record.encode().to_vec();
+        damaged[9] ^= 1;
+        let put = Put {
+            space: Space::Records,
+            key: key(name).as_bytes().clone(),
+            value: Some(damaged.clone().into()),
+        };
+        self.storage.commit(vec![put]).await.unwrap();
+        damaged.into()
+    }
+}
+
+fn key(name: &str) -> RecordKey {
+    RecordKey::new(PartitionId(7), &TenantId::new("tenant").unwrap(), name)
+}
+
+fn tree() -> TreeName {
+    key("any").tree()
+}
+
+fn record(counter: u64, content: Content) -> Record {
+    let actor = Actor(5);
+    let version = Version {
+        dot: Dot { actor, counter },
+        write_id: WriteId(counter.into()),
+        stamp: Stamp(counter),
+        content,
+    };
+    Record::new([(actor, counter)].into_iter().collect(), vec![version]).unwrap()
+}
+
+fn value(counter: u64) -> Record {
+    record(counter, Content::Value(Bytes::from_static(b"value")))
+}
+
+#[tokio::test]
+async fn a_purge_keeps_a_node_that_is_refilled_from_nothing_that_it_lacks() {
+    let node = Node::refilling().await;
+    let tombstone = record(9, Content::Tombstone);
+    node.join("gone", &tombstone).await.unwrap();
+    node.purge("gone", &tombstone).await;
+    let stamp = Stamp(9);
+    let only_stamp = Purged {
+        stamp,
+        ..Purged::default()
+    };
+    assert_eq!(node.purged().await, only_stamp);
+    node.join("lacking", &value(3)).await.unwrap();
+    // Nor does what is known of a purge, before it is whole.
+    let purged = Purged {
+        seen: [(Actor(5), 9)].into_iter().collect(),
+        stamp,
+    };
+    let tree = tree();
+    let keep = Upkeep::KeepPurged { tree, purged };
+    node.upkeep(keep).await.unwrap();
+    node.join("lacking, too", &value(4)).await.unwrap();
+    let incarnation = node.replica.incarnation();
+    node.upkeep(Upkeep::Refilled { incarnation }).await.unwrap();
+    let late = node.join("late", &value(5)).await;
+    assert_eq!(late, Err(Refusal::Purged));
+
+    let whole = Node::new().await;
+    whole.join("gone", &tombstone).await.unwrap();
+    whole.purge("gone", &tombstone).await;
+    assert_eq!(whole.join("lacking", &value(3)).await, Err(Refusal::Purged));
+}
+
+#[tokio::test]
+async fn a_node_that_is_refilled_purges_nothing_of_its_own_accord() {
+    let node = Node::refilling().await;
+    let tombstone = record(9, Content::Tombstone);
+    node.join("gone", &tombstone).await.unwrap();
+    let hash = Digest::hash(&key("gone"), &tombstone.encode());
+    let keys = vec![KeyHash {
+        key: key("gone"),
+        hash,
+    }];
+    for ask in [
+        Upkeep::AreTombstones { keys },
+        Upkeep::Tombstones {
+            tree: tree(),
+            after: None,
+            last_write_wins: true,
+        },
+    ] {
+        assert_eq!(node.upkeep(ask).await, Err(Refusal::Refilling));
+    }
+}
+
+#[tokio::test]
+async fn what_was_purged_is_compared_and_kept_where_it_is_handed_over() {
+    let (here, there) = (Node::new().await, Node::new().await);
+    let tombstone = record(9, Content::Tombstone);
+    here.join("gone", &tombstone).await.unwrap();
+    here.purge("gone", &tombstone).await;
+    assert_eq!(there.roots().await, []);
+    let roots = here.roots().await;
+    assert!(
+        matches!(&roots[..], [(of, Digest { records: 0, .. })] if *of == tree()),
+        "{roots:?}"
+    );
+    let purged = here.purged().await;
+    let keep = Upkeep::KeepPurged {
+        tree: tree(),
+        purged: purged.clone(),
+    };
+    for _ in 0..2 {
+        assert_eq!(there.upkeep(keep.clone()).await, Ok(Upkept::Done));
+        assert_eq!(there.purged().await, purged);
+        assert_eq!(there.roots().await, roots);
+    }
+    assert_eq!(there.join("gone", &value(3)).await, Err(Refusal::Purged));
+    let again = Node::on(there.storage.after_crash()).await;
+    assert_eq!(again.purged().await, purged, "durable");
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_replaced_and_its_bytes_are_kept_aside() {
+    let node = Node::new().await;
+    // What was purged does not keep it from being healed.
+    let tombstone = record(9, Content::Tombstone);
+    for (name, record) in [
+        ("hurt", &value(3)),
+        ("well", &value(4)),
+        ("gone", &tombstone),
+    ] {
+        node.join(name, record).await.unwrap();
+    }
+    node.purge("gone", &tombstone).await;
+    let before = node.roots().await;
+    assert_eq!(node.damaged().await, []);
+    let damaged = node.damage("hurt", &value(3)).await;
+    let read = Operation::Read { key: key("hurt") };
+    assert_eq!(node.call(read.clone()).await, Err(Refusal::Damaged));
+    let hash = Digest::hash(&key("hurt"), &damaged);
+    let known = KeyHash {
+        key: key("hurt"),
+        hash,
+    };
+    assert_eq!(node.damaged().await, [known]);
+
+    let heal = |hash, record: Option<Bytes>| Upkeep::Heal {
+        key: key("hurt"),
+        hash,
+        record,
+    };
+    let whole = Some(value(3).encode());
+    assert!(node.upkeep(heal(hash ^ 1, whole.clone())).await.is_err());
+    let malformed = node.upkeep(heal(hash, Some(damaged.clone()))).await;
+    assert!(matches!(malformed, Err(Refusal::Malformed(_))));
+    assert_eq!(node.call(read.clone()).await, Err(Refusal::Damaged));
+
+    let healed = node.upkeep(heal(hash, whole.clone())).await;
+    assert_eq!(healed, Ok(Upkept::Done));
+    assert_eq!(
+        node.call(read.clone()).await,
+        Ok(Reply::Found { record: whole })
+    );
+    assert_eq!(node.damaged().await, []);
+    assert_eq!(node.roots().await, before, "its digest, too");
+    let aside = Bytes::from([b"damaged ", &key("hurt").as_bytes()[..]].concat());
+    let kept = node.storage.read(Space::Meta, vec![aside]).await.unwrap();
+    assert_eq!(kept, [Some(damaged)]);
+    // A second one that comes late changes nothing.
+    assert_eq!(node.upkeep(heal(hash, None)).await, Ok(Upkept::Done));
+    assert!(matches!(
+        node.call(read).await,
+        Ok(Reply::Found { record: Some(_) })
+    ));
+}
+
+#[tokio::test]
+async fn where_no_other_owner_has_a_record_none_is_left() {
+    let node = Node::new().await;
+    node.join("hurt", &value(3)).await.unwrap();
+    let damaged = node.damage("hurt", &value(3)).await;
+    let heal = Upkeep::Heal {
+        key: key("hurt"),
+        hash: Digest::hash(&key("hurt"), &damaged),
+        record: None,
+    };
+    assert_eq!(node.upkeep(heal).await, Ok(Upkept::Done));
+    let read = node.call(Operation::Read { key: key("hurt") }).await;
+    assert_eq!(read, Ok(Reply::Found { record: None }));
+    assert_eq!(node.roots().await, []);
+}
