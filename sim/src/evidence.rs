@@ -17,7 +17,7 @@ use crate::adapters::TenantLookup;
 use crate::cluster::Cluster;
 use crate::endpoint::Endpoint;
 use crate::history::{Answered, Kind, Op, OpId, Time};
-use crate::tap::Seen;
+use crate::tap::{Seen, Sighting};
 use crate::value;
 use crate::weather::WeatherLog;
 use crate::world::World;
@@ -341,12 +341,27 @@ impl Evidence {
         self.dots.get(&write).unwrap_or(&NONE)
     }
 
-    /// Whether an attempt was made that no claim held back, so that one operation may have become several writes.
+    /// Whether one operation may have become several writes: an attempt was made that no claim held back, or that comes up after
+    /// its write was overwritten and forgotten.
     #[must_use]
     pub fn may_be_remade(&self, write: OpId) -> bool {
         let op = self.ops.get(&write);
         let degrades = self.world.coordinator.idempotency_outage == IdempotencyOutage::Degrade;
-        op.is_some_and(|op| op.may_be_remade(degrades))
+        op.is_some_and(|op| op.may_be_remade(degrades)) || self.was_forgotten(write)
+    }
+
+    /// Whether a write was attempted at several owners, overwritten, and then its key so often that its name was forgotten: an
+    /// attempt that comes up only then can't be told from a new write.
+    fn was_forgotten(&self, write: OpId) -> bool {
+        let attempts = self.dots(write).iter();
+        let attempts: Vec<_> = attempts
+            .filter_map(|dot| self.seen.versions.get(dot))
+            .collect();
+        let forgotten = |version: &&Sighting| {
+            let forgotten = self.seen.forgotten.get(&version.key);
+            forgotten.is_some_and(|forgotten| version.stamp <= *forgotten)
+        };
+        attempts.len() > 1 && attempts.iter().any(forgotten)
     }
 
     /// When a write's effect was over: when it was acknowledged, unless it may be made anew.

@@ -227,12 +227,12 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
         complaints.push("messages never stop".to_owned());
     }
     let mut finals = final_records(&cluster).await;
-    for _ in 0..20 {
-        if finals.iter().all(FinalRecord::is_equal) {
-            break;
-        }
-        // Tombstones are purged at one owner after the other, and may be just now.
+    // Tombstones are purged at one owner after the other, and may be just now. What a tombstone hides goes at one owner first; the
+    // others learn of it in the next round.
+    let mut left = CALM_MAX;
+    while !finals.iter().all(FinalRecord::is_equal) && !left.is_zero() {
         pause(LOOK_AGAIN).await;
+        left = left.saturating_sub(LOOK_AGAIN);
         finals = final_records(&cluster).await;
     }
     cluster.history.note(format_args!("end"));
@@ -465,7 +465,11 @@ async fn converge(cluster: &Cluster) -> Vec<String> {
         differing().is_none() && owing().is_none() && refilling().is_none() && given_up().is_none()
     };
     // What is damaged is met by who looks at it, as an operator would have it verified.
-    let _ = final_records(cluster).await;
+    let mut left = CALM_MAX;
+    while !final_records(cluster).await.iter().all(is_looked_at) && !left.is_zero() {
+        pause(LOOK_AGAIN).await;
+        left = left.saturating_sub(LOOK_AGAIN);
+    }
     if wait_until(converged).await {
         return Vec::new();
     }
@@ -480,6 +484,13 @@ async fn converge(cluster: &Cluster) -> Vec<String> {
         .chain(refilling)
         .chain(given_up)
         .collect()
+}
+
+/// Whether every owner has looked at its record.
+fn is_looked_at(record: &FinalRecord) -> bool {
+    let damaged = Refusal::Damaged.to_string();
+    let mut records = record.records.iter();
+    records.all(|(_, record)| record.as_ref().err().is_none_or(|error| *error == damaged))
 }
 
 /// Reads every key at every owner through every coordinator. Returns complaints.
@@ -539,7 +550,9 @@ pub(crate) async fn final_records(cluster: &Cluster) -> Vec<FinalRecord> {
                 };
                 let reply = match ask(placement.epoch()).await {
                     // The metadata store has lost an epoch, and no coordinator had to publish it again.
-                    Some(Err(CallError::Refused(Refusal::StaleEpoch { current }))) => {
+                    Some(Err(CallError::Refused(Refusal::StaleEpoch { current })))
+                        if current <= cluster.published_epoch() =>
+                    {
                         ask(current).await
                     }
                     reply => reply,

@@ -58,6 +58,10 @@ pub struct Seen {
     purges: BTreeMap<(Endpoint, RecordKey), (u32, VersionVector)>,
     /// What each node has said to know of each key.
     memory: BTreeMap<(Endpoint, RecordKey), VersionVector>,
+    /// What nodes had said to know of their keys when one of their records was damaged.
+    knew: BTreeMap<(Endpoint, RecordKey), VersionVector>,
+    /// The greatest stamp up to which some record of each key remembers no overwritten writes by name.
+    pub forgotten: BTreeMap<RecordKey, Stamp>,
     /// The newest epoch that each node has answered to.
     epochs: BTreeMap<Endpoint, Epoch>,
     /// Which nodes were made to believe in an epoch that nobody published.
@@ -274,7 +278,9 @@ impl Tap {
             let mut siblings = record.siblings().iter();
             siblings.all(|sibling| purged.seen().covers(sibling.dot))
         });
-        if !record.is_deleted() && !over {
+        // What is damaged is removed where all other owners hold nothing.
+        let is_damaged = Record::decode(old.clone()).is_err();
+        if !record.is_deleted() && !over && !is_damaged {
             state.contradiction("purge", key, format!("{who} purged what was not deleted"));
         }
         for (other, held) in others {
@@ -282,7 +288,7 @@ impl Tap {
                 Ok(held) => held.seen().clone(),
                 // Damaged since it said that it held this: it can give nothing back, and is judged by what it knew.
                 Err(_) => state
-                    .memory
+                    .knew
                     .get(&(*other, key.clone()))
                     .cloned()
                     .unwrap_or_default(),
@@ -334,7 +340,10 @@ impl Tap {
         let at = self.history.now();
         let mut state = self.state();
         state.losses.push((who, at));
-        state.memory.retain(|(node, _), _| *node != who);
+        let memory = std::mem::take(&mut state.memory).into_iter();
+        let (gone, kept) = memory.partition(|((node, _), _)| *node == who);
+        state.memory = kept;
+        state.knew.extend(gone);
     }
 
     /// All that was seen so far.
@@ -407,6 +416,10 @@ impl Seen {
         let memory = self.memory.entry((who, key.clone())).or_default();
         if remember {
             memory.merge(record.seen());
+        }
+        if record.forgotten() > Stamp::ZERO {
+            let forgotten = self.forgotten.entry(key.clone()).or_default();
+            *forgotten = record.forgotten().max(*forgotten);
         }
         let left = self.left.entry(key.clone()).or_default();
         *left = left.and(Left::of(&record));

@@ -16,7 +16,7 @@
 //!
 //! What this is not: records never come through here; storage nodes exchange them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -126,6 +126,17 @@ struct Tended {
     tree: TreeName,
     /// Whether each of them has now what any of them had.
     whole: bool,
+    /// But for these.
+    lacking: BTreeSet<NodeId>,
+}
+
+/// What an exchange between the owners of a tree came to.
+#[derive(Default)]
+struct Proof {
+    /// Whether each of them has now what any of them had.
+    whole: bool,
+    /// But for these: what is damaged there is not there, and says nothing of the others.
+    lacking: BTreeSet<u16>,
 }
 
 /// What a round came to.
@@ -426,9 +437,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     /// Exchanges what differs; purges where nothing does.
     async fn tend(&self, routing: Arc<Routing>, found: Found) -> Tended {
-        let whole;
+        let mut proof = Proof::default();
         if found.is_equal() {
-            whole = !found.has_silent();
+            proof.whole = !found.has_silent();
             if !found.has_silent() || sabotage::on(Sabotage::PurgeWithOwnerMissing) {
                 self.purge(&routing, &found).await;
             }
@@ -437,19 +448,22 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             if sabotage::on(Sabotage::PurgeUnproved) {
                 self.purge(&routing, &found).await;
             }
-            let passes = self.exchange(&routing, &found).await;
-            whole = !found.has_silent() && passes >= PASSES_PROVING;
+            proof = self.exchange(&routing, &found).await;
+            proof.whole &= !found.has_silent();
         }
+        let lacking = proof.lacking.into_iter();
         Tended {
             tree: found.tree,
-            whole,
+            whole: proof.whole,
+            lacking: lacking
+                .map(|index| routing.node(index).id.clone())
+                .collect(),
         }
     }
 
-    /// Has one owner, the pivot, exchange with each other one until nothing moves. Returns how often it went around them and all
-    /// that differed was exchanged. A pivot that has damaged records can't pass them on from one to the other: then it is the
-    /// next one's turn.
-    async fn exchange(&self, routing: &Arc<Routing>, found: &Found) -> usize {
+    /// Has one owner, the pivot, exchange with each other one until nothing moves. A pivot that has damaged records can't pass
+    /// them on from one to the other: then it is the next one's turn.
+    async fn exchange(&self, routing: &Arc<Routing>, found: &Found) -> Proof {
         // Best one that has nothing old that could be damaged.
         let (lost, others): (Vec<u16>, Vec<u16>) = found.answering().partition(|index| {
             self.is_refilling(routing, *index) && !sabotage::on(Sabotage::DamageBlocksRefill)
@@ -458,12 +472,12 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         for pivot in &answering {
             let peers = answering.iter().copied().filter(|peer| peer != pivot);
             let peers: Vec<u16> = peers.collect();
-            if let Some(passes) = self.exchange_from(routing, found, *pivot, &peers).await {
-                return passes;
+            if let Some(proof) = self.exchange_from(routing, found, *pivot, &peers).await {
+                return proof;
             }
             marks::reached(Mark::PivotDamaged);
         }
-        0
+        Proof::default()
     }
 
     fn is_refilling(&self, routing: &Routing, index: u16) -> bool {
@@ -478,8 +492,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         found: &Found,
         pivot: u16,
         peers: &[u16],
-    ) -> Option<usize> {
+    ) -> Option<Proof> {
         let mut passes = 0;
+        let mut lacking = BTreeSet::new();
         for _ in 0..PASSES_MAX {
             let mut moved = 0;
             let mut complete = true;
@@ -502,9 +517,10 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     if synced.damaged_here > 0 && !sabotage::on(Sabotage::DamageBlocksRefill) {
                         return None;
                     }
-                    // What is damaged where all of it has to be proved to be is not there.
-                    let lacks = synced.damaged_there > 0 && self.is_refilling(routing, *peer);
-                    exchanged = synced.complete && !lacks;
+                    if synced.damaged_there > 0 {
+                        lacking.insert(*peer);
+                    }
+                    exchanged = synced.complete;
                     if synced.complete || records == 0 {
                         break;
                     }
@@ -514,10 +530,14 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             passes += usize::from(complete);
             if moved == 0 || peers.len() < 2 {
                 // Going around once more would change nothing.
-                return Some(if complete { PASSES_PROVING } else { 0 });
+                passes = if complete { PASSES_PROVING } else { 0 };
+                break;
             }
         }
-        Some(passes)
+        Some(Proof {
+            whole: passes >= PASSES_PROVING,
+            lacking,
+        })
     }
 
     /// Removes the tombstones that all owners hold alike and have held long enough.
@@ -649,7 +669,7 @@ impl Tended {
     /// Notes what it proves.
     fn keep(&self, refills: &mut Refills) {
         if self.whole {
-            refills.proved(&self.tree);
+            refills.proved(&self.tree, &self.lacking);
         }
     }
 }

@@ -138,11 +138,13 @@ impl Refills {
         }
     }
 
-    /// All that any owner of the tree has is now held by all of them.
-    pub(super) fn proved(&mut self, tree: &TreeName) {
-        self.nodes
-            .values_mut()
-            .for_each(|refill| refill.close(tree));
+    /// All that any owner of the tree has is now held by all of them but `lacking`.
+    pub(super) fn proved(&mut self, tree: &TreeName, lacking: &BTreeSet<NodeId>) {
+        let proved = self
+            .nodes
+            .iter_mut()
+            .filter(|(id, _)| !lacking.contains(id));
+        proved.for_each(|(_, refill)| refill.close(tree));
     }
 
     /// All trees of that node were listed in this round.
@@ -238,7 +240,7 @@ mod tests {
             refills.found(&tree(name), Some(&[&id(1), &id(2)]));
         }
         for name in proved {
-            refills.proved(&tree(name));
+            refills.proved(&tree(name), &BTreeSet::new());
         }
         heard.iter().for_each(|node| refills.listed(&id(*node)));
         if heard.len() == 3 {
@@ -261,6 +263,26 @@ mod tests {
         assert_eq!(refills.proofs(), []);
         round(&mut refills, &[1, 3], &["b", "c"], &["b", "c"]);
         assert_eq!(refills.proofs(), [(id(1), Actor(7))]);
+    }
+
+    #[test]
+    fn who_lacks_what_is_damaged_there_delays_no_other_proof() {
+        let mut refills = Refills::default();
+        let routing = routing(7);
+        for (_, health) in routing.nodes() {
+            let reported = health.with_report(|report| report.cloned());
+            let mut both = reported.unwrap();
+            both.refilling = Some(Duration::ZERO);
+            health.reported(both, Instant(1));
+        }
+        assert!(refills.look(&routing));
+        refills.fenced();
+        refills.begin(&routing);
+        (1..=3).for_each(|node| refills.listed(&id(node)));
+        refills.found(&tree("a"), Some(&[&id(1), &id(2), &id(3)]));
+        refills.proved(&tree("a"), &[id(2)].into());
+        let whole: Vec<NodeId> = refills.proofs().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(whole, [id(1), id(3)]);
     }
 
     #[test]
@@ -309,7 +331,7 @@ mod tests {
             let name = TenantId::new(format!("t{number}")).unwrap();
             let tree = RecordKey::new(PartitionId(0), &name, "k").tree();
             refills.found(&tree, Some(&[&id(1)]));
-            refills.proved(&tree);
+            refills.proved(&tree, &BTreeSet::new());
         }
         (1..=3).for_each(|node| refills.listed(&id(node)));
         assert_eq!(refills.proofs().len(), 1, "one after the other fits");
@@ -320,7 +342,10 @@ mod tests {
         }
         for number in 0..=OPEN_MAX {
             let name = TenantId::new(format!("t{number}")).unwrap();
-            refills.proved(&RecordKey::new(PartitionId(0), &name, "k").tree());
+            refills.proved(
+                &RecordKey::new(PartitionId(0), &name, "k").tree(),
+                &BTreeSet::new(),
+            );
         }
         assert_eq!(refills.proofs(), [], "one was not remembered");
         round(&mut refills, &[1, 2, 3], &["a"], &["a"]);

@@ -2,8 +2,9 @@
 //! owner, is known for what it is and not shown again.
 //!
 //! A dot names an attempt, a write id names the write. What a client overwrites is the write; a record therefore keeps the
-//! names of the values that were overwritten last under `siblings`, each under the dot of an attempt that stood there. They
-//! are carried and joined like siblings, one step further on: a dot is *unknown*, then *present*, then *remembered as
+//! names of the values that were overwritten last under `siblings`, under the dot of each attempt that stood there: who has covered a
+//! dot and does not remember it has forgotten it, so one dot for all attempts would be lost as soon as two owners keep different ones.
+//! They are carried and joined like siblings, one step further on: a dot is *unknown*, then *present*, then *remembered as
 //! overwritten*, then *forgotten*. A sibling whose write is among them is not [shown](super::Record::shown), and an owner that
 //! comes to hold both takes it for [overwritten](super::Record::without_further_attempts), too. (That is a step of its own after a
 //! join: within it, a join would no longer be associative.)
@@ -85,7 +86,7 @@ impl Record {
             let is_old = stamp < by.earlier(REMEMBERED_FOR);
             if !stays && is_old {
                 self.forgotten = self.forgotten.max(stamp);
-            } else if !stays && !self.was_overwritten(write_id) {
+            } else if !stays {
                 self.overwritten.push(Overwritten {
                     dot,
                     write_id,
@@ -121,14 +122,23 @@ impl Record {
     /// This record without further attempts of what was overwritten: an owner that has both knows that they are.
     #[must_use]
     pub fn without_further_attempts(mut self) -> Record {
+        let mut further = Vec::new();
         if !self.overwritten.is_empty() {
-            let overwritten = std::mem::take(&mut self.overwritten);
-            let is_further = |sibling: &Version| {
+            let overwritten = &self.overwritten;
+            self.siblings.retain(|sibling| {
                 let mut names = overwritten.iter();
-                names.any(|old| old.write_id == sibling.write_id)
-            };
-            self.siblings.retain(|sibling| !is_further(sibling));
-            self.overwritten = overwritten;
+                let old = names.find(|old| old.write_id == sibling.write_id);
+                further.extend(old.map(|old| Overwritten {
+                    dot: sibling.dot,
+                    stamp: sibling.stamp,
+                    ..*old
+                }));
+                old.is_none()
+            });
+        }
+        if !further.is_empty() && !sabotage::on(Sabotage::AttemptLeavesNoName) {
+            self.overwritten.append(&mut further);
+            self.overwritten.sort_unstable();
         }
         self
     }
@@ -215,6 +225,20 @@ mod tests {
         assert_eq!(settled.join(&joined), settled, "and nobody brings it back");
         let next = overwritten(&joined, version(1, 2, 9, 30));
         assert_eq!(shown(&next.join(&first_attempt).join(&second_attempt)), [9]);
+    }
+
+    #[test]
+    fn owners_that_met_different_attempts_know_the_write_together() {
+        let attempts = [1, 2, 3].map(|actor| alone(version(actor, 1, 7, 10)));
+        let both = attempts[0].join(&attempts[1]);
+        let [one, other] = [0, 1].map(|met: usize| {
+            let over = version(4 + met as u64, 1, 8 + met as u128, 20);
+            let after = overwritten(&attempts[met], over);
+            after.join(&both).without_further_attempts()
+        });
+        let together = one.join(&other).without_further_attempts();
+        assert_eq!(shown(&together), [8, 9]);
+        assert_eq!(shown(&together.join(&attempts[2])), [8, 9]);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     }
 }
 
-/// Whether every attempt was made under a claim.
+/// Whether it has an idempotency key, and every attempt was made under a claim.
 pub(super) fn is_claimed(evidence: &Evidence, op: &Op) -> bool {
     let claimed = op.answers.iter().filter(|answer| {
         matches!(
@@ -57,5 +57,5 @@ pub(super) fn is_claimed(evidence: &Evidence, op: &Op) -> bool {
         )
     });
     let always = evidence.world.coordinator.idempotency_outage == IdempotencyOutage::Refuse;
-    !op.claim_forgotten && (always || claimed.count() == op.attempts as usize)
+    op.idempotent && !op.claim_forgotten && (always || claimed.count() == op.attempts as usize)
 }
