@@ -126,6 +126,7 @@ sabotages! {
     PurgedValueKept "purged-value-kept" "a node that lost its disk keeps a value that all others have purged"
     StandingOfAnother "standing-of-another" "an owner that is asked how a write stands says it of the greatest one of the record"
     AttemptLeavesNoName "attempt-leaves-no-name" "a further attempt of an overwritten write is dropped without a trace of its own"
+    RefillingTakesPurged "refilling-takes-purged" "a node that is being refilled takes a late message for a new write after a purge"
     OverwrittenWrittenAgain "overwritten-written-again" "a repeated write that may have been overwritten is made again"
     AttemptOverwrittenAlone "attempt-overwritten-alone" "a write with siblings overwrites the attempts that it was shown and no others"
     SeenWriteRestamped "seen-write-restamped" "a write is stamped again above what overwrote it, though a quorum had held it before"

@@ -58,7 +58,7 @@ pub struct Seen {
     purges: BTreeMap<(Endpoint, RecordKey), (u32, VersionVector)>,
     /// What each node has said to know of each key.
     memory: BTreeMap<(Endpoint, RecordKey), VersionVector>,
-    /// What nodes had said to know of their keys when one of their records was damaged.
+    /// What nodes had said to know of their keys before they lost some of it.
     knew: BTreeMap<(Endpoint, RecordKey), VersionVector>,
     /// The greatest stamp up to which some record of each key remembers no overwritten writes by name.
     pub forgotten: BTreeMap<RecordKey, Stamp>,
@@ -284,19 +284,16 @@ impl Tap {
             state.contradiction("purge", key, format!("{who} purged what was not deleted"));
         }
         for (other, held) in others {
-            let held = held.clone().map(|held| match Record::decode(held) {
-                Ok(held) => held.seen().clone(),
-                // Damaged since it said that it held this: it can give nothing back, and is judged by what it knew.
-                Err(_) => state
-                    .knew
-                    .get(&(*other, key.clone()))
-                    .cloned()
-                    .unwrap_or_default(),
-            });
+            let held = held
+                .clone()
+                .map(|held| Record::decode(held).unwrap_or_default());
+            // It had it, and lost it since: what it may have in its place is older, and goes when the others tell it.
+            let knew = state.knew.get(&(*other, key.clone()));
+            let knew = knew.is_some_and(|knew| knew.descends(record.seen()));
             let purged = state.purges.get(&(*other, key.clone()));
             let purged_too = purged.is_some_and(|(_, seen)| seen.descends(record.seen()));
-            let knows = |held: VersionVector| held.descends(record.seen());
-            if !purged_too && !held.is_none_or(knows) {
+            let knows = |held: Record| held.seen().descends(record.seen());
+            if !purged_too && !knew && !held.is_none_or(knows) {
                 let what = format!("{who} purged a delete that {other} has not seen");
                 state.contradiction("purge", key, what);
             }
@@ -330,20 +327,14 @@ impl Tap {
     pub fn lost(&self, who: Endpoint) {
         let at = self.history.now();
         let mut state = self.state();
-        state.losses.push((who, at));
-        state.memory.retain(|(node, _), _| *node != who);
+        state.loses_memory(who, at);
         state.epochs.remove(&who);
     }
 
     /// A record on a node's disk can't be read any more.
     pub fn damaged(&self, who: Endpoint) {
         let at = self.history.now();
-        let mut state = self.state();
-        state.losses.push((who, at));
-        let memory = std::mem::take(&mut state.memory).into_iter();
-        let (gone, kept) = memory.partition(|((node, _), _)| *node == who);
-        state.memory = kept;
-        state.knew.extend(gone);
+        self.state().loses_memory(who, at);
     }
 
     /// All that was seen so far.
@@ -468,6 +459,15 @@ impl Seen {
                 }
             }
         }
+    }
+
+    /// A node lost what it said to hold, or some of it.
+    fn loses_memory(&mut self, who: Endpoint, at: Time) {
+        self.losses.push((who, at));
+        let memory = std::mem::take(&mut self.memory).into_iter();
+        let (gone, kept) = memory.partition(|((node, _), _)| *node == who);
+        self.memory = kept;
+        self.knew.extend(gone);
     }
 
     /// A node rightly forgets what it knew of a key.

@@ -362,6 +362,7 @@ async fn a_message_that_makes_no_sense_is_an_invalid_request() {
             key: value,
             record: Bytes::new(),
             judged: None,
+            exchanged: false,
         };
         let status = grpc.unary(Request::new(request), path, codec).await;
         status.unwrap_err()
@@ -377,6 +378,7 @@ async fn a_message_that_makes_no_sense_is_an_invalid_request() {
             key: Bytes::from_static(b"t"),
             record: Bytes::from_static(b"where a number should be"),
             judged: None,
+            exchanged: false,
         };
         let status = grpc.unary(Request::new(request), path, codec).await;
         status.unwrap_err()

@@ -423,6 +423,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 key: key.clone(),
                 record: repair.clone(),
                 judged: None,
+                exchanged: false,
             };
             owners.call(position, join, deadline)
         };

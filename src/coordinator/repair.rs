@@ -304,6 +304,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 key: key.clone(),
                 record: joined.clone(),
                 judged: None,
+                exchanged: false,
             };
             joins.push(owners.call(*position, join, deadline));
         }

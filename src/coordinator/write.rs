@@ -434,6 +434,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             key: key.clone(),
             record,
             judged: None,
+            exchanged: false,
         };
         match self.owners.call(position, join, *deadline).await.result {
             // What was purged there was there.
@@ -483,6 +484,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     key: key.clone(),
                     record: stamped.encoded.clone(),
                     judged,
+                    exchanged: false,
                 };
                 calls.push(self.owners.call(position, join, deadline));
             }

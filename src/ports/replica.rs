@@ -150,6 +150,9 @@ pub enum Operation {
         record: Bytes,
         /// Of which of its siblings the answer says how it stands; of the greatest unless told.
         judged: Option<Dot>,
+        /// Whether owners exchange all that they hold differently. A node that is being refilled takes what seems to have been purged
+        /// from nobody else.
+        exchanged: bool,
     },
     /// Return the record. Answer: [`Reply::Found`].
     Read {

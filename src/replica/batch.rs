@@ -207,8 +207,13 @@ impl<'a, R: Random> Batch<'a, R> {
         key: &RecordKey,
         encoded: Bytes,
         judged: Option<Dot>,
+        exchanged: bool,
     ) -> Result<Reply, Refusal> {
         let refilling = self.is_refilling();
+        if refilling && !exchanged && self.seems_purged(key, &encoded)? {
+            marks::reached(Mark::PurgedLeftOut);
+            return Err(Refusal::Refilling);
+        }
         let judged = judged.filter(|_| !sabotage::on(Sabotage::StandingOfAnother));
         let joined = self.join_record(key, encoded, judged)?;
         Ok(match refilling {
@@ -224,6 +229,22 @@ impl<'a, R: Random> Batch<'a, R> {
             marks::reached(Mark::AnsweredRefilling);
         }
         refilling
+    }
+
+    /// Whether a record that comes to a node which is being refilled may be of a key that was purged here. The node can't know:
+    /// it may have lost part of its disk only, and not what it noted of the purge. Owners that exchange all they have decide.
+    fn seems_purged(&mut self, key: &RecordKey, encoded: &Bytes) -> Result<bool, Refusal> {
+        if sabotage::on(Sabotage::RefillingTakesPurged) {
+            return Ok(false);
+        }
+        let Some(old) = purged(&self.loaded.purged, &self.purged_now, key) else {
+            return Ok(false);
+        };
+        let held = slot(&mut self.loaded.slots, key)?.record()?;
+        let incoming = Record::decode(encoded.clone())
+            .map_err(|error| Refusal::Malformed(error.to_string()))?;
+        let left = incoming.without(&old.seen, held);
+        Ok(left.siblings().len() < incoming.siblings().len())
     }
 
     fn join_record(

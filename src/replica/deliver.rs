@@ -195,6 +195,7 @@ impl<W: ReplicaWorld> Shared<W> {
             key: key.clone(),
             record,
             judged: None,
+            exchanged: false,
         };
         match self.call(target, join, PEER_PATIENCE).await {
             // What was purged there was there.

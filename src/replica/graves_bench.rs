@@ -175,6 +175,7 @@ async fn join(node: &Node, numbers: std::ops::Range<u64>, is_deleted: bool) {
             key: key(number),
             record: record(number, is_deleted),
             judged: None,
+            exchanged: false,
         };
         assert!(matches!(ask(node, join).await, Reply::Joined { .. }));
     });

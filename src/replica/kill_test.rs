@@ -210,6 +210,7 @@ async fn join(node: &Node, dot: Dot, number: u64) -> Option<Acknowledged> {
             key: key(&name),
             record: record.encode(),
             judged: None,
+            exchanged: false,
         },
     )
     .await;

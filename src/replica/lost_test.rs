@@ -65,6 +65,7 @@ impl Node {
             key,
             record,
             judged: None,
+            exchanged: false,
         })
         .await
     }

@@ -343,6 +343,7 @@ impl<W: ReplicaWorld> Shared<W> {
                 key,
                 record,
                 judged,
+                exchanged,
             } => {
                 check_key(key.as_bytes())?;
                 let (answer, answered) = oneshot::channel();
@@ -351,6 +352,7 @@ impl<W: ReplicaWorld> Shared<W> {
                         key,
                         record,
                         judged,
+                        exchanged,
                         answer,
                     },
                     answered,

@@ -52,6 +52,7 @@ pub(super) enum Change {
         key: RecordKey,
         record: Bytes,
         judged: Option<Dot>,
+        exchanged: bool,
         answer: Answer,
     },
     AdoptIfEmpty {
@@ -314,12 +315,13 @@ impl<W: ReplicaWorld> Loop<W> {
                     key,
                     record,
                     judged,
+                    exchanged,
                     answer,
                 } => {
                     let reply = batch
                         .ledger
                         .admit(epoch)
-                        .and_then(|()| batch.join(&key, record, judged));
+                        .and_then(|()| batch.join(&key, record, judged, exchanged));
                     answers.push((answer, reply));
                 }
                 Change::AdoptIfEmpty {

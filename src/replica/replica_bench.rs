@@ -164,6 +164,7 @@ async fn run<S: StorageEngine>(
                                 key,
                                 record: Bytes::clone(record),
                                 judged: None,
+                                exchanged: false,
                             },
                         },
                     };

@@ -131,6 +131,7 @@ impl Node {
                 key: key(name),
                 record: record.encode(),
                 judged: None,
+                exchanged: false,
             },
         )
         .await
@@ -342,6 +343,7 @@ async fn joins() {
         key: key("a"),
         record: Bytes::from_static(b"junk"),
         judged: None,
+        exchanged: false,
     };
     assert!(matches!(
         node.call(0, junk).await,
@@ -367,6 +369,7 @@ async fn one_batch_is_one_commit_and_its_operations_follow_each_other() {
             key: key("a"),
             record: others(9, 1, 99).encode(),
             judged: None,
+            exchanged: false,
         },
     );
     let repeated = node.call(0, Operation::Stamp(Box::new(sibling("a", 3, seen([])))));
@@ -645,7 +648,8 @@ async fn older_epochs_are_refused_for_ever() {
             Operation::Join {
                 key: key("a"),
                 record: others(9, 1, 1).encode(),
-                judged: None
+                judged: None,
+                exchanged: false
             }
         )
         .await,
@@ -679,6 +683,7 @@ async fn an_epoch_that_cannot_be_is_taken_on_by_nothing() {
                 key: key("a"),
                 record: record.encode(),
                 judged: None,
+                exchanged: false,
             },
             Operation::AdoptEpochIfEmpty {
                 epoch: Epoch(NO_EPOCH),

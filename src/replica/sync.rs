@@ -245,6 +245,7 @@ impl<W: ReplicaWorld> Shared<W> {
             key: key.clone(),
             record: held.clone(),
             judged: None,
+            exchanged: true,
         };
         match self.call(peer, join, PEER_PATIENCE).await {
             Ok(Reply::Joined { .. }) => {
@@ -304,6 +305,7 @@ impl<W: ReplicaWorld> Shared<W> {
             epoch: self.epoch(),
             change: Change::Join {
                 judged: None,
+                exchanged: true,
                 key: key.clone(),
                 record,
                 answer,

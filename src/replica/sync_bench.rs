@@ -258,6 +258,7 @@ async fn differ(owners: &[Owner], keys: u64, differing: u64, generation: u64) {
             key: key(number * (keys / differing)),
             record: record(1 + number % 2, generation),
             judged: None,
+            exchanged: false,
         };
         let joined = owner.ask(join).await;
         assert!(matches!(joined, Reply::Joined { .. }));

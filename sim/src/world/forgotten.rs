@@ -1,4 +1,4 @@
-//! Worlds in which a node loses its disk after deletes were purged, and clients come back with what was deleted.
+//! Worlds in which a node loses its disk, or its last commits, after deletes were purged, and clients come back with what was deleted.
 //!
 //! What was purged is known only from what each owner keeps of it. A client whose idempotent write was answered by nobody sends it
 //! once more, seconds later: meanwhile it was made, seen, deleted and purged, and the node that stamps it anew has lost its
@@ -44,7 +44,14 @@ impl World {
         let who = rng.pick(&self.storage());
         let mut at_ms = 2_000;
         while at_ms < self.chaos_ms - 3_000 {
-            let lost = Fault::LoseDisk { who };
+            // With its last commits alone the node loses a purge, and what was purged is there again.
+            let lost = match rng.chance(500) {
+                true => Fault::LoseDisk { who },
+                false => Fault::DamagedJournal {
+                    who,
+                    commits: rng.between(1, 8) as u32,
+                },
+            };
             self.faults.push(FaultStep::new(at_ms, 50, lost));
             at_ms += rng.between(2_500, 4_000);
         }

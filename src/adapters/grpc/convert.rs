@@ -37,10 +37,12 @@ pub(super) fn request_to_proto(
             key,
             record,
             judged,
+            exchanged,
         } => Wire::Join(v1::Join {
             key: key.as_bytes().clone(),
             record,
             judged: judged.map(dot_to_proto),
+            exchanged,
         }),
         Operation::Read { key } => Wire::Read(v1::Read {
             key: key.as_bytes().clone(),
@@ -78,6 +80,7 @@ pub(super) fn request_from_proto(
             key: key(join.key)?,
             record: join.record,
             judged: join.judged.map(dot_from_proto),
+            exchanged: join.exchanged,
         },
         Some(Wire::Read(read)) => Operation::Read {
             key: key(read.key)?,

@@ -49,6 +49,7 @@ fn operations() -> Vec<Operation> {
             key: record_key(),
             record: "record".into(),
             judged: None,
+            exchanged: false,
         },
         Operation::Join {
             key: record_key(),
@@ -57,6 +58,7 @@ fn operations() -> Vec<Operation> {
                 actor: Actor(u64::MAX),
                 counter: 7,
             }),
+            exchanged: false,
         },
         Operation::Read { key: record_key() },
         Operation::Probe,
@@ -199,6 +201,7 @@ fn a_request_that_makes_no_sense_is_refused() {
             key: Bytes::from_static(&[0, 0, 1, 0xff, b'k']),
             record: Bytes::new(),
             judged: None,
+            exchanged: false,
         }))),
         request(Some(stamp(Bytes::new(), vec![1]))),
         request(Some(stamp(record_key().as_bytes().clone(), vec![1, 2]))),

@@ -137,6 +137,7 @@ async fn every_request_arrives_as_it_left<T: ReplicaTransport>(
             key: key("k"),
             record: "record".into(),
             judged: None,
+            exchanged: false,
         },
         Operation::Read {
             key: key(&"ключ".repeat(128)),
@@ -309,12 +310,14 @@ async fn long_values_pass_amid_short_ones<T: ReplicaTransport>(
                 key: key("long"),
                 record,
                 judged: None,
+                exchanged: false,
             }
         } else {
             Operation::Join {
                 key: key("short"),
                 record: pattern(number, number),
                 judged: None,
+                exchanged: false,
             }
         };
         let call = bench
