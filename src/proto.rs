@@ -4,7 +4,13 @@
 //! core has types of its own.
 
 /// Package `pairdb.v1`.
-#[allow(missing_docs, rustdoc::all, clippy::all, clippy::pedantic)]
+#[allow(
+    missing_docs,
+    rustdoc::all,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code"
+)]
 pub mod v1 {
     tonic::include_proto!("pairdb.v1");
 }

@@ -17,6 +17,7 @@ use pairdb::ports::{
     Upkeep,
 };
 use pairdb::replica::Replica;
+use pairdb::version::Record;
 
 use crate::adapters::{
     ClaimsHome, CoordinatorSide, Disk, Loss, MetadataHome, Removal, Services, SimClock,
@@ -38,6 +39,8 @@ use crate::world::{Event, Fault, World};
 const REFILL_PAUSE: Duration = Duration::from_millis(100);
 /// How long a process waits before it tries again to start.
 const START_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is looked whether a damaged record was replaced: for no longer than any run goes on.
+const HEALED_LOOKS_MAX: u32 = 3_000;
 
 /// It was never published, and won't be.
 const NO_EPOCH: Epoch = Epoch(1 << 63);
@@ -536,8 +539,9 @@ impl Cluster {
         }
     }
 
-    /// A bit of a record on a node's disk flips. (Of one that has another owner, or nobody could ever give it back.)
-    pub fn corrupt_record(&self, who: Endpoint) {
+    /// A bit of a record on a node's disk flips: that of fault `index`, which lasts until the record can be read again, or is
+    /// gone. (Of one that has another owner, or nobody could ever give it back.)
+    pub fn corrupt_record(&self, who: Endpoint, index: usize) {
         let disk = self.machines().get(&who).and_then(|m| m.disk.clone());
         let tenants = &self.world.tenants;
         let has_others = |key: &Bytes| {
@@ -546,12 +550,26 @@ impl Cluster {
                 tenant.is_some_and(|tenant| tenant.replication_factor > 1)
             })
         };
-        if disk.is_some_and(|disk| disk.corrupt(has_others)) {
+        let damaged = disk.and_then(|disk| Some((disk.corrupt(has_others)?, disk)));
+        let Some((key, disk)) = damaged else {
+            return self.weather.ends(index);
+        };
+        if let Ok(key) = RecordKey::from_bytes(key.clone()) {
             // What was acknowledged by this copy alone is gone.
-            self.tap.damaged(who);
-            self.history
-                .note(format_args!("{who} has a record with a flipped bit"));
+            self.tap.damaged(who, &key);
         }
+        self.history
+            .note(format_args!("{who} has a record with a flipped bit"));
+        let weather = self.weather.clone();
+        drop(madsim::task::spawn(async move {
+            for _ in 0..HEALED_LOOKS_MAX {
+                let stored = disk.get(Space::Records, &key);
+                if stored.is_none_or(|stored| Record::decode(stored).is_ok()) {
+                    return weather.ends(index);
+                }
+                pause(START_PAUSE).await;
+            }
+        }));
     }
 
     /// The metadata store fails over to a copy that is this far behind.

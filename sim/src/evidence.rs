@@ -341,8 +341,8 @@ impl Evidence {
         self.dots.get(&write).unwrap_or(&NONE)
     }
 
-    /// Whether one operation may have become several writes: an attempt was made that no claim held back, or that comes up after
-    /// its write was overwritten and forgotten.
+    /// Whether one operation may have become several writes: an attempt was made that no claim held back, or that comes up
+    /// after its write was overwritten and forgotten.
     #[must_use]
     pub fn may_be_remade(&self, write: OpId) -> bool {
         let op = self.ops.get(&write);
@@ -350,8 +350,9 @@ impl Evidence {
         op.is_some_and(|op| op.may_be_remade(degrades)) || self.was_forgotten(write)
     }
 
-    /// Whether a write was attempted at several owners, overwritten, and then its key so often that its name was forgotten: an
-    /// attempt that comes up only then can't be told from a new write.
+    /// Whether a write was attempted at several owners, and some record of its key remembers no overwritten writes of its age
+    /// by name any more: an attempt that comes up only then can't be told from a new write. (Whether it was overwritten before,
+    /// nobody can tell once its name is forgotten.)
     fn was_forgotten(&self, write: OpId) -> bool {
         let attempts = self.dots(write).iter();
         let attempts: Vec<_> = attempts
@@ -437,12 +438,21 @@ impl Evidence {
         dots.iter().all(|dot| self.seen.may_be_lost(*dot, since))
     }
 
-    /// Whether every node that acknowledged an operation may have lost something, where nobody can tell which these were, as
-    /// with deletes: whose a tombstone is it does not say.
+    /// Whether as many owners of an operation's key as acknowledged it may have lost it, where nobody can tell which these
+    /// were, as with deletes: whose a tombstone is it does not say.
     fn all_may_have_lost(&self, op: OpId) -> bool {
-        let losers: BTreeSet<Endpoint> = self.seen.losses.iter().map(|(who, _)| *who).collect();
-        let held = self.ops.get(&op).map_or(1, |op| self.owners_of(op));
-        losers.len() >= held
+        let Some(op) = self.ops.get(&op) else {
+            return false;
+        };
+        let owners = self.owners(op.tenant, &op.key);
+        let mut losers = BTreeSet::new();
+        for loss in &self.seen.losses {
+            let of_other = loss.of.as_ref().is_some_and(|of| of.key() != op.key);
+            if owners.contains(&loss.who) && !of_other {
+                losers.insert(loss.who);
+            }
+        }
+        losers.len() >= self.owners_of(op)
     }
 
     /// From when on a tenant's acknowledged writes may be lost for good: a second one of its owners lost something. (One owner
@@ -450,13 +460,13 @@ impl Evidence {
     #[must_use]
     pub fn may_be_lost_from(&self, tenant: usize) -> Time {
         let losses = &self.seen.losses;
-        let (first, _) = match losses.first() {
-            Some(first) if self.factor(tenant) > 1 => *first,
-            Some((_, at)) => return *at,
+        let first = match losses.first() {
+            Some(first) if self.factor(tenant) > 1 => first.who,
+            Some(first) => return first.at,
             None => return Time::MAX,
         };
-        let others = losses.iter().filter(|(node, _)| *node != first);
-        others.map(|(_, at)| *at).min().unwrap_or(Time::MAX)
+        let others = losses.iter().filter(|loss| loss.who != first);
+        others.map(|loss| loss.at).min().unwrap_or(Time::MAX)
     }
 
     /// What is known to be held, by the acknowledgements of writes and the answers of reads.

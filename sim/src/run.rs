@@ -227,8 +227,8 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
         complaints.push("messages never stop".to_owned());
     }
     let mut finals = final_records(&cluster).await;
-    // Tombstones are purged at one owner after the other, and may be just now. What a tombstone hides goes at one owner first; the
-    // others learn of it in the next round.
+    // Tombstones are purged at one owner after the other, and may be just now. What a tombstone hides goes at one owner first;
+    // the others learn of it in the next round.
     let mut left = CALM_MAX;
     while !finals.iter().all(FinalRecord::is_equal) && !left.is_zero() {
         pause(LOOK_AGAIN).await;
@@ -321,7 +321,9 @@ async fn let_loose(cluster: Cluster) {
                 }
                 end(&cluster, index, fault);
                 cluster.history.recorder().fault_ends(index);
-                cluster.weather.ends(index);
+                if !matches!(fault, Fault::CorruptRecord { .. }) {
+                    cluster.weather.ends(index); // what is damaged stays so until it is replaced
+                }
                 cluster.history.note(format_args!("fault {index} ends"));
             })
         })
@@ -357,7 +359,7 @@ async fn begin(cluster: &Cluster, index: usize, fault: &Fault) {
         Fault::NewEpoch => cluster.next_epoch().await,
         Fault::MadeUpEpoch { who } => cluster.ask_under_no_epoch(*who),
         Fault::WrongEpoch { who } => cluster.take_on_no_epoch(*who),
-        Fault::CorruptRecord { who } => cluster.corrupt_record(*who),
+        Fault::CorruptRecord { who } => cluster.corrupt_record(*who, index),
         Fault::ForgetClaims => cluster.forget_claims(),
         Fault::MetadataFailover { lost_ms } => {
             cluster

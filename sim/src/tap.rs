@@ -37,7 +37,7 @@ pub struct Seen {
     /// Who said when to hold a version durably: (node, when).
     pub holders: BTreeMap<Dot, Vec<(Endpoint, Time)>>,
     /// When a node lost something it had said to hold.
-    pub losses: Vec<(Endpoint, Time)>,
+    pub losses: Vec<Loss>,
     /// When a node's process ended.
     pub ends: Vec<(Endpoint, Time)>,
     /// Whose incarnation an actor is.
@@ -66,6 +66,25 @@ pub struct Seen {
     epochs: BTreeMap<Endpoint, Epoch>,
     /// Which nodes were made to believe in an epoch that nobody published.
     misled: BTreeSet<Endpoint>,
+}
+
+/// Something that a node had said to hold was lost.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// The node.
+    pub who: Endpoint,
+    /// When.
+    pub at: Time,
+    /// The one record that is concerned; `None`: any may be.
+    pub of: Option<RecordKey>,
+}
+
+impl Loss {
+    /// Whether this record may be concerned.
+    #[must_use]
+    pub fn concerns(&self, key: &RecordKey) -> bool {
+        self.of.as_ref().is_none_or(|of| of == key)
+    }
 }
 
 /// What a node has said before a request arrives, and may not go back on.
@@ -279,7 +298,8 @@ impl Tap {
             siblings.all(|sibling| purged.seen().covers(sibling.dot))
         });
         // What is damaged is removed where all other owners hold nothing.
-        let is_damaged = Record::decode(old.clone()).is_err();
+        let held = |(_, held): &(Endpoint, Option<Bytes>)| held.is_some();
+        let is_damaged = Record::decode(old.clone()).is_err() && !others.iter().any(held);
         if !record.is_deleted() && !over && !is_damaged {
             state.contradiction("purge", key, format!("{who} purged what was not deleted"));
         }
@@ -327,14 +347,14 @@ impl Tap {
     pub fn lost(&self, who: Endpoint) {
         let at = self.history.now();
         let mut state = self.state();
-        state.loses_memory(who, at);
+        state.loses_memory(who, at, None);
         state.epochs.remove(&who);
     }
 
     /// A record on a node's disk can't be read any more.
-    pub fn damaged(&self, who: Endpoint) {
+    pub fn damaged(&self, who: Endpoint, key: &RecordKey) {
         let at = self.history.now();
-        self.state().loses_memory(who, at);
+        self.state().loses_memory(who, at, Some(key));
     }
 
     /// All that was seen so far.
@@ -462,10 +482,15 @@ impl Seen {
     }
 
     /// A node lost what it said to hold, or some of it.
-    fn loses_memory(&mut self, who: Endpoint, at: Time) {
-        self.losses.push((who, at));
+    fn loses_memory(&mut self, who: Endpoint, at: Time, of: Option<&RecordKey>) {
+        let loss = Loss {
+            who,
+            at,
+            of: of.cloned(),
+        };
         let memory = std::mem::take(&mut self.memory).into_iter();
-        let (gone, kept) = memory.partition(|((node, _), _)| *node == who);
+        let (gone, kept) = memory.partition(|((node, key), _)| *node == who && loss.concerns(key));
+        self.losses.push(loss);
         self.memory = kept;
         self.knew.extend(gone);
     }
@@ -497,12 +522,13 @@ impl Seen {
     #[must_use]
     pub fn may_be_lost(&self, dot: Dot, until: Time) -> bool {
         let holders = self.holders.get(&dot).map_or(&[][..], Vec::as_slice);
+        let key = self.versions.get(&dot).map(|version| &version.key);
         let safe = |(who, since): &(Endpoint, Time)| {
-            *since <= until
-                && !self
-                    .losses
-                    .iter()
-                    .any(|(node, at)| node == who && at >= since)
+            let mut losses = self.losses.iter();
+            let lost = |loss: &Loss| {
+                loss.who == *who && loss.at >= *since && key.is_none_or(|key| loss.concerns(key))
+            };
+            *since <= until && !losses.any(lost)
         };
         !holders.iter().any(safe)
     }

@@ -159,14 +159,10 @@ impl WeatherLog {
         from: Time,
         to: Time,
     ) -> impl Iterator<Item = Spoils<'a>> {
-        let active = self.faults.iter().filter(move |(index, begin, end)| {
-            // What is damaged stays so until it is replaced.
-            let stays = world
-                .faults
-                .get(*index)
-                .is_some_and(|step| matches!(step.fault, Fault::CorruptRecord { .. }));
-            *begin <= to && (*end >= from || stays)
-        });
+        let active = self
+            .faults
+            .iter()
+            .filter(move |(_, begin, end)| *begin <= to && *end >= from);
         active.map(move |(index, _, _)| spoils(world, *index))
     }
 }

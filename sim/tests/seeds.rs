@@ -1,6 +1,7 @@
 //! The promises under simulation: seeds, scenarios, and determinism itself.
 //!
-//! Part of the root's `cargo test`. More seeds: `PAIRDB_SIM_FROM=1000 PAIRDB_SIM_SEEDS=5000 cargo test --test simulation`, or `cargo sim sweep`.
+//! Part of the root's `cargo test`. More seeds: `PAIRDB_SIM_FROM=1000 PAIRDB_SIM_SEEDS=5000 cargo test --test simulation`, or
+//! `cargo sim sweep`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -131,8 +131,8 @@ pub(super) fn crowded() -> Status {
     to_status(&CoordinatorError::Overloaded(why), "")
 }
 
-/// The client's deadline passed while a method's request was at work, or before it had come (`begun`). Whether what was begun
-/// takes effect is not known then.
+/// The client's deadline passed. `begun`: the request was already at work, and whether it takes effect is not known; otherwise
+/// it had not arrived.
 pub(super) fn late(method: &str, begun: bool) -> Status {
     let changes = !matches!(method, "ReadKeyValue" | "GetTenant")
         && !method.starts_with("List")
@@ -156,9 +156,15 @@ pub(super) fn late(method: &str, begun: bool) -> Status {
             )
         }
     };
-    let metadata = HashMap::from([("indeterminate".to_owned(), indeterminate.to_string())]);
-    let info = ErrorDetails::with_error_info(code.as_str_name(), DOMAIN, metadata);
-    Status::with_error_details(Code::DeadlineExceeded, message, info)
+    let mut metadata = HashMap::from([("indeterminate".to_owned(), indeterminate.to_string())]);
+    if code == ErrorCode::StoreUnavailable {
+        metadata.insert("store".to_owned(), "metadata store".to_owned());
+    }
+    let mut details = ErrorDetails::with_error_info(code.as_str_name(), DOMAIN, metadata);
+    if code == ErrorCode::StoreUnavailable {
+        details.set_retry_info(Some(RETRY_AFTER));
+    }
+    Status::with_error_details(Code::DeadlineExceeded, message, details)
 }
 
 const fn status_code(error: &CoordinatorError) -> Code {

@@ -105,8 +105,8 @@ const MANNERS: Manners = Manners {
     busy: || crowded().into_http::<Bytes>(),
 };
 
-/// Serves `coordinator` on `listener`, for whom `gate` lets in, until `shutdown`; then health says NOT_SERVING, no more requests are taken, and
-/// those at work are finished. Bound the wait for that outside.
+/// Serves `coordinator` on `listener`, for whom `gate` lets in, until `shutdown`; then health says NOT_SERVING, no more
+/// requests are taken, and those at work are finished. Bound the wait for that outside.
 pub async fn serve_grpc<W: CoordinatorWorld>(
     coordinator: Coordinator<W>,
     gate: Gate,

@@ -1,6 +1,6 @@
-//! A coordinator and a storage node, real processes, under clients that have no token and nothing to say: messages that never end, over
-//! gRPC, HTTP and the storage port, and connections that do nothing. Each attack brings twice what the process may have; it stays
-//! below that, and honest clients are served all the while.
+//! A coordinator and a storage node, real processes, under clients that have no token and nothing to say: messages that never
+//! end, over gRPC, HTTP and the storage port, and connections that do nothing. Each attack tries to bring twice what the
+//! process may have; that stays below that, and honest clients are served all the while.
 //!
 //! ```sh
 //! cargo test --test attack -- --nocapture
@@ -183,8 +183,11 @@ async fn pour(stream: &mut SendStream<Bytes>, from: &Bytes, bytes: usize) -> usi
     sent
 }
 
-/// Messages that stop short of their end, on some connections. Returns what was taken of them.
-async fn unfinished_messages(address: SocketAddr) -> usize {
+/// What was taken of an attack, and what keeps it going: it ends when that is dropped.
+type Attack = (usize, Box<dyn std::any::Any + Send>);
+
+/// Messages that stop short of their end, on some connections.
+async fn unfinished_messages(address: SocketAddr) -> Attack {
     let mut prefix = BytesMut::new();
     prefix.put_u8(0);
     prefix.put_u32(MESSAGE as u32);
@@ -206,11 +209,11 @@ async fn unfinished_messages(address: SocketAddr) -> usize {
         }
     }
     assert_eq!(open.len(), ATTACK / MESSAGE);
-    sent
+    (sent, Box::new(open))
 }
 
 /// Long requests of storage nodes that stop short of their end, each in fragments.
-async fn unfinished_fragments(address: SocketAddr) -> usize {
+async fn unfinished_fragments(address: SocketAddr) -> Attack {
     let fragment = v1::Fragment {
         id: 7,
         data: vec![b'x'; 60 * 1024].into(),
@@ -241,11 +244,11 @@ async fn unfinished_fragments(address: SocketAddr) -> usize {
         }
         open.push(stream);
     }
-    sent
+    (sent, Box::new((connection, open)))
 }
 
 /// Bodies that stop short of their end.
-async fn unfinished_bodies(address: SocketAddr) -> usize {
+async fn unfinished_bodies(address: SocketAddr) -> Attack {
     let filler = vec![b'x'; 64 * 1024];
     let head = format!(
         "POST /v1/key-value HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {MESSAGE}\r\n\r\n"
@@ -262,7 +265,7 @@ async fn unfinished_bodies(address: SocketAddr) -> usize {
         }
         open.push(stream);
     }
-    sent
+    (sent, Box::new(open))
 }
 
 /// Whole values, all good and more at once than there is room for. How many were stored, and how many were refused for that.
@@ -346,12 +349,14 @@ async fn memory_is_bounded_and_honest_clients_are_served_under_attack() {
 
     for attack in ["messages", "bodies", "fragments"] {
         let honest = Honest::start(grpc).await;
-        let sent = match attack {
+        let (sent, open) = match attack {
             "messages" => unfinished_messages(grpc).await,
             "bodies" => unfinished_bodies(http).await,
             _ => unfinished_fragments(node.address("grpc")).await,
         };
+        assert!(sent > CONNECTIONS * 1024, "{attack}: nothing came of it");
         let served = honest.served().await;
+        drop(open);
         let (coordinator, node) = (coordinator.peak(), node.peak());
         println!(
             "{attack}: {} MiB sent, {served} writes served; coordinator {} MiB, node {} MiB",

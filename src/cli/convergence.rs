@@ -95,7 +95,7 @@ pub fn summary(all: &GetConvergenceResponse) -> Result<(), Failure> {
     });
     for (node, since) in refilling {
         output::line(&format!(
-            "{} lost its disk: it {} before it has got back all that others hold; so for {}",
+            "{} can't prove that it holds what it acknowledged: it {} before it has got back all that others hold; so for {}",
             styled(STRONG, node),
             styled(BAD, "counts for no quorum"),
             age(since)

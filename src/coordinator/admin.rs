@@ -84,7 +84,7 @@ fn changed_meanwhile(change: &str) -> CoordinatorError {
 }
 
 impl<W: CoordinatorWorld> Coordinator<W> {
-    /// Adds a tenant. A replication factor of 0 means 3, or as many as there are nodes; one that is asked for must be
+    /// Adds a tenant. A replication factor of 0 means 3, however few nodes there are; one that is asked for must be
     /// possible with the nodes that there are, if there are any yet.
     ///
     /// # Errors

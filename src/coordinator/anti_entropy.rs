@@ -205,8 +205,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
     }
 
-    /// Sees to it that nodes that lost their disks, or have damaged records, are fenced: publishes an epoch, with the same nodes, if
-    /// one of them is not. If that can't be done now, the round goes on without proving anything of them.
+    /// Sees to it that nodes that lost their disks, or have damaged records, are fenced: publishes an epoch, with the same
+    /// nodes, if one of them is not. If that can't be done now, the round goes on without proving anything of them.
     async fn fence(&self, refills: &mut Refills, wounds: &mut Wounds) {
         self.look_for_wounds(&self.routing(), wounds).await;
         let unfenced = refills.look(&self.routing());
@@ -221,7 +221,10 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             Ok(Some(epoch)) => {
                 marks::reached(Mark::RefillFenced);
                 let epoch = epoch.0;
-                tracing::info!(epoch, "a node lost its disk, or records: older epochs end");
+                tracing::info!(
+                    epoch,
+                    "a node lost what it had acknowledged, or a record of it: older epochs end"
+                );
                 refills.fenced();
                 wounds.fenced();
             }

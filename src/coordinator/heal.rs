@@ -93,7 +93,12 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             };
             if self.ask(routing, index, heal).await.is_ok() {
                 marks::reached(Mark::Healed);
-                tracing::warn!(%node, partition = key.partition().0, tenant = key.tenant(), "a damaged record was replaced by what the other owners hold");
+                tracing::warn!(
+                    %node,
+                    partition = key.partition().0,
+                    tenant = key.tenant(),
+                    "a damaged record is replaced by what the other owners hold"
+                );
             }
         }
     }

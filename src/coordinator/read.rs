@@ -368,9 +368,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     /// Makes sure that as many owners hold the joined record as were asked for, then gives it out.
     ///
-    /// Under `last_write_wins` an owner counts only if what is given out *leads* there, or did (see [`super::standings`]): only then
-    /// will enough owners say so to its coordinator, and a write that was shown is never stamped again. (Where it led in between, what
-    /// overwrote it came after the answers, and so was not complete when this read began.)
+    /// Under `last_write_wins` an owner counts only if what is given out *leads* there, or did (see [`super::standings`]): only
+    /// then will enough owners say so to its coordinator, and a write that was shown is never stamped again. (Where it led in
+    /// between, what overwrote it came after the answers, and so was not complete when this read began.)
     async fn settle(
         &self,
         owners: &Owners<W>,

@@ -2,8 +2,8 @@
 //!
 //! A node is *fenced* by an epoch that was published after it had reported its present incarnation. An owner that was listed by
 //! that epoch refuses older ones from then on. So whoever still counts on what the node said before it lost its disk gets no
-//! other owner's word any more, however long its time-outs are and whether or not its clock goes: what it needs of the others it
-//! has got before they were listed, or never gets under that count.
+//! other owner's word any more, however long its time-outs are and whether or not its clock goes: what it needs of the others
+//! it has got before they were listed, or never gets under that count.
 //!
 //! What is left to prove is that the node holds all that the others held when they were listed: every node was listed once
 //! to the end, and every tree that was seen and that the node owns was found equal at all its owners, or exchanged between

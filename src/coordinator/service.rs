@@ -71,7 +71,8 @@ struct Shared<W: CoordinatorWorld> {
 /// How a coordinator is, for readiness probes and people.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Readiness {
-    /// Whether it takes requests: it knows the topology, and if there are storage nodes, one at least does what it is asked for.
+    /// Whether it takes requests: it knows the topology, and if there are storage nodes, one at least does what it is asked
+    /// for.
     pub ready: bool,
     /// Whether it has been told to stop.
     pub stopping: bool,
@@ -751,8 +752,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     }
 }
 
-/// Keeps whether a store refuses, and says so when that changes.
+/// Keeps whether a store refuses, and says so when that changes. That a request's deadline passed says nothing of the store.
 fn note<T>(refuses: &AtomicBool, outcome: &Result<T, StoreError>) {
+    if matches!(outcome, Err(StoreError::Late { .. })) {
+        return;
+    }
     let refused = refuses.swap(outcome.is_err(), Ordering::Relaxed);
     match outcome {
         Err(error) if !refused => tracing::warn!(%error, "a store takes no changes"),

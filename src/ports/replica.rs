@@ -150,8 +150,8 @@ pub enum Operation {
         record: Bytes,
         /// Of which of its siblings the answer says how it stands; of the greatest unless told.
         judged: Option<Dot>,
-        /// Whether owners exchange all that they hold differently. A node that is being refilled takes what seems to have been purged
-        /// from nobody else.
+        /// Whether owners exchange all that they hold differently. A node that is being refilled takes what seems to have been
+        /// purged from nobody else.
         exchanged: bool,
     },
     /// Return the record. Answer: [`Reply::Found`].
@@ -165,8 +165,8 @@ pub enum Operation {
     AdoptEpochIfEmpty {
         /// The epoch to adopt, greater than or equal to the replica's own.
         epoch: Epoch,
-        /// Whether the replica owns nothing yet, so that its empty disk is as it should be: from now on it counts. One that owns
-        /// something and lost its disk can't promise for what it had, and refuses ([`Refusal::Refilling`]).
+        /// Whether the replica owns nothing yet, so that its empty disk is as it should be: from now on it counts. One that
+        /// owns something and lost its disk can't promise for what it had, and refuses ([`Refusal::Refilling`]).
         is_new: bool,
     },
     /// Look after what is stored. Answer: [`Reply::Upkept`].
@@ -219,14 +219,14 @@ pub enum Reply {
         /// The encoded record as it stands.
         record: Bytes,
     },
-    /// Not applied: the owner has not seen the write that the context names as the client's own, so it can't tell what
-    /// to overwrite. Only for [`Overwrites::Covered`].
+    /// Not applied: the owner has not seen all that the context covers, so it can't tell what to overwrite. Only for
+    /// [`Overwrites::Covered`].
     Behind,
     /// Joined and durable.
     Joined {
         /// The greatest rank now held for the key.
         greatest: Rank,
-        /// How the write of the greatest rank among those that came stands here.
+        /// How the judged one of the writes that came stands here; the greatest unless another was named.
         standing: Standing,
     },
     /// What is held.
@@ -291,8 +291,8 @@ pub struct NodeReport {
     pub tombstones: u64,
     /// What it owes other nodes, those that it owes nothing left out.
     pub hints: Vec<HintsReport>,
-    /// Whether it lost its disk and is not known yet to hold again all that it should; `Some` says for how long that has been so,
-    /// restarts included, by its wall clock. Until then it counts for no quorum.
+    /// Whether it lost its disk and is not known yet to hold again all that it should; `Some` says for how long that has been
+    /// so, restarts included, by its wall clock. Until then it counts for no quorum.
     pub refilling: Option<Duration>,
 }
 
@@ -320,8 +320,9 @@ pub enum Refusal {
     /// It held tombstones of the key that every owner held, and purged them; what is to be joined is older than they were.
     #[error("the record was deleted everywhere and purged; this is older")]
     Purged,
-    /// It lost its disk and does not hold all that it should yet, so it can't tell what the write follows.
-    #[error("the node lost its disk and is being refilled")]
+    /// It lost its disk or some of what it acknowledged, and does not hold all that it should yet: it can't tell what the write
+    /// follows.
+    #[error("the node can't prove that it holds what it acknowledged, and is being refilled")]
     Refilling,
     /// The stored record fails its checksum. It is kept for inspection and never served.
     #[error("the node's copy of the record is damaged")]
@@ -330,8 +331,8 @@ pub enum Refusal {
     /// had its effect.
     #[error("the node's storage failed: {0}")]
     StorageFailed(String),
-    /// The write would leave more unresolved siblings beside it, in number or in bytes, than a key may have. Reading the key and
-    /// writing with its context is the way out.
+    /// The write would leave more unresolved siblings beside it, in number or in bytes, than a key may have. Reading the key
+    /// and writing with its context is the way out.
     #[error("{0}")]
     Crowded(String),
     /// The request makes no sense: a malformed record, a context nobody gave out.

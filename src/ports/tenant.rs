@@ -69,7 +69,8 @@ impl fmt::Display for TenantId {
 pub struct SiblingLimits {
     /// A key with as many is told of in the log and in a metric; 1 to `max`.
     pub warn: u16,
-    /// A write that would leave more is refused, as long as its context does not resolve them; up to [`SiblingLimits::HIGHEST`].
+    /// A write that would leave more is refused, as long as its context does not resolve them; up to
+    /// [`SiblingLimits::HIGHEST`].
     pub max: u16,
 }
 

@@ -234,8 +234,8 @@ pub enum Upkeep {
         /// The records as every owner has them.
         keys: Vec<KeyHash>,
     },
-    /// Another owner has purged what overwrote these, and all owners held it then: remove those that are still the same. One that
-    /// lost its disk since may hold them, from a late message or from a commit that was not overwritten durably. Answer:
+    /// Another owner has purged what overwrote these, and all owners held it then: remove those that are still the same. One
+    /// that lost its disk since may hold them, from a late message or from a commit that was not overwritten durably. Answer:
     /// [`Upkept::Done`].
     DropPurged {
         /// The records as they are to be dropped.
@@ -246,8 +246,8 @@ pub enum Upkeep {
         /// Which tree.
         tree: TreeName,
     },
-    /// Which records were met that are damaged, and still are? Answer: [`Upkept::Keys`], a bounded number, with the hashes of the
-    /// damaged bytes.
+    /// Which records were met that are damaged, and still are? Answer: [`Upkept::Keys`], a bounded number, with the hashes of
+    /// the damaged bytes.
     Damaged,
     /// Put a record in the place of a damaged one, whose bytes are kept aside. Only with what all other owners hold together,
     /// read when nothing that counts on the damaged record can be completed any more. Answer: [`Upkept::Done`], also if the
@@ -283,8 +283,8 @@ pub enum Upkeep {
 /// had seen, also those of other keys. So a dot that this covers and that the key's record has not seen, should there be one,
 /// is old, not new.
 ///
-/// So it says nothing to an owner that lacks records of the tree, and would keep it from getting them. Owners hand it to each other
-/// when they have exchanged all of the tree: one that lost its disk gets it so, after the records.
+/// So it says nothing to an owner that lacks records of the tree, and would keep it from getting them. Owners hand it to each
+/// other when they have exchanged all of the tree: one that lost its disk gets it so, after the records.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Purged {
     /// Everything that any purged record had seen.

@@ -114,8 +114,8 @@ impl<'a, R: Random> Batch<'a, R> {
         }
     }
 
-    /// Whether it has made as many bytes of records as one batch may. An operation of a few bytes may make a record of many, and
-    /// so may the next one on the same key.
+    /// Whether it has made as many bytes of records as one batch may. An operation of a few bytes may make a record of many,
+    /// and so may the next one on the same key.
     pub(super) fn is_full(&self) -> bool {
         let full = self.made >= self.made_max;
         if full {
@@ -419,8 +419,8 @@ impl<'a, R: Random> Batch<'a, R> {
 
     /// Removes a record that is still the tombstones that all its owners hold.
     ///
-    /// A node that is being refilled keeps no more of it than the stamp. What had been seen speaks for all keys of the tree: at a
-    /// node that lacks others it would refuse them for ever, and have others [drop](Self::drop_purged) them.
+    /// A node that is being refilled keeps no more of it than the stamp. What had been seen speaks for all keys of the tree: at
+    /// a node that lacks others it would refuse them for ever, and have others [drop](Self::drop_purged) them.
     pub(super) fn purge(&mut self, purged: &KeyHash) -> Result<(), Refusal> {
         let refilling = self.ledger.identity.refilling;
         let Some(record) = self.removable(purged, Record::is_deleted)? else {

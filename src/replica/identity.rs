@@ -9,10 +9,10 @@
 //!   while it runs, see [`ledger`](super::ledger).)
 //!
 //! In the first three cases it does not hold, or can't prove that it holds, what it once acknowledged. It is *being refilled*
-//! until a coordinator has seen it get all that the other owners hold, and counts for no quorum before. One that is added to a cluster counts from
-//! the start: nobody relied on it before. (A disk that is found to have gone back in time is none the less served: what tells
-//! of it comes in records, and a client that forges contexts must not be able to take nodes out of service. So a backup is
-//! not to be put in a node's place: see the runbook.)
+//! until a coordinator has seen it get all that the other owners hold, and counts for no quorum before. One that is added to a
+//! cluster counts from the start: nobody relied on it before. (A disk that is found to have gone back in time is none the less
+//! served: what tells of it comes in records, and a client that forges contexts must not be able to take nodes out of service.
+//! So a backup is not to be put in a node's place: see the runbook.)
 //!
 //! Stored as one value, so that it changes as a whole:
 //!
@@ -72,8 +72,8 @@ pub(super) struct Resumed {
     pub(super) unsaved: Option<StorageError>,
 }
 
-/// Since when the node has been refilled, Unix milliseconds by its wall clock; kept while it is, through restarts. One that can't
-/// write tells it from its start.
+/// Since when the node has been refilled, Unix milliseconds by its wall clock; kept while it is, through restarts. One that
+/// can't write tells it from its start.
 pub(super) async fn refilling_since(
     storage: &impl StorageEngine,
     identity: &Identity,

@@ -24,8 +24,8 @@ pub struct ReplicaSettings {
     pub recent_writes_max: usize,
     /// How many unresolved siblings of one key a write may leave. Joins are never refused for it.
     pub siblings_max: usize,
-    /// How many bytes of unresolved siblings of one key a write may leave. Joins are never refused for it, so a record has up to
-    /// so much from each of its owners, and one value: the longest message must have room for that.
+    /// How many bytes of unresolved siblings of one key a write may leave. Joins are never refused for it, so a record has up
+    /// to so much from each of its owners, and one value: the longest message must have room for that.
     pub siblings_bytes_max: usize,
     /// How long a tombstone stays at least before it is purged, by the node's wall clock.
     pub tombstone_grace: Duration,

@@ -23,8 +23,8 @@ pub(super) enum Outcome {
     /// What is held has a greater rank, this one; or, with siblings, it can't be told from a repetition unless it gets a
     /// greater rank than this one.
     Superseded(Rank),
-    /// It may have been applied, here or elsewhere, and overwritten or deleted since, and nobody remembers. Unless it gets a greater
-    /// rank than this one, it can't be told from a repetition.
+    /// It may have been applied, here or elsewhere, and overwritten or deleted since, and nobody remembers. Unless it gets a
+    /// greater rank than this one, it can't be told from a repetition.
     MayBeOver(Rank),
     /// Something that the client was shown was not seen here, so what it overwrites can't be told.
     Behind,
@@ -43,7 +43,8 @@ pub(super) struct Limits {
     pub(super) purged: Option<Stamp>,
 }
 
-/// Decides, and applies the write to `held`; `before` is what was seen before a purge. `recent` is what is remembered of it, if anything; `give` a new dot.
+/// Decides, and applies the write to `held`; `before` is what was seen before a purge. `recent` is what is remembered of it, if
+/// anything; `give` a new dot.
 pub(super) fn stamp(
     held: &Record,
     before: &VersionVector,

@@ -224,8 +224,8 @@ impl<W: ReplicaWorld> Shared<W> {
         Ok(Upkept::Keys { keys, more })
     }
 
-    /// A page of those tombstones that may be purged as far as this node goes. Where the last write wins, values that hide beneath
-    /// one are dropped.
+    /// A page of those tombstones that may be purged as far as this node goes. Where the last write wins, values that hide
+    /// beneath one are dropped.
     async fn tombstones(
         &self,
         tree: &TreeName,

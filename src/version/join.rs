@@ -5,7 +5,8 @@
 //! of repetitions hold equal records. Stamps and conflict policies don't matter here.
 //!
 //! Why it is one even for hostile records: look at one dot. A record holds it as *unknown* (not seen), as *present* with
-//! some version, or as *overwritten* (seen, no sibling; [remembered](super::overwritten) or not). `join` takes the later of the two in the chain
+//! some version, or as *overwritten* (seen, no sibling; [remembered](super::overwritten) or not). `join` takes the later of the
+//! two in the chain
 //!
 //! ```text
 //! unknown  <  present(v), ordered by v's rank  <  overwritten and remembered by name  <  overwritten

@@ -2,7 +2,8 @@
 //!
 //! Invariants: siblings are sorted by dot, no dot occurs twice, every dot has a counter of at least 1 and is covered by
 //! `seen`. A dot that `seen` covers and that has no sibling was overwritten; the last ones are [remembered by
-//! name](super::overwritten), under dots that are covered and of no sibling. Only [`Record::overwrite`] (a replica that stamps),
+//! name](super::overwritten), under dots that are covered and of no sibling. Only [`Record::overwrite`] (a replica that
+//! stamps),
 //! [`Record::latest_alone`] (one that is told that the latest version counts) and [`Record::join`](super::join) (everybody
 //! else) make new records out of old ones.
 

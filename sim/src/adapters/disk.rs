@@ -49,8 +49,8 @@ pub enum Removal {
         /// Whether somebody is owed the record.
         owed: bool,
     },
-    /// Perhaps: the commit purged something of its tree that covers it, and by the end of the commit others have brought the record
-    /// all that it had seen again.
+    /// Perhaps: the commit purged something of its tree that covers it, and by the end of the commit others have brought the
+    /// record all that it had seen again.
     Perhaps,
 }
 
@@ -234,22 +234,18 @@ impl Disk {
         loss
     }
 
-    /// Flips a bit of one of the stored records whose keys `may_be` says, if there is one. Returns whether there was.
-    pub fn corrupt(&self, may_be: impl Fn(&Bytes) -> bool) -> bool {
+    /// Flips a bit of one of the stored records whose keys `may_be` says, if there is one. Returns which.
+    pub fn corrupt(&self, may_be: impl Fn(&Bytes) -> bool) -> Option<Bytes> {
         let mut state = self.state();
         let state = &mut *state;
-        let Some(records) = state.visible.get(&Space::Records) else {
-            return false;
-        };
+        let records = state.visible.get(&Space::Records)?;
         let records: Vec<(Bytes, Bytes)> = records
             .iter()
             .filter(|(key, _)| may_be(key))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         let at = state.rng.below(records.len() as u64) as usize;
-        let Some((key, value)) = records.into_iter().nth(at) else {
-            return false;
-        };
+        let (key, value) = records.into_iter().nth(at)?;
         let bit = state.rng.below(8 * value.len() as u64) as usize;
         let mut bytes = value.to_vec();
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -267,7 +263,7 @@ impl Disk {
         if is_durable {
             apply(&mut state.durable, vec![put(bytes.into())]);
         }
-        true
+        Some(key)
     }
 
     /// An empty disk takes the place of this one.

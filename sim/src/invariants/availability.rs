@@ -5,8 +5,9 @@
 //! whole time and some while before: the coordinator, both stores and more than half of the key's owners served,
 //! undisturbed, and linked both ways. A reasonable deadline leaves room for every round trip at its slowest, and for the
 //! patience with owners that don't answer. Not judged: requests that may fail for what they bring (a floor that only an
-//! owner far away covers, one more unresolved sibling, an idempotency key used by mistake); a value beside siblings whose owner fell silent over it, while another
-//! one could not tell it from a write that was overwritten and forgotten (made again it might be there twice); and worlds with tiny queues
+//! owner far away covers, one more unresolved sibling, an idempotency key used by mistake). Not judged either: a value beside
+//! siblings of which an owner said that it can't tell it from one that was overwritten and forgotten; made again at this owner
+//! it might be there twice. Nor are worlds with tiny queues
 //! or with rare behaviour made common.
 //!
 //! That one slow owner does not slow reads to its own pace is a test of its own, by percentiles.

@@ -7,7 +7,8 @@
 //! than that, and count alike.
 //!
 //! Not checked, and left out together with the reads that returned them: writes that were stamped again while an owner asked
-//! before was silent (that may be two effects, and between them a third write may have been seen), and deletes
+//! before had not said how they stand (that may be two effects, and between them a third write may have been seen), writes that
+//! may have been made anew (no claim held an attempt back), and deletes
 //! that were not acknowledged, together with all answers "not there" after them. To leave out a write and all its reads
 //! never makes a linearizable history one that is not. Nor is anything after more was lost than the other owners can give back.
 //!
@@ -199,7 +200,8 @@ fn windows(steps: Vec<Step>) -> Vec<Window> {
     windows
 }
 
-/// Leaves out reads of what is not there: of other writes, and of nothing where a delete from `rest_from` on may have made it so.
+/// Leaves out reads of what is not there: of other writes, and of nothing where a delete from `rest_from` on may have made it
+/// so.
 fn forget_unknown(before: Value, steps: &mut Vec<Step>, rest_from: Time) {
     let written: BTreeSet<Value> = steps
         .iter()

@@ -503,7 +503,8 @@ fn take_out(value: &mut Value, gone: &impl Fn(Endpoint) -> bool) -> bool {
     }
 }
 
-/// Takes away names that nobody uses, habits that don't matter, and clients that do nothing after the last one that does something.
+/// Takes away names that nobody uses, habits that don't matter, and clients that do nothing after the last one that does
+/// something.
 fn tidy(world: &mut World) {
     let mut used: BTreeSet<String> = BTreeSet::new();
     for step in world.clients.iter().flat_map(|client| &client.steps) {

@@ -1,7 +1,8 @@
 //! Every commit has a number, one more than the one before it, that is stored with it and after it.
 //!
 //! With it, in the same journal entry, so the engine can say which was the last one it has. After it, in a small file of its
-//! own, the *mark*, before the commit is acknowledged. An engine that has less than the mark says has lost what was acknowledged.
+//! own, the *mark*, before the commit is acknowledged. An engine that has less than the mark says has lost what was
+//! acknowledged.
 //!
 //! What the mark costs is one write of a few bytes to the system's memory for each journal entry. It gets to the disk once
 //! a second, for a sync each time would cost as much again as the commit's own. So

@@ -42,7 +42,8 @@ pub(super) struct DirectoryLock {
 }
 
 impl Drop for DirectoryLock {
-    /// Closing the file is not enough: a process that is just being started has it open, too, until it becomes what it is to run.
+    /// Closing the file is not enough: a process that is just being started has it open, too, until it becomes what it is to
+    /// run.
     fn drop(&mut self) {
         if let Err(error) = self.file.unlock() {
             tracing::warn!(%error, "the data directory could not be unlocked");

@@ -1,7 +1,8 @@
 //! The places of a listener's connections: how many there may be, of one peer too, and who gives way.
 //!
 //! A connection that says nothing costs its owner nothing. So when all places are taken, the one that has been quiet the
-//! longest, whose client has no whole request at work, gives its place to the next that comes. Where everybody is at work, a few
+//! longest, whose client has no whole request at work, gives its place to the next that comes. Where everybody is at work, a
+//! few
 //! *spare* places are left: on those only probes are answered, and everybody else is told to come again. A probe is never
 //! refused for what clients do.
 //!
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use metrics::counter;
+use metrics::{counter, gauge};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -165,6 +166,7 @@ impl Places {
             true => drop(table.taken.insert(number, Arc::clone(&conduct))),
             false => table.spare += 1,
         }
+        self.tell(&table);
         Some(Place {
             places: self.clone(),
             number,
@@ -177,6 +179,12 @@ impl Places {
     pub fn taken(&self) -> usize {
         let table = self.table();
         table.taken.len() + table.spare
+    }
+
+    fn tell(&self, table: &Table) {
+        let listener = self.0.listener;
+        let taken = table.taken.len() + table.spare;
+        gauge!("listener_connections", "listener" => listener).set(taken as f64);
     }
 
     fn refused(&self) {
@@ -230,6 +238,7 @@ impl Drop for Place {
             true => table.spare -= 1,
             false => drop(table.taken.remove(&self.number)), // not there when it gave way
         }
+        self.places.tell(&table);
     }
 }
 
@@ -281,8 +290,8 @@ impl Conduct {
         AtWork(Arc::clone(self))
     }
 
-    /// A long message of so many bytes comes in, until that is dropped; `None`: beside others of this connection it would be more
-    /// than `max`.
+    /// A long message of so many bytes comes in, until that is dropped; `None`: beside others of this connection it would be
+    /// more than `max`.
     pub(super) fn long_arrives(self: &Arc<Self>, bytes: usize, max: usize) -> Option<LongArriving> {
         let fits = |before: usize| {
             let sum = before.saturating_add(bytes);

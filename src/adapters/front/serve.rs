@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
-use metrics::{counter, gauge};
+use metrics::counter;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::transport::server::{Connected, TcpConnectInfo};
@@ -142,7 +142,6 @@ pub async fn serve<S, B>(
                     continue;
                 }
             };
-            gauge!("listener_connections", "listener" => bounds.name).set(places.taken() as f64);
             running.spawn(run(
                 connection,
                 bounds.clone(),
@@ -156,7 +155,6 @@ pub async fn serve<S, B>(
     drop(stopping);
     stop.send_replace(());
     while running.join_next().await.is_some() {}
-    gauge!("listener_connections", "listener" => bounds.name).set(0.0);
 }
 
 async fn run<S, B>(

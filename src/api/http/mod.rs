@@ -64,7 +64,8 @@ struct Gateway {
 
 type Shared = Arc<Gateway>;
 
-/// Serves `coordinator` on `listener`, for whom `gate` lets in, until `shutdown`; then requests at work are finished. Bound the wait for that outside.
+/// Serves `coordinator` on `listener`, for whom `gate` lets in, until `shutdown`; then requests at work are finished. Bound the
+/// wait for that outside.
 ///
 /// # Errors
 /// When the settings can't be used.

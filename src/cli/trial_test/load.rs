@@ -233,8 +233,8 @@ async fn first_there(
     unreachable!("the last one's answer is taken")
 }
 
-/// Whether it was the connection that failed, or a coordinator that stops: what clients have other coordinators for. One that is
-/// there and does not answer is something else.
+/// Whether it was the connection that failed, or a coordinator that stops: what clients have other coordinators for. One that
+/// is there and does not answer is something else.
 fn is_gone(status: &Status) -> bool {
     let gone = ["STOPPING", "Unavailable", "Cancelled", "Unknown"];
     gone.contains(&reason(status).as_str()) && !status.message().contains("Timeout expired")
