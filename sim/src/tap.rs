@@ -318,7 +318,8 @@ impl Tap {
                 state.contradiction("purge", key, what);
             }
         }
-        if owed {
+        // What is damaged can't be handed on.
+        if owed && !is_damaged {
             let what = format!("{who} purged a delete that it had noted somebody lacks");
             state.contradiction("purge", key, what);
         }
