@@ -467,11 +467,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     /// Has one owner, the pivot, exchange with each other one until nothing moves. A pivot that has damaged records can't pass
     /// them on from one to the other: then it is the next one's turn.
     async fn exchange(&self, routing: &Arc<Routing>, found: &Found) -> Proof {
-        // Best one that has nothing old that could be damaged.
+        // Best one that knows what was purged: those that are being refilled take from each other what it would have refused.
         let (lost, others): (Vec<u16>, Vec<u16>) = found.answering().partition(|index| {
             self.is_refilling(routing, *index) && !sabotage::on(Sabotage::DamageBlocksRefill)
         });
-        let answering = [lost, others].concat();
+        let answering = [others, lost].concat();
         for pivot in &answering {
             let peers = answering.iter().copied().filter(|peer| peer != pivot);
             let peers: Vec<u16> = peers.collect();
@@ -502,7 +502,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             let mut moved = 0;
             let mut complete = true;
             for peer in peers {
-                let mut exchanged = false;
+                let (mut exchanged, mut dropped) = (false, 0);
                 for _ in 0..CALLS_MAX {
                     let sync = Upkeep::Sync {
                         tree: found.tree.clone(),
@@ -523,12 +523,14 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     if synced.damaged_there > 0 {
                         lacking.insert(*peer);
                     }
+                    dropped += synced.dropped;
                     exchanged = synced.complete;
                     if synced.complete || records == 0 {
                         break;
                     }
                 }
-                complete &= exchanged;
+                // What one owner let go may have gone to another one before.
+                complete &= exchanged && dropped == 0;
             }
             passes += usize::from(complete);
             if moved == 0 || peers.len() < 2 {

@@ -13,9 +13,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::StreamExt;
-
-use super::owners::{Answer, Calls, Owners};
+use super::owners::Owners;
 use super::routing::Routing;
 use super::service::Coordinator;
 use crate::marks::{self, Mark};
@@ -36,6 +34,8 @@ pub(super) struct Wounds {
     now: Known,
     /// Those that were known before an epoch was published.
     fenced: Known,
+    /// The last that was tried: the next ones come first in the next round.
+    tried: Option<(NodeId, RecordKey)>,
 }
 
 impl Wounds {
@@ -76,9 +76,19 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             .collect();
     }
 
-    /// Heals what can be healed now.
-    pub(super) async fn heal_all(&self, routing: &Arc<Routing>, wounds: &Wounds) {
-        for ((node, key), hash) in &wounds.fenced {
+    /// Heals what can be healed now, for no longer than one read may take: owners that hang must not hold up the round.
+    pub(super) async fn heal_all(&self, routing: &Arc<Routing>, wounds: &mut Wounds) {
+        let until = self.clock().now() + self.settings().read_timeout;
+        let last = wounds.tried.take();
+        let (before, after): (Vec<_>, Vec<_>) = wounds
+            .fenced
+            .iter()
+            .partition(|(wound, _)| last.as_ref().is_some_and(|last| *wound <= last));
+        for ((node, key), hash) in after.into_iter().chain(before) {
+            if self.clock().now() >= until {
+                return;
+            }
+            wounds.tried = Some((node.clone(), key.clone()));
             let nodes = (0..).zip(&routing.topology().nodes);
             let Some((index, _)) = nodes.into_iter().find(|(_, known)| known.id == *node) else {
                 continue;
@@ -126,13 +136,19 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             tenant.replication_factor,
         );
         let deadline = self.clock().now() + self.settings().read_timeout;
-        let mut calls = Calls::new();
-        for position in (0..all.len()).filter(|position| all[*position] != damaged) {
+        let others = (0..all.len()).filter(|position| all[*position] != damaged);
+        let owners = &owners;
+        let answers = others.map(|position| async move {
             let read = Operation::Read { key: key.clone() };
-            calls.push(owners.call(position, read, deadline));
-        }
+            // One that is being refilled holds no more when it counts again than the others hold, and they are asked, too. Not
+            // to wait for it: it may wait for this very record.
+            match sabotage::on(Sabotage::HealWaitsForRefill) {
+                true => owners.call(position, read, deadline).await.result,
+                false => owners.call_quietly(position, read, deadline).await,
+            }
+        });
         let mut record = Record::default();
-        while let Some(Answer { result, .. }) = calls.next().await {
+        for result in futures::future::join_all(answers).await {
             match result {
                 Ok(Reply::Found { record: None }) => {}
                 Ok(Reply::Found {

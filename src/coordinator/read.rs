@@ -489,6 +489,13 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 {
                     return Ok(Settled::Overtaken);
                 }
+                // All owners held what overwrote it: no owner but one that lost that shows it.
+                Err(CallError::Refused(Refusal::Purged)) if !record.is_deleted() => {
+                    marks::reached(Mark::PurgedNotShown);
+                    self.queue_repair(key, replication_factor);
+                    let nothing = Record::new(record.seen().clone(), Vec::new());
+                    return Ok(Settled::As(nothing.unwrap_or_default()));
+                }
                 // What was purged there was there.
                 Ok(Reply::Joined { .. }) | Err(CallError::Refused(Refusal::Purged)) => {
                     holders.push(position);

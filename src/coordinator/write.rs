@@ -31,8 +31,8 @@ use super::wait::next_answer;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::ports::{
-    CallError, Clock, CoordinatorWorld, Instant, Operation, Overwrites, Random, RecordKey, Refusal,
-    Reply, SiblingLimits, StampRequest, Standing,
+    CallError, Clock, CoordinatorWorld, Instant, Judged, Operation, Overwrites, Random, RecordKey,
+    Refusal, Reply, SiblingLimits, StampRequest, Standing,
 };
 use crate::quorum::{ConflictPolicy, Consistency, Tally, Verdict};
 use crate::sabotage::{self, Sabotage};
@@ -472,9 +472,8 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         let quorum = self.owners.required(Consistency::Quorum);
         let mut standings = Standings::new(tally.required().min(quorum));
         let mut greatest = stamped.record.greatest_rank();
-        let judged = self.beside_a_greater_one(&stamped.record);
-        // Where one alone overwrote it, that one goes to the others in its place, and they say how it stands.
-        if greatest <= rank || judged.is_none() && stamped.record.siblings().len() == 1 {
+        let judged = self.is_outranked_by(stamped);
+        if judged.is_none() {
             standings.add(Standing::Leading, greatest, rank);
         }
         let mut calls = Calls::new();
@@ -576,13 +575,17 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         patience.min().unwrap_or_default()
     }
 
-    /// The write's dot, if an owner that knew it answered with a record where another one is greater: how that one stands at
-    /// the owners says nothing of this one.
-    fn beside_a_greater_one(&self, record: &Record) -> Option<Dot> {
-        let attempts = record.siblings().iter();
+    /// The write, if an owner that knew it answered with a record where another one is greater: beside it, or having overwritten
+    /// it. How that one stands at the owners says nothing of this one, so all of them are asked, this owner too.
+    fn is_outranked_by(&self, stamped: &Stamped) -> Option<Judged> {
+        let rank = self.write.rank();
+        let attempts = stamped.record.siblings().iter();
         let attempts = attempts.filter(|sibling| sibling.write_id == self.write.write_id);
-        let attempt = attempts.max_by_key(|sibling| sibling.stamp)?;
-        (record.greatest_rank() > self.write.rank()).then_some(attempt.dot)
+        let held = attempts
+            .max_by_key(|sibling| sibling.stamp)
+            .map(|held| held.dot);
+        let dot = held.or(stamped.dot)?;
+        (stamped.record.greatest_rank() > rank).then_some(Judged { dot, rank })
     }
 
     fn failed(&self, tally: Option<&Tally>, timed_out: bool) -> Setback {

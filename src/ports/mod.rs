@@ -33,7 +33,7 @@ pub use idempotency::{
 pub use metadata::{Change, LeaseOutcome, MetadataEvent, MetadataStore};
 pub use random::Random;
 pub use replica::{
-    CallError, NodeReport, Operation, Overwrites, RecordKey, RecordKeyError, Refusal,
+    CallError, Judged, NodeReport, Operation, Overwrites, RecordKey, RecordKeyError, Refusal,
     ReplicaTransport, Reply, Request, StampRequest, Standing,
 };
 pub use spawn::Spawn;

@@ -148,8 +148,9 @@ pub enum Operation {
         key: RecordKey,
         /// An encoded [`Record`](crate::version::Record).
         record: Bytes,
-        /// Of which of its siblings the answer says how it stands; of the greatest unless told.
-        judged: Option<Dot>,
+        /// Of which write the answer says how it stands, be it that the record has it or overwrote it; of the greatest of the
+        /// record unless told.
+        judged: Option<Judged>,
         /// Whether owners exchange all that they hold differently. A node that is being refilled takes what seems to have been
         /// purged from nobody else.
         exchanged: bool,
@@ -186,6 +187,15 @@ impl Operation {
             Self::Upkeep(_) => "upkeep",
         }
     }
+}
+
+/// A write that an owner is asked about.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Judged {
+    /// An attempt of it.
+    pub dot: Dot,
+    /// Its rank.
+    pub rank: Rank,
 }
 
 /// A request to one replica.

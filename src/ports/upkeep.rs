@@ -340,6 +340,8 @@ pub struct Synced {
     pub damaged_here: u64,
     /// And because they are damaged at the peer.
     pub damaged_there: u64,
+    /// Records that one of the two let go, since the other one had purged what overwrote them.
+    pub dropped: u64,
 }
 
 /// What a node owes another one.

@@ -19,7 +19,7 @@ use super::{debts, graves, identity};
 use crate::marks::{self, Mark};
 use crate::placement::{Epoch, Node, NodeId};
 use crate::ports::{
-    Digest, KeyHash, Overwrites, Purged, Put, Random, RecordKey, Refusal, Reply, Space,
+    Digest, Judged, KeyHash, Overwrites, Purged, Put, Random, RecordKey, Refusal, Reply, Space,
     StampRequest, Standing, TreeName, Upkept,
 };
 use crate::sabotage::{self, Sabotage};
@@ -201,12 +201,12 @@ impl<'a, R: Random> Batch<'a, R> {
         }
     }
 
-    /// Joins a record. The answer says how the `judged` one of its siblings stands, the greatest unless told.
+    /// Joins a record. The answer says how the `judged` write stands, the greatest of the record unless told.
     pub(super) fn join(
         &mut self,
         key: &RecordKey,
         encoded: Bytes,
-        judged: Option<Dot>,
+        judged: Option<Judged>,
         exchanged: bool,
     ) -> Result<Reply, Refusal> {
         let refilling = self.is_refilling();
@@ -251,7 +251,7 @@ impl<'a, R: Random> Batch<'a, R> {
         &mut self,
         key: &RecordKey,
         encoded: Bytes,
-        judged: Option<Dot>,
+        judged: Option<Judged>,
     ) -> Result<Reply, Refusal> {
         let slot = slot(&mut self.loaded.slots, key)?;
         let held = slot.record()?;
@@ -264,11 +264,14 @@ impl<'a, R: Random> Batch<'a, R> {
         let incoming = Record::decode(encoded.clone())
             .map_err(|error| Refusal::Malformed(error.to_string()))?;
         self.ledger.notice(incoming.seen(), self.random);
-        let write = match judged {
-            Some(dot) => incoming.siblings().iter().find(|s| s.dot == dot),
-            None => incoming.latest(),
+        let latest = || {
+            let latest = incoming.latest()?;
+            Some((latest.dot, latest.rank()))
         };
-        let write = write.map(|version| (version.dot, version.rank()));
+        let write = match judged {
+            Some(Judged { dot, rank }) => Some((dot, rank)),
+            None => latest(),
+        };
         // A node that is refilled may lack what its floor covers: it may have lost part of its disk only, and not the floor.
         let old = purged(&self.loaded.purged, &self.purged_now, key).filter(|_| {
             !self.ledger.identity.refilling && !sabotage::on(Sabotage::PurgedForgotten)
@@ -295,7 +298,10 @@ impl<'a, R: Random> Batch<'a, R> {
         let standing = match write {
             None => Standing::Leading,
             Some((_, rank)) if greatest <= rank => {
-                self.led.push(rank);
+                // While something may be lacking here it says nothing of what was here before it.
+                if !self.ledger.identity.refilling || sabotage::on(Sabotage::LedWhileRefilled) {
+                    self.led.push(rank);
+                }
                 Standing::Leading
             }
             Some((_, rank)) if self.led.contains(&rank) || self.leading.has(rank) => {
@@ -423,6 +429,11 @@ impl<'a, R: Random> Batch<'a, R> {
     /// a node that lacks others it would refuse them for ever, and have others [drop](Self::drop_purged) them.
     pub(super) fn purge(&mut self, purged: &KeyHash) -> Result<(), Refusal> {
         let refilling = self.ledger.identity.refilling;
+        let mut pointers = self.loaded.pointers.iter();
+        let owed = pointers.any(|pointer| pointer.ends_with(purged.key.as_bytes()));
+        if owed && !sabotage::on(Sabotage::PurgeBeforeHints) {
+            return Ok(());
+        }
         let Some(record) = self.removable(purged, Record::is_deleted)? else {
             return Ok(());
         };
@@ -440,7 +451,8 @@ impl<'a, R: Random> Batch<'a, R> {
         Ok(())
     }
 
-    /// Removes a record that is still the one of which another owner has purged what overwrote it.
+    /// Removes a record that is still the one of which another owner has purged what overwrote it, owed or not: whoever lacked it
+    /// had it by then.
     pub(super) fn drop_purged(&mut self, dropped: &KeyHash) -> Result<(), Refusal> {
         if self.removable(dropped, |_| true)?.is_some() {
             slot(&mut self.loaded.slots, &dropped.key)?.remove();
@@ -449,7 +461,7 @@ impl<'a, R: Random> Batch<'a, R> {
         Ok(())
     }
 
-    /// The record that is held, if it is still this one, fits, and is owed to nobody.
+    /// The record that is held, if it is still this one, and fits.
     fn removable(
         &mut self,
         KeyHash { key, hash }: &KeyHash,
@@ -463,11 +475,6 @@ impl<'a, R: Random> Batch<'a, R> {
         let Ok(record) = slot.record() else {
             return Ok(None);
         };
-        let mut pointers = self.loaded.pointers.iter();
-        let owed = pointers.any(|pointer| pointer.ends_with(key.as_bytes()));
-        if owed && !sabotage::on(Sabotage::PurgeBeforeHints) {
-            return Ok(None);
-        }
         if !fits(record) || Digest::hash(key, encoded) != *hash {
             marks::reached(Mark::PurgeOutdated);
             return Ok(None);
@@ -477,6 +484,7 @@ impl<'a, R: Random> Batch<'a, R> {
 
     /// Keeps what another owner has purged of a tree.
     pub(super) fn keep_purged(&mut self, tree: &TreeName, other: &Purged) {
+        self.ledger.notice(&other.seen, self.random);
         let now = self.purged_now.get(tree);
         let before = now.or_else(|| self.loaded.purged.get(tree));
         let mut purged = before.cloned().unwrap_or_default();

@@ -7,7 +7,7 @@
 //!
 //! What is known of damage is what was met since the node started; it is bounded, and what does not fit is met again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
@@ -34,20 +34,24 @@ const ASIDE: &[u8] = b"damaged ";
 const ASIDE_END: Bytes = Bytes::from_static(b"damaged!");
 
 /// Records that were found to be damaged.
+///
+/// When there are too many, the one that was met first makes room: some can't be healed, and must not keep the others from it. Who
+/// still matters is met again.
 #[derive(Debug, Default)]
-pub(super) struct Wounds(Mutex<BTreeSet<RecordKey>>);
+pub(super) struct Wounds(Mutex<VecDeque<RecordKey>>);
 
 impl Wounds {
     pub(super) fn add(&self, key: &RecordKey) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() < KNOWN_MAX {
-            known.insert(key.clone());
+        if !known.contains(key) {
+            known.truncate(KNOWN_MAX - 1);
+            known.push_front(key.clone());
         }
     }
 
     fn remove(&self, key: &RecordKey) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.remove(key);
+        known.retain(|other| other != key);
     }
 
     fn all(&self) -> Vec<RecordKey> {

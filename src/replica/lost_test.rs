@@ -7,7 +7,8 @@ use crate::adapters::memory::MemoryStorage;
 use crate::adapters::tokio::NodeWorld;
 use crate::placement::PartitionId;
 use crate::ports::{
-    Digest, Durability, KeyHash, Purged, Put, RecordKey, TenantId, TreeName, Upkeep, Upkept,
+    Digest, Durability, Judged, KeyHash, Purged, Put, RecordKey, Standing, TenantId, TreeName,
+    Upkeep, Upkept,
 };
 use crate::version::{Content, Dot, Record, Stamp, Version, WriteId};
 
@@ -60,12 +61,27 @@ impl Node {
     }
 
     async fn join(&self, name: &str, record: &Record) -> Result<Reply, Refusal> {
+        self.joined(name, record, None, false).await
+    }
+
+    /// As owners do it that compare all they hold.
+    async fn exchange(&self, name: &str, record: &Record) -> Result<Reply, Refusal> {
+        self.joined(name, record, None, true).await
+    }
+
+    async fn joined(
+        &self,
+        name: &str,
+        record: &Record,
+        judged: Option<Judged>,
+        exchanged: bool,
+    ) -> Result<Reply, Refusal> {
         let (key, record) = (key(name), record.encode());
         self.call(Operation::Join {
             key,
             record,
-            judged: None,
-            exchanged: false,
+            judged,
+            exchanged,
         })
         .await
     }
@@ -158,7 +174,9 @@ async fn a_purge_keeps_a_node_that_is_refilled_from_nothing_that_it_lacks() {
     let tree = tree();
     let keep = Upkeep::KeepPurged { tree, purged };
     node.upkeep(keep).await.unwrap();
-    node.join("lacking, too", &value(4)).await.unwrap();
+    let late = node.join("lacking, too", &value(4)).await;
+    assert_eq!(late, Err(Refusal::Refilling), "it may have been purged");
+    node.exchange("lacking, too", &value(4)).await.unwrap();
     let incarnation = node.replica.incarnation();
     node.upkeep(Upkeep::Refilled { incarnation }).await.unwrap();
     let late = node.join("late", &value(5)).await;
@@ -168,6 +186,75 @@ async fn a_purge_keeps_a_node_that_is_refilled_from_nothing_that_it_lacks() {
     whole.join("gone", &tombstone).await.unwrap();
     whole.purge("gone", &tombstone).await;
     assert_eq!(whole.join("lacking", &value(3)).await, Err(Refusal::Purged));
+}
+
+/// How `write`, alone in its record, stands where it is joined.
+async fn standing(node: &Node, write: &Record) -> Standing {
+    let sibling = &write.siblings()[0];
+    let judged = Judged {
+        dot: sibling.dot,
+        rank: sibling.rank(),
+    };
+    match node.joined("k", write, Some(judged), false).await {
+        Ok(Reply::Joined { standing, .. }) => standing,
+        other => panic!("not joined: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_was_the_greatest_while_a_node_was_refilled_did_not_lead_there() {
+    for refilling in [true, false] {
+        let node = match refilling {
+            true => Node::refilling().await,
+            false => Node::new().await,
+        };
+        let write = value(3);
+        assert_eq!(standing(&node, &write).await, Standing::Leading);
+        // What the node had acknowledged before it lost its disk, or what came later.
+        let mut greater = record(1, Content::Tombstone).siblings()[0].clone();
+        greater.dot.actor = Actor(6);
+        greater.stamp = Stamp(9);
+        let seen = [(Actor(6), 1)].into_iter().collect();
+        let greater = Record::new(seen, vec![greater]).unwrap();
+        node.exchange("k", &greater).await.unwrap();
+        if refilling {
+            let incarnation = node.replica.incarnation();
+            node.upkeep(Upkeep::Refilled { incarnation }).await.unwrap();
+        }
+        let expected = match refilling {
+            true => Standing::Outstripped,
+            false => Standing::Leading,
+        };
+        assert_eq!(standing(&node, &write).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_others_purged_is_dropped_though_it_is_owed() {
+    let node = Node::new().await;
+    node.join("back", &value(3)).await.unwrap();
+    let target = crate::placement::Node {
+        id: NodeId::new("node-2").unwrap(),
+        host: "h".into(),
+        port: 1,
+        virtual_nodes: 1,
+        status: crate::placement::NodeStatus::Active,
+    };
+    let key = key("back");
+    let hint = Upkeep::Hint {
+        key: key.clone(),
+        targets: vec![target],
+    };
+    node.upkeep(hint).await.unwrap();
+    let hash = Digest::hash(&key, &value(3).encode());
+    let keys = vec![KeyHash {
+        key: key.clone(),
+        hash,
+    }];
+    let dropped = node.upkeep(Upkeep::DropPurged { keys }).await;
+    assert_eq!(dropped, Ok(Upkept::Done));
+    let read = node.call(Operation::Read { key }).await;
+    assert_eq!(read, Ok(Reply::Found { record: None }));
 }
 
 #[tokio::test]

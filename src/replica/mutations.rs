@@ -30,11 +30,10 @@ use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::placement::Epoch;
 use crate::ports::{
-    Clock, Durability, Instant, Put, RecordKey, Refusal, ReplicaWorld, Reply, Space, Spawn,
+    Clock, Durability, Instant, Judged, Put, RecordKey, Refusal, ReplicaWorld, Reply, Space, Spawn,
     StampRequest, StorageEngine, StorageError,
 };
 use crate::sabotage::{self, Sabotage};
-use crate::version::Dot;
 
 pub(super) type Answer = oneshot::Sender<Result<Reply, Refusal>>;
 
@@ -51,7 +50,7 @@ pub(super) enum Change {
     Join {
         key: RecordKey,
         record: Bytes,
-        judged: Option<Dot>,
+        judged: Option<Judged>,
         exchanged: bool,
         answer: Answer,
     },

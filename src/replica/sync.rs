@@ -45,6 +45,7 @@ struct Exchanged {
     received: bool,
     damaged_here: bool,
     damaged_there: bool,
+    dropped: bool,
     bytes: u64,
 }
 
@@ -169,8 +170,10 @@ impl<W: ReplicaWorld> Shared<W> {
                     received,
                     damaged_here,
                     damaged_there,
+                    dropped,
                     bytes,
                 }) => {
+                    synced.dropped += u64::from(dropped);
                     synced.damaged_here += u64::from(damaged_here);
                     synced.damaged_there += u64::from(damaged_there);
                     synced.sent += u64::from(sent);
@@ -267,6 +270,7 @@ impl<W: ReplicaWorld> Shared<W> {
                 };
                 may_drop(&held)?;
                 self.tend(tend).await?;
+                exchanged.dropped = !is_deleted(&held);
                 exchanged.received = true;
                 Ok(exchanged)
             }
@@ -287,6 +291,7 @@ impl<W: ReplicaWorld> Shared<W> {
         };
         may_drop(record)?;
         self.ask(peer, upkeep).await?;
+        exchanged.dropped = !is_deleted(record);
         exchanged.sent = true;
         Ok(exchanged)
     }

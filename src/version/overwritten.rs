@@ -98,12 +98,20 @@ impl Record {
         }
         self.overwritten
             .sort_unstable_by_key(|old| std::cmp::Reverse((old.by, old.dot)));
-        let since = |age| {
+        // Of no more than so many writes, and no older than this: how many names are these?
+        let within = |writes: usize, age| {
             let from = by.earlier(age);
-            self.overwritten.partition_point(|old| old.by >= from)
+            let mut known = Vec::with_capacity(writes);
+            let fits = |old: &&Overwritten| {
+                if !known.contains(&old.write_id) {
+                    known.push(old.write_id);
+                }
+                old.by >= from && known.len() <= writes
+            };
+            self.overwritten.iter().take_while(fits).count()
         };
-        let burst = since(BURST).min(REMEMBERED_MAX);
-        let recent = since(REMEMBERED_FOR).min(REMEMBERED_MIN).max(burst);
+        let burst = within(REMEMBERED_MAX, BURST);
+        let recent = within(REMEMBERED_MIN, REMEMBERED_FOR).max(burst);
         for old in self.overwritten.drain(recent..) {
             self.forgotten = self.forgotten.max(old.stamp);
         }

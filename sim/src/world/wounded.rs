@@ -55,6 +55,16 @@ impl World {
                 FaultStep::new(at_ms + 50, 100, Fault::LoseDisk { who: keeps }),
             ],
         };
+        if rng.chance(300) {
+            // Two that are refilled, each with a damaged record: neither waits for the other.
+            let again = FaultStep::new(at_ms, 0, Fault::CorruptRecord { who: keeps });
+            let lost = [damaged, keeps].map(|who| {
+                let commits = rng.between(1, 3) as u32;
+                FaultStep::new(at_ms + 20, 100, Fault::DamagedJournal { who, commits })
+            });
+            let corrupt = FaultStep::new(at_ms, 0, Fault::CorruptRecord { who: damaged });
+            self.faults = [corrupt, again].into_iter().chain(lost).collect();
+        }
     }
 
     /// Cuts one off from everybody.

@@ -28,6 +28,8 @@ use tokio::time::Instant;
 /// What clients' requests may take: so many of [`SHARES`].
 const LONG_SHARE: usize = 3;
 const SHORT_SHARE: usize = 2;
+/// And what waits to leave: whoever takes his replies slowly leaves room for what others bring.
+const OUT_SHARE: usize = 10;
 const SHARES: usize = 16;
 
 /// A longer request is a long one.
@@ -54,7 +56,9 @@ pub enum Share {
     Short,
     /// What clients bring, where it is long.
     Long,
-    /// What follows from it, and what other processes of the cluster bring.
+    /// What waits to leave.
+    Out,
+    /// All else that follows from it, and what other processes of the cluster bring.
     Inner,
 }
 
@@ -67,6 +71,7 @@ struct Inner {
     used: AtomicUsize,
     short: AtomicUsize,
     long: AtomicUsize,
+    out: AtomicUsize,
     queue: Mutex<Queue>,
     freed: Notify,
 }
@@ -121,6 +126,7 @@ impl Budget {
             used: AtomicUsize::new(0),
             short: AtomicUsize::new(0),
             long: AtomicUsize::new(0),
+            out: AtomicUsize::new(0),
             queue: Mutex::default(),
             freed: Notify::new(),
         }))
@@ -247,6 +253,7 @@ impl Budget {
         match share {
             Share::Short => Some((&self.0.short, self.0.bytes_max / SHARES * SHORT_SHARE)),
             Share::Long => Some((&self.0.long, self.long_max())),
+            Share::Out => Some((&self.0.out, self.0.bytes_max / SHARES * OUT_SHARE)),
             Share::Inner => None,
         }
     }
@@ -373,6 +380,9 @@ impl Arriving {
         }
         let share = taken.share;
         let more = wanted.saturating_sub(taken.bytes);
+        if more == 0 {
+            return Ok(()); // whatever others were given anyway
+        }
         while !self.budget.try_add(share, more) {
             let first = queue.first(share, number);
             if first == number {
@@ -466,7 +476,7 @@ impl Queue {
             .filter(|(other, slot)| **other != number && lock(&slot.taken).share == share);
         let first = same_share.find(|(other, slot)| match share {
             Share::Long => slot.hardly_comes(),
-            Share::Short | Share::Inner => **other < number,
+            Share::Short | Share::Out | Share::Inner => **other < number,
         });
         first.map_or(number, |(first, _)| *first)
     }

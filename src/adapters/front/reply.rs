@@ -74,7 +74,7 @@ where
         match std::task::ready!(Pin::new(inner).poll_frame(context)) {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(match frame.into_data() {
                 Ok(data) if data.len() > PIECE_BYTES => {
-                    this.paid = Some(this.budget.take_anyway(Share::Inner, data.len()));
+                    this.paid = Some(this.budget.take_anyway(Share::Out, data.len()));
                     this.unsent = data;
                     this.piece()
                 }

@@ -10,8 +10,8 @@ use super::upkeep;
 use super::waiters::Answer;
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    CallError, NodeReport, Operation, Overwrites, RecordKey, Refusal, Reply, Request, StampRequest,
-    Standing,
+    CallError, Judged, NodeReport, Operation, Overwrites, RecordKey, Refusal, Reply, Request,
+    StampRequest, Standing,
 };
 use crate::proto::v1;
 use crate::proto::v1::RefusalKind;
@@ -41,7 +41,10 @@ pub(super) fn request_to_proto(
         } => Wire::Join(v1::Join {
             key: key.as_bytes().clone(),
             record,
-            judged: judged.map(dot_to_proto),
+            judged: judged.map(|judged| v1::Judged {
+                dot: Some(dot_to_proto(judged.dot)),
+                rank: Some(rank_to_proto(judged.rank)),
+            }),
             exchanged,
         }),
         Operation::Read { key } => Wire::Read(v1::Read {
@@ -79,7 +82,7 @@ pub(super) fn request_from_proto(
         Some(Wire::Join(join)) => Operation::Join {
             key: key(join.key)?,
             record: join.record,
-            judged: join.judged.map(dot_from_proto),
+            judged: join.judged.map(judged_from_proto).transpose()?,
             exchanged: join.exchanged,
         },
         Some(Wire::Read(read)) => Operation::Read {
@@ -305,6 +308,18 @@ fn stamp_from_proto(stamp: v1::Stamp) -> Result<StampRequest, Refusal> {
             most => u16::try_from(most).unwrap_or(u16::MAX),
         },
     })
+}
+
+fn judged_from_proto(judged: v1::Judged) -> Result<Judged, Refusal> {
+    match (judged.dot, judged.rank) {
+        (Some(dot), Some(rank)) => Ok(Judged {
+            dot: dot_from_proto(dot),
+            rank: rank_from_proto(Some(rank)),
+        }),
+        _ => Err(malformed(
+            "a write that is asked about lacks its dot or its rank",
+        )),
+    }
 }
 
 fn dot_to_proto(dot: Dot) -> v1::Dot {

@@ -54,9 +54,15 @@ fn operations() -> Vec<Operation> {
         Operation::Join {
             key: record_key(),
             record: Bytes::new(),
-            judged: Some(Dot {
-                actor: Actor(u64::MAX),
-                counter: 7,
+            judged: Some(Judged {
+                dot: Dot {
+                    actor: Actor(u64::MAX),
+                    counter: 7,
+                },
+                rank: Rank {
+                    stamp: Stamp(3),
+                    write_id: WriteId(u128::MAX),
+                },
             }),
             exchanged: false,
         },

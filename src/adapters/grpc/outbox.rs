@@ -143,10 +143,10 @@ impl<M: Entry> Outbox<M> {
         if bytes > self.bounds.entry_bytes {
             return Err(NotQueued::TooLong);
         }
-        let paid = match self.budget.take(Share::Inner, bytes) {
+        let paid = match self.budget.take(Share::Out, bytes) {
             Ok(paid) => paid,
             // What is short leaves soon, and tells others that there is no room.
-            Err(_) if bytes <= SHORT_BYTES => self.budget.take_anyway(Share::Inner, bytes),
+            Err(_) if bytes <= SHORT_BYTES => self.budget.take_anyway(Share::Out, bytes),
             Err(_) => return Err(NotQueued::NoRoom),
         };
         let mut entry = Some(entry);
@@ -511,7 +511,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_waits_is_paid_for_until_it_has_left() {
-        let budget = Budget::new(300_000);
+        let budget = Budget::new(480_000);
         let outbox = Arc::new(Outbox::new(BOUNDS, budget.clone()));
         outbox.push(reply(1, 200_000), Instant::NEVER).unwrap();
         let full = outbox.push(reply(2, 150_000), Instant::NEVER);

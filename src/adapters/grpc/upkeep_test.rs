@@ -106,6 +106,7 @@ fn every_answer_comes_back() {
             floors: 2,
             damaged_here: 6,
             damaged_there: 7,
+            dropped: 8,
         }),
         Upkept::Purged(Purged {
             seen: [(Actor(1), 2), (Actor(3), 4)].into_iter().collect(),
