@@ -62,7 +62,6 @@ marks! {
     PurgeOutdated "purge-outdated" "a record changed before it could be purged"
     PurgedRefused "purged-refused" "a record came to be joined that is older than a purge"
     PurgedLeftOut "purged-left-out" "a node that is being refilled did not take what seems to have been purged there"
-    PurgedNotShown "purged-not-shown" "a read found a value that an owner had purged what overwrote it, and showed nothing"
     PurgedDropped "purged-dropped" "an owner held a value that another one had purged, and dropped it"
     PurgeCaughtUp "purge-caught-up" "an owner purged what another one was found to have purged"
     // Writes.

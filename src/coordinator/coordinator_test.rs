@@ -355,6 +355,22 @@ fn a_quorum_read_repairs_before_it_answers() {
 }
 
 #[test]
+fn a_value_that_an_owner_has_purged_is_not_shown() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    let value = "back on one owner only";
+    cluster.plant(&coordinator, &owners[0], "k", Stamp::new(5, 0), value);
+    cluster.set_mood(&owners[1], Mood::Purged);
+    cluster.set_mood(&owners[2], Mood::Down);
+    let answer = cluster.read(&coordinator, read("lww", "k"));
+    assert!(
+        matches!(answer, Err(CoordinatorError::KeyNotFound { .. })),
+        "{answer:?}"
+    );
+}
+
+#[test]
 fn a_repair_before_the_answer_goes_to_another_owner_when_one_is_silent() {
     let cluster = TestCluster::new();
     let coordinator = cluster.coordinator();

@@ -2,8 +2,9 @@
 //!
 //! A record that fails its checksum counts for nothing: its node refuses to serve it and to write over it. What it counted for
 //! before is also elsewhere: a quorum has other members, and they are all among the key's other owners. So the record is
-//! replaced by the join of *all* other owners' answers, and by nothing less: the one that is missing may be the other member. A
-//! key with one owner is left as it is.
+//! replaced by the join of *all* other owners' answers, and by nothing less: the one that is missing may be the other member.
+//! Where that one is damaged, too, nobody can give it back, and the answers of the rest are all there is. A key of which no owner
+//! has a sound copy is left as it is.
 //!
 //! A write may be under way that counts on the record as it was, and gets its second member after the others were asked. So
 //! first an epoch is published, as for a node that lost its disk: see [`refill`](super::refill).
@@ -19,7 +20,8 @@ use super::service::Coordinator;
 use crate::marks::{self, Mark};
 use crate::placement::NodeId;
 use crate::ports::{
-    Clock, CoordinatorWorld, Operation, RecordKey, Reply, TenantId, Upkeep, Upkept,
+    CallError, Clock, CoordinatorWorld, Operation, RecordKey, Refusal, Reply, TenantId, Upkeep,
+    Upkept,
 };
 use crate::sabotage::{self, Sabotage};
 use crate::version::Record;
@@ -147,7 +149,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 false => owners.call_quietly(position, read, deadline).await,
             }
         });
-        let mut record = Record::default();
+        let (mut record, mut damaged_too) = (Record::default(), 0);
         for result in futures::future::join_all(answers).await {
             match result {
                 Ok(Reply::Found { record: None }) => {}
@@ -156,10 +158,12 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 }) => {
                     record = record.join(&Record::decode(found).ok()?);
                 }
+                // It can give nothing back either.
+                Err(CallError::Refused(Refusal::Damaged)) => damaged_too += 1,
                 _ if sabotage::on(Sabotage::HealedFromSome) => {}
                 _ => return None,
             }
         }
-        Some(record)
+        (damaged_too < all.len() - 1).then_some(record)
     }
 }

@@ -491,7 +491,6 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 }
                 // All owners held what overwrote it: no owner but one that lost that shows it.
                 Err(CallError::Refused(Refusal::Purged)) if !record.is_deleted() => {
-                    marks::reached(Mark::PurgedNotShown);
                     self.queue_repair(key, replication_factor);
                     let nothing = Record::new(record.seen().clone(), Vec::new());
                     return Ok(Settled::As(nothing.unwrap_or_default()));

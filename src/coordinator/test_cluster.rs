@@ -42,6 +42,8 @@ pub(super) enum Mood {
     LosesAnswers,
     /// Joins come to nothing and are never answered; all else is fine.
     SilentToJoins,
+    /// All that is joined was purged here.
+    Purged,
     /// Answers after this many milliseconds.
     Slow(u64),
 }
@@ -326,7 +328,9 @@ impl ReplicaTransport for TestNodes {
                 Mood::Fine => {}
                 Mood::Down => return Err(CallError::NotSent("connection refused".into())),
                 Mood::Slow(ms) => this.clock.sleep(Duration::from_millis(ms)).await,
-                Mood::SilentToJoins if !matches!(request.operation, Operation::Join { .. }) => {}
+                Mood::SilentToJoins | Mood::Purged
+                    if !matches!(request.operation, Operation::Join { .. }) => {}
+                Mood::Purged => return Err(Refusal::Purged.into()),
                 Mood::Silent | Mood::SilentToJoins => {
                     this.clock.sleep_until(deadline).await;
                     return Err(lost());

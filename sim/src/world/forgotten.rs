@@ -14,7 +14,7 @@ use super::{Fault, FaultStep, World};
 use crate::rng::Rng;
 
 /// How many worlds of a thousand.
-const PERMILLE: u32 = 20;
+const PERMILLE: u32 = 40;
 
 impl World {
     /// Makes it such a world, in some cases.
@@ -42,6 +42,11 @@ impl World {
             tenant.keys = 2;
         }
         self.come_and_go(rng);
+        let late = Fault::Duplicate {
+            permille: 300,
+            late_ms_max: 2_000,
+        };
+        self.faults.push(FaultStep::new(0, self.chaos_ms, late));
         let who = rng.pick(&self.storage());
         let mut at_ms = 2_000;
         while at_ms < self.chaos_ms - 3_000 {
