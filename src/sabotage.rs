@@ -90,7 +90,6 @@ sabotages! {
     RetriedShownTwice "retried-shown-twice" "a write that two owners stamped is shown twice"
     AbsentIsEqual "absent-is-equal" "an owner without the record counts as having what a read answers"
     FloorWithoutOwnWrite "floor-without-own-write" "a read's floor leaves out the client's own write beside siblings"
-    DeleteForgetsContext "delete-forgets-context" "a delete with siblings overwrites only what its stamping owner holds"
     StragglersAwaited "stragglers-awaited" "a write is answered when all owners have it, or have failed"
     HealthIgnored "health-ignored" "owners are asked in the order of the preference list, however slow they are"
     EqualStampsByDot "equal-stamps-by-dot" "of two writes with one stamp the one with the greater dot wins"

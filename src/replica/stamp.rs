@@ -196,11 +196,6 @@ pub(super) fn stamp(
     // stamp remove one with a greater stamp, and nobody could tell afterwards.
     let record = match &request.overwrites {
         Overwrites::All(_) => held.overwrite(version, &VersionVector::default(), overwritten),
-        Overwrites::Covered(_)
-            if version.is_tombstone() && sabotage::on(Sabotage::DeleteForgetsContext) =>
-        {
-            held.overwrite(version, &VersionVector::default(), overwritten)
-        }
         Overwrites::Covered(context) => held.overwrite(version, &context.shown, overwritten),
     };
     let record = match covered && !sabotage::on(Sabotage::AttemptOverwrittenAlone) {
