@@ -3,8 +3,8 @@
 //! A record that fails its checksum counts for nothing: its node refuses to serve it and to write over it. What it counted for
 //! before is also elsewhere: a quorum has other members, and they are all among the key's other owners. So the record is
 //! replaced by the join of *all* other owners' answers, and by nothing less: the one that is missing may be the other member.
-//! Where that one is damaged, too, nobody can give it back, and the answers of the rest are all there is. A key of which no owner
-//! has a sound copy is left as it is.
+//! Where that one is damaged, too, nobody can give it back, and the answers of the rest are all there is. A key of which no
+//! owner has a sound copy is left as it is.
 //!
 //! A write may be under way that counts on the record as it was, and gets its second member after the others were asked. So
 //! first an epoch is published, as for a node that lost its disk: see [`refill`](super::refill).

@@ -575,8 +575,8 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         patience.min().unwrap_or_default()
     }
 
-    /// The write, if an owner that knew it answered with a record where another one is greater: beside it, or having overwritten
-    /// it. How that one stands at the owners says nothing of this one, so all of them are asked, this owner too.
+    /// The write, if an owner that knew it answered with a record where another one is greater: beside it, or having
+    /// overwritten it. How that one stands at the owners says nothing of this one, so all of them are asked, this owner too.
     fn is_outranked_by(&self, stamped: &Stamped) -> Option<Judged> {
         let rank = self.write.rank();
         let attempts = stamped.record.siblings().iter();

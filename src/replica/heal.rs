@@ -35,8 +35,8 @@ const ASIDE_END: Bytes = Bytes::from_static(b"damaged!");
 
 /// Records that were found to be damaged.
 ///
-/// When there are too many, the one that was met first makes room: some can't be healed, and must not keep the others from it. Who
-/// still matters is met again.
+/// When there are too many, the one that was met first makes room: some can't be healed, and must not keep the others from it.
+/// Who still matters is met again.
 #[derive(Debug, Default)]
 pub(super) struct Wounds(Mutex<VecDeque<RecordKey>>);
 
