@@ -499,7 +499,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let mut passes = 0;
         let mut lacking = BTreeSet::new();
         for _ in 0..PASSES_MAX {
-            let mut moved = 0;
+            let (mut moved, mut floors) = (0, 0);
             let mut complete = true;
             for peer in peers {
                 let (mut exchanged, mut dropped) = (false, 0);
@@ -513,6 +513,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     };
                     let records = synced.sent + synced.received;
                     moved += records + synced.floors;
+                    floors += synced.floors;
                     let mut state = self.anti_entropy().lock();
                     state.exchanged += records;
                     state.bytes += synced.bytes;
@@ -533,8 +534,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 complete &= exchanged && dropped == 0;
             }
             passes += usize::from(complete);
-            if moved == 0 || peers.len() < 2 {
-                // Going around once more would change nothing.
+            if moved == 0 || peers.len() < 2 && floors == 0 {
+                // Going around once more would change nothing. (Before it had a floor it may have taken a late copy.)
                 passes = if complete { PASSES_PROVING } else { 0 };
                 break;
             }

@@ -71,7 +71,13 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             }
         }
         now.retain(|(node, _), _| routing.topology().node(node).is_some());
-        wounds.now = now;
+        wounds.now = Known::new();
+        for (wound, hash) in now {
+            // With one owner there is nobody to heal it, and no epoch to be published for it.
+            if self.has_other_owners(routing, &wound.1).await {
+                wounds.now.insert(wound, hash);
+            }
+        }
         let fenced = std::mem::take(&mut wounds.fenced).into_iter();
         wounds.fenced = fenced
             .filter(|(wound, hash)| wounds.now.get(wound) == Some(hash))
@@ -115,6 +121,17 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
     }
 
+    async fn has_other_owners(&self, routing: &Arc<Routing>, key: &RecordKey) -> bool {
+        let Ok(tenant) = TenantId::new(key.tenant()) else {
+            return false;
+        };
+        let tenant = self.cached_tenant(&tenant, self.admin_deadline()).await;
+        tenant.is_ok_and(|tenant| {
+            let owners = routing.owners(key.partition(), tenant.replication_factor);
+            owners.len() > 1
+        })
+    }
+
     /// What all other owners of a key hold together; `None` if one of them can't say, or there is none.
     async fn whole_record(
         &self,
@@ -142,28 +159,58 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let owners = &owners;
         let answers = others.map(|position| async move {
             let read = Operation::Read { key: key.clone() };
+            let answer = owners.call(position, read.clone(), deadline).await.result;
             // One that is being refilled holds no more when it counts again than the others hold, and they are asked, too. Not
             // to wait for it: it may wait for this very record.
-            match sabotage::on(Sabotage::HealWaitsForRefill) {
-                true => owners.call(position, read, deadline).await.result,
-                false => owners.call_quietly(position, read, deadline).await,
+            match answer {
+                Err(CallError::Refused(Refusal::Refilling))
+                    if !sabotage::on(Sabotage::HealWaitsForRefill) =>
+                {
+                    let found = owners.call_quietly(position, read, deadline).await;
+                    (position, false, found)
+                }
+                answer => (position, true, answer),
             }
         });
-        let (mut record, mut damaged_too) = (Record::default(), 0);
-        for result in futures::future::join_all(answers).await {
+        let (mut record, mut ghosts) = (Record::default(), Record::default());
+        let (mut sound, mut counting) = (0, None);
+        for (position, counts, result) in futures::future::join_all(answers).await {
             match result {
+                Ok(Reply::Found { record: None }) if counts => sound += 1,
                 Ok(Reply::Found { record: None }) => {}
                 Ok(Reply::Found {
                     record: Some(found),
                 }) => {
-                    record = record.join(&Record::decode(found).ok()?);
+                    sound += 1;
+                    let found = Record::decode(found).ok()?;
+                    match counts {
+                        true => record = record.join(&found),
+                        false => ghosts = ghosts.join(&found),
+                    }
                 }
                 // It can give nothing back either.
-                Err(CallError::Refused(Refusal::Damaged)) => damaged_too += 1,
-                _ if sabotage::on(Sabotage::HealedFromSome) => {}
+                Err(CallError::Refused(Refusal::Damaged)) => {}
+                _ if sabotage::on(Sabotage::HealedFromSome) => sound += 1,
+                _ => return None,
+            }
+            if counts {
+                counting = Some(position);
+            }
+        }
+        if sound == 0 {
+            return None;
+        }
+        // What one that is being refilled holds may have been purged: it lost what it knew of that, and the others did not.
+        if let Some(position) = counting.filter(|_| !ghosts.is_empty()) {
+            let upkeep = Upkeep::Purged { tree: key.tree() };
+            let upkeep = Operation::Upkeep(Box::new(upkeep));
+            match owners.call_quietly(position, upkeep, deadline).await {
+                Ok(Reply::Upkept(Upkept::Purged(purged))) => {
+                    ghosts = ghosts.without(&purged.seen, &record);
+                }
                 _ => return None,
             }
         }
-        (damaged_too < all.len() - 1).then_some(record)
+        Some(record.join(&ghosts))
     }
 }

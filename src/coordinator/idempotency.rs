@@ -190,7 +190,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 *deadline,
             )
             .await?;
-        let held = match held.is_empty() {
+        let held = match held.siblings().is_empty() {
             true if sabotage::on(Sabotage::ClaimIgnoresPurge) => Stamp::ZERO,
             true => self.purged_stamp(key, *replication_factor, *deadline).await,
             false => held.greatest_stamp(),

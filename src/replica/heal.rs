@@ -24,7 +24,8 @@ use crate::ports::{
     Clock, Digest, KeyHash, Put, RecordKey, Refusal, ReplicaWorld, Reply, Space, StorageEngine,
     StorageError, Upkept,
 };
-use crate::version::Record;
+use crate::sabotage::{self, Sabotage};
+use crate::version::{Record, VersionVector};
 
 /// Damaged records that are known at a time.
 const KNOWN_MAX: usize = 256;
@@ -142,6 +143,11 @@ impl<W: ReplicaWorld> Loop<W> {
         self.commit(healed)
             .await
             .map_err(|error| super::mutations::refusal_of(&error))?;
+        if !sabotage::on(Sabotage::KnownFromMemoryAlone) {
+            let nothing = VersionVector::default();
+            let seen = decoded.as_ref().map_or(&nothing, Record::seen);
+            self.recent.forget_unseen(key.as_bytes(), seen);
+        }
         self.shared.wounds.remove(&key);
         tracing::warn!(
             partition = key.partition().0,

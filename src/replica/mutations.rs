@@ -109,7 +109,7 @@ pub(super) struct Loop<W> {
     pub(super) shared: Arc<Shared<W>>,
     settings: ReplicaSettings,
     pub(super) ledger: Ledger,
-    recent: RecentWrites,
+    pub(super) recent: RecentWrites,
     leading: LeadingWrites,
     /// Partitions from this one on have no digests.
     pub(super) digested: u32,

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::version::{Dot, Stamp, WriteId};
+use crate::version::{Dot, Stamp, VersionVector, WriteId};
 
 /// What became of a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +55,15 @@ impl RecentWrites {
         self.known.get(&name).copied()
     }
 
+    /// The record of `key` was replaced by one that has seen this: what it never had was not made here.
+    pub(super) fn forget_unseen(&mut self, key: &[u8], seen: &VersionVector) {
+        let crc = crc32c::crc32c(key);
+        self.known
+            .retain(|(_, of), known| *of != crc || seen.covers(known.dot));
+        let known = &self.known;
+        self.order.retain(|name| known.contains_key(name));
+    }
+
     pub(super) fn insert(&mut self, name: Name, known: Known) {
         if self.known.insert(name, known).is_none() {
             self.order.push_back(name);
@@ -72,6 +81,29 @@ impl RecentWrites {
 mod tests {
     use super::*;
     use crate::version::Actor;
+
+    #[test]
+    fn forgets_what_a_replaced_record_never_had() {
+        let known = |counter| Known {
+            dot: Dot {
+                actor: Actor(1),
+                counter,
+            },
+            stamp: Stamp(counter),
+        };
+        let mut recent = RecentWrites::new(8, Stamp::ZERO);
+        let names =
+            [(1, "k"), (2, "k"), (3, "other")].map(|(n, key)| name(WriteId(n), key.as_bytes()));
+        for (name, counter) in names.into_iter().zip([5, 7, 9]) {
+            recent.insert(name, known(counter));
+        }
+        recent.forget_unseen(b"k", &[(Actor(1), 6)].into_iter().collect());
+        let left = names.map(|name| recent.get(name).is_some());
+        assert_eq!(left, [true, false, true]);
+        // And later dots of the same node do not bring it back.
+        recent.forget_unseen(b"k", &[(Actor(1), 99)].into_iter().collect());
+        assert_eq!(recent.get(names[1]), None);
+    }
 
     #[test]
     fn forgets_the_oldest() {

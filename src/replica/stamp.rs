@@ -71,11 +71,6 @@ pub(super) fn stamp(
         dot: sibling.dot,
         stamp: sibling.stamp,
     });
-    let recent = recent.filter(|known| {
-        // A damaged record may have been replaced by one that never had the write.
-        let was_here = held.seen().covers(known.dot) || before.covers(known.dot);
-        was_here || sabotage::on(Sabotage::KnownFromMemoryAlone)
-    });
     let recent = recent.filter(|_| {
         // A coordinator that asks again under last-write-wins asks with a stamp that says what it is about.
         !matches!(request.overwrites, Overwrites::All(_)) || !buggify::on(Site::RecentForgotten)
@@ -607,23 +602,6 @@ mod tests {
             "in place of itself"
         );
         assert_eq!(outcome(all(1, 250), older_self), superseded());
-    }
-
-    #[test]
-    fn what_memory_alone_knows_is_stamped_anew() {
-        let gone = Some(Known {
-            dot: Dot {
-                actor: Actor(8),
-                counter: 1,
-            },
-            stamp: Stamp(400),
-        });
-        let again = outcome(all(40, 400), gone);
-        assert_eq!(applied(again).0, [40], "the record never had it");
-        let before = seen([(8, 1)]);
-        let request = all(40, 400);
-        let purged = stamp(&held(), &before, gone, request, LIMITS, || Ok(NEW));
-        assert!(matches!(purged, Ok(Outcome::Known(_))), "{purged:?}");
     }
 
     #[test]

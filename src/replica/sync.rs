@@ -60,21 +60,24 @@ impl<W: ReplicaWorld> Shared<W> {
             return Err(odd(peer));
         };
         let mut synced = self.sync_records(tree, peer).await?;
-        // Who lacks a record because it is damaged would refuse it afterwards.
-        let whole = synced.complete && synced.damaged_here + synced.damaged_there == 0;
+        // Who lacks a record because it is damaged would refuse it afterwards. (Not while it is being refilled: it goes by no
+        // floors then, and counts again when it has exchanged all with every other owner.)
+        let damaged_there = synced.damaged_there > 0 && !self.is_refilling();
+        let whole = synced.complete && synced.damaged_here == 0 && !damaged_there;
         if whole && ours != theirs && !sabotage::on(Sabotage::FloorsStayBehind) {
-            synced.floors = self.hand_over(tree, peer, ours, theirs).await?;
+            let gives = synced.damaged_there == 0;
+            synced.floors = self.hand_over(tree, peer, (ours, theirs), gives).await?;
         }
         Ok(synced)
     }
 
-    /// Hands what was purged of a tree to who does not know of it.
+    /// Hands what was purged of a tree to who does not know of it; to the peer only if this one `gives`.
     async fn hand_over(
         &self,
         tree: &TreeName,
         peer: &Node,
-        ours: Purged,
-        theirs: Purged,
+        (ours, theirs): (Purged, Purged),
+        gives: bool,
     ) -> Result<u64, Refusal> {
         let mut both = ours.clone();
         both.seen.merge(&theirs.seen);
@@ -85,7 +88,7 @@ impl<W: ReplicaWorld> Shared<W> {
             self.tend(Tend::KeepPurged { tree, purged }).await?;
             learnt += 1;
         }
-        if both != theirs {
+        if gives && both != theirs {
             let (tree, purged) = (tree.clone(), both);
             self.ask(peer, Upkeep::KeepPurged { tree, purged }).await?;
             learnt += 1;
@@ -200,8 +203,13 @@ impl<W: ReplicaWorld> Shared<W> {
             match self.call(peer, read, PEER_PATIENCE).await {
                 Ok(Reply::Found { record }) => at_peer = record,
                 Err(CallError::Refused(Refusal::Damaged)) => {
-                    exchanged.damaged_there = true;
-                    return Ok(exchanged);
+                    // Where there is no sound copy here either, neither lacks what the other one has.
+                    let held = self.held(&key).await;
+                    exchanged.damaged_there = matches!(held, Ok(Some(_)));
+                    return match held {
+                        Ok(_) | Err(Refusal::Damaged) => Ok(exchanged),
+                        Err(refusal) => Err(refusal),
+                    };
                 }
                 Ok(_) => return Err(odd(peer)),
                 Err(error) => return Err(refusal(peer, error)),

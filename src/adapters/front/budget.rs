@@ -177,6 +177,13 @@ impl Budget {
         self.0.used.load(Ordering::Relaxed) < self.0.bytes_max
     }
 
+    /// Whether what waits to leave has room left, and all together has.
+    #[must_use]
+    pub fn has_room_to_leave(&self) -> bool {
+        let out = self.0.out.load(Ordering::Relaxed);
+        self.has_room() && out < self.0.bytes_max / SHARES * OUT_SHARE
+    }
+
     /// Waits until less than all is in use. Whoever reads on only then takes at most one message more than there is room for.
     pub async fn room(&self) {
         loop {

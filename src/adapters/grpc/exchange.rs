@@ -66,7 +66,7 @@ pub(super) fn outbox(around: &Surroundings) -> Outbox<ReplicaReply> {
         bytes: usize::MAX,
         entry_bytes: around.settings.message_bytes_max,
     };
-    Outbox::new(bounds, around.budget.clone())
+    Outbox::new(bounds, around.budget.clone(), Share::Out)
 }
 
 /// Serves the stream until it ends and all that was begun is finished. The connection, if there is one, is told what is at
@@ -158,7 +158,7 @@ fn has_room(
     let (unsent, unsent_bytes) = outbox.len();
     at_work + unsent < settings.in_flight_max
         && unsent_bytes < settings.unsent_bytes_max
-        && (budget.has_room() || unsent_bytes < UNSENT_IN_NEED_BYTES)
+        && (budget.has_room_to_leave() || unsent_bytes < UNSENT_IN_NEED_BYTES)
 }
 
 fn is_modest(outbox: &Outbox<ReplicaReply>) -> bool {
@@ -169,7 +169,7 @@ fn is_modest(outbox: &Outbox<ReplicaReply>) -> bool {
 async fn stuck(outbox: &Outbox<ReplicaReply>, budget: &Budget) {
     loop {
         tokio::time::sleep(LOOK).await;
-        let longest = match budget.has_room() {
+        let longest = match budget.has_room_to_leave() {
             true => REPLIES_TAKEN,
             false => REPLIES_TAKEN_IN_NEED,
         };

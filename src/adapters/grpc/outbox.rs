@@ -81,6 +81,8 @@ pub(super) struct Departure<M> {
 pub(super) struct Outbox<M> {
     bounds: Bounds,
     budget: Budget,
+    /// What entries are paid for from.
+    share: Share,
     waiting: Mutex<Waiting<M>>,
     sender: AtomicWaker,
     /// Who waits for something to leave.
@@ -120,7 +122,7 @@ struct Long {
 
 impl<M: Entry> Outbox<M> {
     /// An empty one.
-    pub(super) fn new(bounds: Bounds, budget: Budget) -> Self {
+    pub(super) fn new(bounds: Bounds, budget: Budget, share: Share) -> Self {
         let waiting = Waiting {
             phase: Phase::Open,
             short: VecDeque::new(),
@@ -131,6 +133,7 @@ impl<M: Entry> Outbox<M> {
         Self {
             bounds,
             budget,
+            share,
             waiting: Mutex::new(waiting),
             sender: AtomicWaker::new(),
             held_back: AtomicWaker::new(),
@@ -143,10 +146,10 @@ impl<M: Entry> Outbox<M> {
         if bytes > self.bounds.entry_bytes {
             return Err(NotQueued::TooLong);
         }
-        let paid = match self.budget.take(Share::Out, bytes) {
+        let paid = match self.budget.take(self.share, bytes) {
             Ok(paid) => paid,
             // What is short leaves soon, and tells others that there is no room.
-            Err(_) if bytes <= SHORT_BYTES => self.budget.take_anyway(Share::Out, bytes),
+            Err(_) if bytes <= SHORT_BYTES => self.budget.take_anyway(self.share, bytes),
             Err(_) => return Err(NotQueued::NoRoom),
         };
         let mut entry = Some(entry);
@@ -390,7 +393,7 @@ mod tests {
     }
 
     fn outbox(bounds: Bounds) -> Arc<Outbox<ReplicaReply>> {
-        Arc::new(Outbox::new(bounds, Budget::unlimited()))
+        Arc::new(Outbox::new(bounds, Budget::unlimited(), Share::Out))
     }
 
     fn ids(departure: &Departure<ReplicaReply>) -> Vec<u64> {
@@ -512,7 +515,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_waits_is_paid_for_until_it_has_left() {
         let budget = Budget::new(480_000);
-        let outbox = Arc::new(Outbox::new(BOUNDS, budget.clone()));
+        let outbox = Arc::new(Outbox::new(BOUNDS, budget.clone(), Share::Out));
         outbox.push(reply(1, 200_000), Instant::NEVER).unwrap();
         let full = outbox.push(reply(2, 150_000), Instant::NEVER);
         assert_eq!(full, Err(NotQueued::NoRoom));

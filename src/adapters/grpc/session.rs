@@ -41,7 +41,7 @@ impl Session {
             bytes: settings.queued_bytes_max,
             entry_bytes: settings.message_bytes_max,
         };
-        let outbox = Outbox::new(bounds, budget.clone());
+        let outbox = Outbox::new(bounds, budget.clone(), Share::Inner);
         let waiters = Waiters::new(settings.in_flight_max);
         Self {
             node,

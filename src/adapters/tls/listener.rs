@@ -184,6 +184,7 @@ mod tests {
     use std::pin::pin;
 
     use futures::StreamExt;
+    use tokio::io::AsyncReadExt;
 
     use super::*;
 
@@ -204,8 +205,15 @@ mod tests {
         assert_eq!(places.taken(), 1);
         // Who is at work does not, and then there is no place.
         let _work = second.conduct().at_work();
-        let _third = TcpStream::connect(address).await.unwrap();
-        let none = tokio::time::timeout(Duration::from_millis(50), connections.next()).await;
-        assert!(none.is_err(), "there is one place only");
+        let mut third = TcpStream::connect(address).await.unwrap();
+        let mut byte = [0];
+        let turned_away = async {
+            tokio::select! {
+                _ = connections.next() => panic!("there is one place only"),
+                read = third.read(&mut byte) => assert!(matches!(read, Ok(0) | Err(_)), "{read:?}"),
+            }
+        };
+        let long = Duration::from_secs(60);
+        tokio::time::timeout(long, turned_away).await.unwrap();
     }
 }
