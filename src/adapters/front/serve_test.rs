@@ -157,23 +157,12 @@ async fn where_all_are_at_work_probes_are_answered_all_the_same() {
 
 #[tokio::test]
 async fn who_does_not_take_its_reply_loses_the_connection() {
-    let (address, stop) = start(bounds(1)).await;
+    let (address, stop) = start(bounds(10)).await;
     let mut greedy = connect(address).await;
     // More than any socket's buffers.
     ask(&mut greedy, "/100000000").await;
-    // It has the only place: whoever is served next has got that.
-    let lost = async {
-        loop {
-            let mut next_one = connect(address).await;
-            ask(&mut next_one, "/2").await;
-            let mut said = [0; 256];
-            let read = timeout(LONG, next_one.read(&mut said)).await.unwrap();
-            if said[..read.unwrap_or(0)].ends_with(b"xx") {
-                return;
-            }
-        }
-    };
-    timeout(LONG, lost).await.unwrap();
+    // Only time can tell that nothing is taken: more than the reply may have.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let mut read = 0;
     let mut bytes = vec![0; 1 << 20];
     while let Ok(some @ 1..) = timeout(LONG, greedy.read(&mut bytes)).await.unwrap() {
