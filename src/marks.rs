@@ -1,8 +1,8 @@
-//! Marks that the simulation looks for: "this happened at least once". A sweep that never reached one tests less than it
-//! seems to, and fails.
+//! Marks that the simulation looks for: "this happened at least once". A sweep that never reached one tests less than
+//! it seems to, and fails.
 //!
-//! Without the feature `mutants` [`reached`] does nothing and the compiler removes it. With it, each thread collects the
-//! marks that were reached on it. Production never turns the feature on.
+//! Without the feature `mutants` [`reached`] does nothing and the compiler removes it. With it, each thread collects
+//! the marks that were reached on it. Production never turns the feature on.
 //!
 //! What this is not: no metric and no log. Nothing decides by it.
 

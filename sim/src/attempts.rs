@@ -67,9 +67,9 @@ impl Attempts {
         }
     }
 
-    /// Whether a coordinator gave a write a greater stamp while an owner that it had asked under a smaller one had not said
-    /// how the write stands: it was silent, or refused. (Asked is also who was to join the write in a read repair by the same
-    /// coordinator.)
+    /// Whether a coordinator gave a write a greater stamp while an owner that it had asked under a smaller one had not
+    /// said how the write stands: it was silent, or refused. (Asked is also who was to join the write in a read repair
+    /// by the same coordinator.)
     #[must_use]
     pub fn was_raised_unheard(&self, write: WriteId) -> bool {
         let calls = self.0.get(&write).map_or(&[][..], Vec::as_slice);

@@ -1,7 +1,8 @@
 //! What a delete leaves in the end where the last write wins: nothing that hides beneath it.
 //!
-//! Owners that were written to at the same time can be left with an older value beside a newer tombstone. No reader is shown
-//! it, and no purge takes it: it has to be settled first, by the nodes themselves, when they are told that the last write wins.
+//! Owners that were written to at the same time can be left with an older value beside a newer tombstone. No reader is
+//! shown it, and no purge takes it: it has to be settled first, by the nodes themselves, when they are told that the
+//! last write wins.
 //!
 //! Judged in worlds in which a tombstone grows old in time: where the grace period is short and no wall clock jumps.
 

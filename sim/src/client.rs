@@ -1,5 +1,5 @@
-//! A client: one operation after the other, by its habits or by its steps, each written down before it leaves and after it
-//! returns.
+//! A client: one operation after the other, by its habits or by its steps, each written down before it leaves and after
+//! it returns.
 //!
 //! A client knows what it was answered and nothing else. A time-out is "unknown", never "did not happen".
 

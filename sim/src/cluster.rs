@@ -1,7 +1,7 @@
 //! The simulated cluster: machines, the processes that live and die on them, and what connects them.
 //!
-//! Every life of a process is a madsim node of its own, so ending it ends all its tasks wherever they wait. Its disk and
-//! its wall clock belong to the machine and go on.
+//! Every life of a process is a madsim node of its own, so ending it ends all its tasks wherever they wait. Its disk
+//! and its wall clock belong to the machine and go on.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -475,7 +475,8 @@ impl Cluster {
         }
     }
 
-    /// Ends a process's tasks, wherever they wait. Returns the machine's disk, if there was a process and there is a disk.
+    /// Ends a process's tasks, wherever they wait. Returns the machine's disk, if there was a process and there is a
+    /// disk.
     fn end_process(&self, who: Endpoint) -> Option<Disk> {
         self.shared.services.remove(who);
         let mut machines = self.machines();
@@ -539,8 +540,8 @@ impl Cluster {
         }
     }
 
-    /// A bit of a record on a node's disk flips: that of fault `index`, which lasts until the record can be read again, or is
-    /// gone. (Of one that has another owner, or nobody could ever give it back.)
+    /// A bit of a record on a node's disk flips: that of fault `index`, which lasts until the record can be read again,
+    /// or is gone. (Of one that has another owner, or nobody could ever give it back.)
     pub fn corrupt_record(&self, who: Endpoint, index: usize) {
         let disk = self.machines().get(&who).and_then(|m| m.disk.clone());
         let tenants = &self.world.tenants;

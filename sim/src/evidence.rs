@@ -1,7 +1,7 @@
 //! What a run is judged by: what clients asked and were answered, what nodes said, what they hold in the end.
 //!
-//! The model is the clients': a client *knows* the writes it was shown, a write *follows* those its client knew and gave
-//! the context of, and all that those follow. A write that another one follows was overwritten knowingly.
+//! The model is the clients': a client *knows* the writes it was shown, a write *follows* those its client knew and
+//! gave the context of, and all that those follow. A write that another one follows was overwritten knowingly.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -341,8 +341,8 @@ impl Evidence {
         self.dots.get(&write).unwrap_or(&NONE)
     }
 
-    /// Whether one operation may have become several writes: an attempt was made that no claim held back, or that comes up
-    /// after its write was overwritten and forgotten.
+    /// Whether one operation may have become several writes: an attempt was made that no claim held back, or that comes
+    /// up after its write was overwritten and forgotten.
     #[must_use]
     pub fn may_be_remade(&self, write: OpId) -> bool {
         let op = self.ops.get(&write);
@@ -350,9 +350,9 @@ impl Evidence {
         op.is_some_and(|op| op.may_be_remade(degrades)) || self.was_forgotten(write)
     }
 
-    /// Whether a write was attempted at several owners, and some record of its key remembers no overwritten writes of its age
-    /// by name any more: an attempt that comes up only then can't be told from a new write. (Whether it was overwritten before,
-    /// nobody can tell once its name is forgotten.)
+    /// Whether a write was attempted at several owners, and some record of its key remembers no overwritten writes of
+    /// its age by name any more: an attempt that comes up only then can't be told from a new write. (Whether it was
+    /// overwritten before, nobody can tell once its name is forgotten.)
     fn was_forgotten(&self, write: OpId) -> bool {
         let attempts = self.dots(write).iter();
         let attempts: Vec<_> = attempts
@@ -392,8 +392,8 @@ impl Evidence {
             .collect()
     }
 
-    /// Whether a write was given a greater stamp while an owner that was asked under a smaller one was silent: then nobody
-    /// could know whether it was seen before, and it may have taken effect twice.
+    /// Whether a write was given a greater stamp while an owner that was asked under a smaller one was silent: then
+    /// nobody could know whether it was seen before, and it may have taken effect twice.
     #[must_use]
     pub fn was_raised_unheard(&self, write: OpId) -> bool {
         let versions = self.dots(write).iter();
@@ -427,8 +427,8 @@ impl Evidence {
 
     /// Whether a quorum may rightly miss `write`, which was complete at `since`.
     ///
-    /// A node that lost its disk, or commits that it had answered, counts for no quorum before it has got back what the others
-    /// hold. So it may only if all who held the write lost something.
+    /// A node that lost its disk, or commits that it had answered, counts for no quorum before it has got back what the
+    /// others hold. So it may only if all who held the write lost something.
     #[must_use]
     pub fn is_weakened(&self, write: OpId, since: Time) -> bool {
         let dots = self.dots(write);
@@ -438,8 +438,8 @@ impl Evidence {
         dots.iter().all(|dot| self.seen.may_be_lost(*dot, since))
     }
 
-    /// Whether as many owners of an operation's key as acknowledged it may have lost it, where nobody can tell which these
-    /// were, as with deletes: whose a tombstone is it does not say.
+    /// Whether as many owners of an operation's key as acknowledged it may have lost it, where nobody can tell which
+    /// these were, as with deletes: whose a tombstone is it does not say.
     fn all_may_have_lost(&self, op: OpId) -> bool {
         let Some(op) = self.ops.get(&op) else {
             return false;
@@ -455,8 +455,8 @@ impl Evidence {
         losers.len() >= self.owners_of(op)
     }
 
-    /// From when on a tenant's acknowledged writes may be lost for good: a second one of its owners lost something. (One owner
-    /// gives back what the other lost.)
+    /// From when on a tenant's acknowledged writes may be lost for good: a second one of its owners lost something.
+    /// (One owner gives back what the other lost.)
     #[must_use]
     pub fn may_be_lost_from(&self, tenant: usize) -> Time {
         let losses = &self.seen.losses;

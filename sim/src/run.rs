@@ -3,8 +3,8 @@
 //! 1. Everything starts.
 //! 2. Chaos: clients work while the world's faults come and go.
 //! 3. Calm: all faults end, clients finish, everything that is down starts again, messages under way arrive.
-//! 4. Convergence: without any client, until all owners of every key are equal and nothing is owed; then every key is read
-//!    through every coordinator.
+//! 4. Convergence: without any client, until all owners of every key are equal and nothing is owed; then every key is
+//!    read through every coordinator.
 //! 5. Judgement: the invariants, over what clients saw, what nodes said, and what they hold.
 
 use std::cell::RefCell;
@@ -227,8 +227,8 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
         complaints.push("messages never stop".to_owned());
     }
     let mut finals = final_records(&cluster).await;
-    // Tombstones are purged at one owner after the other, and may be just now. What a tombstone hides goes at one owner first;
-    // the others learn of it in the next round.
+    // Tombstones are purged at one owner after the other, and may be just now. What a tombstone hides goes at one owner
+    // first; the others learn of it in the next round.
     let mut left = CALM_MAX;
     while !finals.iter().all(FinalRecord::is_equal) && !left.is_zero() {
         pause(LOOK_AGAIN).await;

@@ -1,8 +1,8 @@
 //! What hints have to do by themselves, in worlds in which owners are not compared: before anybody reads.
 //!
-//! Judged in worlds where one storage node was away for a while and nothing else went wrong (disks may be slow), and there the
-//! keys whose writes were all acknowledged, at their first attempt and stamped once: a coordinator knew of every owner that
-//! missed one, and had it noted.
+//! Judged in worlds where one storage node was away for a while and nothing else went wrong (disks may be slow), and
+//! there the keys whose writes were all acknowledged, at their first attempt and stamped once: a coordinator knew of
+//! every owner that missed one, and had it noted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

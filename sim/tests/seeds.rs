@@ -1,7 +1,7 @@
 //! The promises under simulation: seeds, scenarios, and determinism itself.
 //!
-//! Part of the root's `cargo test`. More seeds: `PAIRDB_SIM_FROM=1000 PAIRDB_SIM_SEEDS=5000 cargo test --test simulation`, or
-//! `cargo sim sweep`.
+//! Part of the root's `cargo test`. More seeds: `PAIRDB_SIM_FROM=1000 PAIRDB_SIM_SEEDS=5000 cargo test --test
+//! simulation`, or `cargo sim sweep`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -62,8 +62,8 @@ fn scenarios_go_as_they_say() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A story about a bug goes wrong when the bug is put back, under one of its seeds at least, and the invariant that it is
-/// about says so.
+/// A story about a bug goes wrong when the bug is put back, under one of its seeds at least, and the invariant that it
+/// is about says so.
 #[test]
 fn scenarios_catch_what_they_are_about() {
     let mut missed = Vec::new();

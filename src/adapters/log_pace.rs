@@ -1,5 +1,5 @@
-//! How often the log tells of requests that fail alike: while a store is down or a quorum is away, every request would add a
-//! line. Metrics count them all.
+//! How often the log tells of requests that fail alike: while a store is down or a quorum is away, every request would
+//! add a line. Metrics count them all.
 
 use std::num::NonZeroU32;
 use std::sync::LazyLock;

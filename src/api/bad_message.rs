@@ -1,8 +1,8 @@
 //! A request that can't be decoded, or is far too long, is the client's mistake and says so.
 //!
-//! gRPC libraries answer it themselves, before the service sees it, with INTERNAL or OUT_OF_RANGE and no details. Here it
-//! becomes INVALID_REQUEST like every other wrong request, and so does a method or an encoding that there is none of, which
-//! keeps its UNIMPLEMENTED. The service's own errors always have details, which is how
+//! gRPC libraries answer it themselves, before the service sees it, with INTERNAL or OUT_OF_RANGE and no details. Here
+//! it becomes INVALID_REQUEST like every other wrong request, and so does a method or an encoding that there is none
+//! of, which keeps its UNIMPLEMENTED. The service's own errors always have details, which is how
 //! the two are told apart.
 
 use std::task::{Context, Poll};

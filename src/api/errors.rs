@@ -16,8 +16,8 @@
 //! | the coordinator stops | STOPPING | UNAVAILABLE, with RetryInfo |
 //! | our fault | INTERNAL_ERROR | INTERNAL |
 //!
-//! A status travels in trailers, which many clients bound at 8 KiB. So texts that clients or adapters chose are cut, and
-//! a context too long to fit is left out.
+//! A status travels in trailers, which many clients bound at 8 KiB. So texts that clients or adapters chose are cut,
+//! and a context too long to fit is left out.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -131,8 +131,8 @@ pub(super) fn crowded() -> Status {
     to_status(&CoordinatorError::Overloaded(why), "")
 }
 
-/// The client's deadline passed. `begun`: the request was already at work, and whether it takes effect is not known; otherwise
-/// it had not arrived.
+/// The client's deadline passed. `begun`: the request was already at work, and whether it takes effect is not known;
+/// otherwise it had not arrived.
 pub(super) fn late(method: &str, begun: bool) -> Status {
     let changes = !matches!(method, "ReadKeyValue" | "GetTenant")
         && !method.starts_with("List")

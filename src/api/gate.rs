@@ -45,8 +45,8 @@ impl Gate {
         &self.budget
     }
 
-    /// Who asks for what needs `right`, by the headers alone: before anything else is read of the request. It is still to be
-    /// admitted.
+    /// Who asks for what needs `right`, by the headers alone: before anything else is read of the request. It is still
+    /// to be admitted.
     ///
     /// # Errors
     /// [`Refused`].
@@ -58,8 +58,9 @@ impl Gate {
         self.authority.recognise(headers, right).await
     }
 
-    /// Lets a request in that needs `right`, to `tenant` if it is about one, and brings so many bytes of keys and values. Who
-    /// sent it may have been recognised by its headers before. Tell the allowance how many bytes the answer has.
+    /// Lets a request in that needs `right`, to `tenant` if it is about one, and brings so many bytes of keys and
+    /// values. Who sent it may have been recognised by its headers before. Tell the allowance how many bytes the answer
+    /// has.
     ///
     /// # Errors
     /// [`Refused`].

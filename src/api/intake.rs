@@ -1,10 +1,10 @@
 //! What comes before a gRPC request is decoded: who asks, how long its client waits, and its bytes.
 //!
-//! Everything is judged by the headers first, so that nothing is read of what would be refused: a token and the right that the
-//! method needs. Then the message is read within its length, a time and the process's budget, and only then is it decoded.
-//! The client's deadline counts from here, and whoever is late is answered here, in the words of the contract.
-//! What it is not: the whole judgement. Whose keys a request is about, and whether that is too much, is known when it is
-//! decoded.
+//! Everything is judged by the headers first, so that nothing is read of what would be refused: a token and the right
+//! that the method needs. Then the message is read within its length, a time and the process's budget, and only then is
+//! it decoded. The client's deadline counts from here, and whoever is late is answered here, in the words of the
+//! contract. What it is not: the whole judgement. Whose keys a request is about, and whether that is too much, is known
+//! when it is decoded.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};

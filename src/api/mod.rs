@@ -1,7 +1,7 @@
 //! The front: the wire contract of `proto/pairdb/v1/coordinator.proto` over a coordinator.
 //!
-//! What it is: decoding, encoding, the mapping of errors, who may do what, deadlines, and the listeners with their bounds.
-//! What it is not: it decides nothing about replication and checks nothing that the coordinator checks.
+//! What it is: decoding, encoding, the mapping of errors, who may do what, deadlines, and the listeners with their
+//! bounds. What it is not: it decides nothing about replication and checks nothing that the coordinator checks.
 //!
 //! Invariants:
 //! - a failure is a status with an error code in its details, never `success = false`;

@@ -1,7 +1,7 @@
 //! What is seen of every request, gRPC or HTTP: a span for the log and traces, and its count, duration and failure.
 //!
-//! The span has the request's name, its method, its front and, once the message is read, its tenant. What a method is called
-//! comes from the routes, never from a client, so the number of series is bounded.
+//! The span has the request's name, its method, its front and, once the message is read, its tenant. What a method is
+//! called comes from the routes, never from a client, so the number of series is bounded.
 
 use std::borrow::Cow;
 use std::task::{Context, Poll};

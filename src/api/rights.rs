@@ -1,7 +1,7 @@
 //! What each request needs, and whose keys it is about.
 //!
-//! A request that is not listed here can't be taken by the service (`CoordinatorFront::admitted`), and a test calls every
-//! method of the service's descriptor without a token.
+//! A request that is not listed here can't be taken by the service (`CoordinatorFront::admitted`), and a test calls
+//! every method of the service's descriptor without a token.
 
 use super::auth::Right;
 use super::observe::METHODS;

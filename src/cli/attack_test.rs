@@ -1,6 +1,6 @@
-//! A coordinator and a storage node, real processes, under clients that have no token and nothing to say: messages that never
-//! end, over gRPC, HTTP and the storage port, and connections that do nothing. Each attack tries to bring twice what the
-//! process may have; that stays below that, and honest clients are served all the while.
+//! A coordinator and a storage node, real processes, under clients that have no token and nothing to say: messages that
+//! never end, over gRPC, HTTP and the storage port, and connections that do nothing. Each attack tries to bring twice
+//! what the process may have; that stays below that, and honest clients are served all the while.
 //!
 //! ```sh
 //! cargo test --test attack -- --nocapture
@@ -268,7 +268,8 @@ async fn unfinished_bodies(address: SocketAddr) -> Attack {
     (sent, Box::new(open))
 }
 
-/// Whole values, all good and more at once than there is room for. How many were stored, and how many were refused for that.
+/// Whole values, all good and more at once than there is room for. How many were stored, and how many were refused for
+/// that.
 async fn large_values(address: SocketAddr) -> (usize, usize) {
     let value = Bytes::from(vec![b'v'; MIB]);
     let mut connections = Vec::new();

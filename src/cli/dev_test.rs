@@ -795,7 +795,8 @@ fn what_a_node_missed_is_owed_to_it_and_shown_and_waited_for() {
     front.stops("TERM");
 }
 
-/// A caller's trace goes on through the coordinator to the storage nodes, and what nobody asked to follow is not followed.
+/// A caller's trace goes on through the coordinator to the storage nodes, and what nobody asked to follow is not
+/// followed.
 #[tokio::test]
 async fn a_write_is_followed_from_its_client_to_the_storage_nodes() {
     let collector = Collector::start().await;

@@ -1,11 +1,11 @@
 //! What a storage node has to do with the metadata store: where it is listed, and which epoch it is.
 //!
-//! It needs the store for neither. What it has it serves, under the epoch that it remembers; so one that was part of a cluster
-//! starts while the store is away, and looks for it until it is there. One that never was has nothing to serve, and says what
-//! is wrong.
+//! It needs the store for neither. What it has it serves, under the epoch that it remembers; so one that was part of a
+//! cluster starts while the store is away, and looks for it until it is there. One that never was has nothing to serve,
+//! and says what is wrong.
 //!
-//! A name belongs to one process at a time. Who starts under the name of a node that answers elsewhere is refused: it would
-//! take over that one's address, and with it the keys that it has not got.
+//! A name belongs to one process at a time. Who starts under the name of a node that answers elsewhere is refused: it
+//! would take over that one's address, and with it the keys that it has not got.
 
 use std::time::Duration;
 
@@ -50,8 +50,8 @@ impl Membership {
         self.store().await?.topology().await.map_err(unavailable)
     }
 
-    /// Takes the node's place in `found`, which is what [`Membership::topology`] gave. Returns whether it has it; if not, it is
-    /// for [`Membership::keep`] to take.
+    /// Takes the node's place in `found`, which is what [`Membership::topology`] gave. Returns whether it has it; if
+    /// not, it is for [`Membership::keep`] to take.
     pub async fn take(
         &self,
         node: &StorageNode,
@@ -77,8 +77,8 @@ impl Membership {
         }
     }
 
-    /// Takes the node's place, unless it is `taken`, as soon as the store is there, and tells the node of every new epoch.
-    /// Returns only when the node must not go on.
+    /// Takes the node's place, unless it is `taken`, as soon as the store is there, and tells the node of every new
+    /// epoch. Returns only when the node must not go on.
     pub async fn keep(
         &self,
         replica: &Replica<NodeWorld>,

@@ -1,8 +1,9 @@
 //! Who is at the other end when it is no server of ours: the wrong port, or something else on the right one.
 //!
-//! HTTP/2 begins with the server's settings. What begins otherwise is another protocol, and most say which in their first
-//! bytes. Without TLS nothing is exchanged when a connection is made, so a first question follows it, one that everybody may
-//! ask: a request that changes something must not be the one that finds out. (With TLS the handshake does both.)
+//! HTTP/2 begins with the server's settings. What begins otherwise is another protocol, and most say which in their
+//! first bytes. Without TLS nothing is exchanged when a connection is made, so a first question follows it, one that
+//! everybody may ask: a request that changes something must not be the one that finds out. (With TLS the handshake does
+//! both.)
 
 use std::error;
 use std::fmt;

@@ -51,8 +51,8 @@ pub enum TenantCommand {
 pub struct Create {
     /// The tenant's name: 1 to 255 bytes of printable text without ':'
     tenant: String,
-    /// How many replicas its keys have, 1 to 10, and no more than there are storage nodes [default: 3, on as many nodes as
-    /// there are]
+    /// How many replicas its keys have, 1 to 10, and no more than there are storage nodes [default: 3, on as many nodes
+    /// as there are]
     #[arg(long, short, value_parser = clap::value_parser!(i32).range(1..=10), value_name = "N")]
     replication_factor: Option<i32>,
     /// What becomes of concurrent writes: the last one wins, or all are kept and shown

@@ -1,5 +1,5 @@
-//! What clients see of trouble, with real processes: PostgreSQL and Redis stopped, a storage node stopped, killed, its disk
-//! filled, and the coordinators restarted one by one, all under reads and writes through three coordinators.
+//! What clients see of trouble, with real processes: PostgreSQL and Redis stopped, a storage node stopped, killed, its
+//! disk filled, and the coordinators restarted one by one, all under reads and writes through three coordinators.
 //!
 //! Every phase says which errors it allows; any other fails the test, and so does a read that shows less than what was
 //! acknowledged, then or at the end.

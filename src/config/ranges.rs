@@ -1,8 +1,8 @@
 //! How far each number and each duration may go: the one place for all of them.
 //!
-//! A bound is not advice. Below it nothing would be served, or what is configured would not be kept (a claim that is kept for
-//! no time is none); above it a counter, a timer or the memory of any machine would be exceeded. What two settings must be to
-//! each other is checked where they are.
+//! A bound is not advice. Below it nothing would be served, or what is configured would not be kept (a claim that is
+//! kept for no time is none); above it a counter, a timer or the memory of any machine would be exceeded. What two
+//! settings must be to each other is checked where they are.
 
 use std::time::Duration;
 

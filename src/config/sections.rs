@@ -70,8 +70,8 @@ pub struct ServerSettings {
     pub shutdown_timeout: Duration,
     /// Which tokio runtime runs the process, for coordinators and storage nodes.
     pub runtime: RuntimeKind,
-    /// How much memory the process is to stay below, whatever comes to it, for coordinators and storage nodes. Messages may
-    /// have a third of it, and what clients bring five sixteenths of that; more is refused.
+    /// How much memory the process is to stay below, whatever comes to it, for coordinators and storage nodes. Messages
+    /// may have a third of it, and what clients bring five sixteenths of that; more is refused.
     pub memory_bytes_max: usize,
 }
 

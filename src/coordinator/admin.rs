@@ -1,9 +1,9 @@
 //! Tenants and nodes: the changes that people make.
 //!
-//! Data does not move yet. So a change of the topology or of a replication factor is made only while that is harmless, and
-//! refused otherwise: nodes are added and removed only while every node that is there is empty. Each of them, a new one
-//! included, promises in one step that it is empty and refuses the old epoch from then on, so no write can slip in before
-//! the change. Only a node that does not answer can be removed by force, without its promise.
+//! Data does not move yet. So a change of the topology or of a replication factor is made only while that is harmless,
+//! and refused otherwise: nodes are added and removed only while every node that is there is empty. Each of them, a new
+//! one included, promises in one step that it is empty and refuses the old epoch from then on, so no write can slip in
+//! before the change. Only a node that does not answer can be removed by force, without its promise.
 
 use std::sync::Arc;
 
@@ -119,8 +119,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
     }
 
-    /// How many replicas a tenant's keys have now: its replication factor, or as many as there are nodes. Quorums are of these,
-    /// so any two of them meet; nodes come and go only while they are empty.
+    /// How many replicas a tenant's keys have now: its replication factor, or as many as there are nodes. Quorums are
+    /// of these, so any two of them meet; nodes come and go only while they are empty.
     #[must_use]
     pub fn replicas_now(&self, tenant: &Tenant) -> usize {
         usize::from(tenant.replication_factor).min(self.routing().topology().nodes.len())
@@ -208,7 +208,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     /// Adds a node, which must answer and be empty, to a cluster that holds no data yet.
     ///
     /// # Errors
-    /// [`CoordinatorError::NodeInUse`] when data would have to move, a node does not answer, or another change came first.
+    /// [`CoordinatorError::NodeInUse`] when data would have to move, a node does not answer, or another change came
+    /// first.
     pub async fn add_node(&self, node: Node) -> Result<Topology, CoordinatorError> {
         let change = format!("adding {}", node.id);
         let deadline = self.admin_deadline();
@@ -236,7 +237,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     /// answers that it holds data is not removed.
     ///
     /// # Errors
-    /// [`CoordinatorError::NodeInUse`] when data would have to move, a node does not answer, or another change came first.
+    /// [`CoordinatorError::NodeInUse`] when data would have to move, a node does not answer, or another change came
+    /// first.
     pub async fn remove_node(&self, id: &NodeId, force: bool) -> Result<Removal, CoordinatorError> {
         let change = format!("removing {id}");
         let deadline = self.admin_deadline();

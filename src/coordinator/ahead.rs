@@ -1,7 +1,7 @@
 //! An epoch that storage nodes know and the metadata store does not, and since when.
 //!
-//! Whoever changes the topology has nodes promise an epoch before it is published, so for a moment that is as it should be.
-//! Only one that stands for longer was left behind by somebody who died, or was lost by the store.
+//! Whoever changes the topology has nodes promise an epoch before it is published, so for a moment that is as it should
+//! be. Only one that stands for longer was left behind by somebody who died, or was lost by the store.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

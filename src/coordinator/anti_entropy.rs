@@ -1,18 +1,18 @@
 //! Anti-entropy: owners are compared tree by tree, in rounds, and what differs is exchanged.
 //!
-//! One coordinator at a time leads, by a lease in the metadata store; any other takes over when it is gone. A lease keeps
-//! nothing safe, and need not: two that lead at once do the same work twice, and all of it is joins and purges that their
-//! owners agree to.
+//! One coordinator at a time leads, by a lease in the metadata store; any other takes over when it is gone. A lease
+//! keeps nothing safe, and need not: two that lead at once do the same work twice, and all of it is joins and purges
+//! that their owners agree to.
 //!
-//! In a round all nodes list their trees, in the same order, page by page, and the digests of each tree's owners are compared
-//! here, where tenants' replication factors are known. A tree whose owners differ is exchanged between one of them and each
-//! of the others until nothing moves; one whose owners are equal has its tombstones purged. A round ends early when the
-//! topology changes. Memory is bounded by a page for each node.
+//! In a round all nodes list their trees, in the same order, page by page, and the digests of each tree's owners are
+//! compared here, where tenants' replication factors are known. A tree whose owners differ is exchanged between one of
+//! them and each of the others until nothing moves; one whose owners are equal has its tombstones purged. A round ends
+//! early when the topology changes. Memory is bounded by a page for each node.
 //!
 //! A node that lost its disk counts for no quorum before it has got back what it may have acknowledged: see
-//! [`refill`](super::refill). Before the first round that looks for that, a new epoch is published with the same nodes, so
-//! that nothing that counts on what the node said before its loss is completed any more. A tree is exchanged to the end when
-//! that was done twice: after the first time one of its owners has what any has, after the second they all do.
+//! [`refill`](super::refill). Before the first round that looks for that, a new epoch is published with the same nodes,
+//! so that nothing that counts on what the node said before its loss is completed any more. A tree is exchanged to the
+//! end when that was done twice: after the first time one of its owners has what any has, after the second they all do.
 //!
 //! What this is not: records never come through here; storage nodes exchange them.
 
@@ -205,8 +205,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
     }
 
-    /// Sees to it that nodes that lost their disks, or have damaged records, are fenced: publishes an epoch, with the same
-    /// nodes, if one of them is not. If that can't be done now, the round goes on without proving anything of them.
+    /// Sees to it that nodes that lost their disks, or have damaged records, are fenced: publishes an epoch, with the
+    /// same nodes, if one of them is not. If that can't be done now, the round goes on without proving anything of
+    /// them.
     async fn fence(&self, refills: &mut Refills, wounds: &mut Wounds) {
         self.look_for_wounds(&self.routing(), wounds).await;
         let unfenced = refills.look(&self.routing());
@@ -235,8 +236,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
     }
 
-    /// Publishes an epoch that is above all in use here, with the nodes that are stored, and takes it into use. `None`: the
-    /// topology was changed by somebody else.
+    /// Publishes an epoch that is above all in use here, with the nodes that are stored, and takes it into use. `None`:
+    /// the topology was changed by somebody else.
     async fn next_epoch(&self) -> Result<Option<Epoch>, StoreError> {
         let in_use = self.routing();
         let mut stored = in_use.topology().clone();
@@ -464,10 +465,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
     }
 
-    /// Has one owner, the pivot, exchange with each other one until nothing moves. A pivot that has damaged records can't pass
-    /// them on from one to the other: then it is the next one's turn.
+    /// Has one owner, the pivot, exchange with each other one until nothing moves. A pivot that has damaged records
+    /// can't pass them on from one to the other: then it is the next one's turn.
     async fn exchange(&self, routing: &Arc<Routing>, found: &Found) -> Proof {
-        // Best one that knows what was purged: those that are being refilled take from each other what it would have refused.
+        // Best one that knows what was purged: those that are being refilled take from each other what it would have
+        // refused.
         let (lost, others): (Vec<u16>, Vec<u16>) = found.answering().partition(|index| {
             self.is_refilling(routing, *index) && !sabotage::on(Sabotage::DamageBlocksRefill)
         });
@@ -596,8 +598,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
     }
 
-    /// Whether all owners of a tree are equal now. All dots that were given before are then known to all of them, those of
-    /// other keys, too: what was purged can tell them from new ones.
+    /// Whether all owners of a tree are equal now. All dots that were given before are then known to all of them, those
+    /// of other keys, too: what was purged can tell them from new ones.
     async fn are_equal(&self, routing: &Arc<Routing>, found: &Found) -> bool {
         let leaves = |owner: &u16| {
             let tree = found.tree.clone();

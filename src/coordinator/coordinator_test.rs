@@ -677,8 +677,8 @@ fn a_retry_after_the_first_coordinator_died_can_not_win_over_what_came_in_betwee
     for owner in &owners {
         cluster.set_mood(owner, Mood::Slow(50));
     }
-    // The read before the claim, and asking what was purged, take 50 ms each; then the claim is made and the owners are at
-    // work on the stamp.
+    // The read before the claim, and asking what was purged, take 50 ms each; then the claim is made and the owners are
+    // at work on the stamp.
     let clock = cluster.world.clock();
     let dies = clock.now() + Duration::from_millis(125);
     let first = cluster.run(super::wait::before(

@@ -1,13 +1,13 @@
 //! Damaged records are replaced by what the other owners hold.
 //!
-//! A record that fails its checksum counts for nothing: its node refuses to serve it and to write over it. What it counted for
-//! before is also elsewhere: a quorum has other members, and they are all among the key's other owners. So the record is
-//! replaced by the join of *all* other owners' answers, and by nothing less: the one that is missing may be the other member.
-//! Where that one is damaged, too, nobody can give it back, and the answers of the rest are all there is. A key of which no
-//! owner has a sound copy is left as it is.
+//! A record that fails its checksum counts for nothing: its node refuses to serve it and to write over it. What it
+//! counted for before is also elsewhere: a quorum has other members, and they are all among the key's other owners. So
+//! the record is replaced by the join of *all* other owners' answers, and by nothing less: the one that is missing may
+//! be the other member. Where that one is damaged, too, nobody can give it back, and the answers of the rest are all
+//! there is. A key of which no owner has a sound copy is left as it is.
 //!
-//! A write may be under way that counts on the record as it was, and gets its second member after the others were asked. So
-//! first an epoch is published, as for a node that lost its disk: see [`refill`](super::refill).
+//! A write may be under way that counts on the record as it was, and gets its second member after the others were
+//! asked. So first an epoch is published, as for a node that lost its disk: see [`refill`](super::refill).
 //!
 //! What this is not: it doesn't look for damage. A read, a join, an exchange or `pairdb verify` meets it.
 
@@ -160,8 +160,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let answers = others.map(|position| async move {
             let read = Operation::Read { key: key.clone() };
             let answer = owners.call(position, read.clone(), deadline).await.result;
-            // One that is being refilled holds no more when it counts again than the others hold, and they are asked, too. Not
-            // to wait for it: it may wait for this very record.
+            // One that is being refilled holds no more when it counts again than the others hold, and they are asked,
+            // too. Not to wait for it: it may wait for this very record.
             match answer {
                 Err(CallError::Refused(Refusal::Refilling))
                     if !sabotage::on(Sabotage::HealWaitsForRefill) =>
@@ -200,7 +200,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         if sound == 0 {
             return None;
         }
-        // What one that is being refilled holds may have been purged: it lost what it knew of that, and the others did not.
+        // What one that is being refilled holds may have been purged: it lost what it knew of that, and the others did
+        // not.
         if let Some(position) = counting.filter(|_| !ghosts.is_empty()) {
             let upkeep = Upkeep::Purged { tree: key.tree() };
             let upkeep = Operation::Upkeep(Box::new(upkeep));

@@ -1,9 +1,9 @@
 //! Writes with an idempotency key: one effect, one answer.
 //!
-//! The claim fixes the write's id and its stamp before the write has any effect, so a retry after a crash repeats the same
-//! write: an owner that has it does not apply it again, and under `last_write_wins` it can't win over anything that came
-//! after the claim. For the same reason the stamp must be above all that came before the claim; a read at the write's own
-//! consistency finds out what that is.
+//! The claim fixes the write's id and its stamp before the write has any effect, so a retry after a crash repeats the
+//! same write: an owner that has it does not apply it again, and under `last_write_wins` it can't win over anything
+//! that came after the claim. For the same reason the stamp must be above all that came before the claim; a read at the
+//! write's own consistency finds out what that is.
 
 use std::time::Duration;
 
@@ -382,8 +382,8 @@ enum Claimed {
     Answered(Bytes),
 }
 
-/// Everything that decides the effect, each part with its length so that no two requests agree by chance. The tenant and
-/// key are in the scope.
+/// Everything that decides the effect, each part with its length so that no two requests agree by chance. The tenant
+/// and key are in the scope.
 fn fingerprint(write: &Write) -> Fingerprint {
     let (kind, value): (&[u8], &[u8]) = match &write.content {
         Content::Value(value) => (b"value", value),

@@ -1,7 +1,8 @@
 //! What upkeep has done and what is left to do, for people and metrics.
 //!
-//! Trees are known by the coordinator that leads the comparing, hints and tombstones by the storage nodes that hold them. What
-//! a node said when it was last probed is told together with its age: it holds for that time and for no other.
+//! Trees are known by the coordinator that leads the comparing, hints and tombstones by the storage nodes that hold
+//! them. What a node said when it was last probed is told together with its age: it holds for that time and for no
+//! other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -103,7 +104,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 }
 
 impl Outlook {
-    /// What each node is owed by all others together, and for how long the oldest; nodes that are owed nothing included.
+    /// What each node is owed by all others together, and for how long the oldest; nodes that are owed nothing
+    /// included.
     #[must_use]
     pub fn owed(&self) -> BTreeMap<NodeId, (u64, Duration)> {
         let mut owed: BTreeMap<NodeId, (u64, Duration)> = BTreeMap::new();

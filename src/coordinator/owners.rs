@@ -146,8 +146,8 @@ impl<W: CoordinatorWorld> Owners<W> {
         }
     }
 
-    /// Asks one owner; its health learns from what becomes of it. What one says that is being refilled is a refusal: it may
-    /// lack what it once acknowledged.
+    /// Asks one owner; its health learns from what becomes of it. What one says that is being refilled is a refusal: it
+    /// may lack what it once acknowledged.
     pub(super) fn call(
         &self,
         position: usize,
@@ -193,7 +193,8 @@ impl<W: CoordinatorWorld> Owners<W> {
                 )) => {
                     under_way.answered();
                 }
-                // Somebody else at its address is not the node, and of a node that can't say how it is nothing is known.
+                // Somebody else at its address is not the node, and of a node that can't say how it is nothing is
+                // known.
                 Err(CallError::Refused(refusal))
                     if !is_probe && !matches!(refusal, Refusal::WrongNode { .. }) =>
                 {

@@ -1,4 +1,5 @@
-//! A read's way: ask the owners that answer fastest, join what they return, and bring a quorum up to it before answering.
+//! A read's way: ask the owners that answer fastest, join what they return, and bring a quorum up to it before
+//! answering.
 //!
 //! - "Not there" is an answer and counts.
 //! - When enough answers differ, the joined record is written to as many owners as were asked for *before* the client
@@ -368,9 +369,10 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     /// Makes sure that as many owners hold the joined record as were asked for, then gives it out.
     ///
-    /// Under `last_write_wins` an owner counts only if what is given out *leads* there, or did (see [`super::standings`]): only
-    /// then will enough owners say so to its coordinator, and a write that was shown is never stamped again. (Where it led in
-    /// between, what overwrote it came after the answers, and so was not complete when this read began.)
+    /// Under `last_write_wins` an owner counts only if what is given out *leads* there, or did (see
+    /// [`super::standings`]): only then will enough owners say so to its coordinator, and a write that was shown is
+    /// never stamped again. (Where it led in between, what overwrote it came after the answers, and so was not complete
+    /// when this read began.)
     async fn settle(
         &self,
         owners: &Owners<W>,

@@ -1,17 +1,17 @@
 //! Nodes that lost their disks, and how far it is proved that they have back what they may have acknowledged.
 //!
-//! A node is *fenced* by an epoch that was published after it had reported its present incarnation. An owner that was listed by
-//! that epoch refuses older ones from then on. So whoever still counts on what the node said before it lost its disk gets no
-//! other owner's word any more, however long its time-outs are and whether or not its clock goes: what it needs of the others
-//! it has got before they were listed, or never gets under that count.
+//! A node is *fenced* by an epoch that was published after it had reported its present incarnation. An owner that was
+//! listed by that epoch refuses older ones from then on. So whoever still counts on what the node said before it lost
+//! its disk gets no other owner's word any more, however long its time-outs are and whether or not its clock goes: what
+//! it needs of the others it has got before they were listed, or never gets under that count.
 //!
-//! What is left to prove is that the node holds all that the others held when they were listed: every node was listed once
-//! to the end, and every tree that was seen and that the node owns was found equal at all its owners, or exchanged between
-//! them to the end. Nothing of that becomes untrue while the node keeps its incarnation, so it is gathered over rounds: an
-//! owner that is away now and then delays the proof of its trees, not of all others.
+//! What is left to prove is that the node holds all that the others held when they were listed: every node was listed
+//! once to the end, and every tree that was seen and that the node owns was found equal at all its owners, or exchanged
+//! between them to the end. Nothing of that becomes untrue while the node keeps its incarnation, so it is gathered over
+//! rounds: an owner that is away now and then delays the proof of its trees, not of all others.
 //!
-//! What this is not: it asks nobody. Kept in memory by who leads; the next one begins with a fence of its own. Bounded by
-//! the nodes there are, and for each by [`OPEN_MAX`].
+//! What this is not: it asks nobody. Kept in memory by who leads; the next one begins with a fence of its own. Bounded
+//! by the nodes there are, and for each by [`OPEN_MAX`].
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,8 +1,8 @@
 //! Background repair: bring all owners of a key to the join of what they hold.
 //!
 //! The queue holds keys, not records: a key that is found stale a thousand times waits once. It is bounded, those that
-//! wait for another try included; what does not fit is counted and dropped, and found again by a later read. A key is not
-//! touched while one of its owners does not answer anyway, and tried a bounded number of times.
+//! wait for another try included; what does not fit is counted and dropped, and found again by a later read. A key is
+//! not touched while one of its owners does not answer anyway, and tried a bounded number of times.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -202,7 +202,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         self.repairs().dropped()
     }
 
-    /// Sees joins to their end after the client has been answered; that an owner missed one is noted by one that has it.
+    /// Sees joins to their end after the client has been answered; that an owner missed one is noted by one that has
+    /// it.
     pub(super) fn finish_joins(
         &self,
         owners: &Owners<W>,

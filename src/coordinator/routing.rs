@@ -1,10 +1,11 @@
 //! The routing table in use: the placement of the newest topology this coordinator knows, and each node's health.
 //!
-//! Built once for a topology, read by every request through one atomic load. Invariant: the epoch in use never goes back.
+//! Built once for a topology, read by every request through one atomic load. Invariant: the epoch in use never goes
+//! back.
 //!
-//! A node that refuses for a newer epoch is believed as far as the metadata store bears it out. From an epoch on that could not
-//! be had there, at least not now, epochs are *doubted*: a node that names one counts as missing, and the others go on without
-//! it.
+//! A node that refuses for a newer epoch is believed as far as the metadata store bears it out. From an epoch on that
+//! could not be had there, at least not now, epochs are *doubted*: a node that names one counts as missing, and the
+//! others go on without it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -71,8 +71,8 @@ struct Shared<W: CoordinatorWorld> {
 /// How a coordinator is, for readiness probes and people.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Readiness {
-    /// Whether it takes requests: it knows the topology, and if there are storage nodes, one at least does what it is asked
-    /// for.
+    /// Whether it takes requests: it knows the topology, and if there are storage nodes, one at least does what it is
+    /// asked for.
     pub ready: bool,
     /// Whether it has been told to stop.
     pub stopping: bool,
@@ -205,8 +205,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         self.0.tenants.hits_and_misses()
     }
 
-    /// How many of the cached tenants have fewer replicas than their replication factor says, because there are fewer storage
-    /// nodes.
+    /// How many of the cached tenants have fewer replicas than their replication factor says, because there are fewer
+    /// storage nodes.
     #[must_use]
     pub fn tenants_short_of_nodes(&self) -> usize {
         match self.routing().topology().nodes.len() {
@@ -221,14 +221,15 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         self.0.blocking_repairs.load(Ordering::Relaxed)
     }
 
-    /// How often a key with as many unresolved siblings as its tenant wants to be told of was read or written, since the start.
+    /// How often a key with as many unresolved siblings as its tenant wants to be told of was read or written, since
+    /// the start.
     #[must_use]
     pub fn crowded_keys(&self) -> u64 {
         self.0.crowded.met()
     }
 
-    /// How far each storage node's wall clock is ahead of the coordinator's, in milliseconds (negative: behind), and the median
-    /// of that, as last probed.
+    /// How far each storage node's wall clock is ahead of the coordinator's, in milliseconds (negative: behind), and
+    /// the median of that, as last probed.
     #[must_use]
     pub fn clock_offsets_ms(&self) -> (Vec<(NodeId, i64)>, Option<i64>) {
         self.0.stamps.offsets_ms()
@@ -237,7 +238,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     /// Writes a key, or deletes it when the content is a tombstone.
     ///
     /// # Errors
-    /// What kept it from being acknowledged; [`CoordinatorError::QuorumNotReached`] says whether it may have taken effect.
+    /// What kept it from being acknowledged; [`CoordinatorError::QuorumNotReached`] says whether it may have taken
+    /// effect.
     pub async fn write(&self, request: WriteRequest) -> Result<WriteOutcome, CoordinatorError> {
         let _place = self.admit()?;
         let deadline = self.deadline(request.timeout, self.settings().write_timeout);
@@ -279,9 +281,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         idempotency_key: String,
     ) -> WriteOutcome {
         let seen = written.record.seen();
-        // Alone in its record, the write has overwritten all that was seen there. Beside siblings, or overwritten itself by
-        // the time of a repeated answer, the client knows what it brought along and its own write, and a later write of it
-        // must not overwrite the others.
+        // Alone in its record, the write has overwritten all that was seen there. Beside siblings, or overwritten
+        // itself by the time of a repeated answer, the client knows what it brought along and its own write, and a
+        // later write of it must not overwrite the others.
         let context = match written.record.siblings() {
             _ if sabotage::on(Sabotage::WriteContextTooWide) => Context {
                 shown: seen.clone(),
@@ -453,8 +455,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     // Topology.
 
-    /// Takes a topology into use that is at least as new as `newer`, which a replica told of; or doubts that there is one, so
-    /// that its owners go without that replica. Takes half of the time until `deadline` at most.
+    /// Takes a topology into use that is at least as new as `newer`, which a replica told of; or doubts that there is
+    /// one, so that its owners go without that replica. Takes half of the time until `deadline` at most.
     pub(super) async fn refresh_topology(&self, newer: Epoch, deadline: Instant) {
         let now = self.clock().now();
         let deadline = now + deadline.since(now) / 2;
@@ -479,8 +481,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         }
     }
 
-    /// Too few of the owners by `routing` could be had. Whether there is a newer topology now, where some of them may have been
-    /// missing only because they were doubted.
+    /// Too few of the owners by `routing` could be had. Whether there is a newer topology now, where some of them may
+    /// have been missing only because they were doubted.
     pub(super) async fn is_over_doubt(&self, routing: &Routing, deadline: Instant) -> bool {
         if let Some(epoch) = routing.doubted_from() {
             routing.doubt_only(None);
@@ -675,8 +677,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         owners.health(0).reported(report, asked_at);
     }
 
-    /// Looks after nodes that know newer epochs than the one in use, whether or not anybody asks them for anything: brings them
-    /// and the metadata store together where that can be, and finds out when what was doubted is no more.
+    /// Looks after nodes that know newer epochs than the one in use, whether or not anybody asks them for anything:
+    /// brings them and the metadata store together where that can be, and finds out when what was doubted is no more.
     async fn mind_epochs(&self, deadline: Instant) {
         let routing = self.routing();
         let known = |(_, health): (_, &Arc<NodeHealth>)| {
@@ -752,7 +754,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     }
 }
 
-/// Keeps whether a store refuses, and says so when that changes. That a request's deadline passed says nothing of the store.
+/// Keeps whether a store refuses, and says so when that changes. That a request's deadline passed says nothing of the
+/// store.
 fn note<T>(refuses: &AtomicBool, outcome: &Result<T, StoreError>) {
     if matches!(outcome, Err(StoreError::Late { .. })) {
         return;

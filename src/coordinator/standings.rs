@@ -1,12 +1,13 @@
 //! Whether a write under `last_write_wins` needs a greater stamp: what the owners that have it say of where it stands.
 //!
-//! It needs none once a quorum of owners held it *leading* (at ONE, one): whatever completed at a quorum before it began is at
-//! one of them and was outranked there, so the write is above all of it, and what outranks it now came after it. The same holds
-//! if so many have seen it overwritten by one and the same write: that one is above all that completed before, and knew it.
+//! It needs none once a quorum of owners held it *leading* (at ONE, one): whatever completed at a quorum before it
+//! began is at one of them and was outranked there, so the write is above all of it, and what outranks it now came
+//! after it. The same holds if so many have seen it overwritten by one and the same write: that one is above all that
+//! completed before, and knew it.
 //!
 //! Otherwise a write that completed before may outrank it. It may be stamped again then: had a quorum read shown it, or
-//! had a quorum acknowledged what overwrote it, enough owners would say so. That conclusion takes the answers of all owners;
-//! while one is silent a write that was seen may take effect a second time.
+//! had a quorum acknowledged what overwrote it, enough owners would say so. That conclusion takes the answers of all
+//! owners; while one is silent a write that was seen may take effect a second time.
 
 use crate::ports::Standing;
 use crate::sabotage::{self, Sabotage};

@@ -1,7 +1,7 @@
 //! A cluster for the coordinator's tests: model nodes in memory, faults by hand, time by hand, no runtime.
 //!
-//! A node is the algebra and nothing else. What is under test is the coordinator; the real replica is tested on its own,
-//! and both together by the simulation.
+//! A node is the algebra and nothing else. What is under test is the coordinator; the real replica is tested on its
+//! own, and both together by the simulation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;

@@ -1,20 +1,20 @@
 //! A write's way through the owners: stamped by one, joined by the others, acknowledged by a quorum.
 //!
-//! 1. One owner is asked to *stamp*: it gives the write its dot, joins it and makes it durable in one step. When it does
-//!    not answer in time, the next one is asked too, with the same write id and the same stamp.
+//! 1. One owner is asked to *stamp*: it gives the write its dot, joins it and makes it durable in one step. When it
+//!    does not answer in time, the next one is asked too, with the same write id and the same stamp.
 //! 2. The resulting record goes to the other owners, in parallel, to *join*.
 //! 3. Under `last_write_wins` an owner that joins tells the greatest rank it holds. If that is above the write's own, a
-//!    write that completed before may hold it: the write is stamped once more, above it. Ranks are compared, not stamps:
-//!    a completed write may hold the very same stamp.
+//!    write that completed before may hold it: the write is stamped once more, above it. Ranks are compared, not
+//!    stamps: a completed write may hold the very same stamp.
 //! 4. When enough owners have it durably the client is answered; the rest go on in the background, and an owner that
 //!    missed the write is repaired.
 //!
 //! Why the coordinator proposes the stamp instead of the owner drawing it: an attempt whose answer was lost may still
-//! take effect, at any time and at an owner the coordinator never hears of again. Were its stamp drawn there and then, by
-//! a clock that runs ahead, it would win over later, acknowledged writes. With the stamp fixed beforehand every attempt of
-//! a write has a stamp no greater than the acknowledged one, and a later write, whose quorum meets the acknowledged
-//! stamp, is above them all. An owner that holds a greater rank answers so, without effect, and the coordinator proposes
-//! a greater stamp.
+//! take effect, at any time and at an owner the coordinator never hears of again. Were its stamp drawn there and then,
+//! by a clock that runs ahead, it would win over later, acknowledged writes. With the stamp fixed beforehand every
+//! attempt of a write has a stamp no greater than the acknowledged one, and a later write, whose quorum meets the
+//! acknowledged stamp, is above them all. An owner that holds a greater rank answers so, without effect, and the
+//! coordinator proposes a greater stamp.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -42,8 +42,8 @@ use crate::version::{Content, Context, Dot, Rank, Record, Stamp, Version, WriteI
 const TOPOLOGY_RETRIES_MAX: usize = 4;
 /// How often a greater stamp is proposed to owners that hold one above the last proposal.
 const RAISES_MAX: usize = 16;
-/// An owner that has to make something durable gets this many times its own 95th percentile before the next one is asked as
-/// well.
+/// An owner that has to make something durable gets this many times its own 95th percentile before the next one is
+/// asked as well.
 const PATIENCE_P95S: u32 = 4;
 
 /// A write that passed all checks.
@@ -452,9 +452,9 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         }
     }
 
-    /// Sends the stamped record to the other owners and waits until enough have it. If it `judges` the write's stamp, it
-    /// waits until it is certain that the stamp is great enough, or all owners are heard, or those that are left were
-    /// given their time.
+    /// Sends the stamped record to the other owners and waits until enough have it. If it `judges` the write's stamp,
+    /// it waits until it is certain that the stamp is great enough, or all owners are heard, or those that are left
+    /// were given their time.
     async fn join(&mut self, stamped: &Stamped, judges: bool) -> Result<Joined, Setback> {
         let Write {
             key,
@@ -576,7 +576,8 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
     }
 
     /// The write, if an owner that knew it answered with a record where another one is greater: beside it, or having
-    /// overwritten it. How that one stands at the owners says nothing of this one, so all of them are asked, this owner too.
+    /// overwritten it. How that one stands at the owners says nothing of this one, so all of them are asked, this owner
+    /// too.
     fn is_outranked_by(&self, stamped: &Stamped) -> Option<Judged> {
         let rank = self.write.rank();
         let attempts = stamped.record.siblings().iter();

@@ -16,9 +16,9 @@ use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
 /// The name of a record everywhere behind the coordinator's front: partition, tenant and key in one byte string, in
 /// an order that keeps a partition's records together.
 ///
-/// Layout: partition (2 bytes, big endian), length of the tenant's name (1 byte), the name, the key. The tenant's name is
-/// a [`TenantId`], the key has 1 to [`RecordKey::KEY_BYTES_MAX`] bytes; whatever holds one may rely on that, as storage
-/// engines do.
+/// Layout: partition (2 bytes, big endian), length of the tenant's name (1 byte), the name, the key. The tenant's name
+/// is a [`TenantId`], the key has 1 to [`RecordKey::KEY_BYTES_MAX`] bytes; whatever holds one may rely on that, as
+/// storage engines do.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RecordKey(Bytes);
 
@@ -33,7 +33,8 @@ impl RecordKey {
     /// The longest client's key, in bytes.
     pub const KEY_BYTES_MAX: usize = 1024;
 
-    /// Encodes the name. A key of no bytes, or of more than [`RecordKey::KEY_BYTES_MAX`], is refused by whoever receives it.
+    /// Encodes the name. A key of no bytes, or of more than [`RecordKey::KEY_BYTES_MAX`], is refused by whoever
+    /// receives it.
     #[must_use]
     pub fn new(partition: PartitionId, tenant: &TenantId, key: &str) -> Self {
         let tenant = tenant.as_str().as_bytes();
@@ -148,11 +149,11 @@ pub enum Operation {
         key: RecordKey,
         /// An encoded [`Record`](crate::version::Record).
         record: Bytes,
-        /// Of which write the answer says how it stands, be it that the record has it or overwrote it; of the greatest of the
-        /// record unless told.
+        /// Of which write the answer says how it stands, be it that the record has it or overwrote it; of the greatest
+        /// of the record unless told.
         judged: Option<Judged>,
-        /// Whether owners exchange all that they hold differently. A node that is being refilled takes what seems to have been
-        /// purged from nobody else.
+        /// Whether owners exchange all that they hold differently. A node that is being refilled takes what seems to
+        /// have been purged from nobody else.
         exchanged: bool,
     },
     /// Return the record. Answer: [`Reply::Found`].
@@ -166,8 +167,8 @@ pub enum Operation {
     AdoptEpochIfEmpty {
         /// The epoch to adopt, greater than or equal to the replica's own.
         epoch: Epoch,
-        /// Whether the replica owns nothing yet, so that its empty disk is as it should be: from now on it counts. One that
-        /// owns something and lost its disk can't promise for what it had, and refuses ([`Refusal::Refilling`]).
+        /// Whether the replica owns nothing yet, so that its empty disk is as it should be: from now on it counts. One
+        /// that owns something and lost its disk can't promise for what it had, and refuses ([`Refusal::Refilling`]).
         is_new: bool,
     },
     /// Look after what is stored. Answer: [`Reply::Upkept`].
@@ -224,7 +225,8 @@ pub enum Reply {
     Superseded {
         /// The greatest rank held.
         greatest: Rank,
-        /// Whether an attempt of it may have been made, and overwritten or deleted since, so that nobody can tell any more.
+        /// Whether an attempt of it may have been made, and overwritten or deleted since, so that nobody can tell any
+        /// more.
         may_be_over: bool,
         /// The encoded record as it stands.
         record: Bytes,
@@ -253,8 +255,8 @@ pub enum Reply {
     },
     /// The answer to [`Operation::Upkeep`].
     Upkept(Upkept),
-    /// It is done: this is a [`Reply::Joined`] or [`Reply::Found`] of a node that is being refilled. It counts for no quorum,
-    /// since the node can't know what it held before it lost its disk.
+    /// It is done: this is a [`Reply::Joined`] or [`Reply::Found`] of a node that is being refilled. It counts for no
+    /// quorum, since the node can't know what it held before it lost its disk.
     Refilling(Box<Self>),
 }
 
@@ -301,8 +303,8 @@ pub struct NodeReport {
     pub tombstones: u64,
     /// What it owes other nodes, those that it owes nothing left out.
     pub hints: Vec<HintsReport>,
-    /// Whether it lost its disk and is not known yet to hold again all that it should; `Some` says for how long that has been
-    /// so, restarts included, by its wall clock. Until then it counts for no quorum.
+    /// Whether it lost its disk and is not known yet to hold again all that it should; `Some` says for how long that
+    /// has been so, restarts included, by its wall clock. Until then it counts for no quorum.
     pub refilling: Option<Duration>,
 }
 
@@ -327,11 +329,12 @@ pub enum Refusal {
     /// More is queued than it takes on.
     #[error("the node's queue is full")]
     Overloaded,
-    /// It held tombstones of the key that every owner held, and purged them; what is to be joined is older than they were.
+    /// It held tombstones of the key that every owner held, and purged them; what is to be joined is older than they
+    /// were.
     #[error("the record was deleted everywhere and purged; this is older")]
     Purged,
-    /// It lost its disk or some of what it acknowledged, and does not hold all that it should yet: it can't tell what the write
-    /// follows.
+    /// It lost its disk or some of what it acknowledged, and does not hold all that it should yet: it can't tell what
+    /// the write follows.
     #[error("the node can't prove that it holds what it acknowledged, and is being refilled")]
     Refilling,
     /// The stored record fails its checksum. It is kept for inspection and never served.
@@ -341,8 +344,8 @@ pub enum Refusal {
     /// had its effect.
     #[error("the node's storage failed: {0}")]
     StorageFailed(String),
-    /// The write would leave more unresolved siblings beside it, in number or in bytes, than a key may have. Reading the key
-    /// and writing with its context is the way out.
+    /// The write would leave more unresolved siblings beside it, in number or in bytes, than a key may have. Reading
+    /// the key and writing with its context is the way out.
     #[error("{0}")]
     Crowded(String),
     /// The request makes no sense: a malformed record, a context nobody gave out.

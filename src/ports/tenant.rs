@@ -63,8 +63,8 @@ impl fmt::Display for TenantId {
     }
 }
 
-/// How many unresolved siblings a tenant's keys may have. Siblings pile up when a client writes without the context of what it
-/// read.
+/// How many unresolved siblings a tenant's keys may have. Siblings pile up when a client writes without the context of
+/// what it read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SiblingLimits {
     /// A key with as many is told of in the log and in a metric; 1 to `max`.

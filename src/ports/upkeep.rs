@@ -1,10 +1,10 @@
 //! What storage nodes do to become equal without any client: digests, exchange, hints, the purge of tombstones.
 //!
-//! All records that one tenant has in one partition are a *tree*: the unit in which owners are compared, since all of it
-//! has the same owners. A tree has [`LEAVES`] leaves; a record belongs to the leaf that the hash of its key names. A
-//! [`Digest`] is a sum over records, so it is kept up by one subtraction and one addition for each change, and the digest of
-//! a tree is the sum of its leaves (Bellare, Micciancio: *A New Paradigm for Collision-Free Hashing: Incrementality at
-//! Reduced Cost*, 1997).
+//! All records that one tenant has in one partition are a *tree*: the unit in which owners are compared, since all of
+//! it has the same owners. A tree has [`LEAVES`] leaves; a record belongs to the leaf that the hash of its key names. A
+//! [`Digest`] is a sum over records, so it is kept up by one subtraction and one addition for each change, and the
+//! digest of a tree is the sum of its leaves (Bellare, Micciancio: *A New Paradigm for Collision-Free Hashing:
+//! Incrementality at Reduced Cost*, 1997).
 //!
 //! What this is not: it says nothing of who owns what; whoever asks knows.
 
@@ -168,7 +168,8 @@ pub struct KeyHash {
 /// What a replica is asked to do for the upkeep of its data.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Upkeep {
-    /// List trees that have records, or of which any were purged, with their digests, in the order of their names. Answer:
+    /// List trees that have records, or of which any were purged, with their digests, in the order of their names.
+    /// Answer:
     /// [`Upkept::Roots`].
     Roots {
         /// Begin after this one.
@@ -220,8 +221,8 @@ pub enum Upkeep {
         tree: TreeName,
         /// Begin after this one.
         after: Option<RecordKey>,
-        /// Whether the last write wins. Older values beneath a tombstone are then dropped on the way, durably; such a record is
-        /// listed when it has been nothing but a tombstone for the grace period.
+        /// Whether the last write wins. Older values beneath a tombstone are then dropped on the way, durably; such a
+        /// record is listed when it has been nothing but a tombstone for the grace period.
         last_write_wins: bool,
     },
     /// Which of these does [`Upkeep::Tombstones`] list? Answer: [`Upkept::Keys`].
@@ -234,8 +235,9 @@ pub enum Upkeep {
         /// The records as every owner has them.
         keys: Vec<KeyHash>,
     },
-    /// Another owner has purged what overwrote these, and all owners held it then: remove those that are still the same. One
-    /// that lost its disk since may hold them, from a late message or from a commit that was not overwritten durably. Answer:
+    /// Another owner has purged what overwrote these, and all owners held it then: remove those that are still the
+    /// same. One that lost its disk since may hold them, from a late message or from a commit that was not overwritten
+    /// durably. Answer:
     /// [`Upkept::Done`].
     DropPurged {
         /// The records as they are to be dropped.
@@ -246,12 +248,12 @@ pub enum Upkeep {
         /// Which tree.
         tree: TreeName,
     },
-    /// Which records were met that are damaged, and still are? Answer: [`Upkept::Keys`], a bounded number, with the hashes of
-    /// the damaged bytes.
+    /// Which records were met that are damaged, and still are? Answer: [`Upkept::Keys`], a bounded number, with the
+    /// hashes of the damaged bytes.
     Damaged,
-    /// Put a record in the place of a damaged one, whose bytes are kept aside. Only with what all other owners hold together,
-    /// read when nothing that counts on the damaged record can be completed any more. Answer: [`Upkept::Done`], also if the
-    /// record is not damaged any more.
+    /// Put a record in the place of a damaged one, whose bytes are kept aside. Only with what all other owners hold
+    /// together, read when nothing that counts on the damaged record can be completed any more. Answer:
+    /// [`Upkept::Done`], also if the record is not damaged any more.
     Heal {
         /// Which record.
         key: RecordKey,
@@ -260,31 +262,31 @@ pub enum Upkeep {
         /// The encoded record; `None`: the others hold none.
         record: Option<Bytes>,
     },
-    /// Keep this beside what was purged here. Only for who holds all of the tree that the one it comes from held when it was
-    /// read, or knows better. Answer: [`Upkept::Done`].
+    /// Keep this beside what was purged here. Only for who holds all of the tree that the one it comes from held when
+    /// it was read, or knows better. Answer: [`Upkept::Done`].
     KeepPurged {
         /// Of which tree.
         tree: TreeName,
         /// What another owner has purged of it.
         purged: Purged,
     },
-    /// The replica has joined all that any other owner of anything holds, since it lost its disk: it counts again. Refused if
-    /// it has become another incarnation meanwhile. Answer: [`Upkept::Done`].
+    /// The replica has joined all that any other owner of anything holds, since it lost its disk: it counts again.
+    /// Refused if it has become another incarnation meanwhile. Answer: [`Upkept::Done`].
     Refilled {
         /// The incarnation of which this is known.
         incarnation: Actor,
     },
 }
 
-/// What a replica keeps of the records it has purged from a tree: enough to know a message from before the purge, however
-/// late it comes.
+/// What a replica keeps of the records it has purged from a tree: enough to know a message from before the purge,
+/// however late it comes.
 ///
-/// Records are purged when their owners hold all of the tree alike. By then all of them know every dot that any purged record
-/// had seen, also those of other keys. So a dot that this covers and that the key's record has not seen, should there be one,
-/// is old, not new.
+/// Records are purged when their owners hold all of the tree alike. By then all of them know every dot that any purged
+/// record had seen, also those of other keys. So a dot that this covers and that the key's record has not seen, should
+/// there be one, is old, not new.
 ///
-/// So it says nothing to an owner that lacks records of the tree, and would keep it from getting them. Owners hand it to each
-/// other when they have exchanged all of the tree: one that lost its disk gets it so, after the records.
+/// So it says nothing to an owner that lacks records of the tree, and would keep it from getting them. Owners hand it
+/// to each other when they have exchanged all of the tree: one that lost its disk gets it so, after the records.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Purged {
     /// Everything that any purged record had seen.

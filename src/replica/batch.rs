@@ -1,7 +1,7 @@
 //! A batch of changes, applied in memory.
 //!
-//! Each operation sees what those before it in the batch left, so operations on one key take effect one after the other.
-//! Nothing of it is anybody else's before the batch is durable.
+//! Each operation sees what those before it in the batch left, so operations on one key take effect one after the
+//! other. Nothing of it is anybody else's before the batch is durable.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -114,8 +114,8 @@ impl<'a, R: Random> Batch<'a, R> {
         }
     }
 
-    /// Whether it has made as many bytes of records as one batch may. An operation of a few bytes may make a record of many,
-    /// and so may the next one on the same key.
+    /// Whether it has made as many bytes of records as one batch may. An operation of a few bytes may make a record of
+    /// many, and so may the next one on the same key.
     pub(super) fn is_full(&self) -> bool {
         let full = self.made >= self.made_max;
         if full {
@@ -231,8 +231,9 @@ impl<'a, R: Random> Batch<'a, R> {
         refilling
     }
 
-    /// Whether a record that comes to a node which is being refilled may be of a key that was purged here. The node can't know:
-    /// it may have lost part of its disk only, and not what it noted of the purge. Owners that exchange all they have decide.
+    /// Whether a record that comes to a node which is being refilled may be of a key that was purged here. The node
+    /// can't know: it may have lost part of its disk only, and not what it noted of the purge. Owners that exchange all
+    /// they have decide.
     fn seems_purged(&mut self, key: &RecordKey, encoded: &Bytes) -> Result<bool, Refusal> {
         if sabotage::on(Sabotage::RefillingTakesPurged) {
             return Ok(false);
@@ -272,7 +273,8 @@ impl<'a, R: Random> Batch<'a, R> {
             Some(Judged { dot, rank }) => Some((dot, rank)),
             None => latest(),
         };
-        // A node that is refilled may lack what its floor covers: it may have lost part of its disk only, and not the floor.
+        // A node that is refilled may lack what its floor covers: it may have lost part of its disk only, and not the
+        // floor.
         let old = purged(&self.loaded.purged, &self.purged_now, key).filter(|_| {
             !self.ledger.identity.refilling && !sabotage::on(Sabotage::PurgedForgotten)
         });
@@ -406,8 +408,8 @@ impl<'a, R: Random> Batch<'a, R> {
         }
     }
 
-    /// Drops the values that hide beneath a tombstone. They have smaller ranks, so whoever holds them still loses no more than
-    /// what it would show to nobody, and the tombstone's rank stays to be met.
+    /// Drops the values that hide beneath a tombstone. They have smaller ranks, so whoever holds them still loses no
+    /// more than what it would show to nobody, and the tombstone's rank stays to be met.
     pub(super) fn settle(&mut self, key: &RecordKey) -> Result<(), Refusal> {
         let slot = slot(&mut self.loaded.slots, key)?;
         // One that is damaged must not keep the others from it.
@@ -425,8 +427,8 @@ impl<'a, R: Random> Batch<'a, R> {
 
     /// Removes a record that is still the tombstones that all its owners hold.
     ///
-    /// A node that is being refilled keeps no more of it than the stamp. What had been seen speaks for all keys of the tree: at
-    /// a node that lacks others it would refuse them for ever, and have others [drop](Self::drop_purged) them.
+    /// A node that is being refilled keeps no more of it than the stamp. What had been seen speaks for all keys of the
+    /// tree: at a node that lacks others it would refuse them for ever, and have others [drop](Self::drop_purged) them.
     pub(super) fn purge(&mut self, purged: &KeyHash) -> Result<(), Refusal> {
         let refilling = self.ledger.identity.refilling;
         let mut pointers = self.loaded.pointers.iter();
@@ -451,8 +453,8 @@ impl<'a, R: Random> Batch<'a, R> {
         Ok(())
     }
 
-    /// Removes a record that is still the one of which another owner has purged what overwrote it, owed or not: whoever lacked
-    /// it had it by then.
+    /// Removes a record that is still the one of which another owner has purged what overwrote it, owed or not: whoever
+    /// lacked it had it by then.
     pub(super) fn drop_purged(&mut self, dropped: &KeyHash) -> Result<(), Refusal> {
         if self.removable(dropped, |_| true)?.is_some() {
             slot(&mut self.loaded.slots, &dropped.key)?.remove();

@@ -4,12 +4,13 @@
 //! owners stamped it. Bytes are counted as they are kept, since the whole record is written, sent and read each time.
 //! A write that leaves nothing is always welcome: it is the way out.
 //!
-//! A tombstone is not shown. All it says is that what it overwrote is gone, and the record's `seen` says that without it. So
-//! whoever stamps under `siblings` overwrites the tombstones it holds as well (see [`is_hidden`]). Deletes without a context
-//! would pile up otherwise, unseen, until no write had room. Of a deleted record one tombstone is left, to be purged one day.
+//! A tombstone is not shown. All it says is that what it overwrote is gone, and the record's `seen` says that without
+//! it. So whoever stamps under `siblings` overwrites the tombstones it holds as well (see [`is_hidden`]). Deletes
+//! without a context would pile up otherwise, unseen, until no write had room. Of a deleted record one tombstone is
+//! left, to be purged one day.
 //!
-//! What this is not: it bounds no join. Owners that stamp at the same time may each leave as much, so a record has up to
-//! that much from each of them, and is kept, read and sent all the same.
+//! What this is not: it bounds no join. Owners that stamp at the same time may each leave as much, so a record has up
+//! to that much from each of them, and is kept, read and sent all the same.
 
 use std::collections::BTreeSet;
 

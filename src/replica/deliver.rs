@@ -1,8 +1,8 @@
 //! Brings other nodes what they are owed: one target after the other, round by round.
 //!
-//! A round probes the target, then goes through all its pointers in order: reads the record, has the target join it, and
-//! drops the pointer if the record is still the same. A target that does not answer is left alone, longer after each try,
-//! until a coordinator says that it is back. Deliveries keep to the node's pace for upkeep.
+//! A round probes the target, then goes through all its pointers in order: reads the record, has the target join it,
+//! and drops the pointer if the record is still the same. A target that does not answer is left alone, longer after
+//! each try, until a coordinator says that it is back. Deliveries keep to the node's pace for upkeep.
 //!
 //! What this is not: it doesn't decide who is owed what; coordinators do.
 

@@ -3,10 +3,10 @@
 //! Since when is kept in the commit that makes it so. A record that is deleted once more, or learns of another delete,
 //! begins anew: owners must be alike for all of the grace period.
 //!
-//! Owners that were written to at the same time can be left with an older value beside a newer tombstone. Where the last
-//! write wins such a key is deleted, and yet its record is not nothing but tombstones. A node does not know tenants'
-//! policies, so it notes these records too, as what they are, and settles them when it is told that the last write wins:
-//! the tombstone stays alone, and is purged like any other.
+//! Owners that were written to at the same time can be left with an older value beside a newer tombstone. Where the
+//! last write wins such a key is deleted, and yet its record is not nothing but tombstones. A node does not know
+//! tenants' policies, so it notes these records too, as what they are, and settles them when it is told that the last
+//! write wins: the tombstone stays alone, and is purged like any other.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 

@@ -1,9 +1,10 @@
-//! What deleted keys cost those that are there: `cargo bench --bench graves`, `-- --tombstones 1000000` for a shorter run.
+//! What deleted keys cost those that are there: `cargo bench --bench graves`, `-- --tombstones 1000000` for a shorter
+//! run.
 //!
-//! One storage node on its engine in a temporary directory. A tenant has so many live keys, and is read and listed; then it
-//! gets the tombstones of ten times as many, and is read and listed again; then all of them are purged as a round of
-//! comparing does it, and it is read and listed for the last time. Listing is what comparing and `pairdb verify` do: all
-//! digests, all keys with their hashes, all tombstones that may go.
+//! One storage node on its engine in a temporary directory. A tenant has so many live keys, and is read and listed;
+//! then it gets the tombstones of ten times as many, and is read and listed again; then all of them are purged as a
+//! round of comparing does it, and it is read and listed for the last time. Listing is what comparing and `pairdb
+//! verify` do: all digests, all keys with their hashes, all tombstones that may go.
 
 #![allow(
     clippy::print_stdout,

@@ -1,9 +1,9 @@
 //! Damaged records: which are known, and how one is replaced.
 //!
-//! What a coordinator has from all other owners takes the place of the damaged bytes, which are kept aside, a bounded number of
-//! them, for people to look at. It is not joined: nothing of the damaged record can be told, and what was purged of the tree
-//! says nothing of a record that was never purged. The digest of its leaf is made anew, since it still counts the record as it
-//! was before it was damaged.
+//! What a coordinator has from all other owners takes the place of the damaged bytes, which are kept aside, a bounded
+//! number of them, for people to look at. It is not joined: nothing of the damaged record can be told, and what was
+//! purged of the tree says nothing of a record that was never purged. The digest of its leaf is made anew, since it
+//! still counts the record as it was before it was damaged.
 //!
 //! What is known of damage is what was met since the node started; it is bounded, and what does not fit is met again.
 
@@ -36,8 +36,8 @@ const ASIDE_END: Bytes = Bytes::from_static(b"damaged!");
 
 /// Records that were found to be damaged.
 ///
-/// When there are too many, the one that was met first makes room: some can't be healed, and must not keep the others from it.
-/// Who still matters is met again.
+/// When there are too many, the one that was met first makes room: some can't be healed, and must not keep the others
+/// from it. Who still matters is met again.
 #[derive(Debug, Default)]
 pub(super) struct Wounds(Mutex<VecDeque<RecordKey>>);
 

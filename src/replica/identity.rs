@@ -2,17 +2,17 @@
 //!
 //! A node takes a new incarnation when it can't prove that it still holds every dot it gave out:
 //! - there is no identity: an empty or replaced data directory;
-//! - the last run answered before its commits were durable and did not stop cleanly, and the engine can't say that they are
-//!   there all the same (the process ended, and the machine didn't);
+//! - the last run answered before its commits were durable and did not stop cleanly, and the engine can't say that they
+//!   are there all the same (the process ended, and the machine didn't);
 //! - the engine finds that commits it had acknowledged are missing, or may be (damage; see [`StorageEngine::proof`]);
-//! - it meets a record that has seen more of its incarnation than it gave out: its disk went back in time. (That is found
-//!   while it runs, see [`ledger`](super::ledger).)
+//! - it meets a record that has seen more of its incarnation than it gave out: its disk went back in time. (That is
+//!   found while it runs, see [`ledger`](super::ledger).)
 //!
-//! In the first three cases it does not hold, or can't prove that it holds, what it once acknowledged. It is *being refilled*
-//! until a coordinator has seen it get all that the other owners hold, and counts for no quorum before. One that is added to a
-//! cluster counts from the start: nobody relied on it before. (A disk that is found to have gone back in time is none the less
-//! served: what tells of it comes in records, and a client that forges contexts must not be able to take nodes out of service.
-//! So a backup is not to be put in a node's place: see the runbook.)
+//! In the first three cases it does not hold, or can't prove that it holds, what it once acknowledged. It is *being
+//! refilled* until a coordinator has seen it get all that the other owners hold, and counts for no quorum before. One
+//! that is added to a cluster counts from the start: nobody relied on it before. (A disk that is found to have gone
+//! back in time is none the less served: what tells of it comes in records, and a client that forges contexts must not
+//! be able to take nodes out of service. So a backup is not to be put in a node's place: see the runbook.)
 //!
 //! Stored as one value, so that it changes as a whole:
 //!
@@ -72,8 +72,8 @@ pub(super) struct Resumed {
     pub(super) unsaved: Option<StorageError>,
 }
 
-/// Since when the node has been refilled, Unix milliseconds by its wall clock; kept while it is, through restarts. One that
-/// can't write tells it from its start.
+/// Since when the node has been refilled, Unix milliseconds by its wall clock; kept while it is, through restarts. One
+/// that can't write tells it from its start.
 pub(super) async fn refilling_since(
     storage: &impl StorageEngine,
     identity: &Identity,
@@ -108,7 +108,8 @@ fn since_put(value: Option<Bytes>) -> Put {
     }
 }
 
-/// Reads the identity, takes a new incarnation if need be, and makes both durable. A node that can't write can still read.
+/// Reads the identity, takes a new incarnation if need be, and makes both durable. A node that can't write can still
+/// read.
 pub(super) async fn open(
     storage: &impl StorageEngine,
     random: &impl Random,

@@ -6,8 +6,8 @@
 //! - no dot was given out twice, to acknowledged writes or to others,
 //! - the incarnation is still the first one.
 //!
-//! `PAIRDB_KILL_ROUNDS` makes it go on for longer. What this is not: a power cut. The operating system lives on and keeps
-//! what it was given; that the journal is synced is checked by other means.
+//! `PAIRDB_KILL_ROUNDS` makes it go on for longer. What this is not: a power cut. The operating system lives on and
+//! keeps what it was given; that the journal is synced is checked by other means.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,

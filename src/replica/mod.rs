@@ -12,19 +12,20 @@
 //! - a dot is given once: counters are reserved durably before they are used, and an incarnation ends when the node
 //!   can't prove that it holds all it gave out (see [`identity`]);
 //! - an owner applies a write once, however often it is asked (see [`stamp`]);
-//! - once an epoch was answered to, older ones are refused for ever; so one that is far from all that the metadata store told
-//!   of is not answered to;
+//! - once an epoch was answered to, older ones are refused for ever; so one that is far from all that the metadata
+//!   store told of is not answered to;
 //! - what a node that lost its disk says counts for no quorum before it has got everything back;
-//! - a stored record that fails its checksum is not served, and replaced by nothing less than what all other owners hold;
-//! - after a failed commit no write is accepted until the engine was opened again and all that is known of what it holds was
-//!   read again from it, as after an unclean stop: nobody knows what became of that commit;
+//! - a stored record that fails its checksum is not served, and replaced by nothing less than what all other owners
+//!   hold;
+//! - after a failed commit no write is accepted until the engine was opened again and all that is known of what it
+//!   holds was read again from it, as after an unclean stop: nobody knows what became of that commit;
 //! - a node that can't write starts all the same, and reads.
 //!
-//! What this is not: it knows no quorum and no policy. It is told what to overwrite, whom to compare with, and who missed
-//! what; other nodes it knows only from that.
+//! What this is not: it knows no quorum and no policy. It is told what to overwrite, whom to compare with, and who
+//! missed what; other nodes it knows only from that.
 //!
-//! Papers: Preguiça, Baquero, Almeida, Fonte, Gonçalves: *Dotted Version Vectors* (2012). Gawlick, Kinkade: *Varieties of
-//! Concurrency Control in IMS/VS Fast Path* (1985), for group commit.
+//! Papers: Preguiça, Baquero, Almeida, Fonte, Gonçalves: *Dotted Version Vectors* (2012). Gawlick, Kinkade: *Varieties
+//! of Concurrency Control in IMS/VS Fast Path* (1985), for group commit.
 
 mod batch;
 mod crowd;
@@ -144,7 +145,8 @@ impl<W: ReplicaWorld> Drop for Handle<W> {
 }
 
 impl<W: ReplicaWorld> Replica<W> {
-    /// Opens the node `node` on the world's storage engine and starts its loops. Its identity is durable when this returns.
+    /// Opens the node `node` on the world's storage engine and starts its loops. Its identity is durable when this
+    /// returns.
     ///
     /// # Errors
     /// When the engine fails, or holds another node's data, or an identity that can't be read.
@@ -237,8 +239,8 @@ impl<W: ReplicaWorld> Replica<W> {
         self.handle.shared.epoch()
     }
 
-    /// The metadata store told of `epoch`: refuses those below from now on. Does nothing more when it knows a newer one, or
-    /// can't write.
+    /// The metadata store told of `epoch`: refuses those below from now on. Does nothing more when it knows a newer
+    /// one, or can't write.
     pub async fn learn_epoch(&self, epoch: Epoch) {
         let shared = &self.handle.shared;
         shared.told_of(epoch);
@@ -255,9 +257,9 @@ impl<W: ReplicaWorld> Replica<W> {
         }
     }
 
-    /// Comes back from an epoch that can't be: refuses, from now on, those below the next one after `published`, which the
-    /// metadata store has now. Whatever it promised to somebody who is changing the topology, it promised for no later one.
-    /// Does nothing when it knows no later one itself.
+    /// Comes back from an epoch that can't be: refuses, from now on, those below the next one after `published`, which
+    /// the metadata store has now. Whatever it promised to somebody who is changing the topology, it promised for no
+    /// later one. Does nothing when it knows no later one itself.
     ///
     /// # Errors
     /// When it can't write.

@@ -1,8 +1,9 @@
 //! The mutation loop: everything that changes the node, one batch after the other.
 //!
-//! When a commit fails, and as long as the disk is full, the loop tries again after a pause, whether anybody writes or not. An
-//! engine that failed is opened again, and what the node knows of it is read again: what became of the commit, and with it
-//! which counters and stamps were given out, which epoch was adopted, and what is owed, is told by the engine only.
+//! When a commit fails, and as long as the disk is full, the loop tries again after a pause, whether anybody writes or
+//! not. An engine that failed is opened again, and what the node knows of it is read again: what became of the commit,
+//! and with it which counters and stamps were given out, which epoch was adopted, and what is owed, is told by the
+//! engine only.
 
 use std::collections::BTreeSet;
 use std::pin::pin;

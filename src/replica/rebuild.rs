@@ -1,8 +1,9 @@
-//! Digests for records that have none: of a data directory from before there were digests, or one that lost them, or lost
-//! records that are still in them.
+//! Digests for records that have none: of a data directory from before there were digests, or one that lost them, or
+//! lost records that are still in them.
 //!
-//! Partition by partition, each as one step of the mutation loop, so that nothing changes meanwhile. How far it has come is
-//! stored with the digests; changes to partitions that have none yet leave none. Until all have them the node compares nothing.
+//! Partition by partition, each as one step of the mutation loop, so that nothing changes meanwhile. How far it has
+//! come is stored with the digests; changes to partitions that have none yet leave none. Until all have them the node
+//! compares nothing.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -146,8 +147,8 @@ impl<W: ReplicaWorld> Loop<W> {
     }
 }
 
-/// Takes away the digests that are stored of partitions from `begin` to before `end` and are none of `digests`: what they
-/// were made of is not there.
+/// Takes away the digests that are stored of partitions from `begin` to before `end` and are none of `digests`: what
+/// they were made of is not there.
 async fn stale(
     storage: &impl StorageEngine,
     begin: [u8; 2],

@@ -1,8 +1,9 @@
 //! The writes a node stamped lately, by name.
 //!
 //! A repetition usually finds its write among the siblings still held. When that was overwritten meanwhile, this memory
-//! finds it, so that it is not applied anew. It is bounded and lost with the process. A repetition beyond it carries an old
-//! stamp: under last-write-wins it loses; with siblings, where stamps decide nothing, it is told from a new write by the
+//! finds it, so that it is not applied anew. It is bounded and lost with the process. A repetition beyond it carries an
+//! old stamp: under last-write-wins it loses; with siblings, where stamps decide nothing, it is told from a new write
+//! by the
 //! *horizon*. Every write with a stamp above it that was stamped here is remembered; one below it that is not may be a
 //! repetition, and has to come back with a greater stamp.
 

@@ -24,14 +24,15 @@ pub struct ReplicaSettings {
     pub recent_writes_max: usize,
     /// How many unresolved siblings of one key a write may leave. Joins are never refused for it.
     pub siblings_max: usize,
-    /// How many bytes of unresolved siblings of one key a write may leave. Joins are never refused for it, so a record has up
-    /// to so much from each of its owners, and one value: the longest message must have room for that.
+    /// How many bytes of unresolved siblings of one key a write may leave. Joins are never refused for it, so a record
+    /// has up to so much from each of its owners, and one value: the longest message must have room for that.
     pub siblings_bytes_max: usize,
     /// How long a tombstone stays at least before it is purged, by the node's wall clock.
     pub tombstone_grace: Duration,
     /// How many bytes in a second hints and exchanges with other nodes may take.
     pub upkeep_bytes_per_second: u64,
-    /// How long a node that did not answer is left alone before its hints are tried again; twice as long after each try.
+    /// How long a node that did not answer is left alone before its hints are tried again; twice as long after each
+    /// try.
     pub hint_pause_min: Duration,
     /// The longest such pause.
     pub hint_pause_max: Duration,

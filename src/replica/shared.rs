@@ -131,8 +131,8 @@ impl<W: ReplicaWorld> Shared<W> {
         }
     }
 
-    /// What was read since `view` was taken may be answered with. If not, the engine was opened again meanwhile, and may lack
-    /// what this node counts for.
+    /// What was read since `view` was taken may be answered with. If not, the engine was opened again meanwhile, and
+    /// may lack what this node counts for.
     pub(super) fn is_still(&self, view: u64) -> Result<(), Refusal> {
         match self.view()? == view {
             true => Ok(()),

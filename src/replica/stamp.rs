@@ -1,7 +1,7 @@
 //! What a stamping owner does with one write.
 //!
-//! A write that was applied here is not applied again: an answer that was lost on its way, or a second attempt, gets the
-//! same dot. The exception is a last-write-wins write that comes back with a greater stamp, because its coordinator
+//! A write that was applied here is not applied again: an answer that was lost on its way, or a second attempt, gets
+//! the same dot. The exception is a last-write-wins write that comes back with a greater stamp, because its coordinator
 //! learned of a version it has to win over: it overwrites its older self.
 
 use super::crowd::{self, Room};
@@ -20,11 +20,11 @@ pub(super) const STAMP_MAX: Stamp = Stamp(u64::MAX >> 1);
 pub(super) enum Outcome {
     /// It was applied before, as this dot.
     Known(Dot),
-    /// What is held has a greater rank, this one; or, with siblings, it can't be told from a repetition unless it gets a
-    /// greater rank than this one.
+    /// What is held has a greater rank, this one; or, with siblings, it can't be told from a repetition unless it gets
+    /// a greater rank than this one.
     Superseded(Rank),
-    /// It may have been applied, here or elsewhere, and overwritten or deleted since, and nobody remembers. Unless it gets a
-    /// greater rank than this one, it can't be told from a repetition.
+    /// It may have been applied, here or elsewhere, and overwritten or deleted since, and nobody remembers. Unless it
+    /// gets a greater rank than this one, it can't be told from a repetition.
     MayBeOver(Rank),
     /// Something that the client was shown was not seen here, so what it overwrites can't be told.
     Behind,
@@ -43,8 +43,8 @@ pub(super) struct Limits {
     pub(super) purged: Option<Stamp>,
 }
 
-/// Decides, and applies the write to `held`; `before` is what was seen before a purge. `recent` is what is remembered of it, if
-/// anything; `give` a new dot.
+/// Decides, and applies the write to `held`; `before` is what was seen before a purge. `recent` is what is remembered
+/// of it, if anything; `give` a new dot.
 pub(super) fn stamp(
     held: &Record,
     before: &VersionVector,
@@ -187,8 +187,8 @@ pub(super) fn stamp(
         stamp,
         content: request.content,
     };
-    // Under last-write-wins stamps decide: to count what was not seen here as overwritten would let a write with a smaller
-    // stamp remove one with a greater stamp, and nobody could tell afterwards.
+    // Under last-write-wins stamps decide: to count what was not seen here as overwritten would let a write with a
+    // smaller stamp remove one with a greater stamp, and nobody could tell afterwards.
     let record = match &request.overwrites {
         Overwrites::All(_) => held.overwrite(version, &VersionVector::default(), overwritten),
         Overwrites::Covered(context) => held.overwrite(version, &context.shown, overwritten),
@@ -200,8 +200,8 @@ pub(super) fn stamp(
     Ok(Outcome::Applied(Known { dot, stamp }, record))
 }
 
-/// Whether an owner that holds `held`, and purged `before`, has not seen all that the client was shown. It can't know the names
-/// of what it would overwrite then; nor whether a context that covers what nobody ever wrote was made up.
+/// Whether an owner that holds `held`, and purged `before`, has not seen all that the client was shown. It can't know
+/// the names of what it would overwrite then; nor whether a context that covers what nobody ever wrote was made up.
 fn is_behind(context: &Context, held: &Record, before: &VersionVector) -> bool {
     if context.is_covered_by(held.seen()) {
         return false;

@@ -1,9 +1,10 @@
-//! The exchange with a peer: leaves are compared, then the keys of leaves that differ, then only records that differ are
-//! exchanged, both ways, by joining. When all of a tree was exchanged both have what was purged of it, too.
+//! The exchange with a peer: leaves are compared, then the keys of leaves that differ, then only records that differ
+//! are exchanged, both ways, by joining. When all of a tree was exchanged both have what was purged of it, too.
 //!
-//! What goes over the network is in proportion to the difference: 64 digests of a tree, key and hash of each record in leaves
-//! that differ, and the records that differ. One call is bounded in records and time; asked again it finds less to do. Nothing
-//! is remembered between calls, and whoever gives up the call ends it. A damaged record is left out and told of.
+//! What goes over the network is in proportion to the difference: 64 digests of a tree, key and hash of each record in
+//! leaves that differ, and the records that differ. One call is bounded in records and time; asked again it finds less
+//! to do. Nothing is remembered between calls, and whoever gives up the call ends it. A damaged record is left out and
+//! told of.
 
 use std::time::Duration;
 
@@ -50,7 +51,8 @@ struct Exchanged {
 }
 
 impl<W: ReplicaWorld> Shared<W> {
-    /// Makes both sides equal, as far as one call goes: their records of `tree`, and then what they know to be purged of it.
+    /// Makes both sides equal, as far as one call goes: their records of `tree`, and then what they know to be purged
+    /// of it.
     pub(super) async fn sync(&self, tree: &TreeName, peer: &Node) -> Result<Synced, Refusal> {
         let _one_at_a_time = self.syncing.lock().await;
         // As it is before records are compared: whoever has all that the other one had then may take it over.
@@ -60,8 +62,8 @@ impl<W: ReplicaWorld> Shared<W> {
             return Err(odd(peer));
         };
         let mut synced = self.sync_records(tree, peer).await?;
-        // Who lacks a record because it is damaged would refuse it afterwards. (Not while it is being refilled: it goes by no
-        // floors then, and counts again when it has exchanged all with every other owner.)
+        // Who lacks a record because it is damaged would refuse it afterwards. (Not while it is being refilled: it goes
+        // by no floors then, and counts again when it has exchanged all with every other owner.)
         let damaged_there = synced.damaged_there > 0 && !self.is_refilling();
         let whole = synced.complete && synced.damaged_here == 0 && !damaged_there;
         if whole && ours != theirs && !sabotage::on(Sabotage::FloorsStayBehind) {

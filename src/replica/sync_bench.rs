@@ -2,10 +2,10 @@
 //! shorter run.
 //!
 //! Two storage nodes in one process, over the memory transport and the memory engine: what is measured is the work of
-//! comparing, reading and joining, without a network's or a disk's. Each line makes some of the keys differ, half of them
-//! newer at one node and half at the other, and then does what a round of comparing does: all roots of both, page by page,
-//! and an exchange of each tree that differs, four at a time, at no set pace. What goes over the network is counted as the
-//! nodes count it: names and digests, hashes, records.
+//! comparing, reading and joining, without a network's or a disk's. Each line makes some of the keys differ, half of
+//! them newer at one node and half at the other, and then does what a round of comparing does: all roots of both, page
+//! by page, and an exchange of each tree that differs, four at a time, at no set pace. What goes over the network is
+//! counted as the nodes count it: names and digests, hashes, records.
 
 #![allow(
     clippy::print_stdout,
@@ -267,7 +267,8 @@ async fn differ(owners: &[Owner], keys: u64, differing: u64, generation: u64) {
     while writes.next().await.is_some() {}
 }
 
-/// Compares all, exchanges what differs. Returns how many trees differed, the bytes of all roots, and what was exchanged.
+/// Compares all, exchanges what differs. Returns how many trees differed, the bytes of all roots, and what was
+/// exchanged.
 async fn round(owners: &[Owner]) -> (usize, u64, Synced) {
     let ((ours, our_bytes), (theirs, their_bytes)) =
         (owners[0].roots().await, owners[1].roots().await);

@@ -224,8 +224,8 @@ impl<W: ReplicaWorld> Shared<W> {
         Ok(Upkept::Keys { keys, more })
     }
 
-    /// A page of those tombstones that may be purged as far as this node goes. Where the last write wins, values that hide
-    /// beneath one are dropped.
+    /// A page of those tombstones that may be purged as far as this node goes. Where the last write wins, values that
+    /// hide beneath one are dropped.
     async fn tombstones(
         &self,
         tree: &TreeName,
@@ -271,8 +271,8 @@ impl<W: ReplicaWorld> Shared<W> {
         Ok(Upkept::Keys { keys, more })
     }
 
-    /// Those of `keys` that are held here just so, are nothing but tombstones, have been for the grace period, and are owed
-    /// to nobody. `since` is what is noted of each, if that was read already.
+    /// Those of `keys` that are held here just so, are nothing but tombstones, have been for the grace period, and are
+    /// owed to nobody. `since` is what is noted of each, if that was read already.
     async fn old_tombstones(
         &self,
         keys: Vec<KeyHash>,

@@ -1,19 +1,19 @@
 //! The join of two records: the only way in which replicas ever reconcile.
 //!
 //! Replication, read repair, hinted handoff, anti-entropy and data migration are all this function. It is a semilattice
-//! (associative, commutative, idempotent), so replicas that got the same writes in any order, any grouping and any number
-//! of repetitions hold equal records. Stamps and conflict policies don't matter here.
+//! (associative, commutative, idempotent), so replicas that got the same writes in any order, any grouping and any
+//! number of repetitions hold equal records. Stamps and conflict policies don't matter here.
 //!
-//! Why it is one even for hostile records: look at one dot. A record holds it as *unknown* (not seen), as *present* with
-//! some version, or as *overwritten* (seen, no sibling; [remembered](super::overwritten) or not). `join` takes the later of the
-//! two in the chain
+//! Why it is one even for hostile records: look at one dot. A record holds it as *unknown* (not seen), as *present*
+//! with some version, or as *overwritten* (seen, no sibling; [remembered](super::overwritten) or not). `join` takes the
+//! later of the two in the chain
 //!
 //! ```text
 //! unknown  <  present(v), ordered by v's rank  <  overwritten and remembered by name  <  overwritten
 //! ```
 //!
-//! and the maximum of a total order is a semilattice. `seen` is a pointwise maximum and agrees with it: a dot is unknown
-//! in the join exactly when it is unknown in both.
+//! and the maximum of a total order is a semilattice. `seen` is a pointwise maximum and agrees with it: a dot is
+//! unknown in the join exactly when it is unknown in both.
 
 use std::cmp::Ordering;
 

@@ -1,22 +1,24 @@
-//! The writes that were overwritten lately, by name: so that another attempt of one of them, which got another dot at another
-//! owner, is known for what it is and not shown again.
+//! The writes that were overwritten lately, by name: so that another attempt of one of them, which got another dot at
+//! another owner, is known for what it is and not shown again.
 //!
-//! A dot names an attempt, a write id names the write. What a client overwrites is the write; a record therefore keeps the
-//! names of the values that were overwritten last under `siblings`, under the dot of each attempt that stood there: who has
-//! covered a dot and does not remember it has forgotten it, so one dot for all attempts would be lost as soon as two owners
-//! keep different ones. They are carried and joined like siblings, one step further on: a dot is *unknown*, then *present*,
-//! then *remembered as overwritten*, then *forgotten*. A sibling whose write is among them is not
+//! A dot names an attempt, a write id names the write. What a client overwrites is the write; a record therefore keeps
+//! the names of the values that were overwritten last under `siblings`, under the dot of each attempt that stood there:
+//! who has covered a dot and does not remember it has forgotten it, so one dot for all attempts would be lost as soon
+//! as two owners keep different ones. They are carried and joined like siblings, one step further on: a dot is
+//! *unknown*, then *present*, then *remembered as overwritten*, then *forgotten*. A sibling whose write is among them
+//! is not
 //! [shown](super::Record::shown), and an owner that comes to hold both takes it for
-//! [overwritten](super::Record::without_further_attempts), too. (That is a step of its own after a join: within it, a join
-//! would no longer be associative.)
+//! [overwritten](super::Record::without_further_attempts), too. (That is a step of its own after a join: within it, a
+//! join would no longer be associative.)
 //!
-//! Bounded, by an owner that stamps and nobody else: the last [`REMEMBERED_MIN`] writes, for [`REMEMBERED_FOR`]; of what was
-//! overwritten within a [`BURST`] up to [`REMEMBERED_MAX`]. Their order and age are told by the stamps of what overwrote them,
-//! and where a clock went back by what the record had known before, so that they never go back along a chain of overwrites.
-//! What is dropped raises `forgotten`: an attempt of a write up to that stamp can't be told from a new write.
+//! Bounded, by an owner that stamps and nobody else: the last [`REMEMBERED_MIN`] writes, for [`REMEMBERED_FOR`]; of
+//! what was overwritten within a [`BURST`] up to [`REMEMBERED_MAX`]. Their order and age are told by the stamps of what
+//! overwrote them, and where a clock went back by what the record had known before, so that they never go back along a
+//! chain of overwrites. What is dropped raises `forgotten`: an attempt of a write up to that stamp can't be told from a
+//! new write.
 //!
-//! So what is left is this: an attempt that takes effect at an owner only after its write was overwritten elsewhere *and* the
-//! key was then overwritten that often is shown once more.
+//! So what is left is this: an attempt that takes effect at an owner only after its write was overwritten elsewhere
+//! *and* the key was then overwritten that often is shown once more.
 
 use std::time::Duration;
 
@@ -41,8 +43,8 @@ pub struct Overwritten {
     pub write_id: WriteId,
     /// Its stamp.
     pub stamp: Stamp,
-    /// When it was overwritten: the stamp of what did, or just above the record's latest overwrite and its latest sibling if
-    /// those are later.
+    /// When it was overwritten: the stamp of what did, or just above the record's latest overwrite and its latest
+    /// sibling if those are later.
     pub by: Stamp,
 }
 
@@ -119,8 +121,8 @@ impl Record {
         self
     }
 
-    /// A stamp that is no smaller than `by`, and greater than all in `before` and all that overwrote what is remembered: by
-    /// clocks alone, the latest overwrite would be the first to be forgotten after one went back.
+    /// A stamp that is no smaller than `by`, and greater than all in `before` and all that overwrote what is
+    /// remembered: by clocks alone, the latest overwrite would be the first to be forgotten after one went back.
     fn after_all_overwrites(&self, before: &Record, by: Stamp) -> Stamp {
         let siblings = before.siblings.iter().map(|sibling| sibling.stamp);
         let overwrites = self.overwritten.iter().map(|old| old.by);

@@ -4,8 +4,8 @@
 //! `seen`. A dot that `seen` covers and that has no sibling was overwritten; the last ones are [remembered by
 //! name](super::overwritten), under dots that are covered and of no sibling. Only [`Record::overwrite`] (a replica that
 //! stamps),
-//! [`Record::latest_alone`] (one that is told that the latest version counts) and [`Record::join`](super::join) (everybody
-//! else) make new records out of old ones.
+//! [`Record::latest_alone`] (one that is told that the latest version counts) and [`Record::join`](super::join)
+//! (everybody else) make new records out of old ones.
 
 use std::collections::BTreeSet;
 
@@ -99,7 +99,8 @@ impl Record {
         !self.siblings.is_empty() && self.shown().all(Version::is_tombstone)
     }
 
-    /// Whether its latest version is a tombstone and older values stand beside it, which `last_write_wins` shows to nobody.
+    /// Whether its latest version is a tombstone and older values stand beside it, which `last_write_wins` shows to
+    /// nobody.
     pub fn hides_values(&self) -> bool {
         !self.is_deleted() && self.latest().is_some_and(Version::is_tombstone)
     }
@@ -166,7 +167,8 @@ impl Record {
     /// The one mutation: adds `version`, removes the siblings for which `overwritten` holds, and sees all of `context`.
     ///
     /// The dot must be new: a replica takes a counter greater than all it gave out *and* greater than
-    /// `seen().get(actor)`. A dot that was seen counts as overwritten wherever it was seen, and its write would be lost.
+    /// `seen().get(actor)`. A dot that was seen counts as overwritten wherever it was seen, and its write would be
+    /// lost.
     #[must_use]
     pub fn overwrite(
         &self,

@@ -1,14 +1,15 @@
 //! A disk that loses, when the power fails, what it was not made to keep.
 //!
 //! Commits become durable in the order in which they were made. A crash keeps a prefix of those that were on their way
-//! and loses the rest: the engine's journal has a checksum for each batch, so of a batch that was torn by the crash nothing
-//! survives, nor of any after it. The disk outlives the process and is handed to its next life.
+//! and loses the rest: the engine's journal has a checksum for each batch, so of a batch that was torn by the crash
+//! nothing survives, nor of any after it. The disk outlives the process and is handed to its next life.
 //!
-//! A disk may also lose the last of what was durable, as when a journal is damaged and is cut off there: then it is in doubt,
-//! until something durable is on top of what is left. And it may fail: then it takes nothing more until it is opened again,
-//! and only then it shows what became of the commits that failed.
+//! A disk may also lose the last of what was durable, as when a journal is damaged and is cut off there: then it is in
+//! doubt, until something durable is on top of what is left. And it may fail: then it takes nothing more until it is
+//! opened again, and only then it shows what became of the commits that failed.
 //!
-//! What this is not: a model of bytes and sectors. That the engine keeps what its journal promises is tested on the engine.
+//! What this is not: a model of bytes and sectors. That the engine keeps what its journal promises is tested on the
+//! engine.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -49,8 +50,8 @@ pub enum Removal {
         /// Whether somebody is owed the record.
         owed: bool,
     },
-    /// Perhaps: the commit purged something of its tree that covers it, and by the end of the commit others have brought the
-    /// record all that it had seen again.
+    /// Perhaps: the commit purged something of its tree that covers it, and by the end of the commit others have
+    /// brought the record all that it had seen again.
     Perhaps,
 }
 

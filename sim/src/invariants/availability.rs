@@ -3,11 +3,11 @@
 //!
 //! Judged are first attempts at ONE or QUORUM that were answered with a failure although the weather was fair for the
 //! whole time and some while before: the coordinator, both stores and more than half of the key's owners served,
-//! undisturbed, and linked both ways. A reasonable deadline leaves room for every round trip at its slowest, and for the
-//! patience with owners that don't answer. Not judged: requests that may fail for what they bring (a floor that only an
-//! owner far away covers, one more unresolved sibling, an idempotency key used by mistake). Not judged either: a value beside
-//! siblings of which an owner said that it can't tell it from one that was overwritten and forgotten; made again at this owner
-//! it might be there twice. Nor are worlds with tiny queues
+//! undisturbed, and linked both ways. A reasonable deadline leaves room for every round trip at its slowest, and for
+//! the patience with owners that don't answer. Not judged: requests that may fail for what they bring (a floor that
+//! only an owner far away covers, one more unresolved sibling, an idempotency key used by mistake). Not judged either:
+//! a value beside siblings of which an owner said that it can't tell it from one that was overwritten and forgotten;
+//! made again at this owner it might be there twice. Nor are worlds with tiny queues
 //! or with rare behaviour made common.
 //!
 //! That one slow owner does not slow reads to its own pace is a test of its own, by percentiles.
@@ -70,7 +70,8 @@ fn may_be_judged(evidence: &Evidence, op: &Op) -> bool {
     op.consistency != Consistency::All && brings_nothing && has_room && untold && no_mistake
 }
 
-/// Whether all values ever written to the key could stand beside one more. Nobody is shown a delete, so none takes room.
+/// Whether all values ever written to the key could stand beside one more. Nobody is shown a delete, so none takes
+/// room.
 fn has_room(evidence: &Evidence, op: &Op) -> bool {
     let writes = evidence.ops_of(op.tenant, &op.key);
     let writes = writes.filter(|op| op.kind == Kind::Write).count();

@@ -1,5 +1,5 @@
-//! Promise 8: a value that an acknowledged delete overwrote is never returned again: not by a read whose owners meet the
-//! delete's and that began after it, and not in the end.
+//! Promise 8: a value that an acknowledged delete overwrote is never returned again: not by a read whose owners meet
+//! the delete's and that began after it, and not in the end.
 //!
 //! A delete is purged only when every owner has it and nobody is owed it.
 //!

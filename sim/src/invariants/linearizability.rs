@@ -1,20 +1,21 @@
-//! Promises 4 and 5 once more, by a checker that knows nothing of stamps: under `last_write_wins` a key is a linearizable
-//! register for its quorum operations.
+//! Promises 4 and 5 once more, by a checker that knows nothing of stamps: under `last_write_wins` a key is a
+//! linearizable register for its quorum operations.
 //!
 //! Checked are keys of tenants with `last_write_wins`, with any number of clients, by stateright's
-//! [`LinearizabilityTester`]. Time-outs are in flight for ever: such a write may take effect at any time after it began,
-//! so it counts from the first read on that returned it, and not at all if there is none. Writes at ONE promise no more
-//! than that, and count alike.
+//! [`LinearizabilityTester`]. Time-outs are in flight for ever: such a write may take effect at any time after it
+//! began, so it counts from the first read on that returned it, and not at all if there is none. Writes at ONE promise
+//! no more than that, and count alike.
 //!
-//! Not checked, and left out together with the reads that returned them: writes that were stamped again while an owner asked
-//! before had not said how they stand (that may be two effects, and between them a third write may have been seen), writes that
-//! may have been made anew (no claim held an attempt back), and deletes
+//! Not checked, and left out together with the reads that returned them: writes that were stamped again while an owner
+//! asked before had not said how they stand (that may be two effects, and between them a third write may have been
+//! seen), writes that may have been made anew (no claim held an attempt back), and deletes
 //! that were not acknowledged, together with all answers "not there" after them. To leave out a write and all its reads
-//! never makes a linearizable history one that is not. Nor is anything after more was lost than the other owners can give back.
+//! never makes a linearizable history one that is not. Nor is anything after more was lost than the other owners can
+//! give back.
 //!
-//! The search is exponential at worst, so it is bounded: histories are cut where the register's value is certain (after an
-//! operation that overlaps no other one), what is between two cuts is [`WINDOW_MAX`] operations at most, and each search
-//! ends undecided after [`STEPS_MAX`] steps.
+//! The search is exponential at worst, so it is bounded: histories are cut where the register's value is certain (after
+//! an operation that overlaps no other one), what is between two cuts is [`WINDOW_MAX`] operations at most, and each
+//! search ends undecided after [`STEPS_MAX`] steps.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -200,8 +201,8 @@ fn windows(steps: Vec<Step>) -> Vec<Window> {
     windows
 }
 
-/// Leaves out reads of what is not there: of other writes, and of nothing where a delete from `rest_from` on may have made it
-/// so.
+/// Leaves out reads of what is not there: of other writes, and of nothing where a delete from `rest_from` on may have
+/// made it so.
 fn forget_unknown(before: Value, steps: &mut Vec<Step>, rest_from: Time) {
     let written: BTreeSet<Value> = steps
         .iter()

@@ -1,9 +1,9 @@
-//! Promise 9: one idempotency key has one effect. However often a write was tried and wherever, it is one logical write,
-//! which under `last_write_wins` has one stamp: else a retry could override something newer.
+//! Promise 9: one idempotency key has one effect. However often a write was tried and wherever, it is one logical
+//! write, which under `last_write_wins` has one stamp: else a retry could override something newer.
 //!
 //! Judged are writes of values that the claim certainly held together: none of their attempts can have gone without it,
-//! as happens by configuration while the store is down, and the store has not lost what it held. Of deletes nobody can tell
-//! which tombstone is whose.
+//! as happens by configuration while the store is down, and the store has not lost what it held. Of deletes nobody can
+//! tell which tombstone is whose.
 
 use std::collections::BTreeSet;
 

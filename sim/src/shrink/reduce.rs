@@ -156,8 +156,8 @@ impl<'a> Search<'a> {
         self.try_out(world, changed)
     }
 
-    /// Makes `world` as small as it gets; at first only what happens to `key` is kept, if that is enough. Returns whether
-    /// it was done before time ran out.
+    /// Makes `world` as small as it gets; at first only what happens to `key` is kept, if that is enough. Returns
+    /// whether it was done before time ran out.
     pub(super) fn reduce(&mut self, world: &mut World, key: Option<&str>) -> bool {
         self.simplify_clients(world);
         self.keep_key(world, key);
@@ -503,8 +503,8 @@ fn take_out(value: &mut Value, gone: &impl Fn(Endpoint) -> bool) -> bool {
     }
 }
 
-/// Takes away names that nobody uses, habits that don't matter, and clients that do nothing after the last one that does
-/// something.
+/// Takes away names that nobody uses, habits that don't matter, and clients that do nothing after the last one that
+/// does something.
 fn tidy(world: &mut World) {
     let mut used: BTreeSet<String> = BTreeSet::new();
     for step in world.clients.iter().flat_map(|client| &client.steps) {

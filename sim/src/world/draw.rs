@@ -1,5 +1,6 @@
 //! Worlds drawn from seeds: every property and every fault is switched on in some worlds and off in others
-//! (swarm testing: Groce, Zhang, Eide, Chen, Regehr 2012), because what is always there hides what it gets in the way of.
+//! (swarm testing: Groce, Zhang, Eide, Chen, Regehr 2012), because what is always there hides what it gets in the way
+//! of.
 
 use std::time::Duration;
 
@@ -57,8 +58,8 @@ impl World {
         world
     }
 
-    /// Upkeep moves ten of the largest values a second at least: at 20 kB a second, six keys of 100 kB at five owners take
-    /// longer to become equal than anything may take.
+    /// Upkeep moves ten of the largest values a second at least: at 20 kB a second, six keys of 100 kB at five owners
+    /// take longer to become equal than anything may take.
     fn keep_pace_with_values(&mut self) {
         let largest = self.clients.iter().map(|client| client.padding_max).max();
         let pace = &mut self.replica.upkeep_bytes_per_second;

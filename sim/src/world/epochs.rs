@@ -1,8 +1,8 @@
 //! Worlds in which storage nodes meet epochs that can't be.
 //!
-//! A request under one must leave no trace, whatever else goes wrong. And where a node has taken one on all the same, as
-//! versions did that took on any, it counts as missing, and nobody else is kept from anything; in those worlds nothing else is
-//! wrong, so every quorum operation has to succeed. In the end the node's operator sets it back.
+//! A request under one must leave no trace, whatever else goes wrong. And where a node has taken one on all the same,
+//! as versions did that took on any, it counts as missing, and nobody else is kept from anything; in those worlds
+//! nothing else is wrong, so every quorum operation has to succeed. In the end the node's operator sets it back.
 
 use super::{Fault, FaultStep, World};
 use crate::rng::Rng;

@@ -81,15 +81,16 @@ pub enum Fault {
         /// The storage node.
         who: Endpoint,
     },
-    /// A storage node loses power, and what it committed last is gone, acknowledged or not: its journal is damaged. It starts
-    /// again at the end.
+    /// A storage node loses power, and what it committed last is gone, acknowledged or not: its journal is damaged. It
+    /// starts again at the end.
     DamagedJournal {
         /// The storage node.
         who: Endpoint,
         /// How many commits are gone, if there were as many; 64 at most.
         commits: u32,
     },
-    /// A storage node loses power, and starts again at the end without its digests, as from a time before there were any.
+    /// A storage node loses power, and starts again at the end without its digests, as from a time before there were
+    /// any.
     LoseDigests {
         /// The storage node.
         who: Endpoint,
@@ -137,12 +138,13 @@ pub enum Fault {
         #[serde(rename = "every", with = "human::ms")]
         every_ms: u64,
     },
-    /// A process crashes over one of its messages, and starts again at the end. (Between two messages nothing happens that
-    /// anybody could see, so this is a crash at any step of what it does.)
+    /// A process crashes over one of its messages, and starts again at the end. (Between two messages nothing happens
+    /// that anybody could see, so this is a crash at any step of what it does.)
     CrashOn {
         /// A storage node or a coordinator.
         who: Endpoint,
-        /// Which messages count: those it exchanges with this one; `None`: all. Requests and answers, sent and received.
+        /// Which messages count: those it exchanges with this one; `None`: all. Requests and answers, sent and
+        /// received.
         peer: Option<Endpoint>,
         /// Over which of them, from 1, beginning with the fault.
         count: u32,
@@ -198,8 +200,8 @@ pub enum Fault {
         /// The storage node.
         who: Endpoint,
     },
-    /// A commit fails, nobody knows what became of it, and the disk takes nothing more until the end. The node then comes back
-    /// by itself.
+    /// A commit fails, nobody knows what became of it, and the disk takes nothing more until the end. The node then
+    /// comes back by itself.
     FailingDisk {
         /// The storage node.
         who: Endpoint,
@@ -231,8 +233,8 @@ pub enum Fault {
         /// How many of a thousand calls.
         permille: u32,
     },
-    /// The metadata store fails over to a copy that is not up to date: what was stored of the topology in the last moments
-    /// is gone.
+    /// The metadata store fails over to a copy that is not up to date: what was stored of the topology in the last
+    /// moments is gone.
     MetadataFailover {
         /// How far the copy is behind, in milliseconds.
         #[serde(rename = "lost", with = "human::ms")]
@@ -247,7 +249,8 @@ pub enum Fault {
         /// The storage node.
         who: Endpoint,
     },
-    /// A storage node has taken on an epoch that can't be. At the end its operator sets it back, as the documentation says.
+    /// A storage node has taken on an epoch that can't be. At the end its operator sets it back, as the documentation
+    /// says.
     WrongEpoch {
         /// The storage node.
         who: Endpoint,

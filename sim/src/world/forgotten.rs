@@ -1,9 +1,9 @@
-//! Worlds in which a node loses its disk, or its last commits, after deletes were purged, and clients come back with what was
-//! deleted.
+//! Worlds in which a node loses its disk, or its last commits, after deletes were purged, and clients come back with
+//! what was deleted.
 //!
-//! What was purged is known only from what each owner keeps of it. A client whose idempotent write was answered by nobody sends
-//! it once more, seconds later: meanwhile it was made, seen, deleted and purged, and the node that stamps it anew has lost its
-//! disk and been refilled. The write must not be made a second time.
+//! What was purged is known only from what each owner keeps of it. A client whose idempotent write was answered by
+//! nobody sends it once more, seconds later: meanwhile it was made, seen, deleted and purged, and the node that stamps
+//! it anew has lost its disk and been refilled. The write must not be made a second time.
 
 use std::time::Duration;
 

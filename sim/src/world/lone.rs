@@ -1,8 +1,9 @@
 //! Worlds in which one thing is wrong and nothing else: what the cluster is bound to put up with.
 //!
 //! Where everything is wrong at once, nothing that is refused can be called a broken promise. A few worlds are drawn so
-//! that one storage node is gone, cut off (from all, or from coordinators only), slow, full or stuck for most of the time, or
-//! the topology gets one epoch after the other, and all else is fine; there every quorum operation has to succeed, and in time.
+//! that one storage node is gone, cut off (from all, or from coordinators only), slow, full or stuck for most of the
+//! time, or the topology gets one epoch after the other, and all else is fine; there every quorum operation has to
+//! succeed, and in time.
 
 use std::time::Duration;
 

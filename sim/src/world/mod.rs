@@ -113,8 +113,8 @@ pub struct NetworkPlan {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DiskPlan {
-    /// `Some`: commits are synced so often, in milliseconds, and a crash loses acknowledged ones. `None`: each commit is
-    /// synced.
+    /// `Some`: commits are synced so often, in milliseconds, and a crash loses acknowledged ones. `None`: each commit
+    /// is synced.
     #[serde(
         rename = "sync_interval",
         with = "human::maybe_ms",

@@ -1,8 +1,8 @@
 //! Worlds in which a record is damaged while something else is wrong.
 //!
-//! Either another owner is out of reach, and comes back: what the damaged record counted for may be there and nowhere else, so
-//! it is not replaced by less than what all the others hold. Or another owner loses its disk: the damaged record must not keep
-//! it from getting back all else, and is replaced afterwards.
+//! Either another owner is out of reach, and comes back: what the damaged record counted for may be there and nowhere
+//! else, so it is not replaced by less than what all the others hold. Or another owner loses its disk: the damaged
+//! record must not keep it from getting back all else, and is replaced afterwards.
 
 use std::time::Duration;
 

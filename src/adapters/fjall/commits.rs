@@ -1,15 +1,16 @@
 //! Every commit has a number, one more than the one before it, that is stored with it and after it.
 //!
-//! With it, in the same journal entry, so the engine can say which was the last one it has. After it, in a small file of its
-//! own, the *mark*, before the commit is acknowledged. An engine that has less than the mark says has lost what was
-//! acknowledged.
+//! With it, in the same journal entry, so the engine can say which was the last one it has. After it, in a small file
+//! of its own, the *mark*, before the commit is acknowledged. An engine that has less than the mark says has lost what
+//! was acknowledged.
 //!
-//! What the mark costs is one write of a few bytes to the system's memory for each journal entry. It gets to the disk once
-//! a second, for a sync each time would cost as much again as the commit's own. So
+//! What the mark costs is one write of a few bytes to the system's memory for each journal entry. It gets to the disk
+//! once a second, for a sync each time would cost as much again as the commit's own. So
 //!
 //! - after the end of the process, whatever ended it, the mark is exact, and says so by the boot of the machine;
-//! - after the loss of power it may be behind by that second. What was damaged within it is found by the journal's own form
-//!   (see [`journal`](super::journal)), unless it is the very last entry, which can't be told from one that was being written;
+//! - after the loss of power it may be behind by that second. What was damaged within it is found by the journal's own
+//!   form (see [`journal`](super::journal)), unless it is the very last entry, which can't be told from one that was
+//!   being written;
 //! - it is never ahead, where commits are synced before they are acknowledged.
 //!
 //! | bytes of one of two places, used in turn | what |

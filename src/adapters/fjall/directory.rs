@@ -11,8 +11,8 @@
 //! The engine does not survive a crash while it makes its first files: it finds a journal without a version and gives
 //! up for good. So it is made aside and takes its name when it is whole.
 //!
-//! What is lost is known again at the next start until something was committed on top of it: whoever opens the directory
-//! makes what follows from the loss part of that commit.
+//! What is lost is known again at the next start until something was committed on top of it: whoever opens the
+//! directory makes what follows from the loss part of that commit.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -42,8 +42,8 @@ pub(super) struct DirectoryLock {
 }
 
 impl Drop for DirectoryLock {
-    /// Closing the file is not enough: a process that is just being started has it open, too, until it becomes what it is to
-    /// run.
+    /// Closing the file is not enough: a process that is just being started has it open, too, until it becomes what it
+    /// is to run.
     fn drop(&mut self) {
         if let Err(error) = self.file.unlock() {
             tracing::warn!(%error, "the data directory could not be unlocked");

@@ -10,15 +10,15 @@
 //! - The committer syncs the journal before the engine shows the entry to anybody, so under [`Durability::Always`] no
 //!   reader sees what power loss could take back.
 //! - A commit is part of exactly one journal entry, which recovery takes whole or not at all.
-//! - Commits are refused while less than the reserve is free on the disk: an engine that meets the end of the disk stops,
-//!   and what became of its last entry is unknown.
+//! - Commits are refused while less than the reserve is free on the disk: an engine that meets the end of the disk
+//!   stops, and what became of its last entry is unknown.
 //! - The first failed write or sync, or the end of one of the engine's threads, ends writing until the engine is opened
-//!   again, in place ([`StorageEngine::reopen`]). That is tried once what it was short of is there again; until then it is
-//!   read. Its last journal is written anew before: what the system shows of a file whose sync failed may not be on the disk
-//!   (Rebello et al.: *Can Applications Recover from fsync Failures?*, 2020).
+//!   again, in place ([`StorageEngine::reopen`]). That is tried once what it was short of is there again; until then it
+//!   is read. Its last journal is written anew before: what the system shows of a file whose sync failed may not be on
+//!   the disk (Rebello et al.: *Can Applications Recover from fsync Failures?*, 2020).
 //! - An engine that opens says whether all that was acknowledged before is there ([`commits`], [`journal`]).
-//! - A panic while a query is answered fails that query. One in the committer leaves nobody who knows what is written: the
-//!   process ends (see [`vitals`](crate::adapters::vitals)).
+//! - A panic while a query is answered fails that query. One in the committer leaves nobody who knows what is written:
+//!   the process ends (see [`vitals`](crate::adapters::vitals)).
 //! - One process at a time has the directory, and only its owner reads it.
 //!
 //! What this is not: it knows nothing of records, and keeps no cache of its own beside the engine's.
@@ -148,8 +148,8 @@ impl FjallStorage {
         Self { budget, ..self }
     }
 
-    /// Finishes what is queued, syncs, ends the threads and gives the directory back. Blocks until then; whoever asks for
-    /// something later is told that the engine is closed.
+    /// Finishes what is queued, syncs, ends the threads and gives the directory back. Blocks until then; whoever asks
+    /// for something later is told that the engine is closed.
     pub fn close(&self) {
         self.inner.close();
     }

@@ -1,19 +1,20 @@
 //! The bytes that a process may have in messages: bodies that come in, requests at work, what waits to leave, replies.
 //!
-//! What it is: sums against one bound. What clients bring may take five sixteenths of it; the rest is for what follows from
-//! that: a value that is written is stamped, answered and joined by each of its owners. So what was let in finds room, and what
-//! is too much is refused before anything was done for it. Two of the five are for short requests, which long ones never get in
-//! the way of. What it is not: a measure of the process's memory. It counts payload; the bound is chosen so that all else has
-//! room beside it.
+//! What it is: sums against one bound. What clients bring may take five sixteenths of it; the rest is for what follows
+//! from that: a value that is written is stamped, answered and joined by each of its owners. So what was let in finds
+//! room, and what is too much is refused before anything was done for it. Two of the five are for short requests, which
+//! long ones never get in the way of. What it is not: a measure of the process's memory. It counts payload; the bound
+//! is chosen so that all else has room beside it.
 //!
-//! A message that is still coming in can stay so for as long as its sender likes. When there is no room, a short one that began
-//! first gives up what it has: honest ones are whole at once. Long ones take their time, and would keep each other from ever
-//! being whole; so each takes room for all of it when it begins, the next ones are refused, and only one that hardly comes
-//! gives way.
+//! A message that is still coming in can stay so for as long as its sender likes. When there is no room, a short one
+//! that began first gives up what it has: honest ones are whole at once. Long ones take their time, and would keep each
+//! other from ever being whole; so each takes room for all of it when it begins, the next ones are refused, and only
+//! one that hardly comes gives way.
 //!
 //! Invariants: what was taken is given back when its [`Held`] is dropped, once; an evicted message holds nothing.
 //!
-//! Bytes know what they are charged to (see [`Held::over`]): a value is paid for until its last copy by reference is gone.
+//! Bytes know what they are charged to (see [`Held::over`]): a value is paid for until its last copy by reference is
+//! gone.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -184,7 +185,8 @@ impl Budget {
         self.has_room() && out < self.0.bytes_max / SHARES * OUT_SHARE
     }
 
-    /// Waits until less than all is in use. Whoever reads on only then takes at most one message more than there is room for.
+    /// Waits until less than all is in use. Whoever reads on only then takes at most one message more than there is
+    /// room for.
     pub async fn room(&self) {
         loop {
             let freed = self.0.freed.notified();
@@ -421,8 +423,8 @@ impl Arriving {
         number
     }
 
-    /// Gives back all but what every message costs: what came was handed on. The next part begins when it comes, and until then
-    /// nobody needs to give way.
+    /// Gives back all but what every message costs: what came was handed on. The next part begins when it comes, and
+    /// until then nobody needs to give way.
     pub fn emptied(&self) {
         let mut queue = self.budget.queue();
         queue

@@ -139,7 +139,8 @@ impl<'a> Expected<'a> {
         }
     }
 
-    /// It has said so, once or more often. A connection has only a part of what there is for long ones, but one of them.
+    /// It has said so, once or more often. A connection has only a part of what there is for long ones, but one of
+    /// them.
     fn bytes(&mut self, told: usize, bytes_max: usize) -> Result<(), Unread> {
         if told > bytes_max {
             return Err(Unread::TooLong(bytes_max));

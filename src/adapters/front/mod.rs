@@ -1,12 +1,13 @@
 //! What all listeners have in common: gRPC and HTTP of a coordinator, gRPC of a storage node, and metrics.
 //!
-//! What it is: connections have [`places`], requests' bodies a time and a [`budget`] of bytes ([`intake`]), streams pay for
-//! the message that is coming in ([`metered`]), replies leave in pieces and in time ([`reply`]), and one loop serves all
-//! of it ([`serve`]).
-//! What it is not: it knows no method and no route. What it can't serve is answered in the words of the front it serves for.
+//! What it is: connections have [`places`], requests' bodies a time and a [`budget`] of bytes ([`intake`]), streams pay
+//! for the message that is coming in ([`metered`]), replies leave in pieces and in time ([`reply`]), and one loop
+//! serves all of it ([`serve`]).
+//! What it is not: it knows no method and no route. What it can't serve is answered in the words of the front it serves
+//! for.
 //!
-//! Invariants: everything that whoever reaches a port can make a process hold is bounded in number, in bytes and in time;
-//! whoever is honest is served beside whoever is not.
+//! Invariants: everything that whoever reaches a port can make a process hold is bounded in number, in bytes and in
+//! time; whoever is honest is served beside whoever is not.
 
 mod budget;
 mod intake;

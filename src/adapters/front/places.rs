@@ -1,10 +1,10 @@
 //! The places of a listener's connections: how many there may be, of one peer too, and who gives way.
 //!
-//! A connection that says nothing costs its owner nothing. So when all places are taken, the one that has been quiet the
-//! longest, whose client has no whole request at work, gives its place to the next that comes. Where everybody is at work, a
-//! few
-//! *spare* places are left: on those only probes are answered, and everybody else is told to come again. A probe is never
-//! refused for what clients do.
+//! A connection that says nothing costs its owner nothing. So when all places are taken, the one that has been quiet
+//! the longest, whose client has no whole request at work, gives its place to the next that comes. Where everybody is
+//! at work, a few
+//! *spare* places are left: on those only probes are answered, and everybody else is told to come again. A probe is
+//! never refused for what clients do.
 //!
 //! Invariants: there are never more connections than places, spare ones, and those that were just told to close; a
 //! connection with a request at work never gives way to another.
@@ -141,8 +141,8 @@ impl Places {
         Self::new("test", bounds)
     }
 
-    /// A place for a connection of `peer`, if need be that of a quiet one. `None`: everybody is at work, and the spare places
-    /// are taken too.
+    /// A place for a connection of `peer`, if need be that of a quiet one. `None`: everybody is at work, and the spare
+    /// places are taken too.
     #[must_use]
     pub fn take(&self, peer: Option<IpAddr>) -> Option<Place> {
         let bounds = &self.0.bounds;
@@ -267,8 +267,8 @@ impl Conduct {
         self.is_spare
     }
 
-    /// A request's headers have come. It is not at work yet: what it brings may never be whole. One that *streams* is not at
-    /// work as such, however long it is open.
+    /// A request's headers have come. It is not at work yet: what it brings may never be whole. One that *streams* is
+    /// not at work as such, however long it is open.
     pub(super) fn asked(self: &Arc<Self>, streams: bool) -> Asked {
         let mut state = self.state();
         let number = state.requests;
@@ -290,8 +290,8 @@ impl Conduct {
         AtWork(Arc::clone(self))
     }
 
-    /// A long message of so many bytes comes in, until that is dropped; `None`: beside others of this connection it would be
-    /// more than `max`.
+    /// A long message of so many bytes comes in, until that is dropped; `None`: beside others of this connection it
+    /// would be more than `max`.
     pub(super) fn long_arrives(self: &Arc<Self>, bytes: usize, max: usize) -> Option<LongArriving> {
         let fits = |before: usize| {
             let sum = before.saturating_add(bytes);

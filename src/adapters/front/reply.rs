@@ -1,5 +1,5 @@
-//! The body of a reply: it leaves in pieces, so that no more of it waits in the connection than its client has asked for; it is
-//! paid for until it has left; and while it has not, the connection says so.
+//! The body of a reply: it leaves in pieces, so that no more of it waits in the connection than its client has asked
+//! for; it is paid for until it has left; and while it has not, the connection says so.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! A listener under clients that do nothing, do it slowly, or don't take what they asked for; and honest ones beside them.
+//! A listener under clients that do nothing, do it slowly, or don't take what they asked for; and honest ones beside
+//! them.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! Puts the fragments of one long message together again.
 //!
-//! The fragments of one message follow each other, so there is never more than one incomplete message. It is paid for from
-//! the process's budget; when there is no room for it, it is given up, and the rest of it is skipped.
+//! The fragments of one message follow each other, so there is never more than one incomplete message. It is paid for
+//! from the process's budget; when there is no room for it, it is given up, and the rest of it is skipped.
 
 use bytes::Bytes;
 use tokio::time::{Duration, Instant, sleep_until};
@@ -108,8 +108,8 @@ impl Assembler {
         })
     }
 
-    /// Completes when what is coming in has to give way or does not go on: then it is to be given up. Never, while nothing is
-    /// coming in.
+    /// Completes when what is coming in has to give way or does not go on: then it is to be given up. Never, while
+    /// nothing is coming in.
     pub(super) async fn in_trouble(&self) -> Result<(), BadFragment> {
         let Some(partial) = &self.partial else {
             return std::future::pending().await;

@@ -4,9 +4,9 @@
 //! in batches. So a coordinator that does not read its replies stops its own further requests, and never one that is at
 //! work, which may hold what others wait for.
 //!
-//! Whatever was begun is finished, also when the stream breaks. When too much is at work or unsent, in this stream or in the
-//! whole process, nothing more is read. A coordinator that takes none of its replies for a while loses the stream, and sooner
-//! when the process has no room.
+//! Whatever was begun is finished, also when the stream breaks. When too much is at work or unsent, in this stream or
+//! in the whole process, nothing more is read. A coordinator that takes none of its replies for a while loses the
+//! stream, and sooner when the process has no room.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -69,8 +69,8 @@ pub(super) fn outbox(around: &Surroundings) -> Outbox<ReplicaReply> {
     Outbox::new(bounds, around.budget.clone(), Share::Out)
 }
 
-/// Serves the stream until it ends and all that was begun is finished. The connection, if there is one, is told what is at
-/// work.
+/// Serves the stream until it ends and all that was begun is finished. The connection, if there is one, is told what is
+/// at work.
 pub(super) async fn serve<H: RequestHandler, E: Display>(
     handler: H,
     around: Surroundings,

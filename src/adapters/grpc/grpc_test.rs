@@ -105,8 +105,8 @@ async fn conforming() {
     .await;
 }
 
-/// A node that answers reads by their key's word: "long" with a MiB, "largest" with 256, "never", "panic", anything else with
-/// itself.
+/// A node that answers reads by their key's word: "long" with a MiB, "largest" with 256, "never", "panic", anything
+/// else with itself.
 #[derive(Clone)]
 pub(super) struct Words {
     id: NodeId,

@@ -1,5 +1,5 @@
-//! What comes before a storage node's requests are decoded: their bytes. The stream of a coordinator pays for the message that
-//! is coming in; a single call is read within its length, a time and the process's budget.
+//! What comes before a storage node's requests are decoded: their bytes. The stream of a coordinator pays for the
+//! message that is coming in; a single call is read within its length, a time and the process's budget.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};

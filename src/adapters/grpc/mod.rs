@@ -17,8 +17,8 @@
 //!   nothing on the next one.
 //! - Nothing waits behind something long: what is longer than 64 KiB is cut into fragments, one a message, in both
 //!   directions. A second stream for long requests would leave short replies waiting behind long ones.
-//! - Everything is bounded: calls in flight, bytes that wait, bytes of one message, requests at work for one stream; and all
-//!   of it together by the process's budget.
+//! - Everything is bounded: calls in flight, bytes that wait, bytes of one message, requests at work for one stream;
+//!   and all of it together by the process's budget.
 
 mod assembler;
 mod convert;

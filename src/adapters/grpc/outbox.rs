@@ -204,7 +204,8 @@ impl<M: Entry> Outbox<M> {
         (!waiting.is_empty()).then_some(waiting.moved)
     }
 
-    /// Waits until fewer entries and bytes than these wait, or nothing leaves any more. There must be one such wait at a time.
+    /// Waits until fewer entries and bytes than these wait, or nothing leaves any more. There must be one such wait at
+    /// a time.
     pub(super) async fn room(&self, entries: usize, bytes: usize) {
         poll_fn(|context| {
             self.held_back.register(context.waker());

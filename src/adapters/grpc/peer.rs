@@ -1,7 +1,7 @@
 //! One storage node as the transport sees it: a connection that is kept up, and the session that runs over it.
 //!
-//! Calls made while the first attempt to connect is under way wait for it. After that, whatever is not connected says so
-//! at once: the coordinator has other owners to ask.
+//! Calls made while the first attempt to connect is under way wait for it. After that, whatever is not connected says
+//! so at once: the coordinator has other owners to ask.
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -176,7 +176,8 @@ impl Peer {
         }
     }
 
-    /// Returns why it ended. `served` tells whether the node answered anything: only then the next pause is short again.
+    /// Returns why it ended. `served` tells whether the node answered anything: only then the next pause is short
+    /// again.
     async fn connect_and_serve(&self, session: &Arc<Session>, served: &mut bool) -> String {
         let connect = tokio::time::timeout(self.settings.connect_timeout, self.connect(session));
         let mut replies = match connect.await {

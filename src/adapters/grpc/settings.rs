@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 /// What is longer goes in fragments of this size, and a message takes no more once it has this much.
 pub(super) const BATCH_BYTES: usize = 64 * 1024;
 
-/// The longest request or reply: the largest record that can be stored has to come through whole, since it can't be cut into
-/// records that join to it, and nobody could settle a key that can't be read. Ten owners that stamp at the same time may each
-/// leave [`SIBLINGS_BYTES_HIGHEST`](crate::replica::ReplicaSettings::SIBLINGS_BYTES_HIGHEST). And before bytes were bounded,
-/// one owner took up to 256 values of 1 MiB.
+/// The longest request or reply: the largest record that can be stored has to come through whole, since it can't be cut
+/// into records that join to it, and nobody could settle a key that can't be read. Ten owners that stamp at the same
+/// time may each leave [`SIBLINGS_BYTES_HIGHEST`](crate::replica::ReplicaSettings::SIBLINGS_BYTES_HIGHEST). And before
+/// bytes were bounded, one owner took up to 256 values of 1 MiB.
 pub(super) const RECORD_MESSAGE_BYTES_MAX: usize = 320 * 1024 * 1024;
 
 /// The longest message that may arrive on the stream: a full batch, one entry that just fits, a fragment, and framing.

@@ -89,8 +89,8 @@ impl MemoryStorage {
         self.state().refusal = refusal;
     }
 
-    /// From now on commits fail after they took effect, until it is opened again after this has ended; what they changed is
-    /// seen only then.
+    /// From now on commits fail after they took effect, until it is opened again after this has ended; what they
+    /// changed is seen only then.
     pub fn lose_answers(&self, lost: bool) {
         self.state().answers_lost = lost;
     }

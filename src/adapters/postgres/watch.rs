@@ -1,9 +1,9 @@
 //! Who changed what: told by the database, and looked for now and then.
 //!
-//! Every change posts a [`Notice`] in its own transaction, so it is told when it is committed and not otherwise. A look at the
-//! newest epoch and the newest change of a tenant or API key finds what was committed while nobody listened; a look that finds
-//! what should have been told before begins to listen anew. Events are hints: a watcher that lags misses the oldest ones
-//! and is told so, and the same change may be told twice.
+//! Every change posts a [`Notice`] in its own transaction, so it is told when it is committed and not otherwise. A look
+//! at the newest epoch and the newest change of a tenant or API key finds what was committed while nobody listened; a
+//! look that finds what should have been told before begins to listen anew. Events are hints: a watcher that lags
+//! misses the oldest ones and is told so, and the same change may be told twice.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -100,8 +100,8 @@ impl Database {
             .await
     }
 
-    /// Runs `work` in a transaction that no other writer's, of any process, overlaps; durable when this returns. Failing
-    /// work has no effect.
+    /// Runs `work` in a transaction that no other writer's, of any process, overlaps; durable when this returns.
+    /// Failing work has no effect.
     pub(super) async fn write<T, W>(&self, store: &'static str, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,

@@ -2,9 +2,9 @@
 //!
 //! Several processes may have the file open: every conditional change is decided by SQL inside one immediate
 //! transaction, never by what a process remembers. A change is durable when its call returns (write-ahead log,
-//! `synchronous=FULL`). Leases and retention run by the machine's wall clock as SQLite tells it (`unixepoch('subsec')`),
-//! which is the one clock all those processes have in common; a clock that jumps ends leases early or late, and an early
-//! end is harmless because whoever takes over repeats the same write.
+//! `synchronous=FULL`). Leases and retention run by the machine's wall clock as SQLite tells it
+//! (`unixepoch('subsec')`), which is the one clock all those processes have in common; a clock that jumps ends leases
+//! early or late, and an early end is harmless because whoever takes over repeats the same write.
 //!
 //! What this is not: a store for several machines. SQLite's locks don't hold on network file systems.
 

@@ -135,7 +135,8 @@ fn http2_goodbye() -> Vec<u8> {
     frame
 }
 
-/// Reads until the client has asked for something. Told before that, some clients make of it that the connection closed.
+/// Reads until the client has asked for something. Told before that, some clients make of it that the connection
+/// closed.
 async fn asked(stream: &mut TcpStream) -> io::Result<()> {
     const PREFACE_BYTES: u64 = 24;
     const HEADERS: u8 = 1;

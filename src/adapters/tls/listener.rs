@@ -1,8 +1,8 @@
 //! A socket that is listened on, with TLS or without, and the connections that come of it.
 //!
-//! Every connection has a place from the moment it is accepted, and gives way like any other while nothing was asked on it.
-//! Handshakes run beside each other, each in a task of its own, so many at once. Whoever has not said a word is not one of
-//! them, and when there are as many as there may be, the one that takes longest is given up for the next.
+//! Every connection has a place from the moment it is accepted, and gives way like any other while nothing was asked on
+//! it. Handshakes run beside each other, each in a task of its own, so many at once. Whoever has not said a word is not
+//! one of them, and when there are as many as there may be, the one that takes longest is given up for the next.
 
 use std::collections::VecDeque;
 use std::io;

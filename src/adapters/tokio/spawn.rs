@@ -1,7 +1,8 @@
 //! Background tasks on the current tokio runtime.
 //!
-//! A task that panics is reported and ends; nothing else does, unless it was one to [keep](Spawn::keep). The tasks are counted,
-//! so that a process that stops can wait for those still at work. How many there may be is for those who start them to bound.
+//! A task that panics is reported and ends; nothing else does, unless it was one to [keep](Spawn::keep). The tasks are
+//! counted, so that a process that stops can wait for those still at work. How many there may be is for those who start
+//! them to bound.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -13,8 +13,8 @@ const TRACEPARENT: &str = "traceparent";
 /// 55 bytes of the version there is, and some for those to come.
 const TRACEPARENT_BYTES_MAX: usize = 128;
 
-/// Makes `span` part of the trace that the caller's headers tell of, or of a new one. Returns what the trace is called, if
-/// there is one: for the log.
+/// Makes `span` part of the trace that the caller's headers tell of, or of a new one. Returns what the trace is called,
+/// if there is one: for the log.
 pub fn begin(span: &Span, headers: &HeaderMap) -> Option<TraceId> {
     let told = headers
         .get(TRACEPARENT)

@@ -1,7 +1,7 @@
 //! Where traces are sent: a collector that speaks OpenTelemetry's protocol over gRPC.
 //!
-//! What waits to be sent is bounded; what does not fit, and what the collector does not take in time, is dropped. A collector
-//! that is away costs traces, never requests.
+//! What waits to be sent is bounded; what does not fit, and what the collector does not take in time, is dropped. A
+//! collector that is away costs traces, never requests.
 
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ pub struct TracingSettings {
     pub endpoint: String,
     /// The share of requests that are traced, of those whose caller has not decided: 0 to 1.
     pub sample: f64,
-    /// Whether a caller's `traceparent` decides that its request is traced. If not, chance does for each of them, too; needed
-    /// where callers are not to be trusted with the cost.
+    /// Whether a caller's `traceparent` decides that its request is traced. If not, chance does for each of them, too;
+    /// needed where callers are not to be trusted with the cost.
     pub trust_callers: bool,
     /// The longest time that one export may take, connecting included.
     pub timeout: Duration,
@@ -80,8 +80,8 @@ pub struct Exporter(SdkTracerProvider);
 pub struct NotStarted(String);
 
 impl Exporter {
-    /// Begins to send what `service`'s instance `instance` traces, within the current tokio runtime. It connects by itself,
-    /// when there is something to send. `None` if nothing is to be traced.
+    /// Begins to send what `service`'s instance `instance` traces, within the current tokio runtime. It connects by
+    /// itself, when there is something to send. `None` if nothing is to be traced.
     ///
     /// # Errors
     /// When the address can't be one.

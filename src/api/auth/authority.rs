@@ -46,8 +46,8 @@ impl Authority {
         Self(None)
     }
 
-    /// As the settings say, with the API keys that the coordinator's metadata store knows. Hears of changes while any copy
-    /// is there.
+    /// As the settings say, with the API keys that the coordinator's metadata store knows. Hears of changes while any
+    /// copy is there.
     ///
     /// # Errors
     /// When a file that the settings name can't be used.
@@ -131,8 +131,8 @@ impl Authority {
         caller.map(|caller| Known(Some(caller))).inspect_err(count)
     }
 
-    /// Whether whoever sent these headers, and may have been recognised by them, may do what needs `right`, to `tenant` if it
-    /// is about one.
+    /// Whether whoever sent these headers, and may have been recognised by them, may do what needs `right`, to `tenant`
+    /// if it is about one.
     ///
     /// # Errors
     /// [`Refused`].

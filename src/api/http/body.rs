@@ -1,7 +1,7 @@
 //! Reading what a client sent: a JSON object of known form; a name in the path. The query is read in `query`.
 //!
-//! JSON has to say that it is JSON: what a form of any web page can send (`text/plain`, form encodings, nothing at all) is
-//! not read, so no page can write unasked. What is said twice has to be said alike: nothing is guessed.
+//! JSON has to say that it is JSON: what a form of any web page can send (`text/plain`, form encodings, nothing at all)
+//! is not read, so no page can write unasked. What is said twice has to be said alike: nothing is guessed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

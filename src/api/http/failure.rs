@@ -1,7 +1,7 @@
 //! What a client is told when something fails: `{"status":"error","error_code","message","request_id","details"}`.
 //!
-//! A failure is a gRPC status here too, with its code, its line and its details; it becomes JSON in one place, once it is
-//! known which request it belongs to.
+//! A failure is a gRPC status here too, with its code, its line and its details; it becomes JSON in one place, once it
+//! is known which request it belongs to.
 
 use std::any::Any;
 use std::borrow::Cow;

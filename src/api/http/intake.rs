@@ -1,7 +1,7 @@
 //! What comes before a request's handler: who asks, by the headers alone, and its body.
 //!
-//! Nothing is read of a body that its headers say is too long, or that somebody sends who may not. What is read has a time, a
-//! length, and its part of the process's budget.
+//! Nothing is read of a body that its headers say is too long, or that somebody sends who may not. What is read has a
+//! time, a length, and its part of the process's budget.
 
 use std::time::Duration;
 

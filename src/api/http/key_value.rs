@@ -137,7 +137,8 @@ pub(super) struct Found {
     vector_clock: BTreeMap<String, i64>,
     /// Covers all that is shown: hand it on with the next read or write of the key; base64.
     context: String,
-    /// All concurrent values, that in `value` first; only under the conflict policy "siblings", and only if there are several.
+    /// All concurrent values, that in `value` first; only under the conflict policy "siblings", and only if there are
+    /// several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     siblings: Vec<Sibling>,
 }

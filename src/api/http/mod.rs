@@ -1,7 +1,9 @@
-//! HTTP/JSON: the routes of the API gateway, health for whatever can't speak grpc.health.v1, and their OpenAPI document.
+//! HTTP/JSON: the routes of the API gateway, health for whatever can't speak grpc.health.v1, and their OpenAPI
+//! document.
 //!
-//! A route turns JSON into the message that a gRPC client would have sent and calls the very service that answers gRPC, so
-//! nothing is checked, converted, authorised or limited twice or differently. What is here is JSON, and errors as JSON.
+//! A route turns JSON into the message that a gRPC client would have sent and calls the very service that answers gRPC,
+//! so nothing is checked, converted, authorised or limited twice or differently. What is here is JSON, and errors as
+//! JSON.
 //!
 //! Invariants:
 //! - every answer names its request (`X-Request-ID`), and every failure is one JSON object of one form;
@@ -64,8 +66,8 @@ struct Gateway {
 
 type Shared = Arc<Gateway>;
 
-/// Serves `coordinator` on `listener`, for whom `gate` lets in, until `shutdown`; then requests at work are finished. Bound the
-/// wait for that outside.
+/// Serves `coordinator` on `listener`, for whom `gate` lets in, until `shutdown`; then requests at work are finished.
+/// Bound the wait for that outside.
 ///
 /// # Errors
 /// When the settings can't be used.

@@ -24,11 +24,11 @@ pub struct HttpSettings {
     pub body_timeout: Duration,
     /// How long a client may take to read a reply.
     pub reply_timeout: Duration,
-    /// Which web pages may call from browsers: origins such as `https://console.example.com`, with commas between them, or `*`
-    /// for all; empty: none.
+    /// Which web pages may call from browsers: origins such as `https://console.example.com`, with commas between them,
+    /// or `*` for all; empty: none.
     pub cors_origins: String,
-    /// The names that the listener answers to, with commas between them and without ports. On a loopback address these are
-    /// beside localhost; elsewhere, empty: all.
+    /// The names that the listener answers to, with commas between them and without ports. On a loopback address these
+    /// are beside localhost; elsewhere, empty: all.
     pub host_names: String,
 }
 

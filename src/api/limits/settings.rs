@@ -12,8 +12,8 @@ pub struct LimitSettings {
     pub reads_per_second: u32,
     /// Writes and deletes in a second.
     pub writes_per_second: u32,
-    /// Bytes of keys and values, written and read, in a second. A write beside unresolved siblings writes them again: they
-    /// count.
+    /// Bytes of keys and values, written and read, in a second. A write beside unresolved siblings writes them again:
+    /// they count.
     pub bytes_per_second: u64,
     /// How many tenants are kept in mind.
     pub tenants_max: usize,

@@ -1,8 +1,8 @@
 //! `pairdb bench`: load over gRPC, and what it cost.
 //!
-//! Each client sends its next request when the last one was answered, so latencies are those of a server that is kept busy by
-//! that many clients; or, with `--rate`, when it is due, and latencies count from then: what waits behind a slow answer has
-//! waited.
+//! Each client sends its next request when the last one was answered, so latencies are those of a server that is kept
+//! busy by that many clients; or, with `--rate`, when it is due, and latencies count from then: what waits behind a
+//! slow answer has waited.
 
 mod cpu;
 mod load;

@@ -7,8 +7,8 @@
 //!
 //! The nodes' ports are taken again at a restart if they are free, else others; either way the topology says where the
 //! nodes are before anything is served. Its epoch grows with each change, so nobody is asked at an old address. A new
-//! cluster's nodes are told that they are its first before the topology names them: a node that finds its disk empty and is
-//! not told so takes it for lost.
+//! cluster's nodes are told that they are its first before the topology names them: a node that finds its disk empty
+//! and is not told so takes it for lost.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -236,7 +236,8 @@ async fn place(stores: &Stores, directory: &Path, wanted: Option<u16>) -> Result
     })
 }
 
-/// Tells a node that it is one of a new cluster's first: its disk is empty because nothing was ever written, and it counts.
+/// Tells a node that it is one of a new cluster's first: its disk is empty because nothing was ever written, and it
+/// counts.
 async fn found(node: &StorageNode, epoch: Epoch) -> Result<(), Failure> {
     let request = Request {
         node: node.node().clone(),

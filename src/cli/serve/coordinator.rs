@@ -209,8 +209,8 @@ impl CoordinatorProcess {
         }
     }
 
-    /// Not ready from now on; finishes what is at work, background repairs included. Clients that keep their connections
-    /// open have them closed once nothing is at work any more.
+    /// Not ready from now on; finishes what is at work, background repairs included. Clients that keep their
+    /// connections open have them closed once nothing is at work any more.
     pub async fn stop(mut self) -> Result<(), Failure> {
         self.coordinator.stop();
         self.shutdown.send_replace(true);

@@ -1,5 +1,5 @@
-//! The log: tracing to standard error, for people on a terminal and as JSON elsewhere; and traces to a collector, if there is
-//! one.
+//! The log: tracing to standard error, for people on a terminal and as JSON elsewhere; and traces to a collector, if
+//! there is one.
 
 use std::io::IsTerminal;
 

@@ -1,5 +1,5 @@
-//! Every metric there is, in one place: its name, what it says, and its labels. `deploy/metrics.md` is made from it, and so is
-//! what Prometheus is told.
+//! Every metric there is, in one place: its name, what it says, and its labels. `deploy/metrics.md` is made from it,
+//! and so is what Prometheus is told.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
 

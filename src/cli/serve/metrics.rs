@@ -57,8 +57,8 @@ pub fn collect_metrics() -> Result<PrometheusHandle, Failure> {
 
 /// Serves `/metrics` in Prometheus' text format until `shutdown`.
 ///
-/// What the process has in messages is told of `budget`. `sample` is called before each answer, to put into the registry what
-/// is not counted where it happens.
+/// What the process has in messages is told of `budget`. `sample` is called before each answer, to put into the
+/// registry what is not counted where it happens.
 pub async fn serve_metrics(
     listener: Listener,
     metrics: PrometheusHandle,

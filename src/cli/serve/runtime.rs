@@ -1,4 +1,5 @@
-//! The tokio runtime of a serving process, its files, its log and its traces; and its end when something in it has died.
+//! The tokio runtime of a serving process, its files, its log and its traces; and its end when something in it has
+//! died.
 
 use super::super::exit::{Exit, Failure};
 use super::{files, logging};
@@ -6,11 +7,11 @@ use crate::adapters::trace::Exporter;
 use crate::adapters::vitals::Vitals;
 use crate::config::{Config, RuntimeKind};
 
-/// Runs `work` to its end on a runtime of the configured kind, with the log and traces as configured. In traces it is the
-/// instance `instance` of `service`.
+/// Runs `work` to its end on a runtime of the configured kind, with the log and traces as configured. In traces it is
+/// the instance `instance` of `service`.
 ///
-/// When something has ended that the process can't go on without (see [`vitals`](crate::adapters::vitals)), `work` is left as
-/// it is: an orderly stop would wait for what is dead, and nothing that was acknowledged needs it.
+/// When something has ended that the process can't go on without (see [`vitals`](crate::adapters::vitals)), `work` is
+/// left as it is: an orderly stop would wait for what is dead, and nothing that was acknowledged needs it.
 pub fn run<W>(
     service: &'static str,
     instance: &str,

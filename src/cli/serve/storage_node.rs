@@ -162,8 +162,8 @@ impl StorageNode {
                 Ok(topology) => replica.learn_epoch(topology.epoch).await,
                 Err(error) => tracing::warn!(%error, "the topology can't be read"),
             }
-            // An event or the interval, whichever comes first: both lead to a look. So does the end of the events, after a
-            // while.
+            // An event or the interval, whichever comes first: both lead to a look. So does the end of the events,
+            // after a while.
             if let Ok(None) = timeout(REFRESH_INTERVAL, events.next()).await {
                 sleep(REFRESH_INTERVAL).await;
                 events = metadata.watch();

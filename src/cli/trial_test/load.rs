@@ -1,8 +1,8 @@
-//! Reads and writes at a steady rate, by clients that each have keys of their own, know what they may see, and go to the next
-//! coordinator when one is not there.
+//! Reads and writes at a steady rate, by clients that each have keys of their own, know what they may see, and go to
+//! the next coordinator when one is not there.
 //!
-//! A client writes numbers that only grow. So what a key must show at least is known without any knowledge of the product: the
-//! last number that was acknowledged.
+//! A client writes numbers that only grow. So what a key must show at least is known without any knowledge of the
+//! product: the last number that was acknowledged.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -233,8 +233,8 @@ async fn first_there(
     unreachable!("the last one's answer is taken")
 }
 
-/// Whether it was the connection that failed, or a coordinator that stops: what clients have other coordinators for. One that
-/// is there and does not answer is something else.
+/// Whether it was the connection that failed, or a coordinator that stops: what clients have other coordinators for.
+/// One that is there and does not answer is something else.
 fn is_gone(status: &Status) -> bool {
     let gone = ["STOPPING", "Unavailable", "Cancelled", "Unknown"];
     gone.contains(&reason(status).as_str()) && !status.message().contains("Timeout expired")

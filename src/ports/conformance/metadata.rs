@@ -1,5 +1,5 @@
-//! What every [`MetadataStore`] does: tenants by version, API keys, the topology by epoch, a hint when either changes, and
-//! leases.
+//! What every [`MetadataStore`] does: tenants by version, API keys, the topology by epoch, a hint when either changes,
+//! and leases.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;

@@ -21,8 +21,8 @@ pub enum ChosenMetadata {
     Postgres(PostgresMetadata),
 }
 
-/// The same call of whichever it is. Boxed: a store's calls are seldom and their futures are kilobytes, which every request
-/// would carry along that might have to make one.
+/// The same call of whichever it is. Boxed: a store's calls are seldom and their futures are kilobytes, which every
+/// request would carry along that might have to make one.
 macro_rules! call {
     ($store:expr, $method:ident($($argument:expr),*)) => {
         match $store {
