@@ -7,10 +7,10 @@ use crate::adapters::memory::MemoryStorage;
 use crate::adapters::tokio::NodeWorld;
 use crate::placement::PartitionId;
 use crate::ports::{
-    Digest, Durability, Judged, KeyHash, Purged, Put, RecordKey, Standing, TenantId, TreeName,
-    Upkeep, Upkept,
+    Digest, Durability, Judged, KeyHash, Overwrites, Purged, Put, RecordKey, StampRequest,
+    Standing, TenantId, TreeName, Upkeep, Upkept,
 };
-use crate::version::{Content, Dot, Record, Stamp, Version, WriteId};
+use crate::version::{Content, Context, Dot, Record, Stamp, Version, WriteId};
 
 struct Node {
     replica: Replica<NodeWorld<MemoryStorage>>,
@@ -359,6 +359,41 @@ async fn a_damaged_record_is_replaced_and_its_bytes_are_kept_aside() {
         node.call(read).await,
         Ok(Reply::Found { record: Some(_) })
     ));
+}
+
+/// A write that only a damaged record had is gone with it, and so is what the node remembers of it: told that it is there, its
+/// coordinator would acknowledge what nobody holds.
+#[tokio::test]
+async fn what_a_replaced_record_never_had_is_stamped_anew() {
+    let node = Node::new().await;
+    let stamp = || async {
+        let request = StampRequest {
+            key: key("hurt"),
+            write_id: WriteId(77),
+            stamp: Stamp(1_000),
+            overwrites: Overwrites::All(Context::default()),
+            content: Content::Value(Bytes::from_static(b"mine")),
+            siblings_max: 256,
+        };
+        match node.call(Operation::Stamp(Box::new(request))).await {
+            Ok(Reply::Stamped { dot, record }) => (dot, Record::decode(record).unwrap()),
+            other => panic!("not stamped: {other:?}"),
+        }
+    };
+    let (first, held) = stamp().await;
+    assert_eq!(stamp().await.0, first, "it is known");
+    let damaged = node.damage("hurt", &held).await;
+    let read = Operation::Read { key: key("hurt") };
+    assert_eq!(node.call(read).await, Err(Refusal::Damaged));
+    let heal = Upkeep::Heal {
+        key: key("hurt"),
+        hash: Digest::hash(&key("hurt"), &damaged),
+        record: Some(value(3).encode()),
+    };
+    assert_eq!(node.upkeep(heal).await, Ok(Upkept::Done));
+    let (second, held) = stamp().await;
+    assert_ne!(second, first);
+    assert!(held.find(WriteId(77)).is_some(), "and it is there");
 }
 
 #[tokio::test]
