@@ -37,7 +37,9 @@ fn promises_hold() {
         true
     });
     assert!(broken.is_empty(), "{}", broken.join("\n"));
-    assert!(!sum.lacks_marks(), "{}", sum.missing_marks());
+    if from == 0 && seeds >= SEEDS {
+        assert_eq!(sum.missing_marks(), "");
+    }
 }
 
 /// Every story goes as its file says, whatever is drawn while it runs, and the same way when it is told again.
