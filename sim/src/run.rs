@@ -458,7 +458,7 @@ async fn converge(cluster: &Cluster) -> Vec<String> {
             .into_iter()
             .filter_map(|who| Some((who, cluster.coordinator(who)?.1)));
         coordinators.find_map(|(who, coordinator)| {
-            let mut nodes = coordinator.nodes().into_iter();
+            let mut nodes = coordinator.admin().nodes().into_iter();
             let node = nodes.find(|overview| !overview.healthy)?.node;
             Some((who, node.id))
         })

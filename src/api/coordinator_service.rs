@@ -54,7 +54,7 @@ impl<W: CoordinatorWorld> CoordinatorFront<W> {
     }
 
     fn replicas_now(&self, tenant: &Tenant) -> i32 {
-        i32::try_from(self.coordinator.replicas_now(tenant)).unwrap_or(i32::MAX)
+        i32::try_from(self.coordinator.admin().replicas_now(tenant)).unwrap_or(i32::MAX)
     }
 
     /// Carries a write through whether or not the client stays to hear of it.
@@ -138,6 +138,7 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         let policy = convert::conflict_policy(&request.conflict_policy).map_err(failed)?;
         let tenant = self
             .coordinator
+            .admin()
             .create_tenant(&request.tenant_id, factor, policy)
             .await
             .map_err(failed)?;
@@ -160,11 +161,13 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         let factor = convert::replication_factor(request.new_replication_factor).map_err(failed)?;
         let before = self
             .coordinator
+            .admin()
             .tenant(&request.tenant_id)
             .await
             .map_err(failed)?;
         let after = self
             .coordinator
+            .admin()
             .update_replication_factor(&request.tenant_id, factor)
             .await
             .map_err(failed)?;
@@ -185,6 +188,7 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
     ) -> Answer<v1::GetTenantResponse> {
         let tenant = self
             .coordinator
+            .admin()
             .tenant(&self.admitted(request).await?.tenant_id)
             .await
             .map_err(failed)?;
@@ -204,6 +208,7 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
             convert::sibling_limits(request.siblings_warn, request.siblings_max).map_err(failed)?;
         let tenant = self
             .coordinator
+            .admin()
             .set_sibling_limits(&request.tenant_id, limits)
             .await
             .map_err(failed)?;
@@ -220,7 +225,12 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
     ) -> Answer<v1::AddStorageNodeResponse> {
         let node = convert::node(self.admitted(request).await?).map_err(failed)?;
         let node_id = node.id.as_str().to_owned();
-        let topology = self.coordinator.add_node(node).await.map_err(failed)?;
+        let topology = self
+            .coordinator
+            .admin()
+            .add_node(node)
+            .await
+            .map_err(failed)?;
         Ok(Response::new(v1::AddStorageNodeResponse {
             success: true,
             message: format!(
@@ -240,6 +250,7 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         let node_id = convert::node_id(node_id).map_err(failed)?;
         let removal = self
             .coordinator
+            .admin()
             .remove_node(&node_id, force)
             .await
             .map_err(failed)?;
@@ -274,6 +285,7 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         let v1::ListStorageNodesRequest {} = self.admitted(request).await?;
         let nodes = self
             .coordinator
+            .admin()
             .nodes()
             .into_iter()
             .map(convert::node_info)
@@ -289,10 +301,10 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         request: Request<v1::GetConvergenceRequest>,
     ) -> Answer<v1::GetConvergenceResponse> {
         let asked = match self.admitted(request).await?.ask_nodes {
-            true => Some(self.coordinator.ask_nodes().await),
+            true => Some(self.coordinator.status().ask_nodes().await),
             false => None,
         };
-        let outlook = self.coordinator.outlook();
+        let outlook = self.coordinator.status().outlook();
         Ok(Response::new(convergence::response(outlook, asked)))
     }
     async fn verify_page(

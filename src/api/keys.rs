@@ -34,7 +34,9 @@ pub(super) async fn create<W: CoordinatorWorld>(
         tracing::error!(%error, "the operating system has no randomness");
         failed(CoordinatorError::Internal("no randomness"))
     })?;
-    let key = coordinator.create_api_key(&request.tenant_id, role, new.id, new.secret_hash);
+    let key = coordinator
+        .admin()
+        .create_api_key(&request.tenant_id, role, new.id, new.secret_hash);
     let key = key.await.map_err(failed)?;
     tracing::info!(key = %key.id, tenant = %key.tenant, role = role.as_str(), "an API key was made");
     Ok(v1::CreateApiKeyResponse {
@@ -52,7 +54,9 @@ pub(super) async fn list<W: CoordinatorWorld>(
         "" => None,
         id => Some(key_id("after", id)?),
     };
-    let keys = coordinator.api_keys(&request.tenant_id, after.as_ref(), PAGE);
+    let keys = coordinator
+        .admin()
+        .api_keys(&request.tenant_id, after.as_ref(), PAGE);
     let keys = keys.await.map_err(failed)?;
     let last = keys.last().filter(|_| keys.len() == PAGE);
     Ok(v1::ListApiKeysResponse {
@@ -67,7 +71,7 @@ pub(super) async fn revoke<W: CoordinatorWorld>(
     request: v1::RevokeApiKeyRequest,
 ) -> Result<v1::RevokeApiKeyResponse, Status> {
     let id = key_id("key_id", &request.key_id)?;
-    let revoked = coordinator.revoke_api_key(&request.tenant_id, &id);
+    let revoked = coordinator.admin().revoke_api_key(&request.tenant_id, &id);
     let key = revoked.await.map_err(failed)?.ok_or_else(|| {
         let message = format!("API key '{id}' not found");
         status(Code::NotFound, ErrorCode::ApiKeyNotFound, message)

@@ -3,14 +3,15 @@
 
 use futures::Stream;
 
+use super::CoordinatorError;
+use super::tenant_admin::Admin;
 use super::validate;
-use super::{Coordinator, CoordinatorError};
 use crate::ports::{
     ApiKey, ApiKeyId, Change, CoordinatorWorld, MetadataEvent, MetadataStore, StoreError,
     TenantRole,
 };
 
-impl<W: CoordinatorWorld> Coordinator<W> {
+impl<W: CoordinatorWorld> Admin<W> {
     /// Stores a new key for a tenant.
     ///
     /// # Errors
@@ -30,8 +31,12 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             created_at: self.unix_seconds(),
             revoked_at: None,
         };
-        let created = self.world().metadata().create_api_key(key);
-        match self.in_time(self.admin_deadline(), created).await? {
+        let created = self.metadata.store().create_api_key(key);
+        match self
+            .metadata
+            .in_time(self.metadata.deadline(), created)
+            .await?
+        {
             Change::Made(key) => Ok(key),
             Change::Conflict(_) => Err(CoordinatorError::Internal("a random id was taken")),
         }
@@ -42,8 +47,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     /// # Errors
     /// The metadata store's trouble.
     pub async fn api_key(&self, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
-        let found = self.world().metadata().api_key(id);
-        self.in_time(self.admin_deadline(), found).await
+        let found = self.metadata.store().api_key(id);
+        self.metadata.in_time(self.metadata.deadline(), found).await
     }
 
     /// A tenant's keys in the order of their ids, revoked ones included, starting after `after`.
@@ -57,8 +62,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         limit: usize,
     ) -> Result<Vec<ApiKey>, CoordinatorError> {
         let tenant = self.tenant(tenant).await?;
-        let listed = self.world().metadata().api_keys(&tenant.id, after, limit);
-        Ok(self.in_time(self.admin_deadline(), listed).await?)
+        let listed = self.metadata.store().api_keys(&tenant.id, after, limit);
+        Ok(self
+            .metadata
+            .in_time(self.metadata.deadline(), listed)
+            .await?)
     }
 
     /// Revokes a tenant's key for good; `None` when it has none of this id.
@@ -72,12 +80,15 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     ) -> Result<Option<ApiKey>, CoordinatorError> {
         let tenant = validate::tenant_id(tenant)?;
         let now = self.unix_seconds();
-        let revoked = self.world().metadata().revoke_api_key(&tenant, id, now);
-        Ok(self.in_time(self.admin_deadline(), revoked).await?)
+        let revoked = self.metadata.store().revoke_api_key(&tenant, id, now);
+        Ok(self
+            .metadata
+            .in_time(self.metadata.deadline(), revoked)
+            .await?)
     }
 
     /// What the metadata store tells of from now on: hints, of which some may be lost.
     pub fn metadata_events(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static {
-        self.world().metadata().watch()
+        self.metadata.store().watch()
     }
 }

@@ -345,7 +345,7 @@ fn a_quorum_read_repairs_before_it_answers() {
         Ok(set(&["on one owner only"]))
     );
     assert_eq!(cluster.record(&owners[1]), cluster.record(&owners[0]));
-    assert_eq!(coordinator.blocking_repairs(), 1);
+    assert_eq!(coordinator.status().blocking_repairs(), 1);
     cluster.set_mood(&owners[0], Mood::Down);
     cluster.set_mood(&owners[2], Mood::Fine);
     assert_eq!(
@@ -479,7 +479,7 @@ fn a_coordinator_that_missed_changes_of_the_metadata_looks_everything_up_anew() 
     let cluster = TestCluster::new();
     let coordinator = cluster.coordinator();
     let limits = || {
-        let tenant = cluster.run(coordinator.tenant("siblings")).unwrap();
+        let tenant = cluster.run(coordinator.admin().tenant("siblings")).unwrap();
         tenant.siblings
     };
     let before = limits();
@@ -513,7 +513,7 @@ fn a_coordinator_none_of_whose_nodes_answers_is_not_ready() {
     assert!(coordinator.readiness().ready);
     let owners = cluster.owners(&coordinator, "lww", "k");
     let nodes: Vec<_> = coordinator
-        .nodes()
+        .admin().nodes()
         .into_iter()
         .map(|node| node.node.id)
         .collect();
@@ -552,7 +552,7 @@ fn one_node_that_names_an_epoch_that_cannot_be_counts_as_missing_and_no_more() {
     let stored = cluster.run(cluster.world.metadata().topology()).unwrap();
     assert_eq!(stored.epoch, Epoch(1), "nobody was pushed anywhere");
     let out_of_step = |expected: usize| {
-        let nodes = coordinator.nodes();
+        let nodes = coordinator.admin().nodes();
         assert_eq!(
             nodes.iter().filter(|node| node.out_of_step).count(),
             expected
@@ -596,7 +596,7 @@ fn while_the_metadata_store_is_away_one_node_that_knows_a_newer_epoch_stops_nobo
         cluster.metadata_is(Away::Not);
         cluster.pass(Duration::from_secs(30));
         assert_eq!(coordinator.readiness().epoch, Epoch(2), "{away:?}");
-        assert!(coordinator.nodes().iter().all(|node| !node.out_of_step));
+        assert!(coordinator.admin().nodes().iter().all(|node| !node.out_of_step));
     }
 }
 
@@ -726,14 +726,14 @@ fn nodes_change_while_all_are_empty_and_no_longer() {
     let coordinator = cluster.coordinator();
     let leaving = cluster.owners(&coordinator, "lww", "k")[0].clone();
     let removal = cluster
-        .run(coordinator.remove_node(&leaving, false))
+        .run(coordinator.admin().remove_node(&leaving, false))
         .unwrap();
     let topology = removal.topology;
     assert_eq!((topology.epoch, topology.nodes.len()), (Epoch(2), 4));
     cluster.write(&coordinator, write("lww", "k", "v")).unwrap();
     let staying = cluster.owners(&coordinator, "lww", "k")[0].clone();
     let error = cluster
-        .run(coordinator.remove_node(&staying, false))
+        .run(coordinator.admin().remove_node(&staying, false))
         .unwrap_err();
     assert!(
         matches!(&error, CoordinatorError::NodeInUse(cause) if cause.contains("holds data")),
@@ -750,17 +750,17 @@ fn the_replication_factor_stays_until_data_can_move() {
     let coordinator = cluster.coordinator();
     assert_eq!(
         cluster
-            .run(coordinator.update_replication_factor("lww", 3))
+            .run(coordinator.admin().update_replication_factor("lww", 3))
             .unwrap()
             .replication_factor,
         3
     );
     assert!(matches!(
-        cluster.run(coordinator.update_replication_factor("lww", 5)),
+        cluster.run(coordinator.admin().update_replication_factor("lww", 5)),
         Err(CoordinatorError::NodeInUse(_))
     ));
     assert!(matches!(
-        cluster.run(coordinator.update_replication_factor("lww", 11)),
+        cluster.run(coordinator.admin().update_replication_factor("lww", 11)),
         Err(CoordinatorError::InvalidReplicationFactor(_))
     ));
 }

@@ -14,14 +14,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::ask::ask;
+use super::metadata::Metadata;
 use super::owners::Owners;
 use super::routing::Routing;
-use super::service::Coordinator;
+use super::settings::CoordinatorSettings;
+use super::tenants::TenantCache;
 use crate::marks::{self, Mark};
 use crate::placement::NodeId;
 use crate::ports::{
-    CallError, Clock, CoordinatorWorld, Operation, RecordKey, Refusal, Reply, TenantId, Upkeep,
-    Upkept,
+    CallError, Clock, CoordinatorWorld, DamagedRecords, Heal, PurgedOf, ReadRecord, RecordKey,
+    Refusal, TenantId,
 };
 use crate::sabotage::{self, Sabotage};
 use crate::version::Record;
@@ -54,17 +57,28 @@ impl Wounds {
     }
 }
 
-impl<W: CoordinatorWorld> Coordinator<W> {
+/// Replaces damaged records.
+pub(super) struct Healing<W: CoordinatorWorld> {
+    pub(super) world: W,
+    pub(super) settings: Arc<CoordinatorSettings>,
+    pub(super) tenants: Arc<TenantCache<W>>,
+    pub(super) metadata: Arc<Metadata<W>>,
+}
+
+impl<W: CoordinatorWorld> Healing<W> {
     /// Asks all nodes which of their records are damaged.
     pub(super) async fn look_for_wounds(&self, routing: &Arc<Routing>, wounds: &mut Wounds) {
-        let ask = |index| async move { (index, self.ask(routing, index, Upkeep::Damaged).await) };
+        let ask = |index| async move {
+            let damaged = ask(&self.world, routing, index, DamagedRecords);
+            (index, damaged.await)
+        };
         let answering = (0..).zip(routing.nodes());
         let answering = answering.filter(|(_, (_, health))| health.answers());
         let answers = futures::future::join_all(answering.map(|(index, _)| ask(index))).await;
         // Of who does not answer it is as it was.
         let mut now = std::mem::take(&mut wounds.now);
         for (index, answer) in answers {
-            if let Ok(Upkept::Keys { keys, .. }) = answer {
+            if let Ok(keys) = answer {
                 let node = &routing.node(index).id;
                 now.retain(|(known, _), _| known != node);
                 now.extend(keys.into_iter().map(|e| ((node.clone(), e.key), e.hash)));
@@ -86,14 +100,14 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     /// Heals what can be healed now, for no longer than one read may take: owners that hang must not hold up the round.
     pub(super) async fn heal_all(&self, routing: &Arc<Routing>, wounds: &mut Wounds) {
-        let until = self.clock().now() + self.settings().read_timeout;
+        let until = self.world.clock().now() + self.settings.read_timeout;
         let last = wounds.tried.take();
         let (before, after): (Vec<_>, Vec<_>) = wounds
             .fenced
             .iter()
             .partition(|(wound, _)| last.as_ref().is_some_and(|last| *wound <= last));
         for ((node, key), hash) in after.into_iter().chain(before) {
-            if self.clock().now() >= until {
+            if self.world.clock().now() >= until {
                 return;
             }
             wounds.tried = Some((node.clone(), key.clone()));
@@ -104,12 +118,12 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             let Some(record) = self.whole_record(routing, index, key).await else {
                 continue; // in a later round
             };
-            let heal = Upkeep::Heal {
+            let heal = Heal {
                 key: key.clone(),
                 hash: *hash,
                 record: (!record.is_empty()).then(|| record.encode()),
             };
-            if self.ask(routing, index, heal).await.is_ok() {
+            if ask(&self.world, routing, index, heal).await.is_ok() {
                 marks::reached(Mark::Healed);
                 tracing::warn!(
                     %node,
@@ -125,7 +139,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let Ok(tenant) = TenantId::new(key.tenant()) else {
             return false;
         };
-        let tenant = self.cached_tenant(&tenant, self.admin_deadline()).await;
+        let tenant = self.tenants.get(&tenant, self.metadata.deadline()).await;
         tenant.is_ok_and(|tenant| {
             let owners = routing.owners(key.partition(), tenant.replication_factor);
             owners.len() > 1
@@ -140,25 +154,53 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         key: &RecordKey,
     ) -> Option<Record> {
         let tenant = TenantId::new(key.tenant()).ok()?;
-        let tenant = self
-            .cached_tenant(&tenant, self.admin_deadline())
-            .await
-            .ok()?;
-        let all = routing.owners(key.partition(), tenant.replication_factor);
+        let tenant = self.tenants.get(&tenant, self.metadata.deadline());
+        let factor = tenant.await.ok()?.replication_factor;
+        let all = routing.owners(key.partition(), factor);
         if all.len() < 2 || !all.contains(&damaged) {
             return None;
         }
+        let others: Vec<usize> = (0..all.len())
+            .filter(|position| all[*position] != damaged)
+            .collect();
         let owners = Owners::new(
-            self.world().clone(),
+            self.world.clone(),
             Arc::clone(routing),
             key,
-            tenant.replication_factor,
+            factor,
+            self.settings.stamp_patience_min,
         );
-        let deadline = self.clock().now() + self.settings().read_timeout;
-        let others = (0..all.len()).filter(|position| all[*position] != damaged);
-        let owners = &owners;
-        let answers = others.map(|position| async move {
-            let read = Operation::Read { key: key.clone() };
+        let held = self.held_by(&owners, &others, key).await?;
+        if held.sound == 0 {
+            return None;
+        }
+        if held.ghosts.is_empty() {
+            return Some(held.record);
+        }
+        // What one that is being refilled holds may have been purged: it lost what it knew of that, and the others did
+        // not.
+        let ghosts = match held.counting {
+            Some(position) => {
+                let deadline = self.world.clock().now() + self.settings.read_timeout;
+                let purged = PurgedOf { tree: key.tree() };
+                let purged = owners.call_quietly(position, purged, deadline).await.ok()?;
+                held.ghosts.without(&purged.seen, &held.record)
+            }
+            None => held.ghosts,
+        };
+        Some(held.record.join(&ghosts))
+    }
+
+    /// Reads a key from these owners; `None` if one of them can't say what it holds.
+    async fn held_by(
+        &self,
+        owners: &Owners<W>,
+        positions: &[usize],
+        key: &RecordKey,
+    ) -> Option<Held> {
+        let deadline = self.world.clock().now() + self.settings.read_timeout;
+        let read = |position| async move {
+            let read = ReadRecord { key: key.clone() };
             let answer = owners.call(position, read.clone(), deadline).await.result;
             // One that is being refilled holds no more when it counts again than the others hold, and they are asked,
             // too. Not to wait for it: it may wait for this very record.
@@ -171,47 +213,41 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 }
                 answer => (position, true, answer),
             }
-        });
-        let (mut record, mut ghosts) = (Record::default(), Record::default());
-        let (mut sound, mut counting) = (0, None);
-        for (position, counts, result) in futures::future::join_all(answers).await {
+        };
+        let reads = positions.iter().map(|position| read(*position));
+        let mut held = Held::default();
+        for (position, counts, result) in futures::future::join_all(reads).await {
             match result {
-                Ok(Reply::Found { record: None }) if counts => sound += 1,
-                Ok(Reply::Found { record: None }) => {}
-                Ok(Reply::Found {
-                    record: Some(found),
-                }) => {
-                    sound += 1;
+                Ok(None) => held.sound += usize::from(counts),
+                Ok(Some(found)) => {
+                    held.sound += 1;
                     let found = Record::decode(found).ok()?;
                     match counts {
-                        true => record = record.join(&found),
-                        false => ghosts = ghosts.join(&found),
+                        true => held.record = held.record.join(&found),
+                        false => held.ghosts = held.ghosts.join(&found),
                     }
                 }
                 // It can give nothing back either.
                 Err(CallError::Refused(Refusal::Damaged)) => {}
-                _ if sabotage::on(Sabotage::HealedFromSome) => sound += 1,
-                _ => return None,
+                Err(_) if sabotage::on(Sabotage::HealedFromSome) => held.sound += 1,
+                Err(_) => return None,
             }
             if counts {
-                counting = Some(position);
+                held.counting = Some(position);
             }
         }
-        if sound == 0 {
-            return None;
-        }
-        // What one that is being refilled holds may have been purged: it lost what it knew of that, and the others did
-        // not.
-        if let Some(position) = counting.filter(|_| !ghosts.is_empty()) {
-            let upkeep = Upkeep::Purged { tree: key.tree() };
-            let upkeep = Operation::Upkeep(Box::new(upkeep));
-            match owners.call_quietly(position, upkeep, deadline).await {
-                Ok(Reply::Upkept(Upkept::Purged(purged))) => {
-                    ghosts = ghosts.without(&purged.seen, &record);
-                }
-                _ => return None,
-            }
-        }
-        Some(record.join(&ghosts))
+        Some(held)
     }
+}
+
+/// What other owners hold of a key.
+#[derive(Default)]
+struct Held {
+    record: Record,
+    /// What those that are being refilled hold.
+    ghosts: Record,
+    /// How many answered with something that can be read.
+    sound: usize,
+    /// One that counts.
+    counting: Option<usize>,
 }

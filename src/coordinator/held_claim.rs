@@ -8,9 +8,12 @@
 //! Invariants: a claim whose write may have had an effect keeps its write id and stamp; what is told to the store is told by
 //! a task of its own, which outlives the request, and there are as many of them as there may be requests.
 
+use std::sync::Arc;
+
 use futures::channel::oneshot;
 
-use super::service::Coordinator;
+use super::CoordinatorSettings;
+use super::admission::Admission;
 use super::wait::before;
 use crate::marks::{self, Mark};
 use crate::ports::{
@@ -19,9 +22,17 @@ use crate::ports::{
 };
 use crate::sabotage::{self, Sabotage};
 
+/// The way of the ends of claims to the idempotency store.
+pub(super) struct ClaimEnds<W: CoordinatorWorld> {
+    world: W,
+    settings: Arc<CoordinatorSettings>,
+    /// How many may be on their way.
+    places: Admission,
+}
+
 /// A claim that this attempt holds, or may hold: the store was asked and has not answered yet.
 pub(super) struct HeldClaim<W: CoordinatorWorld> {
-    coordinator: Coordinator<W>,
+    ends: Arc<ClaimEnds<W>>,
     scope: IdempotencyScope,
     claim: Claim,
     /// Whether the attempt made the claim and did not find it.
@@ -32,9 +43,13 @@ pub(super) struct HeldClaim<W: CoordinatorWorld> {
 
 impl<W: CoordinatorWorld> HeldClaim<W> {
     /// Before the store is asked for `claim`.
-    pub(super) fn new(coordinator: Coordinator<W>, scope: IdempotencyScope, claim: Claim) -> Self {
+    pub(super) const fn new(
+        ends: Arc<ClaimEnds<W>>,
+        scope: IdempotencyScope,
+        claim: Claim,
+    ) -> Self {
         Self {
-            coordinator,
+            ends,
             scope,
             claim,
             is_first: false,
@@ -46,6 +61,11 @@ impl<W: CoordinatorWorld> HeldClaim<W> {
     pub(super) fn granted(&mut self, claim: Claim, is_first: bool) {
         self.claim = claim;
         self.is_first = is_first;
+    }
+
+    /// The claim that is held.
+    pub(super) const fn claim(&self) -> Claim {
+        self.claim
     }
 
     /// The store has not granted it.
@@ -69,35 +89,30 @@ impl<W: CoordinatorWorld> HeldClaim<W> {
         answer: bytes::Bytes,
         deadline: Instant,
     ) -> Result<Completion, StoreError> {
-        let Ok(place) = self.coordinator.end_of_claim() else {
+        let Ok(place) = self.ends.places.enter() else {
             return Err(StoreError::Unavailable {
                 store: "idempotency store",
                 cause: "too many answers wait for it".into(),
             });
         };
-        let (coordinator, scope, claim) =
-            (self.coordinator.clone(), self.scope.clone(), self.claim);
-        let retention = coordinator.settings().idempotency_retention;
+        let (ends, scope, claim) = (Arc::clone(&self.ends), self.scope.clone(), self.claim);
+        let retention = ends.settings.idempotency_retention;
         let (done, stored) = oneshot::channel();
         let task = async move {
-            let (_place, store) = (place, coordinator.world().idempotency());
+            let (_place, store) = (place, ends.world.idempotency());
             let completion = store.complete(&scope, claim, answer, retention);
-            let completion = before(
-                coordinator.clock(),
-                coordinator.end_of_claim_heard_by(),
-                completion,
-            )
-            .await
-            .unwrap_or_else(|| Err(late()));
+            let completion = before(ends.world.clock(), ends.heard_by(), completion)
+                .await
+                .unwrap_or_else(|| Err(late()));
             let failed = completion.is_err();
             let _ = done.send(completion);
             if failed {
-                abandon(&coordinator, &scope, claim).await;
+                ends.abandon(&scope, claim).await;
             }
         };
-        let spawner = self.coordinator.world().spawner();
+        let spawner = self.ends.world.spawner();
         spawner.spawn("answer of a claim", task);
-        match before(self.coordinator.clock(), deadline, stored).await {
+        match before(self.ends.world.clock(), deadline, stored).await {
             Some(Ok(completion)) => completion,
             Some(Err(oneshot::Canceled)) | None => Err(late()),
         }
@@ -108,7 +123,7 @@ impl<W: CoordinatorWorld> HeldClaim<W> {
         self.is_over = true;
         // Whoever held a claim before us may have had its effect: only a claim of our own is given back.
         let ended = self.tell(self.is_first && had_no_effect);
-        before(self.coordinator.clock(), deadline, ended).await;
+        before(self.ends.world.clock(), deadline, ended).await;
     }
 
     /// Gives the claim back, or else abandons it; whether or not that is waited for.
@@ -117,20 +132,19 @@ impl<W: CoordinatorWorld> HeldClaim<W> {
         if sabotage::on(Sabotage::ClaimLeftToItsLease) {
             return told;
         }
-        let Ok(place) = self.coordinator.end_of_claim() else {
+        let Ok(place) = self.ends.places.enter() else {
             return told; // the lease ends it
         };
-        let (coordinator, scope, claim) =
-            (self.coordinator.clone(), self.scope.clone(), self.claim);
+        let (ends, scope, claim) = (Arc::clone(&self.ends), self.scope.clone(), self.claim);
         let task = async move {
             let _place = place;
             match is_given_back {
-                true => release(&coordinator, &scope, claim).await,
-                false => abandon(&coordinator, &scope, claim).await,
+                true => ends.release(&scope, claim).await,
+                false => ends.abandon(&scope, claim).await,
             }
             let _ = done.send(());
         };
-        let spawner = self.coordinator.world().spawner();
+        let spawner = self.ends.world.spawner();
         spawner.spawn("end of a claim", task);
         told
     }
@@ -144,44 +158,34 @@ impl<W: CoordinatorWorld> Drop for HeldClaim<W> {
     }
 }
 
-async fn release<W: CoordinatorWorld>(
-    coordinator: &Coordinator<W>,
-    scope: &IdempotencyScope,
-    claim: Claim,
-) {
-    let released = coordinator.world().idempotency().release(scope, claim);
-    let released = before(
-        coordinator.clock(),
-        coordinator.end_of_claim_heard_by(),
-        released,
-    )
-    .await;
-    if let Some(Ok(())) = released {
-        marks::reached(Mark::ClaimReleased);
+impl<W: CoordinatorWorld> ClaimEnds<W> {
+    pub(super) fn new(world: W, settings: Arc<CoordinatorSettings>) -> Self {
+        Self {
+            places: Admission::new(settings.in_flight_max),
+            settings,
+            world,
+        }
     }
-}
 
-async fn abandon<W: CoordinatorWorld>(
-    coordinator: &Coordinator<W>,
-    scope: &IdempotencyScope,
-    claim: Claim,
-) {
-    let abandoned = coordinator.world().idempotency().abandon(scope, claim);
-    let abandoned = before(
-        coordinator.clock(),
-        coordinator.end_of_claim_heard_by(),
-        abandoned,
-    )
-    .await;
-    if let Some(Ok(())) = abandoned {
-        marks::reached(Mark::ClaimAbandoned);
+    async fn release(&self, scope: &IdempotencyScope, claim: Claim) {
+        let released = self.world.idempotency().release(scope, claim);
+        let released = before(self.world.clock(), self.heard_by(), released).await;
+        if let Some(Ok(())) = released {
+            marks::reached(Mark::ClaimReleased);
+        }
     }
-}
 
-impl<W: CoordinatorWorld> Coordinator<W> {
+    async fn abandon(&self, scope: &IdempotencyScope, claim: Claim) {
+        let abandoned = self.world.idempotency().abandon(scope, claim);
+        let abandoned = before(self.world.clock(), self.heard_by(), abandoned).await;
+        if let Some(Ok(())) = abandoned {
+            marks::reached(Mark::ClaimAbandoned);
+        }
+    }
+
     /// How long the store is given to hear of the end of a claim: as long as a request may take.
-    fn end_of_claim_heard_by(&self) -> Instant {
-        self.clock().now() + self.settings().write_timeout
+    fn heard_by(&self) -> Instant {
+        self.world.clock().now() + self.settings.write_timeout
     }
 }
 

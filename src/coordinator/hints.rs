@@ -1,41 +1,89 @@
-//! Who missed a write is noted by an owner that has it, durably, and gets it when it is back.
+//! Who missed a write is noted as a hint by an owner that has it, durably, and gets the write when it is back.
 //!
 //! The coordinator only says so; it keeps nothing. If it dies between the answer and the hint, or no owner takes the hint,
 //! the difference is found when owners are compared.
 
-use super::owners::{Answer, Owners};
-use super::service::Coordinator;
-use crate::marks::{self, Mark};
-use crate::ports::{Clock, CoordinatorWorld, Operation, RecordKey, Reply, Upkeep, Upkept};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::future::Either;
+use futures::stream::FuturesUnordered;
+
+use super::owners::Owners;
+use super::settings::CoordinatorSettings;
+use super::topologies::Topologies;
+use crate::placement::NodeId;
+use crate::ports::{Clock, CoordinatorWorld, DeliverHints, ForgetHints, Hint, Instant, RecordKey};
 use crate::sabotage::{self, Sabotage};
 
-impl<W: CoordinatorWorld> Coordinator<W> {
-    /// Has one of `holders`, who have the record of `key`, note that those in `missed` may lack it.
-    pub(super) async fn hint(
+/// See the [module](self).
+#[derive(Clone)]
+pub(super) struct Hints<W: CoordinatorWorld> {
+    pub(super) world: W,
+    pub(super) settings: Arc<CoordinatorSettings>,
+    pub(super) topologies: Arc<Topologies<W>>,
+}
+
+impl<W: CoordinatorWorld> Hints<W> {
+    /// Has one of `holders`, who have the record of `key`, note that those in `missed` may lack it. Returns whether one
+    /// did, or nobody missed it.
+    pub(super) async fn leave(
         &self,
         owners: &Owners<W>,
         key: &RecordKey,
-        replication_factor: u8,
         holders: &[usize],
         missed: &[usize],
-    ) {
+    ) -> bool {
         if missed.is_empty() || sabotage::on(Sabotage::HintSkipped) {
-            return;
+            return true;
         }
         let targets: Vec<_> = missed.iter().map(|p| owners.node(*p).clone()).collect();
         for holder in holders {
-            let hint = Upkeep::Hint {
+            let hint = Hint {
                 key: key.clone(),
                 targets: targets.clone(),
             };
-            let deadline = self.clock().now() + self.settings().write_timeout;
-            let hint = Operation::Upkeep(Box::new(hint));
-            let Answer { result, .. } = owners.call(*holder, hint, deadline).await;
-            if matches!(result, Ok(Reply::Upkept(Upkept::Done))) {
-                return;
+            let deadline = self.world.clock().now() + self.settings.write_timeout;
+            if owners.call(*holder, hint, deadline).await.result.is_ok() {
+                return true;
             }
         }
-        marks::reached(Mark::HintNotTaken);
-        self.queue_repair(key, replication_factor);
+        false
+    }
+
+    /// Tells who holds hints for nodes that are back, and who holds hints for nodes that are none any more.
+    pub(super) async fn mind(&self, deadline: Instant) {
+        let routing = self.topologies.routing();
+        let back: Vec<NodeId> = routing
+            .nodes()
+            .filter(|(_, health)| health.take_back())
+            .map(|(node, _)| node.id.clone())
+            .collect();
+        let mut calls = FuturesUnordered::new();
+        for (index, (_, health)) in (0..).zip(routing.nodes()) {
+            let targets = health.with_report(|report| match report {
+                Some(report) => report.hints.iter().map(|h| h.target.clone()).collect(),
+                None => Vec::new(),
+            });
+            for target in targets {
+                let owners = Owners::of_node(self.world.clone(), Arc::clone(&routing), index);
+                let told = match routing.topology().node(&target) {
+                    Some(target) if back.contains(&target.id) => {
+                        let target = target.clone();
+                        Either::Left(DeliverHints { target })
+                    }
+                    Some(_) => continue,
+                    None => Either::Right(ForgetHints { target }),
+                };
+                calls.push(async move {
+                    let told = match told {
+                        Either::Left(deliver) => owners.call_quietly(0, deliver, deadline).await,
+                        Either::Right(forget) => owners.call_quietly(0, forget, deadline).await,
+                    };
+                    drop(told); // if not now, then when it is next asked how it is
+                });
+            }
+        }
+        while calls.next().await.is_some() {}
     }
 }

@@ -5,7 +5,7 @@
 //! that came after the claim. For the same reason the stamp must be above all that came before the claim; a read at the
 //! write's own consistency finds out what that is.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -14,9 +14,14 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::held_claim::{HeldClaim, late};
+use super::answer::Answering;
+use super::held_claim::{ClaimEnds, HeldClaim, late};
 use super::owners::{Answer, Calls};
-use super::service::Coordinator;
+use super::plan::{Claimed, Claiming, Look};
+use super::read::Read;
+use super::replication::Replication;
+use super::settings::CoordinatorSettings;
+use super::store_health::StoreHealth;
 use super::validate;
 use super::wait::before;
 use super::write::{ProposedStamp, Write, Written};
@@ -25,16 +30,12 @@ use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::placement::Token;
 use crate::ports::{
-    Claim, ClaimOutcome, Clock, Completion, CoordinatorWorld, Fingerprint, IdempotencyScope,
-    IdempotencyStore, Instant, Operation, Random, RecordKey, Reply, StoreError, Upkeep, Upkept,
+    Claim, Clock, Completion, CoordinatorWorld, Fingerprint, IdempotencyScope, IdempotencyStore,
+    Instant, PurgedOf, Random, StoreError,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
 use crate::sabotage::{self, Sabotage};
 use crate::version::{Content, Context, Record, Stamp, WriteId};
-
-/// First pause between looks at a claim somebody else holds; it doubles up to a quarter of a second.
-const POLL_PAUSE: Duration = Duration::from_millis(5);
-const POLL_PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// The answer as the store keeps it.
 #[derive(Serialize, Deserialize)]
@@ -47,7 +48,17 @@ struct StoredAnswer {
     context: String,
 }
 
-impl<W: CoordinatorWorld> Coordinator<W> {
+/// The claims of one coordinator.
+pub(super) struct Claims<W: CoordinatorWorld> {
+    pub(super) world: W,
+    pub(super) settings: Arc<CoordinatorSettings>,
+    pub(super) replication: Arc<Replication<W>>,
+    pub(super) ends: Arc<ClaimEnds<W>>,
+    /// Whether the store answers.
+    pub(super) store: StoreHealth,
+}
+
+impl<W: CoordinatorWorld> Claims<W> {
     /// Carries out `write` unless the key's answer is there already.
     pub(super) async fn write_once(
         &self,
@@ -63,23 +74,18 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             record: write.key.clone(),
             idempotency_key,
         };
-        let fingerprint = fingerprint(&write);
         let claim = Claim {
-            fingerprint,
+            fingerprint: fingerprint(&write),
             write_id: write.write_id,
             stamp: write.stamp.get(),
-            holder: self.random().next_u64(),
+            holder: self.world.random().next_u64(),
         };
-        let mut held = HeldClaim::new(self.clone(), scope.clone(), claim);
-        let claim = match self.claim(&scope, claim, write.deadline).await {
-            Ok(Claimed::First(claim)) => {
-                held.granted(claim, true);
-                claim
-            }
+        let mut held = HeldClaim::new(Arc::clone(&self.ends), scope.clone(), claim);
+        match self.claim(&scope, claim, write.deadline).await {
+            Ok(Claimed::First(claim)) => held.granted(claim, true),
             Ok(Claimed::TakenOver(claim)) => {
                 marks::reached(Mark::ClaimTakenOver);
                 held.granted(claim, false);
-                claim
             }
             Ok(Claimed::Answered(answer)) => {
                 marks::reached(Mark::AnswerReplayed);
@@ -94,31 +100,42 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 held.not_granted();
                 return Err(error);
             }
-        };
-        self.maybe_pause(Site::PauseAfterClaim, write.deadline)
+        }
+        self.write_claimed(write, token, scope.idempotency_key, held)
+            .await
+    }
+
+    /// Makes the write that a claim is held for, and stores its answer.
+    async fn write_claimed(
+        &self,
+        mut write: Write,
+        token: Token,
+        key: String,
+        held: HeldClaim<W>,
+    ) -> Result<WriteOutcome, CoordinatorError> {
+        let (claim, deadline) = (held.claim(), write.deadline);
+        self.replication
+            .maybe_pause(Site::PauseAfterClaim, deadline)
             .await;
         write.write_id = claim.write_id;
-        write.stamp = ProposedStamp::Fixed(claim.stamp);
-        if sabotage::on(Sabotage::ClaimedStampRaised) {
-            write.stamp = ProposedStamp::Free(claim.stamp);
-        }
-        let (consistency, context, deadline) =
-            (write.consistency, write.context.clone(), write.deadline);
+        write.stamp = match sabotage::on(Sabotage::ClaimedStampRaised) {
+            true => ProposedStamp::Free(claim.stamp),
+            false => ProposedStamp::Fixed(claim.stamp),
+        };
+        let answering = Answering::to(&write, token, key);
         if sabotage::on(Sabotage::AnswerStoredFirst) {
             let nothing = Written {
                 replicas: 0,
                 dot: None,
                 record: Record::default(),
             };
-            let key = scope.idempotency_key.clone();
-            let early = self.answer_write(&nothing, consistency, context.clone(), token, key);
+            let early = answering.clone().with(&nothing, &self.replication);
             let early = encode_answer(claim.write_id, &early);
             let _ = held.store_answer(early, deadline).await;
         }
-        match self.replicate(write).await {
+        match self.replication.write(write).await {
             Ok(written) => {
-                let key = scope.idempotency_key;
-                let outcome = self.answer_write(&written, consistency, context, token, key);
+                let outcome = answering.with(&written, &self.replication);
                 self.complete(held, claim, outcome, deadline).await
             }
             Err(error) => {
@@ -139,25 +156,21 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         error: StoreError,
     ) -> Result<WriteOutcome, CoordinatorError> {
         let is_away = !matches!(error, StoreError::Late { .. });
-        match self.settings().idempotency_outage {
-            IdempotencyOutage::Degrade if is_away => {
-                marks::reached(Mark::DegradedWithoutClaim);
-                self.write_without_claim(write, token, scope.idempotency_key)
-                    .await
-            }
-            _ => {
-                marks::reached(Mark::RefusedWithoutClaim);
-                Err(CoordinatorError::Store(error))
-            }
+        if !is_away || self.settings.idempotency_outage != IdempotencyOutage::Degrade {
+            marks::reached(Mark::RefusedWithoutClaim);
+            return Err(CoordinatorError::Store(error));
         }
-    }
-
-    async fn maybe_pause(&self, site: Site, deadline: Instant) {
-        let clock = self.clock();
-        buggify::pause(site, |pause| {
-            clock.sleep_until(deadline.min(clock.now() + pause))
+        marks::reached(Mark::DegradedWithoutClaim);
+        let answering = Answering::to(&write, token, scope.idempotency_key);
+        let write = Write {
+            stamp: ProposedStamp::Free(write.stamp.get()),
+            ..write
+        };
+        let written = self.replication.write(write).await?;
+        Ok(WriteOutcome {
+            without_idempotency: true,
+            ..answering.with(&written, &self.replication)
         })
-        .await;
     }
 
     /// A stamp above every quorum write of the key that completed before now.
@@ -165,37 +178,29 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         &self,
         write: &Write,
     ) -> Result<ProposedStamp, CoordinatorError> {
-        let Write {
-            key,
-            replication_factor,
-            policy,
-            consistency,
-            deadline,
-            ..
-        } = write;
         if sabotage::on(Sabotage::ClaimStampFromClock) {
             return Ok(ProposedStamp::Fixed(write.stamp.get()));
         }
-        // A retry may ask for more than this attempt does, and keeps this stamp.
-        let consistency = match consistency {
-            Consistency::One => Consistency::Quorum,
-            more => *more,
+        let read = Read {
+            key: &write.key,
+            replication_factor: write.replication_factor,
+            policy: write.policy,
+            // A retry may ask for more than this attempt does, and keeps this stamp.
+            consistency: match write.consistency {
+                Consistency::One => Consistency::Quorum,
+                more => more,
+            },
+            floor: &Context::default(),
+            deadline: write.deadline,
         };
-        let held = self
-            .read_record(
-                key,
-                (*replication_factor, *policy),
-                consistency,
-                &Context::default(),
-                *deadline,
-            )
-            .await?;
+        let held = self.replication.read(&read).await?;
         let held = match held.siblings().is_empty() {
             true if sabotage::on(Sabotage::ClaimIgnoresPurge) => Stamp::ZERO,
-            true => self.purged_stamp(key, *replication_factor, *deadline).await,
+            true => self.purged_stamp(write).await,
             false => held.greatest_stamp(),
         };
-        self.stamp_above(held)
+        self.replication
+            .stamp_above(held)
             .map(ProposedStamp::Fixed)
             .ok_or(CoordinatorError::Internal(
                 "no stamp is left above the key's",
@@ -203,25 +208,20 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     }
 
     /// The greatest stamp that was purged of the key's tree: the write must be above it, too.
-    async fn purged_stamp(
-        &self,
-        key: &RecordKey,
-        replication_factor: u8,
-        deadline: Instant,
-    ) -> Stamp {
-        let owners = self.owners(key, replication_factor);
+    async fn purged_stamp(&self, write: &Write) -> Stamp {
+        let topologies = &self.replication.topologies;
+        let owners = topologies.owners(&write.key, write.replication_factor);
         let mut calls = Calls::new();
         for position in 0..owners.len() {
-            let upkeep = Upkeep::Purged { tree: key.tree() };
-            let operation = Operation::Upkeep(Box::new(upkeep));
-            calls.push(owners.call(position, operation, deadline));
+            let tree = write.key.tree();
+            calls.push(owners.call(position, PurgedOf { tree }, write.deadline));
         }
         let mut answered = 0;
         let mut greatest = Stamp::ZERO;
         while answered < owners.required(Consistency::Quorum)
             && let Some(Answer { result, .. }) = calls.next().await
         {
-            if let Ok(Reply::Upkept(Upkept::Purged(purged))) = result {
+            if let Ok(purged) = result {
                 answered += 1;
                 greatest = greatest.max(purged.stamp);
             }
@@ -235,72 +235,34 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         claim: Claim,
         deadline: Instant,
     ) -> Result<Claimed, CoordinatorError> {
-        let settings = self.settings();
-        let mut pause = POLL_PAUSE;
+        let (clock, settings) = (self.world.clock(), &self.settings);
+        let mut plan = Claiming::new(claim);
         loop {
             // Nobody is to wait for an attempt that is over.
-            let left = deadline.since(self.clock().now());
+            let left = deadline.since(clock.now());
             let lease = match sabotage::on(Sabotage::ClaimLeftToItsLease) {
                 true => settings.claim_lease,
                 false => settings.claim_lease.min(left),
             };
-            let retention = settings.idempotency_retention;
-            let attempt = self
-                .world()
-                .idempotency()
-                .claim(scope, claim, lease, retention);
-            let outcome = before(self.clock(), deadline, attempt)
+            let store = self.world.idempotency();
+            let attempt = store.claim(scope, claim, lease, settings.idempotency_retention);
+            let outcome = before(clock, deadline, attempt)
                 .await
                 .unwrap_or_else(|| Err(late()));
-            self.note_idempotency(&outcome);
-            let outcome = outcome?;
-            let conflict = || {
-                marks::reached(Mark::IdempotencyConflict);
-                CoordinatorError::IdempotencyKeyConflict {
-                    key: scope.idempotency_key.clone(),
-                    cause: "it was used for a different request; use a new idempotency key".into(),
+            self.store.note(&outcome);
+            let key = || scope.idempotency_key.clone();
+            match plan.on_outcome(outcome?, deadline.since(clock.now())) {
+                Look::Claimed(claimed) => return Ok(claimed),
+                Look::Conflict => {
+                    marks::reached(Mark::IdempotencyConflict);
+                    return Err(CoordinatorError::IdempotencyKeyConflict {
+                        key: key(),
+                        cause: "it was used for a different request; use a new idempotency key"
+                            .into(),
+                    });
                 }
-            };
-            let differs = |other: Fingerprint| {
-                other != claim.fingerprint && !sabotage::on(Sabotage::FingerprintIgnored)
-            };
-            match outcome {
-                ClaimOutcome::Claimed => return Ok(Claimed::First(claim)),
-                ClaimOutcome::Answered { .. } if sabotage::on(Sabotage::StoredAnswerIgnored) => {
-                    return Ok(Claimed::First(claim));
-                }
-                ClaimOutcome::Pending(_) if sabotage::on(Sabotage::PendingClaimIgnored) => {
-                    return Ok(Claimed::First(claim));
-                }
-                ClaimOutcome::TakenOver(_) if sabotage::on(Sabotage::TakeoverNewWrite) => {
-                    return Ok(Claimed::TakenOver(claim));
-                }
-                ClaimOutcome::TakenOver(first) => {
-                    return Ok(Claimed::TakenOver(Claim {
-                        holder: claim.holder,
-                        ..first
-                    }));
-                }
-                ClaimOutcome::Answered { fingerprint, .. } if differs(fingerprint) => {
-                    return Err(conflict());
-                }
-                ClaimOutcome::Answered { answer, .. } => return Ok(Claimed::Answered(answer)),
-                ClaimOutcome::Pending(other) if differs(other.fingerprint) => {
-                    return Err(conflict());
-                }
-                ClaimOutcome::Pending(_) => {
-                    marks::reached(Mark::ClaimPending);
-                    let left = deadline.since(self.clock().now());
-                    if left < POLL_PAUSE {
-                        marks::reached(Mark::ClaimStillPending);
-                        return Err(CoordinatorError::IdempotencyKeyInUse {
-                            key: scope.idempotency_key.clone(),
-                        });
-                    }
-                    // The last looks come the closer together the nearer the deadline is.
-                    self.clock().sleep(pause.min(left / 2)).await;
-                    pause = (pause * 2).min(POLL_PAUSE_MAX);
-                }
+                Look::InUse => return Err(CoordinatorError::IdempotencyKeyInUse { key: key() }),
+                Look::Again(pause) => clock.sleep(pause).await,
             }
         }
     }
@@ -312,7 +274,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         outcome: WriteOutcome,
         deadline: Instant,
     ) -> Result<WriteOutcome, CoordinatorError> {
-        self.maybe_pause(Site::PauseBeforeComplete, deadline).await;
+        self.replication
+            .maybe_pause(Site::PauseBeforeComplete, deadline)
+            .await;
         if buggify::on(Site::AnswerNotStored) {
             return self.without_kept_answer(outcome, late());
         }
@@ -345,7 +309,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         outcome: WriteOutcome,
         error: StoreError,
     ) -> Result<WriteOutcome, CoordinatorError> {
-        match self.settings().idempotency_outage {
+        match self.settings.idempotency_outage {
             IdempotencyOutage::Refuse if !sabotage::on(Sabotage::ServedUnkept) => {
                 Err(CoordinatorError::AnswerNotKept(error))
             }
@@ -355,31 +319,6 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             }),
         }
     }
-
-    async fn write_without_claim(
-        &self,
-        write: Write,
-        token: Token,
-        idempotency_key: String,
-    ) -> Result<WriteOutcome, CoordinatorError> {
-        let (consistency, context) = (write.consistency, write.context.clone());
-        let write = Write {
-            stamp: ProposedStamp::Free(write.stamp.get()),
-            ..write
-        };
-        let written = self.replicate(write).await?;
-        let outcome = self.answer_write(&written, consistency, context, token, idempotency_key);
-        Ok(WriteOutcome {
-            without_idempotency: true,
-            ..outcome
-        })
-    }
-}
-
-enum Claimed {
-    First(Claim),
-    TakenOver(Claim),
-    Answered(Bytes),
 }
 
 /// Everything that decides the effect, each part with its length so that no two requests agree by chance. The tenant

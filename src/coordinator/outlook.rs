@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Convergence;
-use super::service::Coordinator;
-use crate::placement::NodeId;
-use crate::ports::{Clock, CoordinatorWorld, HintsReport, Instant};
+use super::health::NodeHealth;
+use crate::placement::{Node, NodeId};
+use crate::ports::{HintsReport, Instant};
 
 /// How far the cluster is from having nothing left to repair, as far as one coordinator knows.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,51 +55,27 @@ pub struct HintsOutlook {
     pub oldest_age: Duration,
 }
 
-impl<W: CoordinatorWorld> Coordinator<W> {
-    /// What upkeep has done and what is left to do.
-    #[must_use]
-    pub fn outlook(&self) -> Outlook {
-        let routing = self.routing();
-        let now = self.clock().now();
-        let trees = self.convergence();
-        let nodes = routing.nodes().map(|(node, health)| {
-            let report = health.report();
-            let wall_ms = report.as_ref().map_or(0, |report| report.wall_ms);
-            let hint = |report: HintsReport| HintsOutlook {
-                oldest_age: Duration::from_millis(wall_ms.saturating_sub(report.oldest_ms)),
-                report,
-            };
-            let asked_at = report.as_ref().map(|_| health.asked_at());
-            NodeOutlook {
-                node: node.id.clone(),
-                answers: health.answers(),
-                asked_at,
-                report_age: asked_at.map(|asked_at| now.since(asked_at)),
-                tombstones: report.as_ref().map_or(0, |report| report.tombstones),
-                refilling: report.as_ref().and_then(|report| report.refilling),
-                hints: report.map_or_else(Vec::new, |report| {
-                    report.hints.into_iter().map(hint).collect()
-                }),
-            }
-        });
-        Outlook {
-            round_age: (trees.rounds > 0).then(|| {
-                Duration::from_millis(self.clock().wall_ms().saturating_sub(trees.ended_ms))
+impl NodeOutlook {
+    /// As the node's last report says, `now`.
+    pub(super) fn of(node: &Node, health: &NodeHealth, now: Instant) -> Self {
+        let report = health.report();
+        let wall_ms = report.as_ref().map_or(0, |report| report.wall_ms);
+        let hint = |report: HintsReport| HintsOutlook {
+            oldest_age: Duration::from_millis(wall_ms.saturating_sub(report.oldest_ms)),
+            report,
+        };
+        let asked_at = report.as_ref().map(|_| health.asked_at());
+        Self {
+            node: node.id.clone(),
+            answers: health.answers(),
+            asked_at,
+            report_age: asked_at.map(|asked_at| now.since(asked_at)),
+            tombstones: report.as_ref().map_or(0, |report| report.tombstones),
+            refilling: report.as_ref().and_then(|report| report.refilling),
+            hints: report.map_or_else(Vec::new, |report| {
+                report.hints.into_iter().map(hint).collect()
             }),
-            repairs_queued: self.repairs().len(),
-            repairs_dropped: self.repairs_dropped(),
-            nodes: nodes.collect(),
-            trees,
         }
-    }
-
-    /// Asks all storage nodes how they are, and waits for those that answer soon. Whose
-    /// [`asked_at`](NodeOutlook::asked_at) is not before the returned time has answered this question.
-    pub async fn ask_nodes(&self) -> Instant {
-        let asked = self.clock().now();
-        self.probe_nodes(asked + self.settings().probe_interval)
-            .await;
-        asked
     }
 }
 

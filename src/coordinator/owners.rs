@@ -1,44 +1,48 @@
 //! One record's owners under one routing table, and calls to them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 
 use super::health::NodeHealth;
+use super::order::OwnerOrder;
 use super::routing::Routing;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::placement::{Epoch, Node};
 use crate::ports::{
-    CallError, Clock, CoordinatorWorld, Instant, Operation, RecordKey, Refusal, ReplicaTransport,
-    Reply, Request,
+    Ask, CallError, Clock, CoordinatorWorld, Instant, Operation, RecordKey, Refusal,
+    ReplicaTransport, Reply, Request, answer_to,
 };
-use crate::quorum::{Consistency, Tally};
+use crate::quorum::{Consistency, MAX_POSITIONS, Tally};
 use crate::sabotage::{self, Sabotage};
 
-/// More owners than a record can have.
-const OWNERS_MAX: usize = 16;
+/// An owner that has to make something durable gets this many times its own 95th percentile before the next one is
+/// asked as well.
+const PATIENCE_P95S: u32 = 4;
 
 /// The owners of a record in preference order; a *position* is an index into them.
 #[derive(Clone)]
 pub(super) struct Owners<W> {
     world: W,
     routing: Arc<Routing>,
-    nodes: [u16; OWNERS_MAX],
+    nodes: [u16; MAX_POSITIONS],
     len: usize,
+    patience_min: Duration,
 }
 
 /// Calls under way, in whatever order their answers come.
-pub(super) type Calls = FuturesUnordered<BoxFuture<'static, Answer>>;
+pub(super) type Calls<T> = FuturesUnordered<BoxFuture<'static, Answer<T>>>;
 
 /// An owner's answer.
-pub(super) struct Answer {
+pub(super) struct Answer<T> {
     /// Which owner.
     pub(super) position: usize,
     /// What it said.
-    pub(super) result: Result<Reply, CallError>,
+    pub(super) result: Result<T, CallError>,
 }
 
 impl<W: CoordinatorWorld> Owners<W> {
@@ -47,30 +51,37 @@ impl<W: CoordinatorWorld> Owners<W> {
         routing: Arc<Routing>,
         key: &RecordKey,
         replication_factor: u8,
+        patience_min: Duration,
     ) -> Self {
-        let mut nodes = [0; OWNERS_MAX];
+        let mut nodes = [0; MAX_POSITIONS];
         let owners = routing.owners(key.partition(), replication_factor);
         let forgotten = usize::from(owners.len() > 1 && sabotage::on(Sabotage::OwnerForgotten));
-        let len = owners.len().min(OWNERS_MAX) - forgotten;
+        let len = owners.len().min(MAX_POSITIONS) - forgotten;
         nodes[..len].copy_from_slice(&owners[..len]);
         Self {
             world,
             routing,
             nodes,
             len,
+            patience_min,
         }
     }
 
     /// One node alone, at position 0.
     pub(super) fn of_node(world: W, routing: Arc<Routing>, index: u16) -> Self {
-        let mut nodes = [0; OWNERS_MAX];
+        let mut nodes = [0; MAX_POSITIONS];
         nodes[0] = index;
         Self {
             world,
             routing,
             nodes,
             len: 1,
+            patience_min: Duration::ZERO,
         }
+    }
+
+    pub(super) fn clock(&self) -> &W::Clock {
+        self.world.clock()
     }
 
     /// The routing table that they are by.
@@ -105,36 +116,33 @@ impl<W: CoordinatorWorld> Owners<W> {
     /// The positions, the most promising owner first. Among equals the preference list decides.
     pub(super) fn by_preference(&self) -> OwnerOrder {
         let now = self.world.clock().now();
-        let mut order = OwnerOrder::default();
-        for position in 0..self.len {
-            order.positions[position] = position as u8;
-        }
-        order.len = self.len;
-        let preference: [_; OWNERS_MAX] = std::array::from_fn(|position| {
-            (position < self.len).then(|| self.health(position).preference(now))
-        });
         if sabotage::on(Sabotage::HealthIgnored) {
-            return order;
+            return OwnerOrder::by(self.len, |_| ());
         }
-        order.positions[..self.len].sort_by_key(|position| preference[usize::from(*position)]);
-        if buggify::on(Site::WorstOwnerFirst) {
-            order.positions[..self.len].reverse();
+        let order = OwnerOrder::by(self.len, |position| self.health(position).preference(now));
+        match buggify::on(Site::WorstOwnerFirst) {
+            true => order.reversed(),
+            false => order,
         }
-        order
+    }
+
+    /// How long an owner may take to make something durable before another one is asked as well.
+    pub(super) fn patience(&self, position: usize) -> Duration {
+        (self.health(position).p95() * PATIENCE_P95S).max(self.patience_min)
     }
 
     /// Asks one owner for something that says nothing of how fast it serves, and that counts for no quorum.
-    pub(super) async fn call_quietly(
+    pub(super) async fn call_quietly<A: Ask>(
         &self,
         position: usize,
-        operation: Operation,
+        ask: A,
         deadline: Instant,
-    ) -> Result<Reply, CallError> {
+    ) -> Result<A::Answer, CallError> {
         let node = self.node(position);
         let request = Request {
             node: node.id.clone(),
             epoch: self.routing.epoch(),
-            operation,
+            operation: ask.into_operation(),
         };
         match self.world.transport().call(node, request, deadline).await {
             Err(CallError::Refused(Refusal::StaleEpoch { current }))
@@ -142,23 +150,23 @@ impl<W: CoordinatorWorld> Owners<W> {
             {
                 Err(doubted(current).into())
             }
-            answer => answer.map(Reply::even_if_refilling),
+            answer => answer_to::<A>(answer.map(Reply::even_if_refilling)),
         }
     }
 
     /// Asks one owner; its health learns from what becomes of it. What one says that is being refilled is a refusal: it
     /// may lack what it once acknowledged.
-    pub(super) fn call(
+    pub(super) fn call<A: Ask>(
         &self,
         position: usize,
-        operation: Operation,
+        ask: A,
         deadline: Instant,
-    ) -> BoxFuture<'static, Answer> {
+    ) -> BoxFuture<'static, Answer<A::Answer>> {
         let node = self.routing.node(self.nodes[position]);
         let request = Request {
             node: node.id.clone(),
             epoch: self.routing.epoch(),
-            operation,
+            operation: ask.into_operation(),
         };
         let is_probe = matches!(request.operation, Operation::Probe);
         let call = self.world.transport().call(node, request, deadline);
@@ -203,6 +211,7 @@ impl<W: CoordinatorWorld> Owners<W> {
                 Err(CallError::NoRoom { .. }) => {} // our own want says nothing of the node
                 Err(_) => under_way.failed(),
             }
+            let result = answer_to::<A>(result);
             Answer { position, result }
         }
         .boxed()
@@ -249,64 +258,5 @@ impl<'a, C: Clock> UnderWay<'a, C> {
 impl<C: Clock> Drop for UnderWay<'_, C> {
     fn drop(&mut self) {
         self.health.call_ended();
-    }
-}
-
-/// The owners' positions, best first, handed out one by one.
-#[derive(Clone, Debug, Default)]
-pub(super) struct OwnerOrder {
-    positions: [u8; OWNERS_MAX],
-    next: usize,
-    len: usize,
-}
-
-impl Iterator for OwnerOrder {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        let position = *self.positions[..self.len].get(self.next)?;
-        self.next += 1;
-        Some(usize::from(position))
-    }
-}
-
-impl OwnerOrder {
-    /// Puts `position` at the front of those still to come, or back among them if it was handed out.
-    pub(super) fn again(&mut self, position: usize) {
-        if let Some(at) = self.positions[..self.len]
-            .iter()
-            .position(|p| usize::from(*p) == position)
-        {
-            if at < self.next {
-                self.positions[at..self.next].rotate_left(1);
-                self.next -= 1;
-            } else {
-                self.positions[self.next..=at].rotate_right(1);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn order(positions: &[u8]) -> OwnerOrder {
-        let mut order = OwnerOrder {
-            len: positions.len(),
-            ..OwnerOrder::default()
-        };
-        order.positions[..positions.len()].copy_from_slice(positions);
-        order
-    }
-
-    #[test]
-    fn an_owner_can_be_asked_again_next() {
-        let mut order = order(&[2, 0, 1]);
-        assert_eq!((order.next(), order.next()), (Some(2), Some(0)));
-        order.again(2);
-        assert_eq!(order.clone().collect::<Vec<_>>(), [2, 1]);
-        order.again(1);
-        assert_eq!(order.collect::<Vec<_>>(), [1, 2]);
     }
 }

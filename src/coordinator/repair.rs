@@ -5,7 +5,7 @@
 //! not touched while one of its owners does not answer anyway, and tried a bounded number of times.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,13 +14,16 @@ use futures::task::AtomicWaker;
 use std::future::poll_fn;
 use std::task::Poll;
 
+use super::hints::Hints;
 use super::owners::{Answer, Calls, Owners};
-use super::service::Coordinator;
+use super::settings::CoordinatorSettings;
+use super::topologies::Topologies;
 use super::wait::before;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::ports::{
-    CallError, Clock, CoordinatorWorld, Instant, Operation, RecordKey, Refusal, Reply, Spawn,
+    CallError, Clock, CoordinatorWorld, Instant, JoinRecord, Joined, ReadRecord, RecordKey,
+    Refusal, Spawn, Stop,
 };
 use crate::version::Record;
 
@@ -184,80 +187,130 @@ impl RepairQueue {
     }
 }
 
-impl<W: CoordinatorWorld> Coordinator<W> {
+/// Repairs of one coordinator. Clones are handles to the same ones.
+pub(super) struct Repairs<W: CoordinatorWorld> {
+    world: W,
+    settings: Arc<CoordinatorSettings>,
+    topologies: Arc<Topologies<W>>,
+    hints: Hints<W>,
+    queue: Arc<RepairQueue>,
+}
+
+impl<W: CoordinatorWorld> Clone for Repairs<W> {
+    fn clone(&self) -> Self {
+        Self {
+            world: self.world.clone(),
+            settings: Arc::clone(&self.settings),
+            topologies: Arc::clone(&self.topologies),
+            hints: self.hints.clone(),
+            queue: Arc::clone(&self.queue),
+        }
+    }
+}
+
+/// Joins of a write or a read that are under way when its client is answered.
+pub(super) struct Stragglers<W: CoordinatorWorld> {
+    pub(super) owners: Owners<W>,
+    pub(super) key: RecordKey,
+    pub(super) replication_factor: u8,
+    pub(super) calls: Calls<Joined>,
+    /// Who has it.
+    pub(super) holders: Vec<usize>,
+    /// Who may lack it.
+    pub(super) missed: Vec<usize>,
+}
+
+impl<W: CoordinatorWorld> Repairs<W> {
+    pub(super) fn new(
+        world: W,
+        settings: Arc<CoordinatorSettings>,
+        topologies: Arc<Topologies<W>>,
+        hints: Hints<W>,
+    ) -> Self {
+        Self {
+            queue: Arc::new(RepairQueue::new(settings.repair_queue_max)),
+            world,
+            settings,
+            topologies,
+            hints,
+        }
+    }
+
     /// Has a key's owners brought together in the background.
-    pub(super) fn queue_repair(&self, key: &RecordKey, replication_factor: u8) {
-        self.repairs().push(key, replication_factor);
+    pub(super) fn push(&self, key: &RecordKey, replication_factor: u8) {
+        self.queue.push(key, replication_factor);
     }
 
-    /// How many keys were repaired in the background, since the start.
-    #[must_use]
-    pub fn repairs_done(&self) -> u64 {
-        self.repairs().repaired()
+    /// Ends the work on them.
+    pub(super) fn close(&self) {
+        self.queue.close();
     }
 
-    /// How many repairs did not fit into the queue or were given up, since the start.
-    #[must_use]
-    pub fn repairs_dropped(&self) -> u64 {
-        self.repairs().dropped()
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// How many keys were repaired, since the start.
+    pub(super) fn done(&self) -> u64 {
+        self.queue.repaired()
+    }
+
+    /// How many did not fit into the queue or were given up, since the start.
+    pub(super) fn dropped(&self) -> u64 {
+        self.queue.dropped()
     }
 
     /// Sees joins to their end after the client has been answered; that an owner missed one is noted by one that has
     /// it.
-    pub(super) fn finish_joins(
-        &self,
-        owners: &Owners<W>,
-        mut calls: Calls,
-        key: RecordKey,
-        replication_factor: u8,
-        holders: Vec<usize>,
-        missed: Vec<usize>,
-    ) {
-        if calls.is_empty() && missed.is_empty() {
+    pub(super) fn finish(&self, stragglers: Stragglers<W>) {
+        if stragglers.calls.is_empty() && stragglers.missed.is_empty() {
             return;
         }
-        let (coordinator, owners) = (self.clone(), owners.clone());
-        self.world()
-            .spawner()
-            .spawn("joins after the answer", async move {
-                let mut missed = missed;
-                while let Some(answer) = calls.next().await {
-                    marks::reached(Mark::JoinedLate);
-                    let has_it = matches!(
-                        answer.result,
-                        Ok(_) | Err(CallError::Refused(Refusal::Refilling))
-                    );
-                    if !has_it {
-                        missed.push(answer.position);
-                    }
-                }
-                coordinator
-                    .hint(&owners, &key, replication_factor, &holders, &missed)
-                    .await;
-            });
+        let repairs = self.clone();
+        let spawner = self.world.spawner();
+        spawner.spawn("joins after the answer", async move {
+            repairs.see_to_the_end(stragglers).await;
+        });
     }
 
-    /// Works through the queue, several keys at a time.
-    pub(super) async fn repair_until_stopped(self) {
-        let jobs = futures::stream::unfold(self.clone(), |coordinator| async move {
-            let job = coordinator.repairs().pop().await?;
-            Some((job, coordinator))
-        });
-        jobs.for_each_concurrent(WORKERS, |(key, replication_factor)| {
-            let coordinator = self.clone();
-            async move {
-                let deadline = coordinator.clock().now() + coordinator.settings().read_timeout;
-                let repaired = coordinator.repair(&key, replication_factor, deadline).await;
-                if let Next::RetryAfter(pause) = coordinator.repairs().tried(&key, repaired) {
-                    let retrying = coordinator.clone();
-                    let spawner = coordinator.world().spawner();
-                    spawner.spawn("repair retry", async move {
-                        let pause = retrying.clock().sleep(pause);
-                        if retrying.unless_stopped(pause).await.is_some() {
-                            retrying.repairs().retry(key);
-                        }
-                    });
-                }
+    async fn see_to_the_end(&self, stragglers: Stragglers<W>) {
+        let Stragglers {
+            owners,
+            key,
+            replication_factor,
+            mut calls,
+            holders,
+            mut missed,
+        } = stragglers;
+        while let Some(Answer { position, result }) = calls.next().await {
+            marks::reached(Mark::JoinedLate);
+            if !matches!(result, Ok(_) | Err(CallError::Refused(Refusal::Refilling))) {
+                missed.push(position);
+            }
+        }
+        if !self.hints.leave(&owners, &key, &holders, &missed).await {
+            marks::reached(Mark::HintNotTaken);
+            self.push(&key, replication_factor);
+        }
+    }
+
+    /// Works through the queue, several keys at a time, until it is closed.
+    pub(super) async fn work(&self, stop: &Arc<Stop>) {
+        let jobs =
+            futures::stream::unfold((), |()| async move { Some((self.queue.pop().await?, ())) });
+        jobs.for_each_concurrent(WORKERS, |(key, replication_factor)| async move {
+            let deadline = self.world.clock().now() + self.settings.read_timeout;
+            let repaired = self.repair(&key, replication_factor, deadline).await;
+            if let Next::RetryAfter(pause) = self.queue.tried(&key, repaired) {
+                let (retrying, stop) = (self.clone(), Arc::clone(stop));
+                let spawner = self.world.spawner();
+                spawner.spawn("repair retry", async move {
+                    let pause = retrying.world.clock().sleep(pause);
+                    if stop.or(pause).await.is_some() {
+                        retrying.queue.retry(key);
+                    }
+                });
             }
         })
         .await;
@@ -265,59 +318,62 @@ impl<W: CoordinatorWorld> Coordinator<W> {
 
     /// Reads all owners that answer and joins into each what it lacks. Returns whether all owners are equal now.
     async fn repair(&self, key: &RecordKey, replication_factor: u8, deadline: Instant) -> bool {
-        let owners = self.owners(key, replication_factor);
+        let owners = self.topologies.owners(key, replication_factor);
         if !(0..owners.len()).all(|position| owners.health(position).is_healthy()) {
             marks::reached(Mark::RepairWaited);
             return false;
         }
-        let mut reads = Calls::new();
-        for position in 0..owners.len() {
-            reads.push(owners.call(position, Operation::Read { key: key.clone() }, deadline));
-        }
-        let mut record = Record::default();
-        let mut held: Vec<(usize, Option<Bytes>)> = Vec::new();
-        while let Some(Some(Answer { position, result })) =
-            before(self.clock(), deadline, reads.next()).await
-        {
-            let Ok(Reply::Found { record: found }) = result else {
-                continue;
-            };
-            if let Some(bytes) = &found {
-                let Ok(decoded) = Record::decode(bytes.clone()) else {
-                    continue;
-                };
-                record = record.join(&decoded);
-            }
-            held.push((position, found));
-        }
+        let held = self.read_all(&owners, key, deadline).await;
         let all_read = held.len() == owners.len();
+        let decoded = held.iter().filter_map(|(_, _, record)| record.as_ref());
+        let record = decoded.fold(Record::default(), |all, record| all.join(record));
         if record.is_empty() {
             return all_read;
         }
-        buggify::pause(Site::PauseBeforeRepair, |pause| self.clock().sleep(pause)).await;
+        let clock = self.world.clock();
+        buggify::pause(Site::PauseBeforeRepair, |pause| clock.sleep(pause)).await;
         let joined = record.encode();
         let mut joins = Calls::new();
-        for (position, _) in held
-            .iter()
-            .filter(|(_, bytes)| bytes.as_ref() != Some(&joined))
-        {
-            let join = Operation::Join {
-                key: key.clone(),
-                record: joined.clone(),
-                judged: None,
-                exchanged: false,
-            };
-            joins.push(owners.call(*position, join, deadline));
+        for (position, encoded, _) in &held {
+            if encoded.as_ref() != Some(&joined) {
+                let join = JoinRecord::new(key.clone(), joined.clone());
+                joins.push(owners.call(*position, join, deadline));
+            }
         }
         let mut all_joined = true;
-        while let Some(answer) = joins.next().await {
+        while let Some(Answer { result, .. }) = joins.next().await {
             all_joined &= matches!(
-                answer.result,
-                Ok(Reply::Joined { .. })
-                    | Err(CallError::Refused(Refusal::Purged | Refusal::Refilling))
+                result,
+                Ok(_) | Err(CallError::Refused(Refusal::Purged | Refusal::Refilling))
             );
         }
         all_read && all_joined
+    }
+
+    /// What the owners that answer hold, encoded and decoded; those whose record can't be read are left out.
+    async fn read_all(
+        &self,
+        owners: &Owners<W>,
+        key: &RecordKey,
+        deadline: Instant,
+    ) -> Vec<(usize, Option<Bytes>, Option<Record>)> {
+        let mut reads = Calls::new();
+        for position in 0..owners.len() {
+            let read = ReadRecord { key: key.clone() };
+            reads.push(owners.call(position, read, deadline));
+        }
+        let mut held = Vec::with_capacity(owners.len());
+        while let Some(Some(Answer { position, result })) =
+            before(self.world.clock(), deadline, reads.next()).await
+        {
+            let Ok(encoded) = result else {
+                continue;
+            };
+            if let Ok(decoded) = encoded.clone().map(Record::decode).transpose() {
+                held.push((position, encoded, decoded));
+            }
+        }
+        held
     }
 }
 

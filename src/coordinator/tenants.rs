@@ -15,11 +15,20 @@ use super::CoordinatorError;
 use super::wait::before;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
-use crate::ports::{Clock, Instant, MetadataStore, Spawn, StoreError, Tenant, TenantId};
+use crate::ports::{
+    Clock, CoordinatorWorld, Instant, MetadataStore, Spawn, StoreError, Tenant, TenantId,
+};
 
 use crate::sabotage::{self, Sabotage};
 
 type Fetch = Shared<BoxFuture<'static, Result<Option<Arc<Tenant>>, StoreError>>>;
+
+/// The cached tenants of a coordinator.
+pub(super) type TenantCache<W> = Tenants<
+    <W as CoordinatorWorld>::Clock,
+    <W as CoordinatorWorld>::Spawn,
+    <W as CoordinatorWorld>::Metadata,
+>;
 
 /// Cached tenants.
 pub(super) struct Tenants<C, S, M> {

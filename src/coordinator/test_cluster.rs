@@ -497,7 +497,7 @@ impl TestCluster {
             ("siblings", ConflictPolicy::Siblings),
         ] {
             cluster
-                .run(coordinator.create_tenant(name, 3, Some(policy)))
+                .run(coordinator.admin().create_tenant(name, 3, Some(policy)))
                 .unwrap();
         }
         coordinator.stop();

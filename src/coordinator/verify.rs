@@ -17,14 +17,16 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::CoordinatorError;
+use super::metadata::Metadata;
 use super::owners::Owners;
 use super::routing::Routing;
-use super::service::Coordinator;
+use super::tenants::TenantCache;
+use super::topologies::Topologies;
 use super::validate::invalid;
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    CallError, Clock, CoordinatorWorld, Digest, Instant, KeyHash, Operation, RecordKey, Refusal,
-    Reply, TenantId, TreeName, Upkeep, Upkept,
+    Ask, CallError, Clock, CoordinatorWorld, Digest, Instant, KeyHash, KeyPage, Keys, ReadRecord,
+    RecordKey, Refusal, Roots, TenantId, TreeName, TreePage,
 };
 use crate::version::{Record, Stamp};
 
@@ -129,23 +131,27 @@ struct Outdated(Epoch);
 /// What each node lists of one window.
 type Window = (BTreeSet<TreeName>, bool);
 
-impl<W: CoordinatorWorld> Coordinator<W> {
-    /// Compares owners from `after` on, which is empty or what an earlier call returned; of one tenant, or of all when that
-    /// is empty.
-    ///
-    /// # Errors
-    /// [`CoordinatorError::TenantNotFound`], a place that nobody gave out, or a topology that does not come to rest.
-    pub async fn verify(&self, tenant: &str, after: Bytes) -> Result<Verified, CoordinatorError> {
-        let _place = self.admit()?;
-        let tenant = match tenant {
-            "" => None,
-            tenant => Some(self.tenant(tenant).await?.id.clone()),
-        };
+/// Compares what owners hold.
+pub(super) struct Verifier<W: CoordinatorWorld> {
+    pub(super) world: W,
+    pub(super) metadata: Arc<Metadata<W>>,
+    pub(super) topologies: Arc<Topologies<W>>,
+    pub(super) tenants: Arc<TenantCache<W>>,
+}
+
+impl<W: CoordinatorWorld> Verifier<W> {
+    /// Compares owners from `after` on; see [`Coordinator::verify`](super::Coordinator::verify).
+    pub(super) async fn verify(
+        &self,
+        tenant: Option<&TenantId>,
+        after: &Bytes,
+    ) -> Result<Verified, CoordinatorError> {
         for _ in 0..TRIES {
-            match self.verify_on(tenant.as_ref(), Place::parse(&after)?).await {
+            match self.verify_on(tenant, Place::parse(after)?).await {
                 Ok(found) => return Ok(found),
                 Err(Outdated(newer)) => {
-                    self.refresh_topology(newer, self.admin_deadline()).await;
+                    let deadline = self.metadata.deadline();
+                    self.topologies.refresh(newer, deadline).await;
                 }
             }
         }
@@ -159,7 +165,10 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         tenant: Option<&TenantId>,
         from: Place,
     ) -> Result<Verified, Outdated> {
-        let mut walk = Walk::new(self.routing(), self.clock().now() + TIME_MAX);
+        let mut walk = Walk::new(
+            self.topologies.routing(),
+            self.world.clock().now() + TIME_MAX,
+        );
         walk.found.next = self.verify_trees(&mut walk, tenant, from).await?;
         self.look_again(&mut walk).await?;
         Ok(walk.end())
@@ -191,7 +200,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     if let Some(key) = self.verify_tree(walk, &tree, None).await? {
                         return Ok(Some(key.as_bytes().clone()));
                     }
-                    if walk.is_full(self.clock().now()) {
+                    if walk.is_full(self.world.clock().now()) {
                         return Ok(Some(tree.as_bytes().clone()));
                     }
                 }
@@ -199,7 +208,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             match last {
                 Some(last) if more => {
                     walk.found.partition = last.partition().0;
-                    if walk.is_full(self.clock().now()) {
+                    if walk.is_full(self.world.clock().now()) {
                         return Ok(Some(last.as_bytes().clone()));
                     }
                     after = Some(last);
@@ -216,15 +225,12 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         after: Option<&TreeName>,
     ) -> Result<Window, Outdated> {
         let nodes: Vec<u16> = (0..walk.routing.topology().nodes.len() as u16).collect();
-        let list = Upkeep::Roots {
+        let list = Roots {
             after: after.cloned(),
         };
         let mut trees = BTreeSet::new();
         let mut end: Option<TreeName> = None;
-        for (_, upkept) in self.ask_all(walk, &nodes, &list).await? {
-            let Upkept::Roots { roots, more } = upkept else {
-                continue;
-            };
+        for (_, TreePage { roots, more }) in self.ask_all(walk, &nodes, &list).await? {
             // Beyond the end of a page that has another one nothing can be said yet.
             if let Some((last, _)) = roots.last().filter(|_| more) {
                 end = Some(end.map_or_else(|| last.clone(), |end| end.min(last.clone())));
@@ -247,7 +253,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     ) -> Result<Option<RecordKey>, Outdated> {
         walk.found.partition = tree.partition().0;
         let tenant = match TenantId::new(tree.tenant()) {
-            Ok(tenant) => self.cached_tenant(&tenant, self.admin_deadline()).await,
+            Ok(tenant) => self.tenants.get(&tenant, self.metadata.deadline()).await,
             Err(_) => Err(CoordinatorError::TenantNotFound(tree.tenant().to_owned())),
         };
         let owners = match tenant {
@@ -261,17 +267,14 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             }
         };
         loop {
-            let list = Upkeep::Keys {
+            let list = Keys {
                 tree: tree.clone(),
                 leaves: u64::MAX,
                 after: after.clone(),
             };
             let mut pages = Vec::with_capacity(owners.len());
             let mut end: Option<RecordKey> = None;
-            for (owner, upkept) in self.ask_all(walk, &owners, &list).await? {
-                let Upkept::Keys { keys, more } = upkept else {
-                    continue;
-                };
+            for (owner, KeyPage { keys, more }) in self.ask_all(walk, &owners, &list).await? {
                 // A page that does not go on would never end.
                 if let Some(more) = more.filter(|more| after.as_ref() < Some(more)) {
                     end = Some(end.map_or_else(|| more.clone(), |end| end.min(more.clone())));
@@ -291,7 +294,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 }
                 return Ok(None);
             };
-            if walk.is_full(self.clock().now()) {
+            if walk.is_full(self.world.clock().now()) {
                 return Ok(Some(end));
             }
             after = Some(end);
@@ -302,13 +305,13 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     async fn look_again(&self, walk: &mut Walk) -> Result<(), Outdated> {
         let suspects = std::mem::take(&mut walk.suspects);
         if !suspects.is_empty() {
-            self.clock().sleep(SECOND_LOOK).await;
+            self.world.clock().sleep(SECOND_LOOK).await;
         }
         for some in suspects.chunks(AT_ONCE) {
             let reads = some.iter().map(|(key, owners)| {
                 let (walk, owners) = (&*walk, owners.iter());
                 let reads = owners.map(move |owner| async move {
-                    let read = Operation::Read { key: key.clone() };
+                    let read = ReadRecord { key: key.clone() };
                     match walk.silent.contains_key(owner) {
                         true => None,
                         false => Some(self.ask_one(walk, *owner, read).await),
@@ -323,11 +326,10 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                     let node = walk.routing.node(*owner).id.clone();
                     let holds = match answer {
                         None => Holds::Unknown,
-                        Some(Ok(Reply::Found { record })) => holds(key, record),
+                        Some(Ok(record)) => holds(key, record),
                         Some(Err(CallError::Refused(Refusal::Damaged))) => {
                             Holds::Damaged(Refusal::Damaged.to_string())
                         }
-                        Some(Ok(_)) => Holds::Damaged("it gave no answer to what was asked".into()),
                         Some(Err(error)) => {
                             walk.is_silent(*owner, error)?;
                             Holds::Unknown
@@ -347,45 +349,40 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     }
 
     /// Asks all of `nodes` that have answered so far. Those that don't answer now are noted and left out.
-    async fn ask_all(
+    async fn ask_all<A: Ask + Clone>(
         &self,
         walk: &mut Walk,
         nodes: &[u16],
-        upkeep: &Upkeep,
-    ) -> Result<Vec<(u16, Upkept)>, Outdated> {
+        question: &A,
+    ) -> Result<Vec<(u16, A::Answer)>, Outdated> {
         let so_far: &Walk = walk;
         let answering = nodes
             .iter()
             .filter(|node| !so_far.silent.contains_key(node));
         let asked = answering.map(|node| {
-            let operation = Operation::Upkeep(Box::new(upkeep.clone()));
-            let (node, answer) = (*node, self.ask_one(so_far, *node, operation));
+            let (node, answer) = (*node, self.ask_one(so_far, *node, question.clone()));
             async move { (node, answer.await) }
         });
-        let answers = futures::future::join_all(asked).await;
-        let mut upkept = Vec::with_capacity(answers.len());
-        for (node, answer) in answers {
+        let heard = futures::future::join_all(asked).await;
+        let mut answers = Vec::with_capacity(heard.len());
+        for (node, answer) in heard {
             match answer {
-                Ok(Reply::Upkept(answer)) => upkept.push((node, answer)),
-                Ok(_) => {
-                    let odd = Refusal::Malformed("it gave no answer to what was asked".into());
-                    walk.is_silent(node, odd.into())?;
-                }
+                Ok(answer) => answers.push((node, answer)),
                 Err(error) => walk.is_silent(node, error)?,
             }
         }
-        Ok(upkept)
+        Ok(answers)
     }
 
-    async fn ask_one(
+    async fn ask_one<A: Ask>(
         &self,
         walk: &Walk,
         node: u16,
-        operation: Operation,
-    ) -> Result<Reply, CallError> {
-        let deadline = self.clock().now() + PATIENCE;
-        let owners = Owners::of_node(self.world().clone(), Arc::clone(&walk.routing), node);
-        owners.call_quietly(0, operation, deadline).await
+        question: A,
+    ) -> Result<A::Answer, CallError> {
+        let deadline = self.world.clock().now() + PATIENCE;
+        let owners = Owners::of_node(self.world.clone(), Arc::clone(&walk.routing), node);
+        owners.call_quietly(0, question, deadline).await
     }
 }
 

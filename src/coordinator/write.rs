@@ -16,35 +16,28 @@
 //! acknowledged stamp, is above them all. An owner that holds a greater rank answers so, without effect, and the
 //! coordinator proposes a greater stamp.
 
-use std::pin::pin;
-use std::time::Duration;
-
 use bytes::Bytes;
 
 use super::CoordinatorError;
-use super::owners::{Answer, Calls, Owners};
-use super::service::Coordinator;
+use super::drive::Driver;
+use super::owners::Calls;
+use super::plan::{Accept, Accepted, Join};
+use super::repair::Stragglers;
+use super::replication::{Replication, TOPOLOGY_RETRIES_MAX};
 use super::setback::{Missing, Setback};
-use super::standings::Standings;
 use super::validate::invalid;
-use super::wait::next_answer;
-use crate::buggify::{self, Site};
+use crate::buggify::Site;
 use crate::marks::{self, Mark};
 use crate::ports::{
-    CallError, Clock, CoordinatorWorld, Instant, Judged, Operation, Overwrites, Random, RecordKey,
-    Refusal, Reply, SiblingLimits, StampRequest, Standing,
+    CallError, Clock, CoordinatorWorld, Instant, JoinRecord, Judged, Overwrites, RecordKey,
+    Refusal, SiblingLimits, StampRequest,
 };
-use crate::quorum::{ConflictPolicy, Consistency, Tally, Verdict};
+use crate::quorum::{ConflictPolicy, Consistency};
 use crate::sabotage::{self, Sabotage};
 use crate::version::{Content, Context, Dot, Rank, Record, Stamp, Version, WriteId};
 
-/// How often a write goes back to the start because the topology changed under it.
-const TOPOLOGY_RETRIES_MAX: usize = 4;
 /// How often a greater stamp is proposed to owners that hold one above the last proposal.
 const RAISES_MAX: usize = 16;
-/// An owner that has to make something durable gets this many times its own 95th percentile before the next one is
-/// asked as well.
-const PATIENCE_P95S: u32 = 4;
 
 /// A write that passed all checks.
 #[derive(Clone, Debug)]
@@ -108,6 +101,22 @@ impl Write {
         }
     }
 
+    /// What an owner is asked to accept.
+    fn request(&self) -> StampRequest {
+        let context = self.context.clone();
+        StampRequest {
+            key: self.key.clone(),
+            write_id: self.write_id,
+            stamp: self.stamp.get(),
+            overwrites: match self.policy {
+                ConflictPolicy::LastWriteWins => Overwrites::All(context),
+                ConflictPolicy::Siblings => Overwrites::Covered(context),
+            },
+            content: self.content.clone(),
+            siblings_max: self.siblings.max,
+        }
+    }
+
     /// Whether it may have been attempted by another request, under the same name.
     const fn is_claimed(&self) -> bool {
         matches!(self.stamp, ProposedStamp::Fixed(_))
@@ -120,22 +129,20 @@ impl Write {
     }
 }
 
-impl<W: CoordinatorWorld> Coordinator<W> {
-    /// How long an owner may take to make something durable before another one is asked as well.
-    pub(super) fn write_patience(&self, owners: &Owners<W>, position: usize) -> Duration {
-        let p95 = owners.health(position).p95();
-        (p95 * PATIENCE_P95S).max(self.settings().stamp_patience_min)
-    }
-
+impl<W: CoordinatorWorld> Replication<W> {
     /// Carries out `write`.
-    pub(super) async fn replicate(&self, mut write: Write) -> Result<Written, CoordinatorError> {
+    pub(super) async fn write(&self, mut write: Write) -> Result<Written, CoordinatorError> {
         let mut missing = Missing::default();
         let mut may_ask_again = true;
         for _ in 0..TOPOLOGY_RETRIES_MAX {
-            let owners = self.owners(&write.key, write.replication_factor);
+            let owners = self.topologies.owners(&write.key, write.replication_factor);
             let pass = Pass {
-                coordinator: self,
-                owners: &owners,
+                replication: self,
+                driver: Driver {
+                    owners: &owners,
+                    consistency: write.consistency,
+                    deadline: write.deadline,
+                },
                 write: &mut write,
                 missing: &mut missing,
             };
@@ -147,13 +154,14 @@ impl<W: CoordinatorWorld> Coordinator<W> {
                 Err(Setback::Failed(error)) => {
                     let again = may_ask_again && self.clock().now() < write.deadline;
                     may_ask_again = false;
-                    if !again || !self.is_over_doubt(owners.routing(), write.deadline).await {
+                    let routing = owners.routing();
+                    if !again || !self.topologies.is_over_doubt(routing, write.deadline).await {
                         return Err(error);
                     }
                 }
                 Err(Setback::StaleEpoch(_)) if sabotage::on(Sabotage::StaleEpochIsFinal) => break,
                 Err(Setback::StaleEpoch(newer)) => {
-                    self.refresh_topology(newer, write.deadline).await;
+                    self.topologies.refresh(newer, write.deadline).await;
                     if self.clock().now() >= write.deadline {
                         break;
                     }
@@ -161,7 +169,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             }
         }
         missing.because("the topology keeps changing");
-        let owners = self.owners(&write.key, write.replication_factor);
+        let owners = self.topologies.owners(&write.key, write.replication_factor);
         let timed_out = self.clock().now() >= write.deadline;
         Err(missing.error(&owners, write.consistency, None, timed_out))
     }
@@ -178,13 +186,13 @@ fn refused(refusal: Refusal) -> CoordinatorError {
 
 /// One pass over the owners of one topology.
 struct Pass<'a, W: CoordinatorWorld> {
-    coordinator: &'a Coordinator<W>,
-    owners: &'a Owners<W>,
+    replication: &'a Replication<W>,
+    driver: Driver<'a, W>,
     write: &'a mut Write,
     missing: &'a mut Missing,
 }
 
-/// What the stamping owner made of the write.
+/// The write as the owner that accepted it has it.
 struct Stamped {
     position: usize,
     dot: Option<Dot>,
@@ -193,30 +201,25 @@ struct Stamped {
     record: Record,
 }
 
-/// What became of the joins at the other owners.
-struct Joined {
-    /// How many owners have the write.
-    replicas: usize,
-    /// The greatest rank held somewhere, if the write needs a greater stamp.
-    outranked_by: Option<Rank>,
-}
-
 impl<W: CoordinatorWorld> Pass<'_, W> {
     async fn run(mut self) -> Result<Written, Setback> {
-        let mut stamped = self.stamp(None).await?;
-        self.maybe_pause(Site::PauseBeforeJoin).await;
-        let mut joined = self.join(&stamped, self.judges_stamps()).await?;
-        if let Some(greatest) = joined.outranked_by
+        let mut stamped = self.accept(None).await?;
+        let deadline = self.write.deadline;
+        self.replication
+            .maybe_pause(Site::PauseBeforeJoin, deadline)
+            .await;
+        let (mut replicas, outranked_by) = self.join(&stamped, self.judges_stamps()).await?;
+        if let Some(greatest) = outranked_by
             && !sabotage::on(Sabotage::NoRestamp)
             && self.is_raised_above(greatest.stamp)
         {
             marks::reached(Mark::Restamped);
-            stamped = self.stamp(Some(stamped.position)).await?;
+            stamped = self.accept(Some(stamped.position)).await?;
             // Whatever completed before this write began is below its new stamp.
-            joined = self.join(&stamped, false).await?;
+            (replicas, _) = self.join(&stamped, false).await?;
         }
         Ok(Written {
-            replicas: joined.replicas,
+            replicas,
             dot: stamped.dot,
             record: stamped.record,
         })
@@ -227,21 +230,12 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         self.write.policy == ConflictPolicy::LastWriteWins && !self.write.is_fixed()
     }
 
-    async fn maybe_pause(&self, site: Site) {
-        let clock = self.coordinator.clock();
-        let deadline = self.write.deadline;
-        buggify::pause(site, |pause| {
-            clock.sleep_until(deadline.min(clock.now() + pause))
-        })
-        .await;
-    }
-
     /// Proposes a stamp above `greatest`, which an owner was found to hold. Not for a stamp that a claim has fixed.
     fn is_raised_above(&mut self, greatest: Stamp) -> bool {
         if self.write.is_fixed() {
             return false;
         }
-        match self.coordinator.stamp_above(greatest) {
+        match self.replication.stamp_above(greatest) {
             Some(stamp) => {
                 self.write.stamp = ProposedStamp::Free(stamp);
                 true
@@ -250,193 +244,72 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         }
     }
 
-    /// Has one owner stamp the write: the most promising one, `first` before it if given, and further ones as patience
+    /// Has one owner accept the write: the most promising one, `first` before it if given, and further ones as patience
     /// runs out or they fail.
-    async fn stamp(&mut self, first: Option<usize>) -> Result<Stamped, Setback> {
-        let deadline = self.write.deadline;
-        let clock = self.coordinator.clock().clone();
-        let mut order = self.owners.by_preference();
+    async fn accept(&mut self, first: Option<usize>) -> Result<Stamped, Setback> {
+        let mut order = self.driver.owners.by_preference();
         if let Some(first) = first {
             order.again(first);
         }
-        self.maybe_pause(Site::PauseBeforeStamp).await;
+        let deadline = self.write.deadline;
+        self.replication
+            .maybe_pause(Site::PauseBeforeStamp, deadline)
+            .await;
+        let (is_fixed, is_claimed) = (self.write.is_fixed(), self.write.is_claimed());
+        let mut plan = Accept::new(self.write.request(), is_fixed, is_claimed, order);
         let mut calls = Calls::new();
-        let mut asked = None;
         let mut raises = 0;
-        let mut ask_next = true;
-        let mut latest = None;
-        let mut timer = pin!(clock.sleep_until(deadline));
         loop {
-            if ask_next {
-                if let Some(position) = order.next() {
-                    calls.push(self.owners.call(position, self.stamp_operation(), deadline));
-                    latest = Some(position);
-                    if *asked.get_or_insert(position) != position {
-                        marks::reached(Mark::StampFailedOver);
-                    }
-                    let patience = match sabotage::on(Sabotage::PatienceEndless) {
-                        true => deadline.since(clock.now()),
-                        false if buggify::on(Site::StampImpatience) => Duration::ZERO,
-                        false => self.coordinator.write_patience(self.owners, position),
-                    };
-                    timer.set(clock.sleep_until(deadline.min(clock.now() + patience)));
-                } else if calls.is_empty() {
-                    return Err(self.failed(None, false));
-                } else {
-                    timer.set(clock.sleep_until(deadline));
-                }
-            }
-            ask_next = true;
-            let Some(Answer { position, result }) = next_answer(&mut calls, timer.as_mut()).await
-            else {
-                if clock.now() >= deadline {
-                    self.missing.may_have_happened |= !calls.is_empty();
-                    return Err(self.failed(None, true));
-                }
-                if let Some(position) = latest.take() {
-                    self.owners.health(position).failed(clock.now());
-                    self.missing
-                        .note(self.owners.name(position), "slow to stamp");
-                }
-                if sabotage::on(Sabotage::FailoverForgetsWriteId) {
-                    self.write.write_id = WriteId(self.coordinator.random().next_u128());
-                }
-                continue;
-            };
-            match result {
-                Ok(Reply::Stamped { dot, record }) => {
-                    self.missing.may_have_happened = true;
-                    if asked != Some(position) {
-                        marks::reached(Mark::StampedElsewhere);
-                    }
-                    return stamped(position, Some(dot), record);
-                }
-                Ok(Reply::Superseded {
-                    greatest,
-                    may_be_over,
+            let accepted = self.driver.run(&mut plan, &mut calls, self.missing).await?;
+            self.write.write_id = plan.write_id();
+            match accepted {
+                Accepted::Stamped {
+                    position,
+                    dot,
                     record,
-                }) => {
-                    // Another owner that was asked may have stamped it before it was overwritten.
-                    self.missing.may_have_happened |= !calls.is_empty();
-                    let siblings = self.write.policy == ConflictPolicy::Siblings;
-                    // A delete overwrites what its context covers and nothing else, however often it is made.
-                    let again_is_more = siblings && self.write.content != Content::Tombstone;
-                    let attempted =
-                        self.write.is_claimed() || again_is_more && self.missing.may_have_happened;
-                    if may_be_over && attempted && !sabotage::on(Sabotage::OverwrittenWrittenAgain)
-                    {
-                        marks::reached(Mark::MayBeOver);
-                        self.missing.may_have_happened = true;
-                        self.missing.because(
-                            "the key was overwritten or deleted since: this write may have been made before that",
-                        );
-                        return Err(self.failed(None, false));
-                    }
-                    if self.write.is_fixed() || sabotage::on(Sabotage::SupersededIsSuccess) {
-                        marks::reached(Mark::SupersededFixed);
-                        return stamped(position, None, record);
-                    }
+                } => return stamped(position, dot, record),
+                Accepted::Outranked { position, by } => {
                     raises += 1;
-                    if raises > RAISES_MAX || !self.is_raised_above(greatest.stamp) {
+                    if raises > RAISES_MAX || !self.is_raised_above(by.stamp) {
+                        let name = self.driver.owners.name(position);
                         let cause = "other writes of the key keep coming first";
-                        self.missing.note(self.owners.name(position), cause);
-                        return Err(self.failed(None, false));
+                        self.missing.note(name, cause);
+                        return Err(self.failed());
                     }
                     marks::reached(Mark::SupersededRaised);
-                    // What is acknowledged must have the greatest stamp that was ever proposed: answers to smaller
-                    // ones no longer count.
                     calls.clear();
-                    order.again(position);
+                    plan.raised(self.write.stamp.get(), position);
                 }
-                Ok(Reply::Behind) => {
-                    self.missing.may_have_happened |= !calls.is_empty();
+                Accepted::Behind { position } => {
                     self.bring_up(position).await?;
-                    order.again(position);
+                    plan.brought_up(position);
                 }
-                Ok(_) => self
-                    .missing
-                    .note(self.owners.name(position), "answered something else"),
-                Err(CallError::Refused(Refusal::StaleEpoch { current })) => {
-                    marks::reached(Mark::EpochRefused);
-                    self.missing.may_have_happened |= !calls.is_empty();
-                    return Err(Setback::StaleEpoch(current));
-                }
-                Err(CallError::Refused(
-                    refusal @ (Refusal::Malformed(_) | Refusal::Crowded(_)),
-                )) => {
-                    self.missing.may_have_happened |= !calls.is_empty();
-                    let problem = refusal.to_string();
-                    if !self.missing.may_have_happened {
-                        return Err(Setback::Failed(refused(refusal)));
-                    }
-                    self.missing.note(self.owners.name(position), problem);
-                    return Err(self.failed(None, false));
-                }
-                Err(error) => {
-                    self.missing.failed(self.owners.name(position), &error);
-                    if sabotage::on(Sabotage::StampFailoverSkipped) {
-                        self.missing.may_have_happened |= !calls.is_empty();
-                        return Err(self.failed(None, false));
-                    }
-                }
+                Accepted::Refused(refusal) => return Err(Setback::Failed(refused(refusal))),
             }
         }
-    }
-
-    fn stamp_operation(&self) -> Operation {
-        let Write {
-            key,
-            write_id,
-            stamp,
-            content,
-            context,
-            policy,
-            siblings,
-            ..
-        } = &*self.write;
-        let context = context.clone();
-        let overwrites = match policy {
-            ConflictPolicy::LastWriteWins => Overwrites::All(context),
-            ConflictPolicy::Siblings => Overwrites::Covered(context),
-        };
-        Operation::Stamp(Box::new(StampRequest {
-            key: key.clone(),
-            write_id: *write_id,
-            stamp: stamp.get(),
-            overwrites,
-            content: content.clone(),
-            siblings_max: siblings.max,
-        }))
     }
 
     /// Joins into an owner what the write's context covers, which it has not seen yet.
     async fn bring_up(&mut self, position: usize) -> Result<(), Setback> {
-        let Write {
-            key,
-            context,
-            deadline,
-            ..
-        } = &*self.write;
-        let gathering =
-            self.coordinator
-                .gather(self.owners, key, Consistency::One, context, *deadline);
+        let driver = Driver {
+            consistency: Consistency::One,
+            ..self.driver
+        };
+        let gathering = self
+            .replication
+            .gather(&driver, &self.write.key, &self.write.context);
         let gathered = match gathering.await {
             Ok(gathered) => gathered,
             Err(Setback::Failed(error)) if self.missing.may_have_happened => {
                 self.missing
                     .because(format!("what the context covers is not reached: {error}"));
-                return Err(self.failed(None, self.coordinator.clock().now() >= *deadline));
+                return Err(self.failed());
             }
             Err(setback) => return Err(setback),
         };
-        let record = gathered.record.encode();
-        let join = Operation::Join {
-            key: key.clone(),
-            record,
-            judged: None,
-            exchanged: false,
-        };
-        match self.owners.call(position, join, *deadline).await.result {
+        let join = JoinRecord::new(self.write.key.clone(), gathered.record.encode());
+        let (owners, deadline) = (self.driver.owners, self.write.deadline);
+        match owners.call(position, join, deadline).await.result {
             // What was purged there was there.
             Ok(_) | Err(CallError::Refused(Refusal::Purged)) => {
                 marks::reached(Mark::BroughtUp);
@@ -446,133 +319,61 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                 Err(Setback::StaleEpoch(current))
             }
             Err(error) => {
-                self.missing.failed(self.owners.name(position), &error);
-                Err(self.failed(None, false))
+                self.missing.failed(owners.name(position), &error);
+                Err(self.failed())
             }
         }
     }
 
-    /// Sends the stamped record to the other owners and waits until enough have it. If it `judges` the write's stamp,
-    /// it waits until it is certain that the stamp is great enough, or all owners are heard, or those that are left
-    /// were given their time.
-    async fn join(&mut self, stamped: &Stamped, judges: bool) -> Result<Joined, Setback> {
-        let Write {
-            key,
-            consistency,
-            deadline,
-            replication_factor,
-            ..
-        } = &*self.write;
-        let (key, deadline, replication_factor) = (key.clone(), *deadline, *replication_factor);
-        let clock = self.coordinator.clock().clone();
-        let mut tally = self.owners.tally(*consistency);
-        tally.success(stamped.position);
+    /// Sends the accepted record to the other owners and waits until enough have it. Returns how many that are, and what
+    /// the write has to be stamped above if it `judges` that and it does.
+    async fn join(
+        &mut self,
+        stamped: &Stamped,
+        judges: bool,
+    ) -> Result<(usize, Option<Rank>), Setback> {
+        let owners = self.driver.owners;
         let rank = self.write.rank();
-        // A quorum read shows what leads at a quorum, whatever the write waits for.
-        let quorum = self.owners.required(Consistency::Quorum);
-        let mut standings = Standings::new(tally.required().min(quorum));
-        let mut greatest = stamped.record.greatest_rank();
-        let judged = self.is_outranked_by(stamped);
-        if judged.is_none() {
-            standings.add(Standing::Leading, greatest, rank);
-        }
+        let question = JoinRecord {
+            judged: self.is_outranked_by(stamped),
+            ..JoinRecord::new(self.write.key.clone(), stamped.encoded.clone())
+        };
+        let mut plan = Join::new(
+            question,
+            stamped.position,
+            (rank, stamped.record.greatest_rank(), judges),
+            (
+                owners.tally(self.write.consistency),
+                owners.len(),
+                owners.required(Consistency::Quorum),
+            ),
+        );
         let mut calls = Calls::new();
-        for position in 0..self.owners.len() {
-            if position != stamped.position || judged.is_some() {
-                let join = Operation::Join {
-                    key: key.clone(),
-                    record: stamped.encoded.clone(),
-                    judged,
-                    exchanged: false,
-                };
-                calls.push(self.owners.call(position, join, deadline));
-            }
-        }
-        let (mut holders, mut missed) = (vec![stamped.position], Vec::new());
-        let mut timer = pin!(clock.sleep_until(deadline));
-        let mut waits_for_standing = false;
-        loop {
-            match tally.verdict() {
-                Verdict::Reached
-                    if !calls.is_empty() && sabotage::on(Sabotage::StragglersAwaited) => {}
-                Verdict::Reached if !judges || standings.are_enough() || calls.is_empty() => break,
-                Verdict::Reached if !waits_for_standing => {
-                    marks::reached(Mark::RestampAwaited);
-                    waits_for_standing = true;
-                    let patience = self.patience_with_the_quickest();
-                    timer.set(clock.sleep_until(deadline.min(clock.now() + patience)));
-                }
-                Verdict::Reached => {}
-                Verdict::Impossible => {
-                    marks::reached(Mark::WriteImpossible);
-                    return Err(self.failed(Some(&tally), false));
-                }
-                Verdict::Pending => {}
-            }
-            let Some(Answer { position, result }) = next_answer(&mut calls, timer.as_mut()).await
-            else {
-                if waits_for_standing {
-                    break;
-                }
-                return Err(self.failed(Some(&tally), true));
-            };
-            match result {
-                Ok(Reply::Joined {
-                    greatest: held,
-                    standing,
-                }) => {
-                    greatest = greatest.max(held);
-                    standings.add(standing, held, rank);
-                    if position != stamped.position {
-                        holders.push(position);
-                        tally.success(position);
-                    }
-                }
-                // It has the write, and only did not say how that stands.
-                _ if position == stamped.position => {}
-                Err(CallError::Refused(Refusal::StaleEpoch { current })) => {
-                    return Err(Setback::StaleEpoch(current));
-                }
-                result => {
-                    let error = result
-                        .err()
-                        .unwrap_or(CallError::NoAnswer("answered something else".into()));
-                    self.missing.failed(self.owners.name(position), &error);
-                    tally.failure(position);
-                    // One that is being refilled has it; it only doesn't count.
-                    if error != CallError::Refused(Refusal::Refilling) {
-                        missed.push(position);
-                    }
-                }
-            }
-        }
-        if !missed.is_empty() {
+        self.driver.run(&mut plan, &mut calls, self.missing).await?;
+        if !plan.missed.is_empty() {
             marks::reached(Mark::JoinMissed);
         }
-        let outranked = judges && !standings.are_enough();
-        if judges && !outranked && greatest > rank {
+        let (replicas, outranked_by, greatest) =
+            (plan.replicas(), plan.outranked_by(), plan.greatest);
+        if judges && outranked_by.is_none() && greatest > rank {
             marks::reached(Mark::NotRestamped);
         }
-        if outranked && holders.len() < self.owners.len() {
+        if outranked_by.is_some() && plan.holders.len() < owners.len() {
             marks::reached(Mark::RestampedUnheard);
         }
-        self.coordinator
-            .finish_joins(self.owners, calls, key, replication_factor, holders, missed);
+        self.replication.repairs.finish(Stragglers {
+            owners: owners.clone(),
+            key: self.write.key.clone(),
+            replication_factor: self.write.replication_factor,
+            calls,
+            holders: plan.holders,
+            missed: plan.missed,
+        });
         if greatest.stamp > Stamp::ZERO {
-            self.coordinator.observe_stamp(greatest.stamp);
+            let wall_ms = self.replication.clock().wall_ms();
+            self.replication.stamps.observe(greatest.stamp, wall_ms);
         }
-        Ok(Joined {
-            replicas: tally.answered(),
-            outranked_by: outranked.then_some(greatest),
-        })
-    }
-
-    /// How long the quickest owner may take: a slow one is not waited for at its own pace.
-    fn patience_with_the_quickest(&self) -> Duration {
-        let positions = 0..self.owners.len();
-        let patience =
-            positions.map(|position| self.coordinator.write_patience(self.owners, position));
-        patience.min().unwrap_or_default()
+        Ok((replicas, outranked_by))
     }
 
     /// The write, if an owner that knew it answered with a record where another one is greater: beside it, or having
@@ -589,22 +390,8 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         (stamped.record.greatest_rank() > rank).then_some(Judged { dot, rank })
     }
 
-    fn failed(&self, tally: Option<&Tally>, timed_out: bool) -> Setback {
-        // Calls end at the deadline too: the last of them may be heard before the timer is.
-        let timed_out = timed_out || self.coordinator.clock().now() >= self.write.deadline;
-        if timed_out {
-            marks::reached(match tally {
-                None => Mark::StampDeadline,
-                Some(_) => Mark::JoinDeadline,
-            });
-        }
-        if self.missing.may_have_happened {
-            marks::reached(Mark::Indeterminate);
-        }
-        Setback::Failed(
-            self.missing
-                .error(self.owners, self.write.consistency, tally, timed_out),
-        )
+    fn failed(&self) -> Setback {
+        self.driver.failed(self.missing, None, Mark::StampDeadline)
     }
 }
 

@@ -10,6 +10,7 @@
 pub mod conformance;
 
 mod api_key;
+mod ask;
 mod clock;
 mod error;
 mod handler;
@@ -24,6 +25,11 @@ mod tenant;
 mod upkeep;
 
 pub use api_key::{ApiKey, ApiKeyId, ApiKeyIdError, TenantRole, TenantRoleError};
+pub use ask::{
+    AdoptEpochIfEmpty, AreTombstones, Ask, DamagedRecords, DeliverHints, DropPurged, ForgetHints,
+    Heal, Hint, JoinRecord, Joined, KeepPurged, KeyPage, Keys, Leaves, Probe, Purge, PurgedOf,
+    ReadRecord, Refilled, Roots, StampAnswer, Sync as SyncTree, Tombstones, TreePage, answer_to,
+};
 pub use clock::{Clock, Instant};
 pub use error::StoreError;
 pub use handler::RequestHandler;

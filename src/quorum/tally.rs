@@ -1,6 +1,9 @@
 //! The tally of an operation's answers: which owners succeeded, which failed, and whether that settles it.
 //!
 //! An owner is its position in the preference list. A value of a few bytes: copy it, compare it, print it.
+//!
+//! While a partition changes its owners there are two sets of them, the old one and the new one, which may overlap. A
+//! tally then counts for both at once: it is reached when it is reached in each, and impossible when it is in one.
 
 use crate::sabotage::{self, Sabotage};
 
@@ -18,10 +21,34 @@ pub enum Verdict {
     Impossible,
 }
 
+/// A set of owners, and how many of them have to succeed.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+struct Quorum {
+    required: usize,
+    /// One bit a position.
+    owners: u16,
+}
+
+impl Quorum {
+    fn verdict(self, succeeded: u16, failed: u16) -> Verdict {
+        let answered = (succeeded & self.owners).count_ones() as usize;
+        let pending = (self.owners & !succeeded & !failed).count_ones() as usize;
+        if answered >= self.required {
+            Verdict::Reached
+        } else if answered + pending < self.required {
+            Verdict::Impossible
+        } else {
+            Verdict::Pending
+        }
+    }
+}
+
 /// The answers of an operation's owners. Each counts once, and a success outweighs a failure of the same owner.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Tally {
-    required: usize,
+    quorum: Quorum,
+    /// The owners that there will be, if they are about to change.
+    next: Option<Quorum>,
     owners: u8,
     /// One bit a position.
     succeeded: u16,
@@ -36,12 +63,40 @@ impl Tally {
     /// If there are more than [`MAX_POSITIONS`] owners; no preference list is that long.
     pub fn new(required: usize, owners: usize) -> Self {
         assert!(owners <= MAX_POSITIONS);
+        let all = (0..owners).fold(0, |set, position| set | 1 << position);
         Self {
-            required,
+            quorum: Quorum {
+                required,
+                owners: all,
+            },
+            next: None,
             owners: owners as u8,
             succeeded: 0,
             failed: 0,
         }
+    }
+
+    /// A tally of nothing yet, of which as many have to succeed among the positions `old` as are required of those, and
+    /// likewise among the positions `new`. A position may be in both.
+    ///
+    /// # Panics
+    /// If a position is not below [`MAX_POSITIONS`].
+    pub fn of_both(
+        (required, old): (usize, &[usize]),
+        (next_required, new): (usize, &[usize]),
+    ) -> Self {
+        let owners = old.iter().chain(new).max().map_or(0, |last| last + 1);
+        let mut tally = Self::new(0, owners);
+        let set = |of: &[usize]| of.iter().fold(0, |set, position| set | 1 << position);
+        tally.quorum = Quorum {
+            required,
+            owners: set(old),
+        };
+        tally.next = Some(Quorum {
+            required: next_required,
+            owners: set(new),
+        });
+        tally
     }
 
     /// The owner at `position` did what was asked.
@@ -67,12 +122,12 @@ impl Tally {
 
     /// What the answers so far amount to.
     pub fn verdict(&self) -> Verdict {
-        if self.answered() >= self.required {
-            Verdict::Reached
-        } else if self.answered() + self.pending() < self.required {
-            Verdict::Impossible
-        } else {
-            Verdict::Pending
+        let of = |quorum: Quorum| quorum.verdict(self.succeeded, self.failed);
+        match (of(self.quorum), self.next.map(of)) {
+            (verdict, None | Some(Verdict::Reached)) => verdict,
+            (Verdict::Reached, Some(next)) => next,
+            (Verdict::Impossible, _) | (_, Some(Verdict::Impossible)) => Verdict::Impossible,
+            (Verdict::Pending, Some(Verdict::Pending)) => Verdict::Pending,
         }
     }
 
@@ -81,9 +136,9 @@ impl Tally {
         self.succeeded.count_ones() as usize
     }
 
-    /// How many have to succeed.
+    /// How many have to succeed; of the owners that there are, if they are about to change.
     pub fn required(&self) -> usize {
-        self.required
+        self.quorum.required
     }
 
     /// How many have neither succeeded nor failed.

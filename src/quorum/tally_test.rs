@@ -160,3 +160,47 @@ proptest! {
         );
     }
 }
+
+#[test]
+fn two_sets_of_owners_both_have_to_be_reached() {
+    // Of 0, 1, 2 two are needed; position 3 takes the place of position 0.
+    let moving = || Tally::of_both((2, &[0, 1, 2]), (2, &[1, 2, 3]));
+    let after = |successes: &[usize], failures: &[usize]| {
+        let mut tally = moving();
+        failures
+            .iter()
+            .for_each(|position| tally.failure(*position));
+        successes
+            .iter()
+            .for_each(|position| tally.success(*position));
+        tally.verdict()
+    };
+    assert_eq!(after(&[], &[]), Verdict::Pending);
+    assert_eq!(
+        after(&[0, 1], &[]),
+        Verdict::Pending,
+        "the new owners have one only"
+    );
+    assert_eq!(after(&[0, 1, 3], &[]), Verdict::Reached);
+    assert_eq!(
+        after(&[1, 2], &[]),
+        Verdict::Reached,
+        "these are owners of both"
+    );
+    assert_eq!(
+        after(&[1, 3], &[]),
+        Verdict::Pending,
+        "the old owners have one only"
+    );
+    assert_eq!(
+        after(&[0, 1], &[2, 3]),
+        Verdict::Impossible,
+        "the new ones can't be reached"
+    );
+    assert_eq!(
+        after(&[1, 3], &[0, 2]),
+        Verdict::Impossible,
+        "the old ones can't be reached"
+    );
+    assert_eq!(moving().pending(), 4);
+}

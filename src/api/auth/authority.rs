@@ -61,7 +61,7 @@ impl Authority {
         let source = coordinator.clone();
         let source = move |id| {
             let coordinator = source.clone();
-            async move { coordinator.api_key(&id).await }.boxed()
+            async move { coordinator.admin().api_key(&id).await }.boxed()
         };
         // Looked at before it is read, so no change is missed.
         let jwks_file = jwks_file(settings);
@@ -73,7 +73,7 @@ impl Authority {
             jwt: ArcSwap::from_pointee(Verifier::new(settings)?),
         });
         // Watched from before the first key is asked for, so no change is missed.
-        let mut events = coordinator.metadata_events();
+        let mut events = coordinator.admin().metadata_events();
         let weak = Arc::downgrade(&required);
         let forgetting = async move {
             while let Some(event) = events.next().await {

@@ -94,28 +94,30 @@ pub async fn serve_metrics(
 /// Puts a coordinator's state into the registry.
 pub fn sample_coordinator<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
     let readiness = coordinator.readiness();
-    let (hits, misses) = coordinator.tenant_cache();
+    let (hits, misses) = coordinator.status().tenant_cache();
     counter!("coordinator_cache_hits_total").absolute(hits);
     counter!("coordinator_cache_misses_total").absolute(misses);
-    counter!("coordinator_repairs_before_answer_total").absolute(coordinator.blocking_repairs());
-    counter!("coordinator_crowded_keys_total").absolute(coordinator.crowded_keys());
+    counter!("coordinator_repairs_before_answer_total")
+        .absolute(coordinator.status().blocking_repairs());
+    counter!("coordinator_crowded_keys_total").absolute(coordinator.status().crowded_keys());
     gauge!("coordinator_ready").set(if readiness.ready { 1.0 } else { 0.0 });
     let metadata = readiness.metadata && readiness.metadata_writable;
     gauge!("coordinator_metadata_store_up").set(if metadata { 1.0 } else { 0.0 });
     gauge!("coordinator_epoch").set(readiness.epoch.0 as f64);
     gauge!("coordinator_storage_nodes_active").set(readiness.nodes_healthy as f64);
     gauge!("coordinator_storage_nodes").set(readiness.nodes as f64);
-    gauge!("coordinator_tenants_short_of_nodes").set(coordinator.tenants_short_of_nodes() as f64);
+    gauge!("coordinator_tenants_short_of_nodes")
+        .set(coordinator.status().tenants_short_of_nodes() as f64);
     gauge!("coordinator_requests_in_flight").set(readiness.in_flight as f64);
     gauge!("coordinator_repair_queue_size").set(readiness.repairs_queued as f64);
-    counter!("coordinator_repairs_total").absolute(coordinator.repairs_done());
+    counter!("coordinator_repairs_total").absolute(coordinator.status().repairs_done());
     sample_clocks(coordinator);
-    sample_upkeep(&coordinator.outlook());
+    sample_upkeep(&coordinator.status().outlook());
 }
 
 fn sample_clocks<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
     let seconds = |ms: i64| ms as f64 / 1000.0;
-    let (offsets, median) = coordinator.clock_offsets_ms();
+    let (offsets, median) = coordinator.status().clock_offsets_ms();
     if let Some(median) = median {
         gauge!("coordinator_clock_skew_seconds").set(-seconds(median));
     }
@@ -123,7 +125,7 @@ fn sample_clocks<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
         gauge!("coordinator_node_clock_offset_seconds", "node" => node.to_string())
             .set(seconds(offset));
     }
-    for node in coordinator.nodes() {
+    for node in coordinator.admin().nodes() {
         let name = node.node.id.to_string();
         gauge!("coordinator_node_up", "node" => name.clone()).set(if node.answers {
             1.0
