@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use super::owners::Owners;
 use super::service::Coordinator;
 use super::setback::in_words;
 use super::validate;
@@ -336,7 +335,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             .map_err(|error| CoordinatorError::NodeInUse(error.into_text()))
     }
 
-    /// Asks a node of the topology in use.
+    /// Asks a node of the topology in use. It is asked by the epoch that it is to promise: it may have promised that
+    /// already, to an attempt that failed at another node.
     async fn adopts_if_empty(
         &self,
         id: &NodeId,
@@ -344,17 +344,18 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         deadline: Instant,
     ) -> Result<Reply, CallError> {
         let routing = self.routing();
-        let nodes = &routing.topology().nodes;
-        let index = nodes.iter().position(|node| node.id == *id);
-        let Some(index) = index.and_then(|index| u16::try_from(index).ok()) else {
+        let Some(node) = routing.topology().node(id) else {
             return Err(CallError::NotSent("it is not in the topology".into()));
         };
-        let owners = Owners::of_node(self.world().clone(), Arc::clone(&routing), index);
-        let adopt = Operation::AdoptEpochIfEmpty {
+        let request = Request {
+            node: id.clone(),
             epoch,
-            is_new: false,
+            operation: Operation::AdoptEpochIfEmpty {
+                epoch,
+                is_new: false,
+            },
         };
-        owners.call(0, adopt, deadline).await.result
+        self.world().transport().call(node, request, deadline).await
     }
 
     pub(super) fn admin_deadline(&self) -> Instant {
