@@ -455,3 +455,5 @@ mod lost_test;
 #[cfg(test)]
 #[path = "replica_test.rs"]
 mod tests;
+#[cfg(test)]
+mod upkeep_test;
