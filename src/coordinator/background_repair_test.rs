@@ -174,7 +174,7 @@ fn what_an_owner_missed_reaches_it_though_everybody_else_loses_power() {
     scene.cluster.lose_tasks();
     let nodes = scene.cluster.nodes();
     for owner in &scene.owners[..2] {
-        scene.cluster.run(nodes.restart(owner, false));
+        scene.cluster.run(nodes.lose_power(owner));
     }
     let _another = scene.cluster.coordinator_with(without_comparing());
     assert_eq!(scene.owed(), 1);

@@ -359,7 +359,8 @@ impl TestCluster {
         self.run(sleep);
     }
 
-    /// All background tasks of coordinators end here and now, as when their process dies. What nodes were asked they do.
+    /// All background tasks of coordinators end here and now, as when their process dies. What nodes were asked, they
+    /// do.
     pub(super) fn lose_tasks(&self) {
         self.world.tasks.lose();
     }

@@ -196,7 +196,8 @@ impl<W: ReplicaWorld> Shared<W> {
         Ok(())
     }
 
-    /// Makes both sides' records of one key equal: first what the peer holds is joined here, then what is held here there.
+    /// Makes both sides' records of one key equal: what the peer holds is joined here, and then what is held here is
+    /// joined there.
     async fn exchange(&self, peer: &Node, difference: Difference) -> Result<Exchanged, Refusal> {
         let mut exchanged = Exchanged::default();
         let key = &difference.key;

@@ -252,7 +252,7 @@ fn what_is_owed_outlives_a_loss_of_power() {
     scene.nodes.set_mood(&node(2).id, Mood::Down);
     scene.has(1, "k", &value(1));
     scene.owes(1, "k", 2);
-    scene.run(scene.nodes.restart(&node(1).id, false));
+    scene.run(scene.nodes.lose_power(&node(1).id));
     assert_eq!(scene.owed(1, 2), 1);
     scene.nodes.set_mood(&node(2).id, Mood::Fine);
     scene.does(1, Upkeep::DeliverHints { target: node(2) });

@@ -131,13 +131,10 @@ impl<C: Clock, S: Spawn> TestNodes<C, S> {
         }
     }
 
-    /// Stops a node and starts it again on what its engine holds: as after a stop in order, or a loss of power.
-    pub(crate) async fn restart(&self, node: &NodeId, in_order: bool) {
-        let (replica, storage) = (self.replica(node), self.storage(node));
-        if in_order {
-            replica.stop().await.expect("a node in memory stops");
-        }
-        self.restart_on(node, storage.after_crash()).await;
+    /// A node loses power, and starts again on what its engine had made durable.
+    pub(crate) async fn lose_power(&self, node: &NodeId) {
+        let left = self.storage(node).after_crash();
+        self.restart_on(node, left).await;
     }
 
     /// Starts a node again with another disk.
