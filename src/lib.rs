@@ -24,5 +24,7 @@ pub mod quorum;
 pub mod replica;
 pub mod sabotage;
 #[cfg(test)]
+mod test_cluster;
+#[cfg(test)]
 mod test_servers;
 pub mod version;

@@ -755,7 +755,7 @@ async fn a_new_node_must_answer_and_be_empty() {
         }
     };
     cluster.cut_off(0);
-    cluster.fill(1);
+    cluster.fill(1).await;
     for (n, problem) in [(0, "refuses connections"), (1, "holds data")] {
         let status = client.add_storage_node(add(n)).await.unwrap_err();
         assert_eq!(
@@ -1022,7 +1022,7 @@ async fn verification_reads_all_owners_of_all_keys() {
     assert_eq!(verified(&mut client, "").await, (14, vec![], vec![]));
     assert_eq!(verified(&mut client, "lww").await, (7, vec![], vec![]));
 
-    cluster.forget(1, "k3");
+    cluster.forget(1, "k3").await;
     let (keys, differing, unverified) = verified(&mut client, "").await;
     assert_eq!((keys, unverified), (14, vec![]));
     assert_eq!(differing.len(), 2);

@@ -1,13 +1,11 @@
-//! A coordinator behind its real front, over model nodes in memory.
-//!
-//! A node is the algebra and nothing else; the real one is tested elsewhere. Here the wire is under test.
+//! A coordinator behind its real front, over real storage nodes in memory.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -17,193 +15,18 @@ use super::{
     AuthSettings, FrontSettings, Gate, HttpSettings, LimitSettings, serve_grpc, serve_http,
 };
 use crate::adapters::front::Budget;
-use crate::adapters::memory::{MemoryIdempotency, MemoryMetadata, MemoryTransport};
+use crate::adapters::memory::{MemoryIdempotency, MemoryMetadata};
 use crate::adapters::tls::{Listener, ServerTls, TlsSettings};
 use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
 use crate::coordinator::{Coordinator, CoordinatorSettings};
 use crate::placement::{Epoch, Node, NodeId, NodeStatus, PartitionId, Topology};
 use crate::ports::{
     ApiKey, ApiKeyId, Change, CoordinatorWorld, Digest, KeyHash, LeaseOutcome, MetadataEvent,
-    MetadataStore, NodeReport, Operation, Overwrites, RecordKey, Refusal, Reply, Request,
-    RequestHandler, Standing, StoreError, Tenant, TenantId, Upkeep, Upkept,
+    MetadataStore, Operation, RecordKey, Reply, StoreError, Tenant, TenantId, Upkeep, Upkept,
 };
-use crate::version::{Actor, Dot, Record, Version, VersionVector};
-
-/// A storage node in a few lines.
-#[derive(Clone)]
-pub(super) struct ModelNode {
-    id: NodeId,
-    delay_ms: Arc<AtomicU64>,
-    /// By clients' requests.
-    asked: Arc<AtomicU64>,
-    state: Arc<Mutex<ModelState>>,
-}
-
-#[derive(Default)]
-struct ModelState {
-    epoch: Epoch,
-    counter: u64,
-    records: BTreeMap<RecordKey, Record>,
-}
-
-impl RequestHandler for ModelNode {
-    fn node(&self) -> &NodeId {
-        &self.id
-    }
-
-    fn handle(
-        &self,
-        request: Request,
-    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
-        let this = self.clone();
-        async move {
-            if matches!(
-                request.operation,
-                Operation::Stamp(_) | Operation::Read { .. }
-            ) {
-                this.asked.fetch_add(1, Ordering::SeqCst);
-            }
-            tokio::time::sleep(Duration::from_millis(this.delay_ms.load(Ordering::SeqCst))).await;
-            this.answer(request)
-        }
-    }
-}
-
-impl ModelNode {
-    fn new(id: NodeId) -> Self {
-        Self {
-            id,
-            delay_ms: Arc::default(),
-            asked: Arc::default(),
-            state: Arc::default(),
-        }
-    }
-
-    fn answer(&self, request: Request) -> Result<Reply, Refusal> {
-        let actor = Actor(self.id.as_str().bytes().fold(7, |hash: u64, byte| {
-            hash.wrapping_mul(0x100_0000_01b3) ^ u64::from(byte)
-        }));
-        let mut state = self.state.lock().unwrap();
-        match request.operation {
-            Operation::Stamp(write) => {
-                let held = state.records.get(&write.key).cloned().unwrap_or_default();
-                if let Some(known) = held.find(write.write_id) {
-                    return Ok(Reply::Stamped {
-                        dot: known.dot,
-                        record: held.encode(),
-                    });
-                }
-                let (context, all) = match &write.overwrites {
-                    Overwrites::All(context) => (context, true),
-                    Overwrites::Covered(context) => (context, false),
-                };
-                if all && held.greatest_rank() > write.rank() {
-                    return Ok(Reply::Superseded {
-                        greatest: held.greatest_rank(),
-                        may_be_over: false,
-                        record: held.encode(),
-                    });
-                }
-                state.counter += 1;
-                let dot = Dot {
-                    actor,
-                    counter: state.counter,
-                };
-                let version = Version {
-                    dot,
-                    write_id: write.write_id,
-                    stamp: write.stamp,
-                    content: write.content,
-                };
-                let seen = if all {
-                    VersionVector::default()
-                } else {
-                    context.shown.clone()
-                };
-                let record = held.overwrite(version, &seen, |old| all || context.covers(old.dot));
-                state.records.insert(write.key, record.clone());
-                Ok(Reply::Stamped {
-                    dot,
-                    record: record.encode(),
-                })
-            }
-            Operation::Join { key, record, .. } => {
-                let record = Record::decode(record)
-                    .map_err(|error| Refusal::Malformed(error.to_string()))?;
-                let joined = state
-                    .records
-                    .get(&key)
-                    .cloned()
-                    .unwrap_or_default()
-                    .join(&record);
-                let greatest = joined.greatest_rank();
-                let standing = match greatest == record.greatest_rank() {
-                    true => Standing::Leading,
-                    false => Standing::Outstripped,
-                };
-                state.records.insert(key, joined);
-                Ok(Reply::Joined { greatest, standing })
-            }
-            Operation::Read { key } => Ok(Reply::Found {
-                record: state.records.get(&key).map(Record::encode),
-            }),
-            Operation::Upkeep(upkeep) => state.list(*upkeep).map(Reply::Upkept),
-            Operation::Probe => Ok(Reply::Report(NodeReport {
-                node: self.id.clone(),
-                incarnations: vec![actor],
-                epoch: state.epoch,
-                wall_ms: crate::ports::Clock::wall_ms(&TokioClock::new()),
-                keys: state.records.len() as u64,
-                disk_used_percent: None,
-                tombstones: 0,
-                hints: Vec::new(),
-                refilling: None,
-                refuses_writes: None,
-            })),
-            Operation::AdoptEpochIfEmpty { epoch, .. } => {
-                let adopted = state.records.is_empty();
-                if adopted {
-                    state.epoch = epoch;
-                }
-                Ok(Reply::Adopted { adopted })
-            }
-        }
-    }
-}
-
-impl ModelState {
-    /// Lists trees and keys, two at a time; that is all the upkeep there is.
-    fn list(&self, upkeep: Upkeep) -> Result<Upkept, Refusal> {
-        const PAGE: usize = 2;
-        match upkeep {
-            Upkeep::Roots { after } => {
-                let mut trees: Vec<_> = self.records.keys().map(RecordKey::tree).collect();
-                trees.dedup();
-                trees.retain(|tree| after.as_ref().is_none_or(|after| tree > after));
-                let more = trees.len() > PAGE;
-                trees.truncate(PAGE);
-                let roots = trees.into_iter().map(|tree| (tree, Digest::default()));
-                let roots = roots.collect();
-                Ok(Upkept::Roots { roots, more })
-            }
-            Upkeep::Keys { tree, after, .. } => {
-                let records = self.records.iter();
-                let mut keys: Vec<_> = records
-                    .filter(|(key, _)| key.tree() == tree && after.as_ref() < Some(key))
-                    .map(|(key, record)| KeyHash {
-                        hash: Digest::hash(key, &record.encode()),
-                        key: key.clone(),
-                    })
-                    .collect();
-                let more = keys.len() > PAGE;
-                keys.truncate(PAGE);
-                let more = keys.last().map(|last| last.key.clone()).filter(|_| more);
-                Ok(Upkept::Keys { keys, more })
-            }
-            _ => Err(Refusal::Unavailable("no upkeep here".into())),
-        }
-    }
-}
+use crate::replica::ReplicaSettings;
+use crate::test_cluster::{Mood, TestNodes, TestTransport};
+use crate::version::{Actor, Content, Dot, Record, Stamp, Version, WriteId};
 
 /// A metadata store in memory that can stop answering changes.
 #[derive(Clone)]
@@ -307,7 +130,7 @@ impl MetadataStore for HangingMetadata {
 pub(super) struct TestWorld {
     clock: TokioClock,
     spawner: TokioSpawn,
-    transport: MemoryTransport<TokioClock, TokioSpawn, ModelNode>,
+    transport: TestTransport<TokioClock, TokioSpawn>,
     metadata: HangingMetadata,
     idempotency: MemoryIdempotency<TokioClock>,
 }
@@ -316,7 +139,7 @@ impl CoordinatorWorld for TestWorld {
     type Clock = TokioClock;
     type Random = ThreadRandom;
     type Spawn = TokioSpawn;
-    type Transport = MemoryTransport<TokioClock, TokioSpawn, ModelNode>;
+    type Transport = TestTransport<TokioClock, TokioSpawn>;
     type Metadata = HangingMetadata;
     type Idempotency = MemoryIdempotency<TokioClock>;
 
@@ -357,13 +180,13 @@ impl Default for TestBounds {
     }
 }
 
-/// Three model nodes that no topology has yet, and one served coordinator.
+/// Three storage nodes that no topology has yet, and one served coordinator.
 pub(super) struct TestCluster {
     pub(super) coordinator: Coordinator<TestWorld>,
     pub(super) grpc: SocketAddr,
     pub(super) http: SocketAddr,
     world: TestWorld,
-    nodes: Vec<ModelNode>,
+    nodes: TestNodes<TokioClock, TokioSpawn>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
 }
@@ -396,13 +219,11 @@ impl TestCluster {
         bounds: TestBounds,
     ) -> Self {
         let (clock, spawner) = (TokioClock::new(), TokioSpawn::new());
-        let transport = MemoryTransport::new(clock, spawner.clone());
-        let nodes: Vec<_> = (1..=3)
-            .map(|n| ModelNode::new(NodeId::new(format!("n{n}")).unwrap()))
-            .collect();
-        for (n, node) in nodes.iter().enumerate() {
-            transport.add(Self::node(n), node.clone());
+        let nodes = TestNodes::new(clock, spawner.clone(), ReplicaSettings::default());
+        for n in 0..3 {
+            nodes.start(Self::node(n)).await;
         }
+        nodes.shorten_pages(2);
         let metadata = HangingMetadata {
             store: MemoryMetadata::new(clock),
             hangs: Arc::default(),
@@ -411,12 +232,14 @@ impl TestCluster {
         let world = TestWorld {
             clock,
             spawner,
-            transport,
+            transport: nodes.transport(),
             metadata,
             idempotency,
         };
         let settings = CoordinatorSettings {
             write_timeout: Duration::from_secs(2),
+            // What a test takes away stays away for as long as a test may take.
+            anti_entropy_pause: Duration::from_secs(3600),
             ..CoordinatorSettings::default()
         };
         let coordinator = Coordinator::new(world.clone(), "test", settings);
@@ -479,39 +302,67 @@ impl TestCluster {
 
     /// Waits until a request of a client has come to some node.
     pub(super) async fn until_asked(&self) {
-        while self
-            .nodes
-            .iter()
-            .all(|node| node.asked.load(Ordering::SeqCst) == 0)
-        {
+        while self.nodes.asked() == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
     /// Every node takes so long for each answer.
     pub(super) fn slow_down(&self, delay: Duration) {
-        for node in &self.nodes {
-            node.delay_ms
-                .store(delay.as_millis() as u64, Ordering::SeqCst);
+        for node in self.nodes.ids() {
+            self.nodes.set_mood(&node, Mood::Slow(delay));
         }
     }
 
     /// Cuts a node off.
     pub(super) fn cut_off(&self, n: usize) {
-        self.world.transport.remove(&Self::node(n).id);
+        self.nodes.set_mood(&Self::node(n).id, Mood::Down);
     }
 
     /// A node holds a record already.
-    pub(super) fn fill(&self, n: usize) {
-        let key = RecordKey::new(PartitionId(0), &TenantId::new("t").unwrap(), "k");
-        let mut state = self.nodes[n].state.lock().unwrap();
-        state.records.insert(key, Record::default());
+    pub(super) async fn fill(&self, n: usize) {
+        let version = Version {
+            dot: Dot {
+                actor: Actor(99),
+                counter: 1,
+            },
+            write_id: WriteId(7),
+            stamp: Stamp(1),
+            content: Content::Value(Bytes::from_static(b"v")),
+        };
+        let seen = [(Actor(99), 1)].into_iter().collect();
+        let join = Operation::Join {
+            key: RecordKey::new(PartitionId(0), &TenantId::new("t").unwrap(), "k"),
+            record: Record::new(seen, vec![version]).unwrap().encode(),
+            judged: None,
+            exchanged: false,
+        };
+        let joined = self.ask(n, join).await;
+        assert!(
+            matches!(joined, Reply::Joined { .. } | Reply::Refilling(_)),
+            "{joined:?}"
+        );
     }
 
-    /// A node forgets all records of keys named so.
-    pub(super) fn forget(&self, n: usize, key: &str) {
-        let mut state = self.nodes[n].state.lock().unwrap();
-        state.records.retain(|held, _| held.key() != key);
+    /// A node loses all records of keys named so.
+    pub(super) async fn forget(&self, n: usize, key: &str) {
+        let records = self.nodes.records(&Self::node(n).id).into_iter();
+        let records = records.filter(|(held, _)| held.key() == key);
+        let keys: Vec<KeyHash> = records
+            .map(|(key, record)| KeyHash {
+                hash: Digest::hash(&key, &record.encode()),
+                key,
+            })
+            .collect();
+        assert!(!keys.is_empty(), "there is none");
+        let drop = Operation::Upkeep(Box::new(Upkeep::DropPurged { keys }));
+        assert_eq!(self.ask(n, drop).await, Reply::Upkept(Upkept::Done));
+    }
+
+    async fn ask(&self, n: usize, operation: Operation) -> Reply {
+        let node = Self::node(n).id;
+        let epoch = self.nodes.replica(&node).epoch();
+        self.nodes.ask(&node, epoch, operation).await.unwrap()
     }
 
     /// The metadata store answers no change any more.

@@ -318,7 +318,7 @@ fn an_owner_that_has_not_seen_the_clients_own_write_is_brought_up_before_it_stam
     for owner in &owners[1..] {
         cluster.set_mood(owner, Mood::Fine);
     }
-    cluster.set_mood(&owners[0], Mood::Slow(150));
+    cluster.set_mood(&owners[0], Mood::Slow(Duration::from_millis(150)));
     cluster.write(&coordinator, one(next)).unwrap();
     cluster.pass(Duration::from_secs(5));
     assert_eq!(
@@ -361,7 +361,7 @@ fn a_value_that_an_owner_has_purged_is_not_shown() {
     let owners = cluster.owners(&coordinator, "lww", "k");
     let value = "back on one owner only";
     cluster.plant(&coordinator, &owners[0], "k", Stamp::new(5, 0), value);
-    cluster.set_mood(&owners[1], Mood::Purged);
+    cluster.purge_planted(&coordinator, &owners[1], "k", Stamp::new(5, 0));
     cluster.set_mood(&owners[2], Mood::Down);
     let answer = cluster.read(&coordinator, read("lww", "k"));
     assert!(
@@ -378,7 +378,7 @@ fn a_repair_before_the_answer_goes_to_another_owner_when_one_is_silent() {
     let value = "on one owner only";
     cluster.plant(&coordinator, &owners[0], "k", Stamp::new(5, 0), value);
     cluster.set_mood(&owners[1], Mood::SilentToJoins);
-    cluster.set_mood(&owners[2], Mood::Slow(30)); // so that the others are read
+    cluster.set_mood(&owners[2], Mood::Slow(Duration::from_millis(30))); // so that the others are read
     let started = cluster.world.clock().now();
     assert_eq!(
         cluster.read(&coordinator, read("lww", "k")),
@@ -409,7 +409,7 @@ fn a_read_with_a_context_asks_on_until_it_is_covered_or_fails() {
         context: written.context,
         ..read("lww", "k")
     };
-    cluster.set_mood(&owners[0], Mood::Slow(50));
+    cluster.set_mood(&owners[0], Mood::Slow(Duration::from_millis(50)));
     for owner in &owners[1..] {
         cluster.set_mood(owner, Mood::Fine);
     }
@@ -437,7 +437,7 @@ fn a_slow_owner_is_hedged() {
     cluster.write(&coordinator, write("lww", "k", "v")).unwrap();
     cluster.pass(Duration::from_millis(10));
     for slow in &owners {
-        cluster.set_mood(slow, Mood::Slow(2_000));
+        cluster.set_mood(slow, Mood::Slow(Duration::from_millis(2_000)));
         let started = cluster.world.clock().now();
         assert_eq!(
             cluster.read(&coordinator, read("lww", "k")),
@@ -513,7 +513,8 @@ fn a_coordinator_none_of_whose_nodes_answers_is_not_ready() {
     assert!(coordinator.readiness().ready);
     let owners = cluster.owners(&coordinator, "lww", "k");
     let nodes: Vec<_> = coordinator
-        .admin().nodes()
+        .admin()
+        .nodes()
         .into_iter()
         .map(|node| node.node.id)
         .collect();
@@ -571,7 +572,7 @@ fn one_node_that_names_an_epoch_that_cannot_be_counts_as_missing_and_no_more() {
     assert!(error.contains(&missing), "{error}");
 
     // Its epoch is set back to the next one, as the runbook has it: that is published, and all is well.
-    cluster.node_adopts(&owners[0], Epoch(2));
+    cluster.set_epoch_back(&owners[0], Epoch(1));
     cluster.pass(Duration::from_secs(10));
     out_of_step(0);
     let readiness = coordinator.readiness();
@@ -596,7 +597,13 @@ fn while_the_metadata_store_is_away_one_node_that_knows_a_newer_epoch_stops_nobo
         cluster.metadata_is(Away::Not);
         cluster.pass(Duration::from_secs(30));
         assert_eq!(coordinator.readiness().epoch, Epoch(2), "{away:?}");
-        assert!(coordinator.admin().nodes().iter().all(|node| !node.out_of_step));
+        assert!(
+            coordinator
+                .admin()
+                .nodes()
+                .iter()
+                .all(|node| !node.out_of_step)
+        );
     }
 }
 
@@ -675,7 +682,7 @@ fn a_retry_after_the_first_coordinator_died_can_not_win_over_what_came_in_betwee
         ..write("lww", "k", "claimed")
     };
     for owner in &owners {
-        cluster.set_mood(owner, Mood::Slow(50));
+        cluster.set_mood(owner, Mood::Slow(Duration::from_millis(50)));
     }
     // The read before the claim, and asking what was purged, take 50 ms each; then the claim is made and the owners are
     // at work on the stamp.

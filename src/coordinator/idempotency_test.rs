@@ -112,7 +112,7 @@ fn a_client_that_goes_away_leaves_the_claim_to_the_next_attempt() {
 #[test]
 fn whoever_waits_for_another_attempt_is_told_so_and_gets_its_answer() {
     let scene = Scene::new(IdempotencyOutage::Refuse);
-    scene.all_are(Mood::Slow(1_000));
+    scene.all_are(Mood::Slow(Duration::from_millis(1_000)));
     let slow = Duration::from_secs(4);
     let attempts = async {
         let first = scene.coordinator.write(once("siblings", "a", slow));
@@ -179,13 +179,16 @@ fn while_the_store_is_away_writes_are_refused_or_marked_as_configured() {
 #[test]
 fn an_answer_is_kept_though_nobody_waits_for_it_any_more() {
     let scene = Scene::new(IdempotencyOutage::Refuse);
-    scene.all_are(Mood::Slow(20));
+    scene.all_are(Mood::Slow(Duration::from_millis(20)));
+    scene
+        .cluster
+        .set_store_mood(StoreMood::Slow(Duration::from_millis(10)));
     let clock = scene.cluster.world.clock();
     let first = scene.coordinator.write(once("siblings", "a", SOON));
-    // Claimed at once, stamped after 20 ms, joined after 40: the answer is on its way to the store.
-    let goes = clock.now() + Duration::from_millis(41);
-    drop(scene.cluster.run(before(clock, goes, first)));
-    scene.cluster.pass(Duration::from_millis(5));
+    // Claimed after 10 ms, stamped after 30, joined after 50: the answer is on its way to the store.
+    let goes = clock.now() + Duration::from_millis(51);
+    assert_eq!(scene.cluster.run(before(clock, goes, first)), None);
+    scene.cluster.pass(Duration::from_millis(15));
     let again = scene.write(once("siblings", "a", SOON)).unwrap();
     assert!(again.is_duplicate);
 }

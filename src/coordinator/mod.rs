@@ -58,6 +58,8 @@ mod wait;
 mod write;
 
 #[cfg(test)]
+mod background_repair_test;
+#[cfg(test)]
 mod coordinator_test;
 #[cfg(test)]
 mod idempotency_test;

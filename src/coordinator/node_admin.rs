@@ -5,9 +5,6 @@
 //! step that it is empty and refuses the old epoch from then on, so no write can slip in before the change. Only a node
 //! that does not answer can be removed by force, without its promise.
 
-use std::sync::Arc;
-
-use super::owners::Owners;
 use super::setback::in_words;
 use super::tenant_admin::Admin;
 use super::{CoordinatorError, validate::invalid};
@@ -194,14 +191,7 @@ impl<W: CoordinatorWorld> Admin<W> {
         next: &Topology,
         deadline: Instant,
     ) -> Result<(), CoordinatorError> {
-        let epoch = next.epoch;
-        let request = Request {
-            node: node.id.clone(),
-            epoch,
-            operation: AdoptEpochIfEmpty { epoch, is_new }.into_operation(),
-        };
-        let answer = self.world.transport().call(node, request, deadline).await;
-        let answer = answer_to::<AdoptEpochIfEmpty>(answer);
+        let answer = self.ask_promise(node, next.epoch, is_new, deadline).await;
         promise(change, node.id.as_str(), answer)
             .map_err(|error| CoordinatorError::NodeInUse(error.into_text()))
     }
@@ -226,16 +216,27 @@ impl<W: CoordinatorWorld> Admin<W> {
         deadline: Instant,
     ) -> Result<bool, CallError> {
         let routing = self.topologies.routing();
-        let nodes = &routing.topology().nodes;
-        let index = nodes.iter().position(|node| node.id == *id);
-        let Some(index) = index.and_then(|index| u16::try_from(index).ok()) else {
-            return Err(CallError::NotSent("it is not in the topology".into()));
-        };
-        let owners = Owners::of_node(self.world.clone(), Arc::clone(&routing), index);
-        let adopt = AdoptEpochIfEmpty {
+        match routing.topology().node(id) {
+            Some(node) => self.ask_promise(node, epoch, false, deadline).await,
+            None => Err(CallError::NotSent("it is not in the topology".into())),
+        }
+    }
+
+    /// Asks a node to promise an epoch, by that epoch: it may have promised it already, to an attempt that failed at
+    /// another node.
+    async fn ask_promise(
+        &self,
+        node: &Node,
+        epoch: Epoch,
+        is_new: bool,
+        deadline: Instant,
+    ) -> Result<bool, CallError> {
+        let request = Request {
+            node: node.id.clone(),
             epoch,
-            is_new: false,
+            operation: AdoptEpochIfEmpty { epoch, is_new }.into_operation(),
         };
-        owners.call(0, adopt, deadline).await.result
+        let answer = self.world.transport().call(node, request, deadline).await;
+        answer_to::<AdoptEpochIfEmpty>(answer)
     }
 }

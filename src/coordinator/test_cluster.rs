@@ -1,68 +1,39 @@
-//! A cluster for the coordinator's tests: model nodes in memory, faults by hand, time by hand, no runtime.
-//!
-//! A node is the algebra and nothing else. What is under test is the coordinator; the real replica is tested on its
-//! own, and both together by the simulation.
+//! A cluster for the coordinator's tests: real storage nodes in memory, faults by hand, time by hand, no runtime.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::{FutureExt, Stream};
+use futures::Stream;
 
 use super::{
     Coordinator, CoordinatorError, CoordinatorSettings, ReadOutcome, ReadRequest, WriteOutcome,
     WriteRequest,
 };
 use crate::adapters::memory::{ManualClock, MemoryIdempotency, MemoryMetadata};
-use crate::placement::{DEFAULT_PARTITIONS, Epoch, Node, NodeId, NodeStatus, Topology};
+use crate::placement::{DEFAULT_PARTITIONS, Epoch, Node, NodeId, NodeStatus, Token, Topology};
 use crate::ports::{
-    ApiKey, ApiKeyId, CallError, Change, Claim, ClaimOutcome, Clock, Completion, CoordinatorWorld,
-    IdempotencyScope, IdempotencyStore, Instant, LeaseOutcome, MetadataEvent, MetadataStore,
-    NodeReport, Operation, Overwrites, Random, RecordKey, Refusal, ReplicaTransport, Reply,
-    Request, Spawn, Standing, StoreError, Tenant, TenantId,
+    ApiKey, ApiKeyId, Change, Claim, ClaimOutcome, Clock, Completion, CoordinatorWorld,
+    IdempotencyScope, IdempotencyStore, LeaseOutcome, MetadataEvent, MetadataStore, Operation,
+    Purged, RecordKey, Refusal, Reply, StoreError, Tenant, TenantId, Upkeep, Upkept,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
-use crate::version::{Actor, Content, Context, Dot, Record, Stamp, Version, VersionVector};
+use crate::replica::ReplicaSettings;
+use crate::test_cluster::{ManualTasks, TestNodes, TestRandom, TestTransport};
+use crate::version::{Actor, Content, Context, Dot, Record, Stamp, Version, WriteId};
 
-/// What a node does to requests.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) enum Mood {
-    #[default]
-    Fine,
-    /// Calls fail at once; nothing happens.
-    Down,
-    /// Nothing happens and no answer ever comes.
-    Silent,
-    /// Everything happens, and no answer ever comes.
-    LosesAnswers,
-    /// Joins come to nothing and are never answered; all else is fine.
-    SilentToJoins,
-    /// All that is joined was purged here.
-    Purged,
-    /// Answers after this many milliseconds.
-    Slow(u64),
-}
-
-#[derive(Default)]
-struct ModelNode {
-    mood: Mood,
-    epoch: Epoch,
-    counter: u64,
-    records: BTreeMap<RecordKey, Record>,
-}
+pub(super) use crate::test_cluster::Mood;
 
 /// The world of the coordinators under test.
 #[derive(Clone)]
 pub(super) struct TestWorld {
     clock: ManualClock,
     random: TestRandom,
-    tasks: TestTasks,
-    nodes: TestNodes,
+    /// Of coordinators; nodes' are apart.
+    tasks: ManualTasks,
+    nodes: TestNodes<ManualClock, ManualTasks>,
+    transport: TestTransport<ManualClock, ManualTasks>,
     metadata: TestMetadata,
     idempotency: TestClaims,
 }
@@ -78,6 +49,8 @@ pub(super) enum StoreMood {
     OnlyClaims,
     /// Everything happens, and no answer comes before the deadline of a request.
     LosesAnswers,
+    /// Everything happens, after so long.
+    Slow(Duration),
 }
 
 /// The idempotency store, with faults by hand.
@@ -86,18 +59,6 @@ pub(super) struct TestClaims {
     store: MemoryIdempotency<ManualClock>,
     clock: ManualClock,
     mood: Arc<Mutex<StoreMood>>,
-}
-
-#[derive(Clone, Default)]
-pub(super) struct TestRandom(Arc<AtomicU64>);
-
-#[derive(Clone, Default)]
-pub(super) struct TestTasks(Arc<Mutex<Vec<BoxFuture<'static, ()>>>>);
-
-#[derive(Clone)]
-pub(super) struct TestNodes {
-    clock: ManualClock,
-    nodes: Arc<Mutex<BTreeMap<NodeId, ModelNode>>>,
 }
 
 /// How the metadata store is away.
@@ -213,28 +174,11 @@ pub(super) struct TestCluster {
     pub(super) world: TestWorld,
 }
 
-impl Random for TestRandom {
-    fn next_u64(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed)
-    }
-}
-
-impl Spawn for TestTasks {
-    fn spawn(&self, _name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        locked(&self.0).push(task.boxed());
-    }
-
-    // A panic ends the test, whatever it was in.
-    fn keep(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.spawn(name, task);
-    }
-}
-
 impl CoordinatorWorld for TestWorld {
     type Clock = ManualClock;
     type Random = TestRandom;
-    type Spawn = TestTasks;
-    type Transport = TestNodes;
+    type Spawn = ManualTasks;
+    type Transport = TestTransport<ManualClock, ManualTasks>;
     type Metadata = TestMetadata;
     type Idempotency = TestClaims;
 
@@ -244,11 +188,11 @@ impl CoordinatorWorld for TestWorld {
     fn random(&self) -> &TestRandom {
         &self.random
     }
-    fn spawner(&self) -> &TestTasks {
+    fn spawner(&self) -> &ManualTasks {
         &self.tasks
     }
-    fn transport(&self) -> &TestNodes {
-        &self.nodes
+    fn transport(&self) -> &Self::Transport {
+        &self.transport
     }
     fn metadata(&self) -> &TestMetadata {
         &self.metadata
@@ -276,6 +220,10 @@ impl TestClaims {
                 let answer = call.await;
                 self.clock.sleep(Duration::from_secs(60)).await;
                 answer
+            }
+            StoreMood::Slow(time) => {
+                self.clock.sleep(time).await;
+                call.await
             }
         }
     }
@@ -313,166 +261,27 @@ impl IdempotencyStore for TestClaims {
     }
 }
 
-impl ReplicaTransport for TestNodes {
-    fn call(
-        &self,
-        node: &Node,
-        request: Request,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<Reply, CallError>> + Send + 'static {
-        let (this, id) = (self.clone(), node.id.clone());
-        async move {
-            let mood = this.node(&id, |node| node.mood);
-            let lost = || CallError::NoAnswer("deadline".into());
-            match mood {
-                Mood::Fine => {}
-                Mood::Down => return Err(CallError::NotSent("connection refused".into())),
-                Mood::Slow(ms) => this.clock.sleep(Duration::from_millis(ms)).await,
-                Mood::SilentToJoins | Mood::Purged
-                    if !matches!(request.operation, Operation::Join { .. }) => {}
-                Mood::Purged => return Err(Refusal::Purged.into()),
-                Mood::Silent | Mood::SilentToJoins => {
-                    this.clock.sleep_until(deadline).await;
-                    return Err(lost());
-                }
-                Mood::LosesAnswers => {
-                    this.node(&id, |node| node.handle(&id, request)).ok();
-                    this.clock.sleep_until(deadline).await;
-                    return Err(lost());
-                }
-            }
-            Ok(this.node(&id, |node| node.handle(&id, request))?)
-        }
-    }
-}
-
-impl TestNodes {
-    fn node<T>(&self, id: &NodeId, act: impl FnOnce(&mut ModelNode) -> T) -> T {
-        act(locked(&self.nodes).entry(id.clone()).or_default())
-    }
-}
-
-impl ModelNode {
-    fn actor(id: &NodeId) -> Actor {
-        Actor(
-            id.as_str()
-                .bytes()
-                .fold(0, |hash, byte| hash * 31 + u64::from(byte)),
-        )
-    }
-
-    fn handle(&mut self, id: &NodeId, request: Request) -> Result<Reply, Refusal> {
-        if request.epoch < self.epoch && request.operation != Operation::Probe {
-            return Err(Refusal::StaleEpoch {
-                current: self.epoch,
-            });
-        }
-        match request.operation {
-            Operation::Stamp(write) => {
-                let held = self.records.get(&write.key).cloned().unwrap_or_default();
-                if let Some(known) = held
-                    .find(write.write_id)
-                    .filter(|known| known.stamp >= write.stamp)
-                {
-                    return Ok(Reply::Stamped {
-                        dot: known.dot,
-                        record: held.encode(),
-                    });
-                }
-                let (context, all) = match &write.overwrites {
-                    Overwrites::All(context) => (context, true),
-                    Overwrites::Covered(context) => (context, false),
-                };
-                if all && held.greatest_rank() > write.rank() {
-                    return Ok(Reply::Superseded {
-                        greatest: held.greatest_rank(),
-                        may_be_over: false,
-                        record: held.encode(),
-                    });
-                }
-                if !all && context.written.is_some_and(|dot| !held.seen().covers(dot)) {
-                    return Ok(Reply::Behind);
-                }
-                self.counter += 1;
-                let dot = Dot {
-                    actor: Self::actor(id),
-                    counter: self.counter,
-                };
-                let version = Version {
-                    dot,
-                    write_id: write.write_id,
-                    stamp: write.stamp,
-                    content: write.content.clone(),
-                };
-                let seen = if all {
-                    VersionVector::default()
-                } else {
-                    context.shown.clone()
-                };
-                let record = held.overwrite(version, &seen, |old| all || context.covers(old.dot));
-                self.records.insert(write.key.clone(), record.clone());
-                Ok(Reply::Stamped {
-                    dot,
-                    record: record.encode(),
-                })
-            }
-            Operation::Join { key, record, .. } => {
-                let record = Record::decode(record)
-                    .map_err(|error| Refusal::Malformed(error.to_string()))?;
-                let joined = self
-                    .records
-                    .get(&key)
-                    .cloned()
-                    .unwrap_or_default()
-                    .join(&record);
-                let greatest = joined.greatest_rank();
-                let standing = match greatest == record.greatest_rank() {
-                    true => Standing::Leading,
-                    false => Standing::Outstripped,
-                };
-                self.records.insert(key, joined);
-                Ok(Reply::Joined { greatest, standing })
-            }
-            Operation::Read { key } => Ok(Reply::Found {
-                record: self.records.get(&key).map(Record::encode),
-            }),
-            Operation::Upkeep(_) => Err(Refusal::Unavailable("no upkeep here".into())),
-            Operation::Probe => Ok(Reply::Report(NodeReport {
-                node: id.clone(),
-                incarnations: vec![Self::actor(id)],
-                epoch: self.epoch,
-                wall_ms: 1_000_000,
-                keys: self.records.len() as u64,
-                disk_used_percent: None,
-                tombstones: 0,
-                hints: Vec::new(),
-                refilling: None,
-                refuses_writes: None,
-            })),
-            Operation::AdoptEpochIfEmpty { epoch, .. } => {
-                let adopted = self.records.is_empty();
-                if adopted {
-                    self.epoch = epoch;
-                }
-                Ok(Reply::Adopted { adopted })
-            }
-        }
+impl Drop for TestCluster {
+    fn drop(&mut self) {
+        self.world.tasks.lose_all();
+        self.nodes().end();
     }
 }
 
 impl TestCluster {
     pub(super) fn new() -> Self {
+        Self::with(ReplicaSettings::default())
+    }
+
+    /// With nodes that have these settings.
+    pub(super) fn with(settings: ReplicaSettings) -> Self {
         let clock = ManualClock::at_wall_ms(1_000_000);
-        let nodes = TestNodes {
-            clock: clock.clone(),
-            nodes: Arc::default(),
-        };
-        for n in 1..=5 {
-            nodes.node(&node(n).id, |_| ());
-        }
+        let tasks = ManualTasks::default();
+        let nodes = TestNodes::new(clock.clone(), tasks.clone(), settings);
         let world = TestWorld {
             random: TestRandom::default(),
-            tasks: TestTasks::default(),
+            tasks: tasks.group(),
+            transport: nodes.transport(),
             nodes,
             metadata: TestMetadata {
                 store: MemoryMetadata::new(clock.clone()),
@@ -486,6 +295,10 @@ impl TestCluster {
             clock,
         };
         let cluster = Self { world };
+        for n in 1..=5 {
+            cluster.run(cluster.nodes().start(node(n)));
+        }
+        cluster.run(cluster.nodes().found(Epoch(1)));
         let nodes = (1..=5).map(node).collect();
         let topology = Topology::new(Epoch(1), DEFAULT_PARTITIONS, nodes).unwrap();
         cluster
@@ -516,21 +329,28 @@ impl TestCluster {
         coordinator
     }
 
+    /// A started coordinator whose tasks are lost on their own.
+    pub(super) fn coordinator_apart(
+        &self,
+        settings: CoordinatorSettings,
+    ) -> (Coordinator<TestWorld>, ManualTasks) {
+        let tasks = self.world.tasks.group();
+        let world = TestWorld {
+            tasks: tasks.clone(),
+            ..self.world.clone()
+        };
+        let coordinator = Coordinator::new(world, "test", settings);
+        self.run(coordinator.start()).unwrap();
+        (coordinator, tasks)
+    }
+
+    pub(super) fn nodes(&self) -> &TestNodes<ManualClock, ManualTasks> {
+        &self.world.nodes
+    }
+
     /// Runs `future` to its end, time going on whenever nothing else can.
     pub(super) fn run<T>(&self, future: impl Future<Output = T>) -> T {
-        let mut future = pin!(future);
-        let mut context = TaskContext::from_waker(Waker::noop());
-        for _ in 0..100_000 {
-            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
-                return value;
-            }
-            self.run_tasks();
-            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
-                return value;
-            }
-            self.world.clock.advance(Duration::from_millis(1));
-        }
-        panic!("nothing came of it in a hundred seconds");
+        self.world.tasks.run(&self.world.clock, future)
     }
 
     /// Lets time and background tasks go on.
@@ -539,21 +359,14 @@ impl TestCluster {
         self.run(sleep);
     }
 
-    /// All background tasks end here and now, as when a process dies.
+    /// All background tasks of coordinators end here and now, as when their process dies. What nodes were asked, they
+    /// do.
     pub(super) fn lose_tasks(&self) {
-        let tasks = std::mem::take(&mut *locked(&self.world.tasks.0));
-        drop(tasks);
+        self.world.tasks.lose();
     }
 
     pub(super) fn set_store_mood(&self, mood: StoreMood) {
         *locked(&self.world.idempotency.mood) = mood;
-    }
-
-    fn run_tasks(&self) {
-        let mut context = TaskContext::from_waker(Waker::noop());
-        let mut tasks = std::mem::take(&mut *locked(&self.world.tasks.0));
-        tasks.retain_mut(|task| task.as_mut().poll(&mut context).is_pending());
-        locked(&self.world.tasks.0).append(&mut tasks);
     }
 
     /// The owners of a tenant's key, in preference order.
@@ -563,24 +376,35 @@ impl TestCluster {
         tenant: &str,
         key: &str,
     ) -> Vec<NodeId> {
-        let located = self
-            .run(coordinator.locate(tenant, key, Instant::NEVER))
-            .unwrap_or_else(|e| panic!("{e}"));
-        let owners = coordinator.owners(&located.key, 3);
+        let key = self.record_key(coordinator, tenant, key);
+        let owners = coordinator.status().topologies.owners(&key, 3);
         (0..owners.len())
             .map(|position| NodeId::new(owners.name(position)).unwrap())
             .collect()
     }
 
     pub(super) fn set_mood(&self, node: &NodeId, mood: Mood) {
-        self.world.nodes.node(node, |node| node.mood = mood);
+        self.nodes().set_mood(node, mood);
     }
 
     /// What a node holds for the only key there is.
     pub(super) fn record(&self, node: &NodeId) -> Record {
-        self.world.nodes.node(node, |node| {
-            node.records.values().next().cloned().unwrap_or_default()
-        })
+        let mut records = self.nodes().records(node).into_values();
+        records.next().unwrap_or_default()
+    }
+
+    /// Asks a node by the epoch that it knows, whatever its mood.
+    pub(super) fn ask(&self, node: &NodeId, operation: Operation) -> Result<Reply, Refusal> {
+        let epoch = self.nodes().replica(node).epoch();
+        self.run(self.nodes().ask(node, epoch, operation))
+    }
+
+    /// The same for upkeep.
+    pub(super) fn ask_upkeep(&self, node: &NodeId, upkeep: Upkeep) -> Result<Upkept, Refusal> {
+        match self.ask(node, Operation::Upkeep(Box::new(upkeep)))? {
+            Reply::Upkept(upkept) => Ok(upkept),
+            other => panic!("not an answer to upkeep: {other:?}"),
+        }
     }
 
     /// Puts a version with the given stamp into a node, as if another coordinator had written it.
@@ -592,31 +416,60 @@ impl TestCluster {
         stamp: Stamp,
         value: &str,
     ) {
-        let located = self
-            .run(coordinator.locate("lww", key, Instant::NEVER))
-            .unwrap_or_else(|e| panic!("{e}"));
-        let actor = Actor(99);
-        let dot = Dot {
-            actor,
-            counter: stamp.0,
-        };
+        let key = self.record_key(coordinator, "lww", key);
         let content = Content::Value(Bytes::copy_from_slice(value.as_bytes()));
         let version = Version {
-            dot,
-            write_id: crate::version::WriteId(7),
+            dot: planted(stamp),
+            write_id: WriteId(7),
             stamp,
             content,
         };
         let record = Record::default().overwrite(version, &Context::default().shown, |_| true);
-        self.world.nodes.node(node, |node| {
-            node.records.insert(located.key, record);
-        });
+        let join = Operation::Join {
+            key,
+            record: record.encode(),
+            judged: None,
+            exchanged: false,
+        };
+        let joined = self.ask(node, join);
+        assert!(matches!(joined, Ok(Reply::Joined { .. })), "{joined:?}");
+    }
+
+    /// All owners held what [`plant`](Self::plant) puts into a node, and this one has purged what overwrote it.
+    pub(super) fn purge_planted(
+        &self,
+        coordinator: &Coordinator<TestWorld>,
+        node: &NodeId,
+        key: &str,
+        stamp: Stamp,
+    ) {
+        let Dot { actor, counter } = planted(stamp);
+        let keep = Upkeep::KeepPurged {
+            tree: self.record_key(coordinator, "lww", key).tree(),
+            purged: Purged {
+                seen: [(actor, counter)].into_iter().collect(),
+                stamp,
+            },
+        };
+        assert_eq!(self.ask_upkeep(node, keep), Ok(Upkept::Done));
+    }
+
+    /// What a tenant's key is called at nodes.
+    pub(super) fn record_key(
+        &self,
+        coordinator: &Coordinator<TestWorld>,
+        tenant: &str,
+        key: &str,
+    ) -> RecordKey {
+        let routing = coordinator.status().topologies.routing();
+        let partition = Token::of_key(tenant, key).partition(routing.topology().partitions);
+        RecordKey::new(partition, &TenantId::new(tenant).unwrap(), key)
     }
 
     /// Makes every node know a newer epoch than anybody published.
     pub(super) fn nodes_adopt(&self, epoch: Epoch) {
-        for node in locked(&self.world.nodes.nodes).values_mut() {
-            node.epoch = epoch;
+        for node in self.nodes().ids() {
+            self.node_adopts(&node, epoch);
         }
     }
 
@@ -625,9 +478,17 @@ impl TestCluster {
         *locked(&self.world.metadata.away) = away;
     }
 
-    /// Makes one node know this epoch, whatever it knew before.
+    /// Makes one node know this epoch, as if the metadata store had told of it.
     pub(super) fn node_adopts(&self, node: &NodeId, epoch: Epoch) {
-        self.world.nodes.node(node, |node| node.epoch = epoch);
+        let node = self.nodes().replica(node);
+        self.run(node.learn_epoch(epoch));
+        assert_eq!(node.epoch(), epoch);
+    }
+
+    /// Sets a node's epoch back to the next one after that which is published.
+    pub(super) fn set_epoch_back(&self, node: &NodeId, published: Epoch) {
+        let node = self.nodes().replica(node);
+        self.run(node.reset_epoch(published)).unwrap();
     }
 
     /// Publishes the stored topology under a newer epoch.
@@ -642,6 +503,14 @@ impl TestCluster {
             .run(self.world.metadata.replace_topology(expected, next))
             .unwrap();
         assert!(matches!(changed, Change::Made(_)));
+    }
+}
+
+/// The dot of what is planted with this stamp.
+const fn planted(stamp: Stamp) -> Dot {
+    Dot {
+        actor: Actor(99),
+        counter: stamp.0,
     }
 }
 

@@ -37,9 +37,7 @@ pub(super) struct Batch<'a, R> {
     wall_ms: u64,
     recent: &'a RecentWrites,
     stamped: BTreeMap<Name, Known>,
-    leading: &'a LeadingWrites,
-    /// Those that lead since the batch began.
-    led: Vec<Rank>,
+    leads: Leads<'a>,
     random: &'a R,
     room: Room,
     /// Bytes of records that operations have made so far; each may be held until its operation is answered.
@@ -102,8 +100,10 @@ impl<'a, R: Random> Batch<'a, R> {
             wall_ms,
             recent,
             stamped: BTreeMap::new(),
-            leading,
-            led: Vec::new(),
+            leads: Leads {
+                before: leading,
+                now: Vec::new(),
+            },
             random,
             room: Room {
                 siblings: settings.siblings_max,
@@ -169,22 +169,14 @@ impl<'a, R: Random> Batch<'a, R> {
                 record: slot.bytes(),
             }),
             Outcome::Behind => Ok(Reply::Behind),
-            Outcome::Superseded(greatest) => Ok(Reply::Superseded {
-                greatest,
-                may_be_over: false,
-                record: slot.bytes(),
-            }),
-            Outcome::MayBeOver(greatest) => Ok(Reply::Superseded {
-                greatest,
-                may_be_over: true,
-                record: slot.bytes(),
-            }),
+            Outcome::Superseded(greatest) => Ok(superseded(greatest, false, slot)),
+            Outcome::MayBeOver(greatest) => Ok(superseded(greatest, true, slot)),
             Outcome::Applied(known, record) => {
                 self.ledger.stamped(known.stamp);
                 self.stamped.insert(name, known);
                 if leads {
                     let stamp = known.stamp;
-                    self.led.push(Rank { stamp, write_id });
+                    self.leads.now.push(Rank { stamp, write_id });
                 }
                 let bytes = record.encode();
                 self.made += bytes.len();
@@ -265,54 +257,28 @@ impl<'a, R: Random> Batch<'a, R> {
         let incoming = Record::decode(encoded.clone())
             .map_err(|error| Refusal::Malformed(error.to_string()))?;
         self.ledger.notice(incoming.seen(), self.random);
-        let latest = || {
-            let latest = incoming.latest()?;
-            Some((latest.dot, latest.rank()))
+        let judged = match judged {
+            Some(judged) => Some(judged),
+            None => incoming.latest().map(|latest| Judged {
+                dot: latest.dot,
+                rank: latest.rank(),
+            }),
         };
-        let write = match judged {
-            Some(Judged { dot, rank }) => Some((dot, rank)),
-            None => latest(),
-        };
+        let refilling = self.ledger.identity.refilling;
         // A node that is refilled may lack what its floor covers: it may have lost part of its disk only, and not the
         // floor.
-        let old = purged(&self.loaded.purged, &self.purged_now, key).filter(|_| {
-            !self.ledger.identity.refilling && !sabotage::on(Sabotage::PurgedForgotten)
-        });
+        let old = purged(&self.loaded.purged, &self.purged_now, key)
+            .filter(|_| !refilling && !sabotage::on(Sabotage::PurgedForgotten));
         let incoming = match old {
-            Some(old) if !incoming.siblings().is_empty() => {
-                let left = incoming.without(&old.seen, held);
-                if left.siblings().is_empty() && slot.is_absent() {
-                    marks::reached(Mark::PurgedRefused);
-                    return Err(Refusal::Purged);
-                }
-                left
-            }
-            _ => incoming,
+            Some(old) => without_purged(incoming, old, held, slot.is_absent())?,
+            None => incoming,
         };
-        let joined = match () {
-            () if sabotage::on(Sabotage::JoinReplacesRecord) => incoming.clone(),
-            () if sabotage::on(Sabotage::JoinKeepsOwn) && !held.is_empty() => held.clone(),
-            () if sabotage::on(Sabotage::AttemptOverwrittenAlone) => held.join(&incoming),
-            () => held.join(&incoming).without_further_attempts(),
-        };
+        let joined = join(held, &incoming);
         let greatest = joined.greatest_rank();
-        let knew = |dot| held.seen().covers(dot) || old.is_some_and(|old| old.seen.covers(dot));
-        let standing = match write {
-            None => Standing::Leading,
-            Some((_, rank)) if greatest <= rank => {
-                // While something may be lacking here it says nothing of what was here before it.
-                if !self.ledger.identity.refilling || sabotage::on(Sabotage::LedWhileRefilled) {
-                    self.led.push(rank);
-                }
-                Standing::Leading
-            }
-            Some((_, rank)) if self.led.contains(&rank) || self.leading.has(rank) => {
-                marks::reached(Mark::LedBefore);
-                Standing::Leading
-            }
-            Some((dot, _)) if knew(dot) && held.siblings().len() == 1 => Standing::Overwritten,
-            Some(_) => Standing::Outstripped,
-        };
+        let standing = self.leads.standing(judged, greatest, refilling, |dot| {
+            let knew = held.seen().covers(dot) || old.is_some_and(|old| old.seen.covers(dot));
+            knew && held.siblings().len() == 1
+        });
         if joined == *held {
             marks::reached(Mark::JoinKnewMore);
         } else if joined != incoming {
@@ -535,9 +501,79 @@ impl<'a, R: Random> Batch<'a, R> {
             purged,
             ledger: self.ledger,
             stamped: self.stamped,
-            led: self.led,
+            led: self.leads.now,
             puts,
         }
+    }
+}
+
+/// Which writes lead: were the greatest of their key when they were first held here.
+struct Leads<'a> {
+    /// As remembered from before the batch.
+    before: &'a LeadingWrites,
+    /// Since the batch began.
+    now: Vec<Rank>,
+}
+
+impl Leads<'_> {
+    /// How the `judged` write stands where the greatest one is now `greatest`. `knew_alone` tells whether its dot was
+    /// known here before, and the record had one sibling.
+    fn standing(
+        &mut self,
+        judged: Option<Judged>,
+        greatest: Rank,
+        refilling: bool,
+        knew_alone: impl FnOnce(Dot) -> bool,
+    ) -> Standing {
+        let Some(Judged { dot, rank }) = judged else {
+            return Standing::Leading;
+        };
+        if greatest <= rank {
+            // While something may be lacking here it says nothing of what was here before it.
+            if !refilling || sabotage::on(Sabotage::LedWhileRefilled) {
+                self.now.push(rank);
+            }
+            return Standing::Leading;
+        }
+        if self.now.contains(&rank) || self.before.has(rank) {
+            marks::reached(Mark::LedBefore);
+            return Standing::Leading;
+        }
+        match knew_alone(dot) {
+            true => Standing::Overwritten,
+            false => Standing::Outstripped,
+        }
+    }
+}
+
+/// What is left of a record that comes in where `old` was purged of its tree.
+///
+/// # Errors
+/// [`Refusal::Purged`] when nothing is, and nothing is held.
+fn without_purged(
+    incoming: Record,
+    old: &Purged,
+    held: &Record,
+    is_absent: bool,
+) -> Result<Record, Refusal> {
+    if incoming.siblings().is_empty() {
+        return Ok(incoming);
+    }
+    let left = incoming.without(&old.seen, held);
+    if left.siblings().is_empty() && is_absent {
+        marks::reached(Mark::PurgedRefused);
+        return Err(Refusal::Purged);
+    }
+    Ok(left)
+}
+
+/// The join of what is held and what comes in.
+fn join(held: &Record, incoming: &Record) -> Record {
+    match () {
+        () if sabotage::on(Sabotage::JoinReplacesRecord) => incoming.clone(),
+        () if sabotage::on(Sabotage::JoinKeepsOwn) && !held.is_empty() => held.clone(),
+        () if sabotage::on(Sabotage::AttemptOverwrittenAlone) => held.join(incoming),
+        () => held.join(incoming).without_further_attempts(),
     }
 }
 
@@ -552,6 +588,15 @@ fn purged<'p>(
     }
     let tree = key.tree();
     now.get(&tree).or_else(|| before.get(&tree))
+}
+
+/// The answer to a write that needs a greater rank than `greatest`.
+fn superseded(greatest: Rank, may_be_over: bool, slot: &Slot) -> Reply {
+    Reply::Superseded {
+        greatest,
+        may_be_over,
+        record: slot.bytes(),
+    }
 }
 
 /// A write without its siblings.

@@ -8,6 +8,10 @@
 //! name alone is where it was last known to be.
 //!
 //! Here is only the account, in memory, rebuilt when the node opens.
+//!
+//! Invariants, which [`Debts::validate`] checks:
+//! - each debt is kept under the name of the node that is owed;
+//! - nobody who is owed something is left alone longer than the longest pause.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,6 +93,25 @@ impl Debts {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Debt>> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks the invariants, where no pause is longer than `pause_max`.
+    ///
+    /// # Errors
+    /// Says which one is broken.
+    pub(super) fn validate(&self, now: Instant, pause_max: Duration) -> Result<(), &'static str> {
+        let targets = self.lock();
+        for (target, debt) in targets.iter() {
+            match () {
+                () if debt.node.id != *target => return Err("a debt is kept under another name"),
+                () if debt.pause > pause_max => return Err("a pause is longer than the longest"),
+                () if debt.outstanding > 0 && debt.due > now + pause_max => {
+                    return Err("who is owed something is left alone too long");
+                }
+                () => {}
+            }
+        }
+        Ok(())
     }
 
     /// A pointer became durable.
@@ -265,6 +288,54 @@ mod tests {
     use super::*;
     use crate::placement::PartitionId;
     use crate::ports::TenantId;
+
+    #[test]
+    fn a_broken_account_is_told_from_a_sound_one() {
+        let node = Node {
+            id: NodeId::new("node-1").unwrap(),
+            host: "h".into(),
+            port: 7,
+            virtual_nodes: 1,
+            status: NodeStatus::Active,
+        };
+        let (now, second) = (Instant(5_000_000_000), Duration::from_secs(1));
+        let check = |breaks: fn(&mut Debt)| {
+            let mut debt = Debt::new(node.clone());
+            debt.add(3);
+            debt.due = now + second;
+            debt.pause = second;
+            breaks(&mut debt);
+            let debts = Debts {
+                targets: Mutex::new([(node.id.clone(), debt)].into()),
+                news: AtomicBool::new(false),
+                waker: AtomicWaker::new(),
+            };
+            debts.validate(now, second)
+        };
+        assert_eq!(check(|_| {}), Ok(()));
+        let breaks: [(fn(&mut Debt), &str); 3] = [
+            (
+                |debt| debt.node.id = NodeId::new("node-2").unwrap(),
+                "a debt is kept under another name",
+            ),
+            (
+                |debt| debt.pause += Duration::from_nanos(1),
+                "a pause is longer than the longest",
+            ),
+            (
+                |debt| debt.due = Instant(6_000_000_001),
+                "who is owed something is left alone too long",
+            ),
+        ];
+        for (broken_by, why) in breaks {
+            assert_eq!(check(broken_by), Err(why));
+        }
+        let owed_nothing = check(|debt| {
+            debt.due = Instant(6_000_000_001);
+            debt.outstanding = 0;
+        });
+        assert_eq!(owed_nothing, Ok(()), "there is nothing to try");
+    }
 
     #[test]
     fn pointers_and_addresses_are_told_apart() {

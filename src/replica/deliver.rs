@@ -111,6 +111,8 @@ impl<W: ReplicaWorld> Shared<W> {
                 debt.due = now + debt.pause;
             }
         }
+        drop(targets);
+        debug_assert_eq!(self.check_debts(), Ok(()));
     }
 
     /// Goes through all that `target` is owed.

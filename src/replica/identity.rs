@@ -14,6 +14,11 @@
 //! back in time is none the less served: what tells of it comes in records, and a client that forges contexts must not
 //! be able to take nodes out of service. So a backup is not to be put in a node's place: see the runbook.)
 //!
+//! Invariants, which [`Identity::validate`] checks:
+//! - there is a current incarnation, and no more are remembered than can be stored;
+//! - no incarnation is taken twice, as far as they are remembered;
+//! - what is stored of it is read back as the same.
+//!
 //! Stored as one value, so that it changes as a whole:
 //!
 //! | bytes | what |
@@ -26,6 +31,8 @@
 //! | 1, … | length of the name, the name |
 //! | 1, 8 each | number of incarnations, these, the current one last |
 //! | 4 | crc32c of all before, little endian |
+
+use std::collections::BTreeSet;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -211,6 +218,23 @@ impl Identity {
         tracing::warn!(node = %self.node, incarnation = %actor, why, "the node takes a new incarnation");
     }
 
+    /// Checks the invariants.
+    ///
+    /// # Errors
+    /// Says which one is broken.
+    pub(super) fn validate(&self) -> Result<(), &'static str> {
+        let distinct: BTreeSet<&Actor> = self.incarnations.iter().collect();
+        match () {
+            () if self.incarnations.is_empty() => Err("there is no current incarnation"),
+            () if self.incarnations.len() > INCARNATIONS_MAX => Err("too many incarnations"),
+            () if distinct.len() < self.incarnations.len() => Err("an incarnation is taken twice"),
+            () if Self::decode(&self.encode()).as_ref() != Ok(self) => {
+                Err("what is stored of it is read back as something else")
+            }
+            () => Ok(()),
+        }
+    }
+
     /// What makes this identity the stored one.
     pub(super) fn put(&self) -> Put {
         Put {
@@ -342,6 +366,33 @@ mod tests {
                 ..identity()
             };
             assert_eq!(Identity::decode(&identity.encode()), Ok(identity));
+        }
+    }
+
+    #[test]
+    fn a_broken_identity_is_told_from_a_sound_one() {
+        let with = |incarnations: Vec<Actor>| Identity {
+            incarnations,
+            ..identity()
+        };
+        let many = |count| (0..count as u64).map(Actor).collect();
+        assert_eq!(identity().validate(), Ok(()));
+        assert_eq!(with(many(INCARNATIONS_MAX)).validate(), Ok(()));
+        let broken = [
+            (vec![], "there is no current incarnation"),
+            (many(INCARNATIONS_MAX + 1), "too many incarnations"),
+            (
+                vec![Actor(3), Actor(4), Actor(3)],
+                "an incarnation is taken twice",
+            ),
+        ];
+        for (incarnations, why) in broken {
+            assert_eq!(with(incarnations).validate(), Err(why));
+        }
+        let mut renewed = identity();
+        for _ in 0..2 * INCARNATIONS_MAX {
+            renewed.renew(&Counting::default(), "on purpose");
+            assert_eq!(renewed.validate(), Ok(()));
         }
     }
 

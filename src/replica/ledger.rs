@@ -2,6 +2,13 @@
 //!
 //! A batch works on a copy, which becomes the node's own when the batch is durable. Counters and stamps are reserved many at
 //! a time: most batches don't touch the stored identity.
+//!
+//! Invariants, which [`Ledger::validate`] and [`Ledger::follows`] check:
+//! - the identity is sound, and no greater stamp was given than is reserved;
+//! - what a batch gave out is reserved by what it stores, and no counter, reservation or stamp goes back while the
+//!   incarnation lasts;
+//! - what changes of the identity is stored with the batch;
+//! - a node that counts does not cease to while it runs.
 
 use super::identity::Identity;
 use crate::buggify::{self, Site};
@@ -138,6 +145,7 @@ impl Ledger {
         self.identity.stamp_ceiling = self.greatest_stamp;
         self.identity.clean = true;
         self.changed = true;
+        debug_assert_eq!(self.validate(), Ok(()));
     }
 
     /// What has to be stored with the batch, if anything.
@@ -159,8 +167,53 @@ impl Ledger {
             || self.identity.refilling != before.identity.refilling
     }
 
+    /// Checks the invariants of one moment.
+    ///
+    /// # Errors
+    /// Says which one is broken.
+    pub(super) fn validate(&self) -> Result<(), &'static str> {
+        self.identity.validate()?;
+        match () {
+            () if self.greatest_stamp > self.identity.stamp_ceiling => {
+                Err("a stamp was given that is not reserved")
+            }
+            () if self.unsaved && !self.changed => {
+                Err("an identity that was never stored is not about to be")
+            }
+            () => Ok(()),
+        }
+    }
+
+    /// Checks what a batch made of `before`.
+    ///
+    /// # Errors
+    /// Says which invariant is broken.
+    pub(super) fn follows(&self, before: &Self) -> Result<(), &'static str> {
+        let (now, then) = (&self.identity, &before.identity);
+        let lasts = now.incarnation() == then.incarnation();
+        let gave = !lasts || self.last_given > before.last_given;
+        let stores = self.changed
+            || sabotage::on(Sabotage::ReservationNotStored)
+            || sabotage::on(Sabotage::EpochForgotten);
+        match () {
+            () if gave && self.last_given > now.ceiling => {
+                Err("a counter was given that is not reserved")
+            }
+            () if lasts && self.last_given < before.last_given => {
+                Err("counters that were given may be given again")
+            }
+            () if lasts && now.ceiling < then.ceiling => Err("a reservation of counters shrank"),
+            () if now.stamp_ceiling < then.stamp_ceiling => Err("a reservation of stamps shrank"),
+            () if now != then && !stores => Err("what changed of the identity is not stored"),
+            () if now.refilling && !then.refilling => Err("a node that counted does not any more"),
+            () => Ok(()),
+        }
+    }
+
     /// The batch that worked on `after` is durable.
     pub(super) fn commit(&mut self, after: Self) {
+        debug_assert_eq!(after.validate(), Ok(()));
+        debug_assert_eq!(after.follows(self), Ok(()));
         *self = Self {
             changed: false,
             unsaved: false,
@@ -291,6 +344,84 @@ mod tests {
                 counter: 1
             }
         );
+    }
+
+    #[test]
+    fn a_broken_ledger_is_told_from_a_sound_one() {
+        let sound = ledger(20);
+        assert_eq!(sound.validate(), Ok(()));
+        let breaks: [(fn(&mut Ledger), &str); 3] = [
+            (
+                |it| it.identity.incarnations.clear(),
+                "there is no current incarnation",
+            ),
+            (
+                |it| it.greatest_stamp = Stamp(51),
+                "a stamp was given that is not reserved",
+            ),
+            (
+                |it| it.unsaved = true,
+                "an identity that was never stored is not about to be",
+            ),
+        ];
+        for (broken_by, why) in breaks {
+            let mut broken = sound.clone();
+            broken_by(&mut broken);
+            assert_eq!(broken.validate(), Err(why));
+        }
+    }
+
+    #[test]
+    fn what_no_batch_may_do_to_a_ledger_is_told() {
+        let before = ledger(20);
+        let mut after = before.clone();
+        after.give().unwrap();
+        after.stamped(Stamp(99));
+        after.adopt(Epoch(7));
+        after.notice(&seen(1, 99), &Fixed);
+        assert_eq!(after.follows(&before), Ok(()));
+        let breaks: [(fn(&mut Ledger), &str); 7] = [
+            (
+                |it| it.last_given = 21,
+                "a counter was given that is not reserved",
+            ),
+            (
+                |it| {
+                    it.identity.incarnations.push(Actor(2));
+                    it.identity.ceiling = 0;
+                    it.last_given = 1;
+                },
+                "a counter was given that is not reserved",
+            ),
+            (
+                |it| it.last_given = 19,
+                "counters that were given may be given again",
+            ),
+            (
+                |it| it.identity.ceiling = 19,
+                "a reservation of counters shrank",
+            ),
+            (
+                |it| it.identity.stamp_ceiling = Stamp(49),
+                "a reservation of stamps shrank",
+            ),
+            (
+                |it| it.identity.epoch = Epoch(4),
+                "what changed of the identity is not stored",
+            ),
+            (
+                |it| {
+                    it.identity.refilling = true;
+                    it.changed = true;
+                },
+                "a node that counted does not any more",
+            ),
+        ];
+        for (broken_by, why) in breaks {
+            let mut broken = before.clone();
+            broken_by(&mut broken);
+            assert_eq!(broken.follows(&before), Err(why));
+        }
     }
 
     #[test]

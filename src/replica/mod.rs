@@ -64,7 +64,7 @@ use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    Clock, NodeReport, Operation, Refusal, ReplicaWorld, Reply, Request, Space, Spawn,
+    Clock, NodeReport, Operation, RecordKey, Refusal, ReplicaWorld, Reply, Request, Space, Spawn,
     StorageEngine, StorageError,
 };
 use crate::sabotage::{self, Sabotage};
@@ -306,40 +306,14 @@ impl<W: ReplicaWorld> Shared<W> {
             });
         }
         let epoch = request.epoch;
+        let (answer, answered) = oneshot::channel();
         let change = match request.operation {
             Operation::Probe => return self.report().await,
             Operation::Upkeep(upkeep) => return self.upkeep(epoch, *upkeep).await,
-            Operation::Read { key } => {
-                check_key(key.as_bytes())?;
-                self.admit(epoch)?;
-                if epoch > self.epoch() {
-                    marks::reached(Mark::EpochLearned);
-                    self.learn(epoch).await?;
-                }
-                if buggify::on(Site::QueueFull) {
-                    return Err(rejected(Rejected::Full));
-                }
-                let view = self.view()?;
-                // As it is before anything is read: what is read now may lack what comes back meanwhile.
-                let counts = !self.is_refilling() || sabotage::on(Sabotage::RefillingCounts);
-                let (answer, answered) = oneshot::channel();
-                let cost = key.as_bytes().len();
-                self.reads
-                    .push(Read { epoch, key, answer }, cost)
-                    .map_err(rejected)?;
-                let found = answered
-                    .await
-                    .unwrap_or_else(|_| Err(Refusal::Unavailable("the node stopped".into())));
-                self.is_still(view)?;
-                return match counts {
-                    true => found,
-                    false => found.map(|found| Reply::Refilling(Box::new(found))),
-                };
-            }
+            Operation::Read { key } => return self.find(epoch, key).await,
             Operation::Stamp(request) => {
                 check_key(request.key.as_bytes())?;
-                let (answer, answered) = oneshot::channel();
-                (Change::Stamp { request, answer }, answered)
+                Change::Stamp { request, answer }
             }
             Operation::Join {
                 key,
@@ -348,33 +322,27 @@ impl<W: ReplicaWorld> Shared<W> {
                 exchanged,
             } => {
                 check_key(key.as_bytes())?;
-                let (answer, answered) = oneshot::channel();
-                (
-                    Change::Join {
-                        key,
-                        record,
-                        judged,
-                        exchanged,
-                        answer,
-                    },
-                    answered,
-                )
+                Change::Join {
+                    key,
+                    record,
+                    judged,
+                    exchanged,
+                    answer,
+                }
             }
-            Operation::AdoptEpochIfEmpty { epoch, is_new } => {
-                self.believe(epoch)?;
-                let (answer, answered) = oneshot::channel();
-                (
-                    Change::AdoptIfEmpty {
-                        epoch,
-                        is_new,
-                        answer,
-                    },
-                    answered,
-                )
+            Operation::AdoptEpochIfEmpty {
+                epoch: next,
+                is_new,
+            } => {
+                self.believe(next)?;
+                Change::AdoptIfEmpty {
+                    epoch: next,
+                    is_new,
+                    answer,
+                }
             }
         };
         self.admit(epoch)?;
-        let (change, answered) = change;
         if buggify::on(Site::QueueFull) {
             return Err(rejected(Rejected::Full));
         }
@@ -385,6 +353,35 @@ impl<W: ReplicaWorld> Shared<W> {
         answered
             .await
             .unwrap_or_else(|_| Err(Refusal::StorageFailed("the node's loop has ended".into())))
+    }
+
+    /// Reads the record of a key, by the read loop.
+    async fn find(&self, epoch: Epoch, key: RecordKey) -> Result<Reply, Refusal> {
+        check_key(key.as_bytes())?;
+        self.admit(epoch)?;
+        if epoch > self.epoch() {
+            marks::reached(Mark::EpochLearned);
+            self.learn(epoch).await?;
+        }
+        if buggify::on(Site::QueueFull) {
+            return Err(rejected(Rejected::Full));
+        }
+        let view = self.view()?;
+        // As it is before anything is read: what is read now may lack what comes back meanwhile.
+        let counts = !self.is_refilling() || sabotage::on(Sabotage::RefillingCounts);
+        let (answer, answered) = oneshot::channel();
+        let cost = key.as_bytes().len();
+        self.reads
+            .push(Read { epoch, key, answer }, cost)
+            .map_err(rejected)?;
+        let found = answered
+            .await
+            .unwrap_or_else(|_| Err(Refusal::Unavailable("the node stopped".into())));
+        self.is_still(view)?;
+        match counts {
+            true => found,
+            false => found.map(|found| Reply::Refilling(Box::new(found))),
+        }
     }
 
     /// Makes `epoch` the least that is answered to, durably.
@@ -458,3 +455,5 @@ mod lost_test;
 #[cfg(test)]
 #[path = "replica_test.rs"]
 mod tests;
+#[cfg(test)]
+mod upkeep_test;

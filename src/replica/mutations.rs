@@ -29,10 +29,10 @@ use super::tend::Tend;
 use super::{Known, OpenError, ReplicaSettings, rebuild};
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
-use crate::placement::Epoch;
+use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    Clock, Durability, Instant, Judged, Put, RecordKey, Refusal, ReplicaWorld, Reply, Space, Spawn,
-    StampRequest, StorageEngine, StorageError,
+    Clock, Durability, Instant, Judged, KeyHash, Put, Random, RecordKey, Refusal, ReplicaWorld,
+    Reply, Space, Spawn, StampRequest, StorageEngine, StorageError, TreeName,
 };
 use crate::sabotage::{self, Sabotage};
 
@@ -286,10 +286,7 @@ impl<W: ReplicaWorld> Loop<W> {
         };
         let stored = loaded.records;
         let shared = Arc::clone(&self.shared);
-        let mut answers = Vec::with_capacity(waiting.len());
-        let mut stop = None;
-        let mut rebuild = None;
-        let mut heals = Vec::new();
+        let mut replies = Replies::default();
         let mut batch = Batch::new(
             self.ledger.clone(),
             loaded,
@@ -303,69 +300,22 @@ impl<W: ReplicaWorld> Loop<W> {
         while !batch.is_full()
             && let Some(Mutation { epoch, change }) = changes.next()
         {
-            match change {
-                Change::Stamp { request, answer } => {
-                    let reply = batch
-                        .ledger
-                        .admit(epoch)
-                        .and_then(|()| batch.stamp(*request));
-                    answers.push((answer, reply));
-                }
-                Change::Join {
-                    key,
-                    record,
-                    judged,
-                    exchanged,
-                    answer,
-                } => {
-                    let reply = batch
-                        .ledger
-                        .admit(epoch)
-                        .and_then(|()| batch.join(&key, record, judged, exchanged));
-                    answers.push((answer, reply));
-                }
-                Change::AdoptIfEmpty {
-                    epoch: next,
-                    is_new,
-                    answer,
-                } => {
-                    // Its own epoch is not taken on: with records held, nothing may change.
-                    let reply = batch.adopt_if_empty(epoch.max(next), is_new, stored);
-                    answers.push((answer, reply));
-                }
-                Change::Tend {
-                    tend: Tend::Rebuild,
-                    answer,
-                } => rebuild = Some(answer),
-                Change::Tend {
-                    tend: Tend::Heal { damaged, record },
-                    answer,
-                } => match batch.ledger.admit(epoch) {
-                    Ok(()) => heals.push((damaged, record, answer)),
-                    Err(refusal) => answers.push((answer, Err(refusal))),
-                },
-                Change::Tend { tend, answer } => {
-                    let reply = batch
-                        .ledger
-                        .admit(epoch)
-                        .and_then(|()| tend.apply(&mut batch));
-                    answers.push((answer, reply));
-                }
-                Change::Learn { answer } => {
-                    batch.ledger.adopt(epoch);
-                    answers.push((answer, Ok(Reply::Adopted { adopted: true })));
-                }
-                Change::Reset { answer } => {
-                    batch.ledger.come_back(epoch);
-                    answers.push((answer, Ok(Reply::Adopted { adopted: true })));
-                }
-                Change::Stop { answer } => stop = Some(answer),
-            }
+            replies.apply(epoch, change, &mut batch, stored);
         }
         let left: Vec<Mutation> = changes.collect();
         waiting.extend(left);
         let applied = batch.finish();
+        self.conclude(applied, replies).await;
+    }
 
+    /// Makes a batch durable, answers, and then does what is part of no batch.
+    async fn conclude(&mut self, applied: Applied, replies: Replies) {
+        let Replies {
+            mut answers,
+            heals,
+            rebuild,
+            stop,
+        } = replies;
         if sabotage::on(Sabotage::AckBeforeSync) {
             answer_all(std::mem::take(&mut answers), None);
         }
@@ -394,7 +344,7 @@ impl<W: ReplicaWorld> Loop<W> {
         }
     }
 
-    /// What `waiting` works on.
+    /// Reads what `waiting` works on.
     async fn load(&self, waiting: &[Mutation]) -> Result<Loaded, StorageError> {
         if let Some(Trouble {
             why: failed @ StorageError::Failed(_),
@@ -403,43 +353,18 @@ impl<W: ReplicaWorld> Loop<W> {
         {
             return Err(failed.clone());
         }
-        let mut keys: Vec<&RecordKey> = Vec::with_capacity(waiting.len());
-        for mutation in waiting {
-            mutation.change.keys(&mut keys);
-        }
-        keys.sort_unstable();
-        keys.dedup();
         let mut leaves = Leaves::new(self.digested);
-        let mut names: Vec<Bytes> = keys.iter().filter_map(|key| leaves.name_of(key)).collect();
-        names.sort_unstable();
-        names.dedup();
-        let mut trees = Vec::new();
-        if self.purged {
-            trees.extend(keys.iter().map(|key| key.tree()));
-        }
-        for mutation in waiting {
-            if let Change::Tend { tend, .. } = &mutation.change {
-                trees.extend(tend.tree().cloned());
-            }
-        }
-        trees.sort_unstable();
-        trees.dedup();
-        let mut pointers = Vec::new();
         let owed = self.shared.debts.targets();
-        for mutation in waiting {
-            if let Change::Tend { tend, .. } = &mutation.change {
-                tend.pointers(&owed, &mut pointers);
-            }
-        }
-        let purged: Vec<Bytes> = trees.iter().map(graves::purged_key).collect();
-        let records = keys.iter().map(|key| key.as_bytes().clone()).collect();
+        let wanted = Wanted::of(waiting, &leaves, self.purged, &owed);
+        let purged: Vec<Bytes> = wanted.trees.iter().map(graves::purged_key).collect();
+        let records = wanted.keys.iter().map(|key| key.as_bytes().clone());
         let (stored, digests, purged, noted) = futures::try_join!(
-            self.read(Space::Records, records),
-            self.read(Space::Digests, names.clone()),
+            self.read(Space::Records, records.collect()),
+            self.read(Space::Digests, wanted.leaves.clone()),
             self.read(Space::Meta, purged),
-            self.read(Space::Hints, pointers.clone()),
+            self.read(Space::Hints, wanted.pointers.clone()),
         )?;
-        let slots = keys.into_iter().zip(stored).map(|(key, bytes)| {
+        let slots = wanted.keys.into_iter().zip(stored).map(|(key, bytes)| {
             let slot = Slot::load(key, bytes);
             if slot.is_damaged() {
                 self.shared.met_damage(key);
@@ -447,17 +372,14 @@ impl<W: ReplicaWorld> Loop<W> {
             (key.clone(), slot)
         });
         let slots = slots.collect();
-        for (name, digest) in names.into_iter().zip(digests) {
+        for (name, digest) in wanted.leaves.into_iter().zip(digests) {
             leaves.load(name, digest.as_ref());
         }
-        let purged = trees.into_iter().zip(purged);
+        let purged = wanted.trees.into_iter().zip(purged);
         let purged = purged.filter_map(|(tree, stored)| Some((tree, graves::purged(stored?))));
-        let noted = pointers.into_iter().zip(noted);
+        let noted = wanted.pointers.into_iter().zip(noted);
         let noted = noted.filter_map(|(pointer, stored)| stored.map(|_| pointer));
-        let adopts = waiting
-            .iter()
-            .any(|mutation| matches!(mutation.change, Change::AdoptIfEmpty { .. }));
-        let records = match adopts {
+        let records = match wanted.count {
             true => {
                 let storage = self.shared.world.storage();
                 storage.approximate_count(Space::Records).await?
@@ -599,6 +521,146 @@ impl<W: ReplicaWorld> Loop<W> {
             .await?;
         marks::reached(Mark::StoppedCleanly);
         storage.sync().await
+    }
+}
+
+/// What a batch has to read before it begins.
+struct Wanted<'m> {
+    /// Every record that it may read or change, each once.
+    keys: Vec<&'m RecordKey>,
+    /// Their leaves, by their names in the engine.
+    leaves: Vec<Bytes>,
+    /// Trees of which it has to know what was purged.
+    trees: Vec<TreeName>,
+    /// Pointers that it may change or heeds.
+    pointers: Vec<Bytes>,
+    /// Whether it has to know how many records there are.
+    count: bool,
+}
+
+impl<'m> Wanted<'m> {
+    /// `purged` says whether anything was ever purged; `owed` is who is owed anything.
+    fn of(waiting: &'m [Mutation], leaves: &Leaves, purged: bool, owed: &[NodeId]) -> Self {
+        let mut keys: Vec<&RecordKey> = Vec::with_capacity(waiting.len());
+        let mut trees = Vec::new();
+        let mut pointers = Vec::new();
+        let mut count = false;
+        for Mutation { change, .. } in waiting {
+            change.keys(&mut keys);
+            match change {
+                Change::Tend { tend, .. } => {
+                    trees.extend(tend.tree().cloned());
+                    tend.pointers(owed, &mut pointers);
+                }
+                Change::AdoptIfEmpty { .. } => count = true,
+                Change::Stamp { .. }
+                | Change::Join { .. }
+                | Change::Learn { .. }
+                | Change::Reset { .. }
+                | Change::Stop { .. } => {}
+            }
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        if purged {
+            trees.extend(keys.iter().map(|key| key.tree()));
+        }
+        trees.sort_unstable();
+        trees.dedup();
+        let mut leaves: Vec<Bytes> = keys.iter().filter_map(|key| leaves.name_of(key)).collect();
+        leaves.sort_unstable();
+        leaves.dedup();
+        Self {
+            keys,
+            leaves,
+            trees,
+            pointers,
+            count,
+        }
+    }
+}
+
+/// What becomes of the changes of a batch, to be told when it is durable.
+#[derive(Default)]
+struct Replies {
+    answers: Vec<(Answer, Result<Reply, Refusal>)>,
+    /// Damaged records to be replaced, after the batch.
+    heals: Vec<(KeyHash, Option<Bytes>, Answer)>,
+    /// Who waits for the digests of another partition, made after the batch.
+    rebuild: Option<Answer>,
+    /// Who waits for the end.
+    stop: Option<oneshot::Sender<Result<(), StorageError>>>,
+}
+
+impl Replies {
+    /// Does one change in memory; `stored` is how many records were held before the batch, should the change ask.
+    fn apply<R: Random>(
+        &mut self,
+        epoch: Epoch,
+        change: Change,
+        batch: &mut Batch<'_, R>,
+        stored: u64,
+    ) {
+        let (answer, reply) = match change {
+            Change::Stamp { request, answer } => {
+                let admitted = batch.ledger.admit(epoch);
+                (answer, admitted.and_then(|()| batch.stamp(*request)))
+            }
+            Change::Join {
+                key,
+                record,
+                judged,
+                exchanged,
+                answer,
+            } => {
+                let admitted = batch.ledger.admit(epoch);
+                let join = |()| batch.join(&key, record, judged, exchanged);
+                (answer, admitted.and_then(join))
+            }
+            Change::AdoptIfEmpty {
+                epoch: next,
+                is_new,
+                answer,
+            } => {
+                // Its own epoch is not taken on: with records held, nothing may change.
+                let reply = batch.adopt_if_empty(epoch.max(next), is_new, stored);
+                (answer, reply)
+            }
+            Change::Tend {
+                tend: Tend::Rebuild,
+                answer,
+            } => {
+                self.rebuild = Some(answer);
+                return;
+            }
+            Change::Tend {
+                tend: Tend::Heal { damaged, record },
+                answer,
+            } => match batch.ledger.admit(epoch) {
+                Ok(()) => {
+                    self.heals.push((damaged, record, answer));
+                    return;
+                }
+                Err(refusal) => (answer, Err(refusal)),
+            },
+            Change::Tend { tend, answer } => {
+                let admitted = batch.ledger.admit(epoch);
+                (answer, admitted.and_then(|()| tend.apply(batch)))
+            }
+            Change::Learn { answer } => {
+                batch.ledger.adopt(epoch);
+                (answer, Ok(Reply::Adopted { adopted: true }))
+            }
+            Change::Reset { answer } => {
+                batch.ledger.come_back(epoch);
+                (answer, Ok(Reply::Adopted { adopted: true }))
+            }
+            Change::Stop { answer } => {
+                self.stop = Some(answer);
+                return;
+            }
+        };
+        self.answers.push((answer, reply));
     }
 }
 

@@ -194,6 +194,16 @@ impl<W: ReplicaWorld> Shared<W> {
                 DebtChange::Settled(target) => self.debts.settled(&target),
             }
         }
+        debug_assert_eq!(self.check_debts(), Ok(()));
+    }
+
+    /// Whether the account of what is owed is sound.
+    pub(super) fn check_debts(&self) -> Result<(), &'static str> {
+        let pause_max = self
+            .settings
+            .hint_pause_max
+            .max(self.settings.hint_pause_min);
+        self.debts.validate(self.world.clock().now(), pause_max)
     }
 
     pub(super) fn status(&self) -> MutexGuard<'_, Status> {

@@ -50,11 +50,7 @@ pub(super) fn stamp(
     before: &VersionVector,
     recent: Option<Known>,
     request: StampRequest,
-    Limits {
-        room,
-        horizon,
-        purged,
-    }: Limits,
+    limits: Limits,
     give: impl FnOnce() -> Result<Dot, Refusal>,
 ) -> Result<Outcome, Refusal> {
     if request.stamp > STAMP_MAX {
@@ -63,61 +59,13 @@ pub(super) fn stamp(
             request.stamp
         )));
     }
-    let among_held = held
-        .siblings()
-        .iter()
-        .filter(|sibling| sibling.write_id == request.write_id);
-    let among_held = among_held.map(|sibling| Known {
-        dot: sibling.dot,
-        stamp: sibling.stamp,
-    });
-    let recent = recent.filter(|_| {
-        // A coordinator that asks again under last-write-wins asks with a stamp that says what it is about.
-        !matches!(request.overwrites, Overwrites::All(_)) || !buggify::on(Site::RecentForgotten)
-    });
-    let overwritten = held.overwritten().iter();
-    let overwritten = overwritten
-        .filter(|old| old.write_id == request.write_id)
-        .map(|old| Known {
-            dot: old.dot,
-            stamp: old.stamp,
-        });
-    let known = among_held
-        .chain(overwritten)
-        .chain(recent)
-        .max_by_key(|known| (known.stamp, known.dot));
-    let stamped_higher = matches!(request.overwrites, Overwrites::All(_)).then_some(request.stamp);
-    if let Some(known) = known
-        && stamped_higher.is_none_or(|stamp| stamp <= known.stamp)
-        && !sabotage::on(Sabotage::WriteIdForgotten)
-    {
-        let is_held = held
-            .siblings()
-            .iter()
-            .any(|sibling| sibling.dot == known.dot);
-        marks::reached(match is_held {
-            true => Mark::KnownFromRecord,
-            false => Mark::KnownFromMemory,
-        });
+    let known = known(held, recent, &request);
+    if let Some(known) = known.filter(|known| is_repetition(*known, &request)) {
+        mark_known(held, known.dot);
         return Ok(Outcome::Known(known.dot));
     }
-
-    // It may be a repetition of one that was overwritten, and then forgotten or purged.
-    let covered = matches!(request.overwrites, Overwrites::Covered(_));
-    let here = covered.then_some(horizon);
-    let purged = purged.filter(|_| !sabotage::on(Sabotage::PurgedForgotten));
-    let anywhere = Some(held.forgotten()).filter(|_| covered).max(purged);
-    let above = |stamp| Rank {
-        stamp,
-        write_id: WriteId(u128::MAX),
-    };
-    if let Some(stamp) = anywhere.filter(|stamp| request.stamp <= *stamp) {
-        return Ok(Outcome::MayBeOver(above(
-            here.max(anywhere).unwrap_or(stamp),
-        )));
-    }
-    if let Some(stamp) = here.filter(|stamp| request.stamp <= *stamp) {
-        return Ok(Outcome::Superseded(above(stamp)));
+    if let Some(outcome) = may_be_repetition(held, limits, &request) {
+        return Ok(outcome);
     }
     if let Overwrites::Covered(context) = &request.overwrites
         && is_behind(context, held, before)
@@ -126,56 +74,20 @@ pub(super) fn stamp(
         marks::reached(Mark::Behind);
         return Ok(Outcome::Behind);
     }
-    // Whoever overwrites what it was shown overwrites the write: all its attempts, under whatever dots.
-    let covered_attempt = |context: &Context, write_id| {
-        let mut attempts = held.siblings().iter();
-        attempts.any(|other| other.write_id == write_id && context.covers(other.dot))
-    };
-    let overwritten = |sibling: &Version| match &request.overwrites {
-        Overwrites::All(_) => true,
-        Overwrites::Covered(context) => {
-            let by_name = !sabotage::on(Sabotage::AttemptOverwrittenAlone)
-                && (held.was_overwritten(sibling.write_id)
-                    || covered_attempt(context, sibling.write_id));
-            context.covers(sibling.dot)
-                || by_name
-                || crowd::is_hidden(sibling)
-                || sabotage::on(Sabotage::UnseenOverwritten)
-        }
-    };
-    let left = held.siblings().iter();
-    let left = left.filter(|sibling| !overwritten(sibling));
-    let leaves_any = left.clone().next().is_some();
-    room.check(left)?;
-    let greatest = held
-        .siblings()
-        .iter()
-        .filter(|sibling| overwritten(sibling))
-        .map(Version::rank)
-        .max();
-    let stamp = match (&request.overwrites, greatest) {
-        _ if sabotage::on(Sabotage::StampNotAboveOverwritten) => request.stamp,
-        (_, None) => request.stamp,
-        (Overwrites::All(_), Some(greatest)) if greatest > request.rank() => {
-            return Ok(Outcome::Superseded(greatest));
-        }
-        (Overwrites::All(_), Some(_)) => request.stamp,
-        (Overwrites::Covered(_), Some(greatest)) => {
-            let above = greatest
-                .stamp
-                .next()
-                .ok_or_else(|| Refusal::Malformed("no stamp is greater".into()))?;
-            if above > request.stamp {
-                marks::reached(Mark::StampRaisedLocally);
-            }
-            request.stamp.max(above)
-        }
+    let is_overwritten = |sibling: &Version| is_overwritten(sibling, held, &request.overwrites);
+    let siblings = held.siblings().iter();
+    let (gone, left): (Vec<_>, Vec<_>) = siblings.partition(|sibling| is_overwritten(sibling));
+    limits.room.check(left.iter().copied())?;
+    let greatest = gone.into_iter().map(Version::rank).max();
+    let stamp = match stamp_above(greatest, &request)? {
+        Above::Stamp(stamp) => stamp,
+        Above::Outranked(greatest) => return Ok(Outcome::Superseded(greatest)),
     };
     let dot = give()?;
     if known.is_some() {
         marks::reached(Mark::StampedAgain);
     }
-    if leaves_any {
+    if !left.is_empty() {
         marks::reached(Mark::SiblingsKept);
     }
     let version = Version {
@@ -187,17 +99,137 @@ pub(super) fn stamp(
         stamp,
         content: request.content,
     };
+    let record = overwritten_by(version, held, &request.overwrites);
+    Ok(Outcome::Applied(Known { dot, stamp }, record))
+}
+
+/// What is known of the write here, from the record and from memory: of several attempts the one with the greatest
+/// stamp.
+fn known(held: &Record, recent: Option<Known>, request: &StampRequest) -> Option<Known> {
+    let siblings = held.siblings().iter();
+    let among_held = siblings
+        .filter(|sibling| sibling.write_id == request.write_id)
+        .map(|sibling| Known {
+            dot: sibling.dot,
+            stamp: sibling.stamp,
+        });
+    let recent = recent.filter(|_| {
+        // A coordinator that asks again under last-write-wins asks with a stamp that says what it is about.
+        !matches!(request.overwrites, Overwrites::All(_)) || !buggify::on(Site::RecentForgotten)
+    });
+    let overwritten = held.overwritten().iter();
+    let overwritten = overwritten
+        .filter(|old| old.write_id == request.write_id)
+        .map(|old| Known {
+            dot: old.dot,
+            stamp: old.stamp,
+        });
+    among_held
+        .chain(overwritten)
+        .chain(recent)
+        .max_by_key(|known| (known.stamp, known.dot))
+}
+
+/// Whether the request asks for what is known already. Where the last write wins, one with a greater stamp does not.
+fn is_repetition(known: Known, request: &StampRequest) -> bool {
+    let stamped_higher =
+        matches!(request.overwrites, Overwrites::All(_)) && request.stamp > known.stamp;
+    !stamped_higher && !sabotage::on(Sabotage::WriteIdForgotten)
+}
+
+fn mark_known(held: &Record, dot: Dot) {
+    let is_held = held.siblings().iter().any(|sibling| sibling.dot == dot);
+    marks::reached(match is_held {
+        true => Mark::KnownFromRecord,
+        false => Mark::KnownFromMemory,
+    });
+}
+
+/// What to answer if it may be a repetition of one that was overwritten, and then forgotten or purged.
+fn may_be_repetition(held: &Record, limits: Limits, request: &StampRequest) -> Option<Outcome> {
+    let covered = matches!(request.overwrites, Overwrites::Covered(_));
+    let here = covered.then_some(limits.horizon);
+    let purged = limits
+        .purged
+        .filter(|_| !sabotage::on(Sabotage::PurgedForgotten));
+    let anywhere = Some(held.forgotten()).filter(|_| covered).max(purged);
+    let above = |stamp| Rank {
+        stamp,
+        write_id: WriteId(u128::MAX),
+    };
+    if let Some(stamp) = anywhere.filter(|stamp| request.stamp <= *stamp) {
+        let greatest = here.max(anywhere).unwrap_or(stamp);
+        return Some(Outcome::MayBeOver(above(greatest)));
+    }
+    here.filter(|stamp| request.stamp <= *stamp)
+        .map(|stamp| Outcome::Superseded(above(stamp)))
+}
+
+/// Whether a write that overwrites this leaves nothing of a sibling that is held. Whoever overwrites what it was shown
+/// overwrites the write: all its attempts, under whatever dots.
+fn is_overwritten(sibling: &Version, held: &Record, overwrites: &Overwrites) -> bool {
+    let Overwrites::Covered(context) = overwrites else {
+        return true;
+    };
+    let is_covered_attempt = |write_id| {
+        let mut attempts = held.siblings().iter();
+        attempts.any(|other| other.write_id == write_id && context.covers(other.dot))
+    };
+    let by_name = !sabotage::on(Sabotage::AttemptOverwrittenAlone)
+        && (held.was_overwritten(sibling.write_id) || is_covered_attempt(sibling.write_id));
+    context.covers(sibling.dot)
+        || by_name
+        || crowd::is_hidden(sibling)
+        || sabotage::on(Sabotage::UnseenOverwritten)
+}
+
+/// How a write stands to what it overwrites.
+enum Above {
+    /// With this stamp it has a greater rank.
+    Stamp(Stamp),
+    /// This rank is greater, and the write may not be raised above it here.
+    Outranked(Rank),
+}
+
+/// The stamp of a write that overwrites what has the rank `greatest`. Under last-write-wins only its coordinator may
+/// raise it.
+fn stamp_above(greatest: Option<Rank>, request: &StampRequest) -> Result<Above, Refusal> {
+    let Some(greatest) = greatest.filter(|_| !sabotage::on(Sabotage::StampNotAboveOverwritten))
+    else {
+        return Ok(Above::Stamp(request.stamp));
+    };
+    match &request.overwrites {
+        Overwrites::All(_) if greatest > request.rank() => Ok(Above::Outranked(greatest)),
+        Overwrites::All(_) => Ok(Above::Stamp(request.stamp)),
+        Overwrites::Covered(_) => {
+            let above = greatest
+                .stamp
+                .next()
+                .ok_or_else(|| Refusal::Malformed("no stamp is greater".into()))?;
+            if above > request.stamp {
+                marks::reached(Mark::StampRaisedLocally);
+            }
+            Ok(Above::Stamp(request.stamp.max(above)))
+        }
+    }
+}
+
+/// The record that `version` makes of `held`.
+fn overwritten_by(version: Version, held: &Record, overwrites: &Overwrites) -> Record {
+    let is_overwritten = |sibling: &Version| is_overwritten(sibling, held, overwrites);
+    let stamp = version.stamp;
     // Under last-write-wins stamps decide: to count what was not seen here as overwritten would let a write with a
     // smaller stamp remove one with a greater stamp, and nobody could tell afterwards.
-    let record = match &request.overwrites {
-        Overwrites::All(_) => held.overwrite(version, &VersionVector::default(), overwritten),
-        Overwrites::Covered(context) => held.overwrite(version, &context.shown, overwritten),
-    };
-    let record = match covered && !sabotage::on(Sabotage::AttemptOverwrittenAlone) {
-        true => record.remembering(held, stamp),
-        false => record,
-    };
-    Ok(Outcome::Applied(Known { dot, stamp }, record))
+    match overwrites {
+        Overwrites::All(_) => held.overwrite(version, &VersionVector::default(), is_overwritten),
+        Overwrites::Covered(context) => {
+            let record = held.overwrite(version, &context.shown, is_overwritten);
+            match sabotage::on(Sabotage::AttemptOverwrittenAlone) {
+                true => record,
+                false => record.remembering(held, stamp),
+            }
+        }
+    }
 }
 
 /// Whether an owner that holds `held`, and purged `before`, has not seen all that the client was shown. It can't know

@@ -6,6 +6,7 @@
 //! to do. Nothing is remembered between calls, and whoever gives up the call ends it. A damaged record is left out and
 //! told of.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -195,65 +196,98 @@ impl<W: ReplicaWorld> Shared<W> {
         Ok(())
     }
 
-    /// Makes both sides' records of one key equal.
+    /// Makes both sides' records of one key equal: what the peer holds is joined here, and then what is held here is
+    /// joined there.
     async fn exchange(&self, peer: &Node, difference: Difference) -> Result<Exchanged, Refusal> {
-        let Difference { key, ours, theirs } = difference;
         let mut exchanged = Exchanged::default();
-        let mut at_peer = None;
-        if theirs.is_some() {
-            let read = Operation::Read { key: key.clone() };
-            match self.call(peer, read, PEER_PATIENCE).await {
-                Ok(Reply::Found { record }) => at_peer = record,
-                Err(CallError::Refused(Refusal::Damaged)) => {
-                    // Where there is no sound copy here either, neither lacks what the other one has.
-                    let held = self.held(&key).await;
-                    exchanged.damaged_there = matches!(held, Ok(Some(_)));
-                    return match held {
-                        Ok(_) | Err(Refusal::Damaged) => Ok(exchanged),
-                        Err(refusal) => Err(refusal),
-                    };
-                }
-                Ok(_) => return Err(odd(peer)),
-                Err(error) => return Err(refusal(peer, error)),
+        let key = &difference.key;
+        let at_peer = match difference.theirs {
+            Some(_) => self.held_by(peer, key).await,
+            None => Ok(None),
+        };
+        let at_peer = match at_peer {
+            Err(Refusal::Damaged) => {
+                // Where there is no sound copy here either, neither lacks what the other one has.
+                exchanged.damaged_there = match self.held(key).await {
+                    Err(Refusal::Damaged) => false,
+                    held => held?.is_some(),
+                };
+                return Ok(exchanged);
             }
-        }
-        if let Some(record) = at_peer.clone() {
-            self.pay(&key, &record, &mut exchanged).await;
-            match self.join(&key, record.clone()).await {
-                Ok(_) => {
-                    marks::reached(Mark::SyncReceived);
-                    exchanged.received = true;
-                }
-                Err(Refusal::Damaged) => {
-                    exchanged.damaged_here = true;
-                    return Ok(exchanged);
-                }
-                // All owners held what was purged here: the peer may purge it, too, and an older value is over.
-                Err(Refusal::Purged) => {
-                    let hash = Digest::hash(&key, &record);
-                    let keys = vec![KeyHash { key, hash }];
-                    return self.peer_purges(peer, &record, keys, exchanged).await;
-                }
-                Err(refusal) => return Err(refusal),
+            at_peer => at_peer?,
+        };
+        if let Some(record) = &at_peer {
+            let received = self.receive(peer, key, record, &mut exchanged).await?;
+            if received.is_break() {
+                return Ok(exchanged);
             }
         }
         if sabotage::on(Sabotage::SyncOneWay) {
             return Ok(exchanged);
         }
-        let held = match self.held(&key).await {
+        let held = match self.held(key).await {
             Err(Refusal::Damaged) => {
                 exchanged.damaged_here = true;
                 return Ok(exchanged);
             }
             held => held?,
         };
-        let Some(held) = held else {
-            return Ok(exchanged);
-        };
-        if at_peer.as_ref() == Some(&held) {
-            return Ok(exchanged);
+        if let Some(held) = held.filter(|held| at_peer.as_ref() != Some(held)) {
+            self.send(peer, difference, held, &mut exchanged).await?;
         }
-        self.pay(&key, &held, &mut exchanged).await;
+        Ok(exchanged)
+    }
+
+    /// What the peer holds of `key`; [`Refusal::Damaged`] if it can't read it.
+    async fn held_by(&self, peer: &Node, key: &RecordKey) -> Result<Option<Bytes>, Refusal> {
+        let read = Operation::Read { key: key.clone() };
+        match self.call(peer, read, PEER_PATIENCE).await {
+            Ok(Reply::Found { record }) => Ok(record),
+            Ok(_) => Err(odd(peer)),
+            Err(error) => Err(refusal(peer, error)),
+        }
+    }
+
+    /// Joins here what the peer holds. Breaks if that is all there is to do for this key.
+    async fn receive(
+        &self,
+        peer: &Node,
+        key: &RecordKey,
+        record: &Bytes,
+        exchanged: &mut Exchanged,
+    ) -> Result<ControlFlow<()>, Refusal> {
+        self.pay(key, record, exchanged).await;
+        match self.join(key, record.clone()).await {
+            Ok(_) => {
+                marks::reached(Mark::SyncReceived);
+                exchanged.received = true;
+                Ok(ControlFlow::Continue(()))
+            }
+            Err(Refusal::Damaged) => {
+                exchanged.damaged_here = true;
+                Ok(ControlFlow::Break(()))
+            }
+            // All owners held what was purged here: the peer may purge it, too, and an older value is over.
+            Err(Refusal::Purged) => {
+                let hash = Digest::hash(key, record);
+                let key = key.clone();
+                let keys = vec![KeyHash { key, hash }];
+                self.peer_purges(peer, record, keys, exchanged).await?;
+                Ok(ControlFlow::Break(()))
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Has the peer join what is held here.
+    async fn send(
+        &self,
+        peer: &Node,
+        Difference { key, ours, .. }: Difference,
+        held: Bytes,
+        exchanged: &mut Exchanged,
+    ) -> Result<(), Refusal> {
+        self.pay(&key, &held, exchanged).await;
         let join = Operation::Join {
             key: key.clone(),
             record: held.clone(),
@@ -264,12 +298,12 @@ impl<W: ReplicaWorld> Shared<W> {
             Ok(Reply::Joined { .. }) => {
                 marks::reached(Mark::SyncSent);
                 exchanged.sent = true;
-                Ok(exchanged)
+                Ok(())
             }
             Ok(_) => Err(odd(peer)),
             Err(CallError::Refused(Refusal::Damaged)) => {
                 exchanged.damaged_there = true;
-                Ok(exchanged)
+                Ok(())
             }
             Err(CallError::Refused(Refusal::Purged)) => {
                 let hash = ours.unwrap_or_else(|| Digest::hash(&key, &held));
@@ -282,19 +316,20 @@ impl<W: ReplicaWorld> Shared<W> {
                 self.tend(tend).await?;
                 exchanged.dropped = !is_deleted(&held);
                 exchanged.received = true;
-                Ok(exchanged)
+                Ok(())
             }
             Err(error) => Err(refusal(peer, error)),
         }
     }
 
+    /// Has the peer purge what was purged here.
     async fn peer_purges(
         &self,
         peer: &Node,
         record: &Bytes,
         keys: Vec<KeyHash>,
-        mut exchanged: Exchanged,
-    ) -> Result<Exchanged, Refusal> {
+        exchanged: &mut Exchanged,
+    ) -> Result<(), Refusal> {
         let upkeep = match is_deleted(record) {
             true => Upkeep::Purge { keys },
             false => Upkeep::DropPurged { keys },
@@ -303,7 +338,7 @@ impl<W: ReplicaWorld> Shared<W> {
         self.ask(peer, upkeep).await?;
         exchanged.dropped = !is_deleted(record);
         exchanged.sent = true;
-        Ok(exchanged)
+        Ok(())
     }
 
     async fn pay(&self, key: &RecordKey, record: &Bytes, exchanged: &mut Exchanged) {

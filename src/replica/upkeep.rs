@@ -11,7 +11,7 @@ use super::debts::{self, after};
 use super::shared::Shared;
 use super::tend::Tend;
 use super::{graves, leaves};
-use crate::placement::{Epoch, NodeId};
+use crate::placement::{Epoch, Node, NodeId};
 use crate::ports::{
     Clock, Digest, KeyHash, Purged, RecordKey, Refusal, ReplicaWorld, Reply, Space, StorageEngine,
     StorageError, TreeName, Upkeep, Upkept,
@@ -42,25 +42,16 @@ impl<W: ReplicaWorld> Shared<W> {
         let view = self.view()?;
         let upkept = match upkeep {
             Upkeep::Roots { after } => self.roots(after.as_ref()).await?,
-            Upkeep::Leaves { tree } => {
-                let leaves = self.leaves(&tree).await?;
-                Upkept::Leaves {
-                    leaves: leaves.into_iter().collect(),
-                }
-            }
+            Upkeep::Leaves { tree } => Upkept::Leaves {
+                leaves: self.leaves(&tree).await?.into_iter().collect(),
+            },
             Upkeep::Keys {
                 tree,
                 leaves,
                 after,
             } => self.keys(&tree, leaves, after.as_ref()).await?,
             Upkeep::Sync { tree, peer } => Upkept::Synced(self.sync(&tree, &peer).await?),
-            Upkeep::Hint { key, targets } => {
-                super::check_key(key.as_bytes())?;
-                if targets.len() > TARGETS_MAX || self.debts.lock().len() > TARGETS_MAX {
-                    return Err(Refusal::Overloaded);
-                }
-                return self.tend(Tend::Hint { key, targets }).await;
-            }
+            Upkeep::Hint { key, targets } => return self.hint(key, targets).await,
             Upkeep::DeliverHints { target } => {
                 self.debts.is_back(&target, self.world.clock().now());
                 Upkept::Done
@@ -83,12 +74,10 @@ impl<W: ReplicaWorld> Shared<W> {
                 Upkept::Keys { keys, more: None }
             }
             Upkeep::Purge { keys } => {
-                let keys = few(keys)?;
-                return self.tend(Tend::Purge { keys }).await;
+                return self.tend(Tend::Purge { keys: few(keys)? }).await;
             }
             Upkeep::DropPurged { keys } => {
-                let keys = few(keys)?;
-                return self.tend(Tend::DropPurged { keys }).await;
+                return self.tend(Tend::DropPurged { keys: few(keys)? }).await;
             }
             Upkeep::Refilled { incarnation } => {
                 return self.tend(Tend::Refilled { incarnation }).await;
@@ -102,20 +91,32 @@ impl<W: ReplicaWorld> Shared<W> {
             Upkeep::KeepPurged { tree, purged } => {
                 return self.tend(Tend::KeepPurged { tree, purged }).await;
             }
-            Upkeep::Purged { tree } => {
-                let counts = !self.is_refilling();
-                let purged = Reply::Upkept(Upkept::Purged(self.purged(&tree).await?));
-                self.admit(epoch)?;
-                return Ok(match counts {
-                    true => purged,
-                    false => Reply::Refilling(Box::new(purged)),
-                });
-            }
+            Upkeep::Purged { tree } => return self.tell_purged(epoch, &tree).await,
         };
         // What was looked at may be from before a newer epoch or a loss, and must not be taken for what is there now.
         self.admit(epoch)?;
         self.is_still(view)?;
         Ok(Reply::Upkept(upkept))
+    }
+
+    /// Notes that `targets` may lack what is held of `key`.
+    async fn hint(&self, key: RecordKey, targets: Vec<Node>) -> Result<Reply, Refusal> {
+        super::check_key(key.as_bytes())?;
+        if targets.len() > TARGETS_MAX || self.debts.lock().len() > TARGETS_MAX {
+            return Err(Refusal::Overloaded);
+        }
+        self.tend(Tend::Hint { key, targets }).await
+    }
+
+    /// What was purged of a tree, marked if the node may have lost part of it.
+    async fn tell_purged(&self, epoch: Epoch, tree: &TreeName) -> Result<Reply, Refusal> {
+        let counts = !self.is_refilling();
+        let purged = Reply::Upkept(Upkept::Purged(self.purged(tree).await?));
+        self.admit(epoch)?;
+        Ok(match counts {
+            true => purged,
+            false => Reply::Refilling(Box::new(purged)),
+        })
     }
 
     fn has_digests(&self) -> Result<(), Refusal> {

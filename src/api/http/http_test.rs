@@ -409,7 +409,7 @@ async fn tenants_and_nodes_are_looked_after() {
         "{}",
         removed.body
     );
-    cluster.fill(1);
+    cluster.fill(1).await;
     let in_use = tell(
         &cluster,
         "DELETE /v1/admin/storage-nodes/n2",

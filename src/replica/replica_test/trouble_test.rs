@@ -1,0 +1,254 @@
+//! What the node does when its disk is full, fails or is damaged, and when too much is asked of it.
+
+use super::*;
+
+#[tokio::test]
+async fn a_damaged_record_is_neither_served_nor_written_over() {
+    let storage = MemoryStorage::new(Durability::Always);
+    let node = Node::on(storage.clone()).await;
+    let (_, record) = node.stamped(write("a", 1)).await;
+    let mut damaged = record.encode().to_vec();
+    damaged[9] ^= 1;
+    let damaged = Bytes::from(damaged);
+    let put = Put {
+        space: Space::Records,
+        key: key("a").as_bytes().clone(),
+        value: Some(damaged.clone()),
+    };
+    storage.commit(vec![put]).await.unwrap();
+
+    assert_eq!(
+        node.call(0, Operation::Read { key: key("a") }).await,
+        Err(Refusal::Damaged)
+    );
+    assert_eq!(node.stamp(write("a", 2)).await, Err(Refusal::Damaged));
+    assert_eq!(node.join("a", &record).await, Err(Refusal::Damaged));
+    node.stamped(write("b", 3)).await;
+    assert_eq!(node.replica.damaged_records(), 3);
+    let stored = storage
+        .read(Space::Records, vec![key("a").as_bytes().clone()])
+        .await
+        .unwrap();
+    assert_eq!(stored, [Some(damaged)]);
+}
+
+#[tokio::test]
+async fn a_damaged_identity_does_not_open() {
+    let storage = MemoryStorage::new(Durability::Always);
+    let put = Put {
+        space: Space::Meta,
+        key: "identity".into(),
+        value: Some("junk".into()),
+    };
+    storage.commit(vec![put]).await.unwrap();
+    let opened = Replica::open(world(&storage), node_id(), settings()).await;
+    assert!(matches!(opened.err(), Some(OpenError::DamagedIdentity(_))));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_until_there_is_room() {
+    let node = Node::new().await;
+    node.stamped(write("a", 1)).await;
+    node.storage
+        .refuse_commits(Some(StorageError::Full("on purpose".into())));
+    for id in 0..25 {
+        let Err(Refusal::Unavailable(why)) = node.stamp(write("b", id)).await else {
+            panic!("not refused")
+        };
+        assert_eq!(why, "the disk is full: on purpose");
+    }
+    assert!(node.report().await.refuses_writes.is_some());
+    assert!(node.read("a").await.is_some() && node.read("b").await.is_none());
+    assert!(matches!(
+        node.call(5, Operation::Read { key: key("a") }).await,
+        Err(Refusal::Unavailable(_))
+    ));
+    assert_eq!(
+        node.report().await.epoch,
+        Epoch(0),
+        "an epoch that is not durable was not learned"
+    );
+
+    node.storage.refuse_commits(None);
+    node.stamped(write("b", 3)).await;
+    assert_eq!(node.report().await.refuses_writes, None);
+    let (last, _) = node.stamped(write("c", 4)).await;
+    let node = node.crash().await;
+    assert!(node.stamped(write("d", 5)).await.0.counter > last.counter);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_has_room_again_is_noticed_though_nobody_writes() {
+    let node = Node::new().await;
+    let full = StorageError::Full("on purpose".into());
+    node.storage.refuse_commits(Some(full));
+    assert!(node.stamp(write("a", 1)).await.is_err());
+    assert!(node.replica.refuses_writes().is_some());
+    node.storage.refuse_commits(None);
+    node.is_back().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_commit_ends_writing_until_the_engine_was_opened_again() {
+    let node = Node::new().await;
+    node.stamped(write("a", 1)).await;
+    let incarnation = node.replica.incarnation();
+    node.storage
+        .refuse_commits(Some(StorageError::Failed("on purpose".into())));
+    assert!(matches!(
+        node.stamp(write("a", 2)).await,
+        Err(Refusal::StorageFailed(_))
+    ));
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(matches!(
+            node.stamp(write("a", 2)).await,
+            Err(Refusal::Unavailable(_))
+        ));
+    }
+    assert!(matches!(
+        node.join("a", &others(9, 1, 9)).await,
+        Err(Refusal::Unavailable(_))
+    ));
+    assert_eq!(ids(&node.read("a").await.unwrap()), [1]);
+    assert!(node.report().await.refuses_writes.is_some());
+
+    node.storage.refuse_commits(None);
+    node.is_back().await;
+    assert_eq!(
+        node.replica.incarnation(),
+        incarnation,
+        "nothing was lost, and no counter is given twice"
+    );
+    let (dot, _) = node.stamped(write("b", 3)).await;
+    let node = node.crash().await;
+    let (later, _) = node.stamped(write("c", 4)).await;
+    assert!(later.counter > dot.counter);
+    node.storage
+        .refuse_commits(Some(StorageError::Failed("on purpose".into())));
+    assert!(node.stamp(write("d", 5)).await.is_err());
+    assert!(node.replica.stop().await.is_err(), "this is no clean stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_became_of_a_failed_commit_is_told_by_the_engine_only() {
+    let node = Node::new().await;
+    let (_, before) = node.stamped(write("a", 1)).await;
+    let target = crate::placement::Node {
+        id: NodeId::new("node-2").unwrap(),
+        host: "::1".into(),
+        port: 1,
+        virtual_nodes: 1,
+        status: crate::placement::NodeStatus::Active,
+    };
+    // It says that it failed, and all of it is there.
+    node.storage.lose_answers(true);
+    assert!(node.stamp(write("a", 2)).await.is_err());
+    node.storage.lose_answers(false);
+    node.is_back().await;
+    let record = node.read("a").await.unwrap();
+    assert_eq!(ids(&record), [2]);
+    assert!(record.seen().descends(before.seen()));
+    // What was stamped then is not stamped again, and its counter is not given to another.
+    let dot = record.siblings()[0].dot;
+    assert_eq!(node.stamped(write("a", 2)).await.0, dot);
+    assert_ne!(node.stamped(write("b", 3)).await.0, dot);
+    // An epoch, and what is owed, are known from there, too.
+    node.storage.lose_answers(true);
+    node.replica.learn_epoch(Epoch(7)).await;
+    assert_eq!(node.report().await.epoch, Epoch(0));
+    node.storage.lose_answers(false);
+    node.is_back().await;
+    assert_eq!(node.report().await.epoch, Epoch(7));
+    node.storage.lose_answers(true);
+    let hint = Upkeep::Hint {
+        key: key("a"),
+        targets: vec![target],
+    };
+    let hint = Operation::Upkeep(Box::new(hint));
+    assert!(node.call(7, hint).await.is_err());
+    assert!(node.report().await.hints.is_empty());
+    node.storage.lose_answers(false);
+    node.is_back().await;
+    assert_eq!(node.report().await.hints[0].outstanding, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_lost_something_while_it_was_opened_again_is_not_counted_on() {
+    let node = Node::new().await;
+    node.stamped(write("a", 1)).await;
+    let first = node.replica.incarnation();
+    let failed = StorageError::Failed("on purpose".into());
+    node.storage.refuse_commits(Some(failed));
+    assert!(node.stamp(write("b", 2)).await.is_err());
+    node.storage.raise_doubts("on purpose");
+    node.storage.refuse_commits(None);
+    node.is_back().await;
+    assert_ne!(node.replica.incarnation(), first);
+    assert!(node.report().await.refilling.is_some());
+    let read = Operation::Read { key: key("a") };
+    let read = node.call(0, read).await;
+    assert!(matches!(read, Ok(Reply::Refilling(_))), "{read:?}");
+    node.refill().await;
+    node.stamped(write("b", 2)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_disk_is_full_starts_and_reads() {
+    let node = Node::new().await;
+    node.stamped(write("a", 1)).await;
+    let (storage, incarnation) = (node.storage.after_crash(), node.replica.incarnation());
+    storage.refuse_commits(Some(StorageError::Full("on purpose".into())));
+    let node = Node::on(storage).await;
+    assert!(node.read("a").await.is_some());
+    assert!(
+        node.report().await.refuses_writes.is_some(),
+        "from the start"
+    );
+    assert!(node.stamp(write("b", 2)).await.is_err());
+    node.storage.refuse_commits(None);
+    node.is_back().await;
+    assert_eq!(node.replica.incarnation(), incarnation);
+    node.stamped(write("b", 2)).await;
+
+    let empty = MemoryStorage::new(Durability::Interval);
+    empty.refuse_commits(Some(StorageError::Full("on purpose".into())));
+    let node = Node::on(empty).await;
+    assert!(node.replica.is_refilling());
+    node.storage.refuse_commits(None);
+    node.is_back().await;
+    let incarnation = node.replica.incarnation();
+    let node = node.crash().await;
+    assert_eq!(
+        node.report().await.incarnations[0],
+        incarnation,
+        "it was made durable at once"
+    );
+}
+
+#[tokio::test]
+async fn more_than_the_queue_holds_is_refused() {
+    let small = ReplicaSettings {
+        queue_max: 4,
+        ..settings()
+    };
+    let node = Node::with(MemoryStorage::new(Durability::Always), small).await;
+    node.storage.hold_commits();
+    let first = tokio::spawn(node.call(0, Operation::Stamp(Box::new(write("first", 1)))));
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    let more = (0..6).map(|id| node.call(0, Operation::Stamp(Box::new(write("a", 10 + id)))));
+    let more = tokio::spawn(join_all(more));
+    tokio::task::yield_now().await;
+    node.storage.release_commits();
+    first.await.unwrap().unwrap();
+    let replies = more.await.unwrap();
+    assert_eq!(
+        replies
+            .iter()
+            .filter(|reply| **reply == Err(Refusal::Overloaded))
+            .count(),
+        2
+    );
+    assert_eq!(replies.iter().filter(|reply| reply.is_ok()).count(), 4);
+}

@@ -1,0 +1,425 @@
+//! What becomes of writes, joins and reads, one at a time and many in a batch.
+
+use super::*;
+
+#[tokio::test]
+async fn stamps_and_reads() {
+    let node = Node::new().await;
+    assert_eq!(node.read("a").await, None);
+    let (dot, record) = node.stamped(write("a", 1)).await;
+    assert_eq!(
+        dot,
+        Dot {
+            actor: node.replica.incarnation(),
+            counter: 1
+        }
+    );
+    assert_eq!(node.read("a").await, Some(record));
+    let (dot, record) = node.stamped(write("b", 2)).await;
+    assert_eq!(dot.counter, 2, "counters are the node's, not the key's");
+    assert_eq!(ids(&record), [2]);
+}
+
+#[tokio::test]
+async fn a_repetition_is_answered_as_before() {
+    let node = Node::new().await;
+    let (first, _) = node.stamped(write("a", 1)).await;
+    assert_eq!(node.stamped(write("a", 1)).await.0, first);
+    node.stamped(write("a", 2)).await;
+    let (again, record) = node.stamped(write("a", 1)).await;
+    assert_eq!(
+        (again, ids(&record)),
+        (first, vec![2]),
+        "overwritten since, and still known"
+    );
+    let (elsewhere, _) = node.stamped(write("b", 1)).await;
+    assert_ne!(elsewhere, first, "a name is of one key");
+
+    let (of_sibling, _) = node.stamped(sibling("s", 3, seen([]))).await;
+    node.stamped(sibling(
+        "s",
+        4,
+        seen([(of_sibling.actor, of_sibling.counter)]),
+    ))
+    .await;
+    let (again, record) = node.stamped(sibling("s", 3, seen([]))).await;
+    assert_eq!(
+        (again, ids(&record)),
+        (of_sibling, vec![4]),
+        "not a sibling again"
+    );
+}
+
+#[tokio::test]
+async fn a_write_stamped_elsewhere_is_known_by_its_record() {
+    let node = Node::new().await;
+    node.join("a", &others(9, 5, 100)).await.unwrap();
+    let (dot, _) = node.stamped(write("a", 100)).await;
+    assert_eq!(
+        dot,
+        Dot {
+            actor: Actor(9),
+            counter: 5
+        }
+    );
+}
+
+#[tokio::test]
+async fn an_older_write_is_superseded_and_stamped_again_above() {
+    let node = Node::new().await;
+    let (first, _) = node.stamped(write("a", 10)).await;
+    node.join("a", &others(9, 1, 20)).await.unwrap();
+    let Ok(Reply::Superseded {
+        greatest, record, ..
+    }) = node.stamp(write("a", 15)).await
+    else {
+        panic!("not superseded")
+    };
+    assert_eq!(
+        (greatest, ids(&Record::decode(record).unwrap())),
+        (others(9, 1, 20).greatest_rank(), vec![10, 20])
+    );
+    let (again, record) = node
+        .stamped(StampRequest {
+            stamp: Stamp(21),
+            ..write("a", 10)
+        })
+        .await;
+    assert!(again.counter > first.counter);
+    assert_eq!(ids(&record), [10]);
+    assert_eq!(record.greatest_stamp(), Stamp(21));
+}
+
+#[tokio::test]
+async fn joins() {
+    let node = Node::new().await;
+    let commits = node.storage.commits();
+    let (ours, theirs) = (others(8, 1, 30), others(9, 1, 20));
+    assert_eq!(
+        node.join("a", &ours).await,
+        Ok(Reply::Joined {
+            greatest: ours.greatest_rank(),
+            standing: Standing::Leading,
+        })
+    );
+    assert_eq!(
+        node.join("a", &theirs).await,
+        Ok(Reply::Joined {
+            greatest: ours.greatest_rank(),
+            standing: Standing::Outstripped,
+        }),
+        "a greater one was here before it"
+    );
+    assert_eq!(node.read("a").await, Some(ours.join(&theirs)));
+    assert_eq!(node.storage.commits(), commits + 2);
+    for (record, standing) in [
+        (ours.clone(), Standing::Leading),
+        (theirs.clone(), Standing::Outstripped),
+        (ours.join(&theirs), Standing::Leading),
+        (Record::default(), Standing::Leading),
+    ] {
+        assert_eq!(
+            node.join("a", &record).await,
+            Ok(Reply::Joined {
+                greatest: ours.greatest_rank(),
+                standing,
+            })
+        );
+    }
+    assert_eq!(
+        node.storage.commits(),
+        commits + 2,
+        "what is known already is not written again"
+    );
+    node.join("nothing", &Record::default()).await.unwrap();
+    assert_eq!(node.read("nothing").await, None);
+    let junk = Operation::Join {
+        key: key("a"),
+        record: Bytes::from_static(b"junk"),
+        judged: None,
+        exchanged: false,
+    };
+    assert!(matches!(
+        node.call(0, junk).await,
+        Err(Refusal::Malformed(_))
+    ));
+}
+
+#[tokio::test]
+async fn one_batch_is_one_commit_and_its_operations_follow_each_other() {
+    let node = Node::new().await;
+    node.stamped(write("warm up", 1)).await;
+    node.storage.hold_commits();
+    let mut first = Box::pin(node.stamp(write("first", 1)));
+    assert!(first.as_mut().now_or_never().is_none());
+    tokio::task::yield_now().await;
+    let before = node.storage.commits();
+
+    let on_one_key =
+        (1..=5).map(|id| node.call(0, Operation::Stamp(Box::new(sibling("a", id, seen([]))))));
+    let joined = node.call(
+        0,
+        Operation::Join {
+            key: key("a"),
+            record: others(9, 1, 99).encode(),
+            judged: None,
+            exchanged: false,
+        },
+    );
+    let repeated = node.call(0, Operation::Stamp(Box::new(sibling("a", 3, seen([])))));
+    let all = tokio::spawn(join_all(
+        on_one_key
+            .chain([])
+            .map(FutureExt::boxed)
+            .chain([joined.boxed(), repeated.boxed()]),
+    ));
+    tokio::task::yield_now().await;
+    assert!(
+        !all.is_finished(),
+        "nothing is answered before it is durable"
+    );
+    node.storage.release_commits();
+    let replies = all.await.unwrap();
+    first.await.unwrap();
+
+    assert_eq!(
+        node.storage.commits(),
+        before + 2,
+        "all that waited shared one commit"
+    );
+    let stamped = replies.iter().filter_map(|reply| match reply {
+        Ok(Reply::Stamped { dot, .. }) => Some(dot.counter),
+        _ => None,
+    });
+    let dots: Vec<_> = stamped.collect();
+    assert_eq!(dots, [3, 4, 5, 6, 7, 5]);
+    assert_eq!(ids(&node.read("a").await.unwrap()), [1, 2, 3, 4, 5, 99]);
+}
+
+#[tokio::test]
+async fn nothing_undurable_is_read() {
+    let node = Node::new().await;
+    node.storage.hold_commits();
+    let stamp = tokio::spawn(node.call(0, Operation::Stamp(Box::new(write("a", 1)))));
+    tokio::task::yield_now().await;
+    assert_eq!(node.read("a").await, None);
+    node.storage.release_commits();
+    stamp.await.unwrap().unwrap();
+    assert!(node.read("a").await.is_some());
+}
+
+#[tokio::test]
+async fn an_operation_is_done_whether_or_not_anybody_waits() {
+    let node = Node::new().await;
+    assert!(node.stamp(write("a", 1)).now_or_never().is_none());
+    node.stamped(write("b", 2)).await;
+    assert!(node.read("a").await.is_some());
+}
+
+#[tokio::test]
+async fn a_context_that_nobody_gave_out_is_refused() {
+    let node = Node::new().await;
+    let (dot, _) = node.stamped(write("a", 1)).await;
+    let forged = seen([(dot.actor, dot.counter + 1)]);
+    assert!(matches!(
+        node.stamp(sibling("a", 2, forged.clone())).await,
+        Err(Refusal::Malformed(_))
+    ));
+    let all = StampRequest {
+        overwrites: Overwrites::All(Context {
+            shown: forged,
+            written: None,
+        }),
+        ..write("a", 3)
+    };
+    assert!(matches!(node.stamp(all).await, Err(Refusal::Malformed(_))));
+    let written = Some(Dot {
+        counter: dot.counter + 1,
+        ..dot
+    });
+    let own = Overwrites::Covered(Context {
+        written,
+        ..Context::default()
+    });
+    let own = StampRequest {
+        overwrites: own,
+        ..write("a", 4)
+    };
+    assert!(matches!(node.stamp(own).await, Err(Refusal::Malformed(_))));
+    let elsewhere = Some(Dot {
+        actor: Actor(77),
+        counter: 1,
+    });
+    let behind = Overwrites::Covered(Context {
+        written: elsewhere,
+        ..Context::default()
+    });
+    let behind = StampRequest {
+        overwrites: behind,
+        ..write("a", 5)
+    };
+    assert_eq!(node.stamp(behind).await, Ok(Reply::Behind));
+    assert_eq!(ids(&node.read("a").await.unwrap()), [1]);
+    let made_up = seen([(dot.actor, dot.counter), (Actor(77), 1000)]);
+    let forged = node.stamp(sibling("a", 2, made_up)).await;
+    assert_eq!(forged, Ok(Reply::Behind), "nobody has seen that");
+}
+
+#[tokio::test]
+async fn requests_for_others_are_refused() {
+    let node = Node::new().await;
+    let other = Request {
+        node: NodeId::new("node-2").unwrap(),
+        epoch: Epoch(0),
+        operation: Operation::Probe,
+    };
+    assert_eq!(
+        node.replica.handle(other).await,
+        Err(Refusal::WrongNode { actual: node_id() })
+    );
+    let opened = Replica::open(
+        world(&node.storage),
+        NodeId::new("node-2").unwrap(),
+        settings(),
+    )
+    .await;
+    assert!(matches!(opened.err(), Some(OpenError::OtherNode { .. })));
+    let long = Operation::Read {
+        key: key(&"k".repeat(70_000)),
+    };
+    assert!(matches!(
+        node.call(0, long).await,
+        Err(Refusal::Malformed(_))
+    ));
+}
+
+/// A write of so many bytes that knows of no other.
+fn blind(name: &str, id: u64, bytes: usize) -> StampRequest {
+    StampRequest {
+        content: Content::Value(Bytes::from(vec![7; bytes])),
+        ..sibling(name, id, seen([]))
+    }
+}
+
+#[tokio::test]
+async fn deletes_that_know_of_nothing_take_no_room() {
+    let node = Node::new().await;
+    for id in 1..=300 {
+        let delete = StampRequest {
+            content: Content::Tombstone,
+            ..sibling("a", id, seen([]))
+        };
+        let (_, record) = node.stamped(delete).await;
+        assert!(record.is_deleted());
+        assert_eq!(ids(&record), [u128::from(id)], "one says as much as all");
+    }
+    let (_, record) = node.stamped(blind("a", 301, 1)).await;
+    assert_eq!(ids(&record), [301]);
+    let (_, record) = node.stamped(blind("a", 302, 1)).await;
+    assert_eq!(ids(&record), [301, 302], "values are siblings");
+}
+
+#[tokio::test]
+async fn bytes_of_siblings_are_bounded_and_a_context_is_the_way_out() {
+    let settings = ReplicaSettings {
+        siblings_bytes_max: 4_000,
+        ..settings()
+    };
+    let node = Node::with(MemoryStorage::new(Durability::Always), settings).await;
+    let mut written = 0;
+    let refusal = loop {
+        match node.stamp(blind("a", 1 + written, 1_000)).await {
+            Ok(_) => written += 1,
+            Err(refusal) => break refusal,
+        }
+    };
+    assert_eq!(written, 4);
+    assert!(
+        matches!(&refusal, Refusal::Crowded(why) if why.ends_with("read it and write with its context")),
+        "{refusal:?}"
+    );
+    // What owners stamped at the same time is joined all the same.
+    node.join("a", &others(9, 1, 99)).await.unwrap();
+    let found = node.read("a").await.unwrap();
+    assert_eq!(ids(&found).len(), 5);
+    let resolving = StampRequest {
+        content: Content::Value(Bytes::from(vec![7; 5_000])),
+        ..sibling("a", 500, found.seen().clone())
+    };
+    assert_eq!(ids(&node.stamped(resolving).await.1), [500]);
+    assert_eq!(node.stamped(write("a", 501)).await.1.siblings().len(), 1);
+}
+
+#[tokio::test]
+async fn one_batch_makes_a_bounded_number_of_bytes() {
+    let settings = ReplicaSettings {
+        batch_bytes_max: 300_000,
+        ..settings()
+    };
+    let node = Node::with(MemoryStorage::new(Durability::Always), settings).await;
+    node.stamped(blind("a", 1, 100_000)).await;
+    node.storage.hold_commits();
+    let mut first = Box::pin(node.stamp(write("first", 1)));
+    assert!(first.as_mut().now_or_never().is_none());
+    tokio::task::yield_now().await;
+    let before = node.storage.commits();
+    let stamps = (2..=20).map(|id| node.call(0, Operation::Stamp(Box::new(blind("a", id, 1)))));
+    let stamps = tokio::spawn(join_all(stamps));
+    tokio::task::yield_now().await;
+    node.storage.release_commits();
+    first.await.unwrap();
+    let dots = stamps.await.unwrap().into_iter().map(|reply| match reply {
+        Ok(Reply::Stamped { dot, .. }) => dot.counter,
+        other => panic!("not stamped: {other:?}"),
+    });
+    let dots: Vec<_> = dots.collect();
+    assert!(
+        dots.is_sorted(),
+        "in the order in which they came: {dots:?}"
+    );
+    assert_eq!(
+        node.storage.commits(),
+        before + 1 + 19_u64.div_ceil(3),
+        "each of them makes 100 kB, and three of those fill a batch"
+    );
+}
+
+#[tokio::test]
+async fn values_that_hide_beneath_a_tombstone_are_dropped_where_the_last_write_wins() {
+    let settings = ReplicaSettings {
+        tombstone_grace: Duration::ZERO,
+        ..settings()
+    };
+    let node = Node::with(MemoryStorage::new(Durability::Always), settings).await;
+    let (dot, _) = node.stamped(write("a", 1)).await;
+    let both = node.stamped(write("b", 9)).await.1;
+    for name in ["a", "b"] {
+        node.join(name, &others(9, 1, 5)).await.unwrap();
+    }
+    let tombstones = async |last_write_wins| {
+        let list = Upkeep::Tombstones {
+            tree: key("a").tree(),
+            after: None,
+            last_write_wins,
+        };
+        match node.call(0, Operation::Upkeep(Box::new(list))).await {
+            Ok(Reply::Upkept(Upkept::Keys { keys, .. })) => keys.len(),
+            other => panic!("not listed: {other:?}"),
+        }
+    };
+    assert_eq!(tombstones(false).await, 0, "the value is shown");
+    let held = node.read("a").await.unwrap();
+    assert_eq!(ids(&held), [1, 5]);
+
+    tombstones(true).await;
+    let settled = node.read("a").await.unwrap();
+    assert_eq!(ids(&settled), [5]);
+    assert_eq!(settled.seen(), held.seen());
+    assert!(settled.seen().covers(dot));
+    assert_eq!(tombstones(true).await, 1, "it can be purged like any other");
+    assert_eq!(
+        node.read("b").await.unwrap(),
+        both.join(&others(9, 1, 5)),
+        "a value that is newer than a tombstone stays as it is"
+    );
+}

@@ -1,0 +1,535 @@
+//! Background repair between storage nodes, told as sentences: what is owed is delivered, what differs is exchanged,
+//! what all have deleted goes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::adapters::memory::{ManualClock, MemoryStorage};
+use crate::placement::{Node, NodeStatus, PartitionId};
+use crate::ports::{
+    Digest, KeyHash, Purged, Put, RecordKey, Synced, TenantId, TreeName, Upkeep, Upkept,
+};
+use crate::test_cluster::{ManualTasks, Mood, TestNodes};
+use crate::version::{Content, Dot, Record, Stamp, Version, WriteId};
+
+const SECOND: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Three nodes that know each other, and time that goes when it is told to.
+struct Scene {
+    clock: ManualClock,
+    tasks: ManualTasks,
+    nodes: TestNodes<ManualClock, ManualTasks>,
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.tasks.lose_all();
+        self.nodes.end();
+    }
+}
+
+fn node(n: u16) -> Node {
+    Node {
+        id: NodeId::new(format!("node-{n}")).unwrap(),
+        host: "localhost".into(),
+        port: n,
+        virtual_nodes: 150,
+        status: NodeStatus::Active,
+    }
+}
+
+fn key(name: &str) -> RecordKey {
+    RecordKey::new(PartitionId(7), &TenantId::new("tenant").unwrap(), name)
+}
+
+fn tree() -> TreeName {
+    key("any").tree()
+}
+
+fn record(counter: u64, content: Content) -> Record {
+    let dot = Dot {
+        actor: Actor(99),
+        counter,
+    };
+    let version = Version {
+        dot,
+        write_id: WriteId(counter.into()),
+        stamp: Stamp(counter),
+        content,
+    };
+    let seen = [(dot.actor, counter)].into_iter().collect();
+    Record::new(seen, vec![version]).unwrap()
+}
+
+/// The `counter`th write of somebody, which has overwritten those before it.
+fn value(counter: u64) -> Record {
+    record(counter, Content::Value(Bytes::from_static(b"value")))
+}
+
+fn tombstone(counter: u64) -> Record {
+    record(counter, Content::Tombstone)
+}
+
+fn held(name: &str, record: &Record) -> KeyHash {
+    let key = key(name);
+    let hash = Digest::hash(&key, &record.encode());
+    KeyHash { key, hash }
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (clock, tasks) = (
+            ManualClock::at_wall_ms(1_000_000_000),
+            ManualTasks::default(),
+        );
+        let settings = ReplicaSettings {
+            tombstone_grace: GRACE,
+            ..ReplicaSettings::default()
+        };
+        let nodes = TestNodes::new(clock.clone(), tasks.clone(), settings);
+        let scene = Self {
+            clock,
+            tasks,
+            nodes,
+        };
+        for n in 1..=3 {
+            scene.run(scene.nodes.start(node(n)));
+        }
+        scene.run(scene.nodes.found(Epoch(1)));
+        scene
+    }
+
+    fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        self.tasks.run(&self.clock, future)
+    }
+
+    fn pass(&self, duration: Duration) {
+        self.run(self.clock.sleep(duration));
+    }
+
+    fn ask(&self, n: u16, operation: Operation) -> Result<Reply, Refusal> {
+        self.run(self.nodes.ask(&node(n).id, Epoch(1), operation))
+    }
+
+    fn upkeep(&self, n: u16, upkeep: Upkeep) -> Result<Upkept, Refusal> {
+        match self.ask(n, Operation::Upkeep(Box::new(upkeep)))? {
+            Reply::Upkept(upkept) => Ok(upkept),
+            other => panic!("not an answer to upkeep: {other:?}"),
+        }
+    }
+
+    fn does(&self, n: u16, upkeep: Upkeep) {
+        assert_eq!(self.upkeep(n, upkeep), Ok(Upkept::Done));
+    }
+
+    fn join(&self, n: u16, name: &str, record: &Record) -> Result<Reply, Refusal> {
+        let join = Operation::Join {
+            key: key(name),
+            record: record.encode(),
+            judged: None,
+            exchanged: false,
+        };
+        self.ask(n, join)
+    }
+
+    fn has(&self, n: u16, name: &str, record: &Record) {
+        let joined = self.join(n, name, record);
+        assert!(matches!(joined, Ok(Reply::Joined { .. })), "{joined:?}");
+    }
+
+    fn records(&self, n: u16) -> BTreeMap<RecordKey, Record> {
+        self.nodes.records(&node(n).id)
+    }
+
+    fn record(&self, n: u16, name: &str) -> Option<Record> {
+        self.records(n).remove(&key(name))
+    }
+
+    fn owes(&self, n: u16, name: &str, target: u16) {
+        let hint = Upkeep::Hint {
+            key: key(name),
+            targets: vec![node(target)],
+        };
+        self.does(n, hint);
+    }
+
+    /// How many keys node `n` owes `target`: by its account, and as many are stored.
+    fn owed(&self, n: u16, target: u16) -> u64 {
+        let Ok(Reply::Report(report)) = self.ask(n, Operation::Probe) else {
+            panic!("a probe is answered")
+        };
+        let target = node(target).id;
+        let account = report.hints.iter().find(|hints| hints.target == target);
+        let account = account.map_or(0, |hints| hints.outstanding);
+        let stored = self.nodes.all(&node(n).id, Space::Hints).into_iter();
+        let stored = stored.filter_map(|(pointer, _)| debts::parse(&pointer));
+        let pointers = stored.filter(|(owed, key)| *owed == target && key.is_some());
+        assert_eq!(pointers.count() as u64, account, "what is stored of it");
+        account
+    }
+
+    fn sync(&self, n: u16, peer: u16) -> Result<Synced, Refusal> {
+        let (tree, peer) = (tree(), node(peer));
+        match self.upkeep(n, Upkeep::Sync { tree, peer })? {
+            Upkept::Synced(synced) => Ok(synced),
+            other => panic!("not an answer to an exchange: {other:?}"),
+        }
+    }
+
+    fn floor(&self, n: u16) -> Purged {
+        match self.upkeep(n, Upkeep::Purged { tree: tree() }) {
+            Ok(Upkept::Purged(purged)) => purged,
+            other => panic!("nothing of purges: {other:?}"),
+        }
+    }
+
+    /// Those of `keys` that could be purged, as far as node `n` goes.
+    fn purgeable(&self, n: u16, keys: Vec<KeyHash>) -> Vec<KeyHash> {
+        match self.upkeep(n, Upkeep::AreTombstones { keys }) {
+            Ok(Upkept::Keys { keys, more: None }) => keys,
+            other => panic!("no keys: {other:?}"),
+        }
+    }
+
+    fn storage(&self, n: u16) -> MemoryStorage {
+        self.nodes.storage(&node(n).id)
+    }
+
+    /// Flips a bit of a stored record.
+    fn damage(&self, n: u16, name: &str) {
+        let mut bytes = self.record(n, name).unwrap().encode().to_vec();
+        bytes[9] ^= 1;
+        let put = Put {
+            space: Space::Records,
+            key: key(name).as_bytes().clone(),
+            value: Some(bytes.into()),
+        };
+        self.run(self.storage(n).commit(vec![put])).unwrap();
+    }
+}
+
+#[test]
+fn what_is_owed_is_kept_while_the_target_is_away_and_delivered_when_it_is_back() {
+    for mood in [Mood::Down, Mood::Silent] {
+        let scene = Scene::new();
+        scene.nodes.set_mood(&node(2).id, mood);
+        for counter in 1..=3 {
+            scene.has(1, "often", &value(counter));
+            scene.owes(1, "often", 2);
+        }
+        scene.has(1, "once", &value(4));
+        scene.owes(1, "once", 2);
+        assert_eq!(scene.owed(1, 2), 2, "one debt for each key");
+        scene.pass(60 * SECOND);
+        assert_eq!((scene.owed(1, 2), scene.records(2).len()), (2, 0));
+        scene.nodes.set_mood(&node(2).id, Mood::Fine);
+        scene.does(1, Upkeep::DeliverHints { target: node(2) });
+        scene.pass(6 * SECOND);
+        assert_eq!(scene.owed(1, 2), 0, "{mood:?}");
+        assert_eq!(scene.records(2), scene.records(1));
+    }
+}
+
+#[test]
+fn a_target_that_nobody_says_is_back_is_tried_again_all_the_same() {
+    let scene = Scene::new();
+    scene.nodes.set_mood(&node(2).id, Mood::Down);
+    scene.has(1, "k", &value(1));
+    scene.owes(1, "k", 2);
+    scene.pass(300 * SECOND);
+    scene.nodes.set_mood(&node(2).id, Mood::Fine);
+    scene.pass(ReplicaSettings::default().hint_pause_max + SECOND);
+    assert_eq!(scene.owed(1, 2), 0);
+    assert_eq!(scene.record(2, "k"), Some(value(1)));
+}
+
+#[test]
+fn what_is_owed_outlives_a_loss_of_power() {
+    let scene = Scene::new();
+    scene.nodes.set_mood(&node(2).id, Mood::Down);
+    scene.has(1, "k", &value(1));
+    scene.owes(1, "k", 2);
+    scene.run(scene.nodes.lose_power(&node(1).id));
+    assert_eq!(scene.owed(1, 2), 1);
+    scene.nodes.set_mood(&node(2).id, Mood::Fine);
+    scene.does(1, Upkeep::DeliverHints { target: node(2) });
+    scene.pass(SECOND);
+    assert_eq!(scene.owed(1, 2), 0);
+    assert_eq!(scene.record(2, "k"), Some(value(1)));
+}
+
+#[test]
+fn a_debt_stays_when_the_record_has_changed_since_it_was_sent() {
+    let scene = Scene::new();
+    let half = SECOND / 2;
+    scene.nodes.set_mood(&node(2).id, Mood::Slow(half));
+    scene.has(1, "k", &value(1));
+    scene.owes(1, "k", 2);
+    // The first try comes after a second; then probe and delivery take half a second each.
+    scene.pass(SECOND + half + half / 2);
+    scene.has(1, "k", &value(2));
+    scene.pass(half);
+    assert_eq!(scene.record(2, "k"), Some(value(1)), "it was delivered");
+    assert_eq!(scene.owed(1, 2), 1, "and is out of date");
+    scene.pass(5 * SECOND);
+    assert_eq!(scene.record(2, "k"), Some(value(2)));
+    assert_eq!(scene.owed(1, 2), 0);
+}
+
+#[test]
+fn what_the_target_has_purged_it_does_not_lack() {
+    let scene = Scene::new();
+    let keep = Upkeep::KeepPurged {
+        tree: tree(),
+        purged: Purged {
+            seen: [(Actor(99), 5)].into_iter().collect(),
+            stamp: Stamp(5),
+        },
+    };
+    scene.does(2, keep);
+    scene.has(1, "k", &value(1));
+    scene.owes(1, "k", 2);
+    scene.pass(3 * SECOND);
+    assert_eq!((scene.owed(1, 2), scene.record(2, "k")), (0, None));
+}
+
+#[test]
+fn what_is_owed_to_a_node_that_is_none_any_more_is_forgotten() {
+    let scene = Scene::new();
+    for n in [2, 3] {
+        scene.nodes.set_mood(&node(n).id, Mood::Down);
+    }
+    for counter in 1..=9 {
+        let name = format!("k{counter}");
+        scene.has(1, &name, &value(counter));
+        scene.owes(1, &name, 2);
+        scene.owes(1, &name, 3);
+    }
+    let target = node(2).id;
+    scene.does(1, Upkeep::ForgetHints { target });
+    assert_eq!((scene.owed(1, 2), scene.owed(1, 3)), (0, 9));
+}
+
+#[test]
+fn only_what_is_held_can_be_owed_and_only_to_so_many() {
+    let scene = Scene::new();
+    let hint = |targets: u16| Upkeep::Hint {
+        key: key("k"),
+        targets: (0..targets).map(|n| node(100 + n)).collect(),
+    };
+    let refused = scene.upkeep(1, hint(1));
+    assert!(matches!(&refused, Err(Refusal::Unavailable(why)) if why.contains("nothing is held")));
+    scene.has(1, "k", &value(1));
+    assert_eq!(scene.upkeep(1, hint(1025)), Err(Refusal::Overloaded));
+    scene.does(1, hint(1));
+    assert_eq!(scene.owed(1, 100), 1);
+}
+
+#[test]
+fn an_exchange_makes_both_sides_equal_and_another_one_finds_nothing_to_do() {
+    let scene = Scene::new();
+    scene.has(1, "here", &value(1));
+    scene.has(2, "there", &value(2));
+    scene.has(1, "newer here", &value(4));
+    scene.has(2, "newer here", &value(3));
+    scene.has(1, "newer there", &value(5));
+    scene.has(2, "newer there", &value(6));
+    for n in [1, 2] {
+        scene.has(n, "alike", &value(7));
+    }
+    let synced = scene.sync(1, 2).unwrap();
+    assert!(synced.complete, "{synced:?}");
+    let newest = [
+        ("alike", 7),
+        ("here", 1),
+        ("newer here", 4),
+        ("newer there", 6),
+        ("there", 2),
+    ];
+    let newest: BTreeMap<_, _> = newest.map(|(name, n)| (key(name), value(n))).into();
+    assert_eq!(scene.records(1), newest);
+    assert_eq!(scene.records(2), newest);
+    let again = scene.sync(2, 1).unwrap();
+    assert!(again.complete);
+    assert_eq!((again.sent, again.received, again.floors), (0, 0, 0));
+}
+
+#[test]
+fn an_exchange_goes_through_more_keys_than_one_page_lists() {
+    let scene = Scene::new();
+    for n in 0..300_u16 {
+        scene.has(1 + n % 2, &format!("k{n}"), &value(1 + u64::from(n)));
+    }
+    let synced = scene.sync(1, 2).unwrap();
+    assert!(synced.complete, "{synced:?}");
+    assert_eq!((synced.sent, synced.received), (150, 150));
+    assert_eq!(scene.records(1).len(), 300);
+    assert_eq!(scene.records(1), scene.records(2));
+}
+
+#[test]
+fn an_exchange_with_a_peer_that_falls_silent_fails_and_can_be_made_again() {
+    for mood in [
+        Mood::Down,
+        Mood::Silent,
+        Mood::SilentToJoins,
+        Mood::LosesAnswers,
+    ] {
+        let scene = Scene::new();
+        scene.has(1, "here", &value(1));
+        scene.has(2, "there", &value(2));
+        scene.nodes.set_mood(&node(2).id, mood);
+        let failed = scene.sync(1, 2);
+        assert!(matches!(failed, Err(Refusal::Unavailable(_))), "{failed:?}");
+        assert_eq!(scene.record(1, "here"), Some(value(1)));
+        scene.nodes.set_mood(&node(2).id, Mood::Fine);
+        assert!(scene.sync(1, 2).unwrap().complete, "{mood:?}");
+        assert_eq!(scene.records(1).len(), 2);
+        assert_eq!(scene.records(1), scene.records(2), "{mood:?}");
+    }
+}
+
+#[test]
+fn a_damaged_record_is_left_out_of_an_exchange_and_told_of() {
+    for damaged in [1, 2] {
+        let scene = Scene::new();
+        for n in [1, 2] {
+            scene.has(n, "hurt", &value(1));
+        }
+        scene.damage(damaged, "hurt");
+        // So that the leaf of the damaged one is looked into whatever its digest says.
+        scene.has(3 - damaged, "hurt", &value(3));
+        scene.has(1, "well", &value(2));
+        let synced = scene.sync(1, 2).unwrap();
+        let told = (synced.damaged_here, synced.damaged_there);
+        assert_eq!(told, if damaged == 1 { (1, 0) } else { (0, 1) });
+        let well = Operation::Read { key: key("well") };
+        let record = Some(value(2).encode());
+        assert_eq!(scene.ask(2, well), Ok(Reply::Found { record }));
+        let hurt = Operation::Read { key: key("hurt") };
+        assert_eq!(scene.ask(damaged, hurt), Err(Refusal::Damaged));
+    }
+}
+
+#[test]
+fn what_was_purged_goes_at_the_other_side_and_does_not_come_back() {
+    let scene = Scene::new();
+    scene.has(1, "gone", &tombstone(2));
+    let keys = vec![held("gone", &tombstone(2))];
+    scene.does(1, Upkeep::Purge { keys });
+    scene.has(2, "gone", &value(1));
+    let synced = scene.sync(1, 2).unwrap();
+    assert_eq!((synced.dropped, synced.floors), (1, 1), "{synced:?}");
+    for n in [1, 2] {
+        assert!(scene.records(n).is_empty());
+        assert_eq!(scene.join(n, "gone", &value(1)), Err(Refusal::Purged));
+    }
+    assert_eq!(scene.floor(1), scene.floor(2));
+}
+
+#[test]
+fn what_was_purged_is_handed_over_only_to_who_has_the_rest() {
+    let scene = Scene::new();
+    scene.has(1, "gone", &tombstone(9));
+    let keys = vec![held("gone", &tombstone(9))];
+    scene.does(1, Upkeep::Purge { keys });
+    for n in [1, 2] {
+        scene.has(n, "hurt", &record_of(Actor(98), 1));
+    }
+    scene.damage(2, "hurt");
+    scene.has(1, "hurt", &record_of(Actor(98), 2));
+    let synced = scene.sync(1, 2).unwrap();
+    assert_eq!((synced.damaged_there, synced.floors), (1, 0), "{synced:?}");
+    assert_eq!(scene.floor(2), Purged::default());
+}
+
+/// A value of somebody else, of whom nothing was purged.
+fn record_of(actor: Actor, counter: u64) -> Record {
+    let sibling = value(counter).siblings()[0].clone();
+    let dot = Dot { actor, counter };
+    let seen = [(actor, counter)].into_iter().collect();
+    Record::new(seen, vec![Version { dot, ..sibling }]).unwrap()
+}
+
+#[test]
+fn a_tombstone_may_be_purged_when_it_is_old_the_same_and_owed_to_nobody() {
+    let scene = Scene::new();
+    scene.has(1, "gone", &tombstone(2));
+    scene.has(1, "alive", &value(3));
+    let gone = || vec![held("gone", &tombstone(2))];
+    assert_eq!(scene.purgeable(1, gone()), [], "it is young");
+    scene.pass(GRACE);
+    let asked = [
+        held("gone", &tombstone(2)),
+        held("gone", &tombstone(1)),
+        held("alive", &value(3)),
+        held("absent", &tombstone(2)),
+    ];
+    assert_eq!(scene.purgeable(1, asked.to_vec()), gone());
+
+    scene.nodes.set_mood(&node(2).id, Mood::Down);
+    scene.owes(1, "gone", 2);
+    assert_eq!(scene.purgeable(1, gone()), [], "it is owed");
+    scene.does(1, Upkeep::Purge { keys: gone() });
+    assert_eq!(scene.record(1, "gone"), Some(tombstone(2)), "and stays");
+    scene.nodes.set_mood(&node(2).id, Mood::Fine);
+    scene.does(1, Upkeep::DeliverHints { target: node(2) });
+    scene.pass(SECOND);
+    assert_eq!(scene.purgeable(1, gone()), gone());
+    scene.does(1, Upkeep::Purge { keys: gone() });
+    assert_eq!(scene.record(1, "gone"), None);
+    assert_eq!(scene.record(1, "alive"), Some(value(3)));
+}
+
+#[test]
+fn a_request_may_name_only_so_many_keys() {
+    let scene = Scene::new();
+    let many = || vec![held("k", &tombstone(1)); 1025];
+    for upkeep in [
+        Upkeep::AreTombstones { keys: many() },
+        Upkeep::Purge { keys: many() },
+        Upkeep::DropPurged { keys: many() },
+    ] {
+        let refused = scene.upkeep(1, upkeep);
+        assert!(matches!(refused, Err(Refusal::Malformed(_))), "{refused:?}");
+    }
+}
+
+#[test]
+fn digests_of_a_disk_that_has_none_are_made_and_are_what_they_would_be() {
+    let scene = Scene::new();
+    for n in 0..100_u16 {
+        let key = RecordKey::new(PartitionId(n), &TenantId::new("tenant").unwrap(), "k");
+        let record = value(1 + u64::from(n)).encode();
+        let join = Operation::Join {
+            key,
+            record,
+            judged: None,
+            exchanged: false,
+        };
+        scene.ask(1, join).unwrap();
+    }
+    let id = node(1).id;
+    let expected = scene.nodes.all(&id, Space::Digests);
+    assert_eq!(expected.len(), 100);
+    let storage = scene.storage(1).after_crash();
+    let without = |space, key| Put {
+        space,
+        key,
+        value: None,
+    };
+    let digests = expected.iter();
+    let mut puts: Vec<_> = digests
+        .map(|(name, _)| without(Space::Digests, name.clone()))
+        .collect();
+    puts.push(without(Space::Meta, Bytes::from_static(b"digested")));
+    scene.run(storage.commit(puts)).unwrap();
+    scene.run(scene.nodes.restart_on(&id, storage));
+    scene.pass(SECOND);
+    assert_eq!(scene.nodes.all(&id, Space::Digests), expected);
+    let roots = scene.upkeep(1, Upkeep::Roots { after: None });
+    assert!(matches!(roots, Ok(Upkept::Roots { roots, .. }) if roots.len() == 100));
+}
