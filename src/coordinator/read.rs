@@ -12,7 +12,7 @@ use futures::StreamExt;
 
 use super::drive::Driver;
 use super::owners::{Answer, Calls};
-use super::plan::{Gather, Gathered, Plan, Positions, Reached, Settle, Settled};
+use super::plan::{Gather, Gathered, Plan, Reached, Settle, Settled};
 use super::repair::Stragglers;
 use super::replication::{Replication, TOPOLOGY_RETRIES_MAX};
 use super::setback::{Missing, Setback};
@@ -206,18 +206,10 @@ impl<W: CoordinatorWorld> Replication<W> {
             return Ok(Some(record));
         };
         let owners = driver.owners;
-        let holds = |answer: &Option<Bytes>| {
-            let absent = answer.is_none() && sabotage::on(Sabotage::AbsentIsEqual);
-            answer.as_ref() == Some(&encoded) || absent
-        };
-        let (holders, stale): (Vec<_>, Vec<_>) =
-            answers.iter().partition(|(_, answer)| holds(answer));
+        let (holders, stale) = divide(&answers, &encoded);
         if stale.is_empty() {
             return Ok(Some(record));
         }
-        let position = |(position, _): &(usize, Option<Bytes>)| *position;
-        let holders: Vec<usize> = holders.into_iter().map(position).collect();
-        let stale: Positions = stale.into_iter().map(position).collect();
         let mut tally = owners.tally(read.consistency);
         holders.iter().for_each(|position| tally.success(*position));
         if tally.verdict() == Verdict::Reached || sabotage::on(Sabotage::ReadRepairSkipped) {
@@ -235,7 +227,7 @@ impl<W: CoordinatorWorld> Replication<W> {
         let mut plan = Settle::new(
             read.key,
             (repair, record.is_deleted(), read.policy),
-            (holders, stale, others),
+            (holders, stale.into_iter().collect(), others),
             tally,
         );
         let mut calls = Calls::new();
@@ -262,4 +254,20 @@ impl<W: CoordinatorWorld> Replication<W> {
             }
         }
     }
+}
+
+/// The owners that answered with this, and those that answered with something else.
+fn divide(answers: &[(usize, Option<Bytes>)], encoded: &Bytes) -> (Vec<usize>, Vec<usize>) {
+    let holds = |answer: &Option<Bytes>| {
+        let absent = answer.is_none() && sabotage::on(Sabotage::AbsentIsEqual);
+        answer.as_ref() == Some(encoded) || absent
+    };
+    let (mut holders, mut stale) = (Vec::new(), Vec::new());
+    for (position, answer) in answers {
+        match holds(answer) {
+            true => holders.push(*position),
+            false => stale.push(*position),
+        }
+    }
+    (holders, stale)
 }

@@ -105,100 +105,152 @@ impl<W: CoordinatorWorld> Clone for Coordinator<W> {
     }
 }
 
-impl<W: CoordinatorWorld> Parts<W> {
+/// The parts that most of the others need.
+struct Basis<W: CoordinatorWorld> {
+    world: W,
+    name: String,
+    settings: Arc<CoordinatorSettings>,
+    metadata: Arc<Metadata<W>>,
+    topologies: Arc<Topologies<W>>,
+    tenants: Arc<TenantCache<W>>,
+    stamps: Arc<ClusterClock>,
+    clocks: Arc<ClockWatch>,
+}
+
+impl<W: CoordinatorWorld> Basis<W> {
     fn new(world: W, name: &str, settings: CoordinatorSettings) -> Self {
         let settings = Arc::new(settings);
         let stamps = Arc::new(ClusterClock::new(settings.clock_ahead_max));
         let clocks = Arc::<ClockWatch>::default();
         let metadata = Arc::new(Metadata::new(world.clone(), settings.write_timeout));
-        let tenants = Arc::new(Tenants::new(
+        let tenants = Tenants::new(
             world.clock().clone(),
             world.spawner().clone(),
             world.metadata().clone(),
             settings.tenant_ttl,
             settings.tenant_entries_max,
-        ));
-        let topologies = Arc::new(Topologies::new(
+        );
+        let topologies = Topologies::new(
             world.clone(),
             name,
             Arc::clone(&settings),
             Arc::clone(&metadata),
             (Arc::clone(&stamps), Arc::clone(&clocks)),
-        ));
-        let hints = Hints {
-            world: world.clone(),
-            settings: Arc::clone(&settings),
-            topologies: Arc::clone(&topologies),
-        };
-        let probes = Arc::new(Probes {
-            world: world.clone(),
+        );
+        Self {
             name: name.to_owned(),
-            settings: Arc::clone(&settings),
-            topologies: Arc::clone(&topologies),
-            hints: hints.clone(),
-            stamps: Arc::clone(&stamps),
-            clocks,
-        });
-        let replication = Arc::new(Replication {
-            repairs: Repairs::new(
-                world.clone(),
-                Arc::clone(&settings),
-                Arc::clone(&topologies),
-                hints,
-            ),
-            world: world.clone(),
-            settings: Arc::clone(&settings),
-            topologies: Arc::clone(&topologies),
+            topologies: Arc::new(topologies),
+            tenants: Arc::new(tenants),
+            world,
+            settings,
+            metadata,
             stamps,
+            clocks,
+        }
+    }
+
+    fn hints(&self) -> Hints<W> {
+        Hints {
+            world: self.world.clone(),
+            settings: Arc::clone(&self.settings),
+            topologies: Arc::clone(&self.topologies),
+        }
+    }
+
+    fn probes(&self) -> Probes<W> {
+        Probes {
+            world: self.world.clone(),
+            name: self.name.clone(),
+            settings: Arc::clone(&self.settings),
+            topologies: Arc::clone(&self.topologies),
+            hints: self.hints(),
+            stamps: Arc::clone(&self.stamps),
+            clocks: Arc::clone(&self.clocks),
+        }
+    }
+
+    fn replication(&self) -> Replication<W> {
+        Replication {
+            world: self.world.clone(),
+            settings: Arc::clone(&self.settings),
+            topologies: Arc::clone(&self.topologies),
+            repairs: Repairs::new(
+                self.world.clone(),
+                Arc::clone(&self.settings),
+                Arc::clone(&self.topologies),
+                self.hints(),
+            ),
+            stamps: Arc::clone(&self.stamps),
             crowded: Crowded::default(),
             blocking_repairs: AtomicU64::new(0),
-        });
-        let anti_entropy = Arc::new(AntiEntropy::new(
-            world.clone(),
-            Arc::clone(&settings),
-            Arc::clone(&metadata),
-            Arc::clone(&topologies),
-            Arc::clone(&tenants),
-        ));
+        }
+    }
+
+    fn anti_entropy(&self) -> AntiEntropy<W> {
+        AntiEntropy::new(
+            self.world.clone(),
+            Arc::clone(&self.settings),
+            Arc::clone(&self.metadata),
+            Arc::clone(&self.topologies),
+            Arc::clone(&self.tenants),
+        )
+    }
+
+    fn claims(&self, replication: &Arc<Replication<W>>) -> Claims<W> {
+        let ends = ClaimEnds::new(self.world.clone(), Arc::clone(&self.settings));
+        Claims {
+            world: self.world.clone(),
+            settings: Arc::clone(&self.settings),
+            replication: Arc::clone(replication),
+            ends: Arc::new(ends),
+            store: StoreHealth::default(),
+        }
+    }
+
+    fn verifier(&self) -> Verifier<W> {
+        Verifier {
+            world: self.world.clone(),
+            metadata: Arc::clone(&self.metadata),
+            topologies: Arc::clone(&self.topologies),
+            tenants: Arc::clone(&self.tenants),
+        }
+    }
+}
+
+impl<W: CoordinatorWorld> Parts<W> {
+    fn new(world: W, name: &str, settings: CoordinatorSettings) -> Self {
+        let basis = Basis::new(world, name, settings);
+        let probes = Arc::new(basis.probes());
+        let replication = Arc::new(basis.replication());
+        let anti_entropy = Arc::new(basis.anti_entropy());
         Self {
-            claims: Claims {
-                world: world.clone(),
-                settings: Arc::clone(&settings),
-                replication: Arc::clone(&replication),
-                ends: Arc::new(ClaimEnds::new(world.clone(), Arc::clone(&settings))),
-                store: StoreHealth::default(),
-            },
-            verifier: Verifier {
-                world: world.clone(),
-                metadata: Arc::clone(&metadata),
-                topologies: Arc::clone(&topologies),
-                tenants: Arc::clone(&tenants),
-            },
+            claims: basis.claims(&replication),
+            verifier: basis.verifier(),
             admin: Admin {
-                world: world.clone(),
-                settings: Arc::clone(&settings),
-                metadata: Arc::clone(&metadata),
-                topologies: Arc::clone(&topologies),
-                tenants: Arc::clone(&tenants),
+                world: basis.world.clone(),
+                settings: Arc::clone(&basis.settings),
+                metadata: Arc::clone(&basis.metadata),
+                topologies: Arc::clone(&basis.topologies),
+                tenants: Arc::clone(&basis.tenants),
                 probes: Arc::clone(&probes),
             },
             status: Status {
-                world: world.clone(),
-                settings: Arc::clone(&settings),
-                topologies: Arc::clone(&topologies),
-                tenants: Arc::clone(&tenants),
+                world: basis.world.clone(),
+                settings: Arc::clone(&basis.settings),
+                topologies: Arc::clone(&basis.topologies),
+                tenants: Arc::clone(&basis.tenants),
                 probes: Arc::clone(&probes),
                 replication: Arc::clone(&replication),
                 anti_entropy: Arc::clone(&anti_entropy),
             },
-            admission: Admission::new(settings.in_flight_max),
+            admission: Admission::new(basis.settings.in_flight_max),
             stopping: AtomicBool::new(false),
             stop: Arc::new(Stop::new()),
-            world,
-            settings,
-            metadata,
-            topologies,
-            tenants,
+            world: basis.world,
+            settings: basis.settings,
+            metadata: basis.metadata,
+            topologies: basis.topologies,
+            tenants: basis.tenants,
             replication,
             probes,
             anti_entropy,

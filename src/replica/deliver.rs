@@ -24,8 +24,8 @@ use super::tend::Tend;
 use crate::marks::{self, Mark};
 use crate::placement::{Node, NodeId};
 use crate::ports::{
-    CallError, Clock, Digest, Operation, RecordKey, Refusal, ReplicaTransport, ReplicaWorld, Reply,
-    Request, Space, StorageEngine,
+    Ask, CallError, Clock, Digest, JoinRecord, Probe, RecordKey, Refusal, ReplicaTransport,
+    ReplicaWorld, Reply, Request, Space, StorageEngine, answer_to,
 };
 use crate::sabotage::{self, Sabotage};
 use crate::version::Record;
@@ -117,7 +117,7 @@ impl<W: ReplicaWorld> Shared<W> {
 
     /// Goes through all that `target` is owed.
     async fn deliver(self: &Arc<Self>, target: &Node) -> Round {
-        let probe = self.call(target, Operation::Probe, PROBE_PATIENCE).await;
+        let probe = self.call(target, Probe, PROBE_PATIENCE).await;
         if probe.is_err() {
             return Round::Away;
         }
@@ -193,12 +193,7 @@ impl<W: ReplicaWorld> Shared<W> {
         if sabotage::on(Sabotage::HintNotDelivered) {
             return Ok(Some(hash));
         }
-        let join = Operation::Join {
-            key: key.clone(),
-            record,
-            judged: None,
-            exchanged: false,
-        };
+        let join = JoinRecord::new(key.clone(), record);
         match self.call(target, join, PEER_PATIENCE).await {
             // What was purged there was there.
             Ok(_) | Err(CallError::Refused(Refusal::Purged)) => Ok(Some(hash)),
@@ -225,20 +220,20 @@ impl<W: ReplicaWorld> Shared<W> {
     }
 
     /// Asks another node, by the epoch that is known here.
-    pub(super) async fn call(
+    pub(super) async fn call<A: Ask>(
         &self,
         node: &Node,
-        operation: Operation,
+        question: A,
         patience: Duration,
-    ) -> Result<Reply, CallError> {
+    ) -> Result<A::Answer, CallError> {
         let request = Request {
             node: node.id.clone(),
             epoch: self.epoch(),
-            operation,
+            operation: question.into_operation(),
         };
         let deadline = self.world.clock().now() + patience;
         let answer = self.world.transport().call(node, request, deadline).await;
-        answer.map(Reply::even_if_refilling)
+        answer_to::<A>(answer.map(Reply::even_if_refilling))
     }
 
     /// Has the mutation loop do it, and waits until it is durable.

@@ -20,8 +20,9 @@ use super::tend::Tend;
 use crate::marks::{self, Mark};
 use crate::placement::Node;
 use crate::ports::{
-    CallError, Clock, Digest, KeyHash, LEAVES, Operation, Purged, RecordKey, Refusal, ReplicaWorld,
-    Reply, Synced, TreeName, Upkeep, Upkept,
+    Ask, CallError, Clock, Digest, DropPurged, JoinRecord, KeepPurged, KeyHash, KeyPage, Keys,
+    LEAVES, Leaves, Purge, Purged, PurgedOf, ReadRecord, RecordKey, Refusal, ReplicaWorld, Reply,
+    Synced, TreeName,
 };
 use crate::sabotage::{self, Sabotage};
 use crate::version::Record;
@@ -58,10 +59,7 @@ impl<W: ReplicaWorld> Shared<W> {
         let _one_at_a_time = self.syncing.lock().await;
         // As it is before records are compared: whoever has all that the other one had then may take it over.
         let ours = self.purged(tree).await?;
-        let asked = Upkeep::Purged { tree: tree.clone() };
-        let Upkept::Purged(theirs) = self.ask(peer, asked).await? else {
-            return Err(odd(peer));
-        };
+        let theirs = self.ask(peer, PurgedOf { tree: tree.clone() }).await?;
         let mut synced = self.sync_records(tree, peer).await?;
         // Who lacks a record because it is damaged would refuse it afterwards. (Not while it is being refilled: it goes
         // by no floors then, and counts again when it has exchanged all with every other owner.)
@@ -93,7 +91,7 @@ impl<W: ReplicaWorld> Shared<W> {
         }
         if gives && both != theirs {
             let (tree, purged) = (tree.clone(), both);
-            self.ask(peer, Upkeep::KeepPurged { tree, purged }).await?;
+            self.ask(peer, KeepPurged { tree, purged }).await?;
             learnt += 1;
         }
         Ok(learnt)
@@ -107,10 +105,7 @@ impl<W: ReplicaWorld> Shared<W> {
             ..Synced::default()
         };
         let ours = self.leaves(tree).await?;
-        let leaves = Upkeep::Leaves { tree: tree.clone() };
-        let Upkept::Leaves { leaves: theirs } = self.ask(peer, leaves).await? else {
-            return Err(odd(peer));
-        };
+        let theirs = self.ask(peer, Leaves { tree: tree.clone() }).await?;
         synced.bytes += 25 * theirs.len() as u64;
         let theirs: std::collections::BTreeMap<u8, Digest> = theirs.into_iter().collect();
         let differing = (0..LEAVES).filter(|leaf| ours.get(leaf) != theirs.get(leaf));
@@ -121,18 +116,14 @@ impl<W: ReplicaWorld> Shared<W> {
         marks::reached(Mark::LeavesDiffered);
         let mut after: Option<RecordKey> = None;
         loop {
-            let Upkept::Keys { keys, more } = self.keys(tree, wanted, after.as_ref()).await? else {
-                return Err(odd(peer));
-            };
+            let KeyPage { keys, more } = self.keys(tree, wanted, after.as_ref()).await?;
             let (ours, our_more) = (keys, more);
-            let page = Upkeep::Keys {
+            let page = Keys {
                 tree: tree.clone(),
                 leaves: wanted,
                 after: after.clone(),
             };
-            let Upkept::Keys { keys, more } = self.ask(peer, page).await? else {
-                return Err(odd(peer));
-            };
+            let KeyPage { keys, more } = self.ask(peer, page).await?;
             let (theirs, their_more) = (keys, more);
             // Beyond the end of a page that has another one nothing can be said yet.
             let end = match (&our_more, &their_more) {
@@ -240,10 +231,9 @@ impl<W: ReplicaWorld> Shared<W> {
 
     /// What the peer holds of `key`; [`Refusal::Damaged`] if it can't read it.
     async fn held_by(&self, peer: &Node, key: &RecordKey) -> Result<Option<Bytes>, Refusal> {
-        let read = Operation::Read { key: key.clone() };
+        let read = ReadRecord { key: key.clone() };
         match self.call(peer, read, PEER_PATIENCE).await {
-            Ok(Reply::Found { record }) => Ok(record),
-            Ok(_) => Err(odd(peer)),
+            Ok(record) => Ok(record),
             Err(error) => Err(refusal(peer, error)),
         }
     }
@@ -288,19 +278,16 @@ impl<W: ReplicaWorld> Shared<W> {
         exchanged: &mut Exchanged,
     ) -> Result<(), Refusal> {
         self.pay(&key, &held, exchanged).await;
-        let join = Operation::Join {
-            key: key.clone(),
-            record: held.clone(),
-            judged: None,
+        let join = JoinRecord {
             exchanged: true,
+            ..JoinRecord::new(key.clone(), held.clone())
         };
         match self.call(peer, join, PEER_PATIENCE).await {
-            Ok(Reply::Joined { .. }) => {
+            Ok(_) => {
                 marks::reached(Mark::SyncSent);
                 exchanged.sent = true;
                 Ok(())
             }
-            Ok(_) => Err(odd(peer)),
             Err(CallError::Refused(Refusal::Damaged)) => {
                 exchanged.damaged_there = true;
                 Ok(())
@@ -330,12 +317,11 @@ impl<W: ReplicaWorld> Shared<W> {
         keys: Vec<KeyHash>,
         exchanged: &mut Exchanged,
     ) -> Result<(), Refusal> {
-        let upkeep = match is_deleted(record) {
-            true => Upkeep::Purge { keys },
-            false => Upkeep::DropPurged { keys },
-        };
         may_drop(record)?;
-        self.ask(peer, upkeep).await?;
+        match is_deleted(record) {
+            true => self.ask(peer, Purge { keys }).await?,
+            false => self.ask(peer, DropPurged { keys }).await?,
+        }
         exchanged.dropped = !is_deleted(record);
         exchanged.sent = true;
         Ok(())
@@ -369,13 +355,9 @@ impl<W: ReplicaWorld> Shared<W> {
             .unwrap_or_else(|_| Err(Refusal::Unavailable("the node is stopping".into())))
     }
 
-    async fn ask(&self, peer: &Node, upkeep: Upkeep) -> Result<Upkept, Refusal> {
-        let operation = Operation::Upkeep(Box::new(upkeep));
-        match self.call(peer, operation, PEER_PATIENCE).await {
-            Ok(Reply::Upkept(upkept)) => Ok(upkept),
-            Ok(_) => Err(odd(peer)),
-            Err(error) => Err(refusal(peer, error)),
-        }
+    async fn ask<A: Ask>(&self, peer: &Node, question: A) -> Result<A::Answer, Refusal> {
+        let answer = self.call(peer, question, PEER_PATIENCE).await;
+        answer.map_err(|error| refusal(peer, error))
     }
 }
 
@@ -410,10 +392,6 @@ fn may_drop(record: &Bytes) -> Result<(), Refusal> {
         true => Err(Refusal::Purged),
         false => Ok(()),
     }
-}
-
-fn odd(peer: &Node) -> Refusal {
-    Refusal::Unavailable(format!("{} answered something else", peer.id))
 }
 
 /// What a peer's failure is to who asked for the exchange.

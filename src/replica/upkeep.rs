@@ -13,8 +13,8 @@ use super::tend::Tend;
 use super::{graves, leaves};
 use crate::placement::{Epoch, Node, NodeId};
 use crate::ports::{
-    Clock, Digest, KeyHash, Purged, RecordKey, Refusal, ReplicaWorld, Reply, Space, StorageEngine,
-    StorageError, TreeName, Upkeep, Upkept,
+    Clock, Digest, KeyHash, KeyPage, Purged, RecordKey, Refusal, ReplicaWorld, Reply, Space,
+    StorageEngine, StorageError, TreeName, Upkeep, Upkept,
 };
 use crate::sabotage::{self, Sabotage};
 use crate::version::Record;
@@ -49,7 +49,10 @@ impl<W: ReplicaWorld> Shared<W> {
                 tree,
                 leaves,
                 after,
-            } => self.keys(&tree, leaves, after.as_ref()).await?,
+            } => {
+                let KeyPage { keys, more } = self.keys(&tree, leaves, after.as_ref()).await?;
+                Upkept::Keys { keys, more }
+            }
             Upkeep::Sync { tree, peer } => Upkept::Synced(self.sync(&tree, &peer).await?),
             Upkeep::Hint { key, targets } => return self.hint(key, targets).await,
             Upkeep::DeliverHints { target } => {
@@ -203,7 +206,7 @@ impl<W: ReplicaWorld> Shared<W> {
         tree: &TreeName,
         wanted: u64,
         after_key: Option<&RecordKey>,
-    ) -> Result<Upkept, Refusal> {
+    ) -> Result<KeyPage, Refusal> {
         let mut from =
             after_key.map_or_else(|| tree.as_bytes().clone(), |key| after(key.as_bytes()));
         let end = tree.end();
@@ -218,11 +221,11 @@ impl<W: ReplicaWorld> Shared<W> {
             }));
             match page.last() {
                 Some((last, _)) if page.len() == RECORDS_AT_ONCE => from = after(last),
-                _ => return Ok(Upkept::Keys { keys, more: None }),
+                _ => return Ok(KeyPage { keys, more: None }),
             }
         }
         let more = key(&from.slice(..from.len() - 1)); // the last one looked at
-        Ok(Upkept::Keys { keys, more })
+        Ok(KeyPage { keys, more })
     }
 
     /// A page of those tombstones that may be purged as far as this node goes. Where the last write wins, values that
