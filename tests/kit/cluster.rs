@@ -14,14 +14,15 @@ const ANY: &str = "127.0.0.1:0";
 
 /// All of them. Storage nodes are named and counted from `node-1` on, coordinators from 0 on.
 pub struct Cluster {
+    // In the order in which they go: processes, and then what they stand on.
+    pub coordinators: Vec<Server>,
+    pub nodes: Vec<Server>,
+    /// Of one node, by its number.
+    small_disk: Option<(usize, SmallDisk)>,
     directory: TempDir,
     settings: Vec<(String, String)>,
     /// `--metadata`, where the settings don't name a database.
     metadata: Option<String>,
-    /// Of one node, by its number.
-    small_disk: Option<(usize, SmallDisk)>,
-    pub coordinators: Vec<Server>,
-    pub nodes: Vec<Server>,
 }
 
 /// The settings of a cluster whose metadata are in a PostgreSQL, its claims in a Redis.
