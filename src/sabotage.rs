@@ -1,7 +1,7 @@
 //! Bugs that can be put back on purpose, so that the simulation can prove that it would find them.
 //!
 //! Without the feature `mutants` [`on`] is the constant `false` and the compiler removes every switch. With it, at most
-//! one sabotage is active per thread. Production never turns the feature on.
+//! one sabotage is active per thread. Only `sim/core` has the feature; the package of the program has none.
 
 macro_rules! sabotages {
     ($($variant:ident $name:literal $what:literal)*) => {

@@ -1,6 +1,6 @@
 //! The promises under simulation: seeds, scenarios, and determinism itself.
 //!
-//! Part of the root's `cargo test`. More seeds: `PAIRDB_SIM_FROM=1000 PAIRDB_SIM_SEEDS=5000 cargo test --test
+//! Part of `cargo test`. More seeds: `PAIRDB_SIM_FROM=1000 PAIRDB_SIM_SEEDS=5000 cargo test --test
 //! simulation`, or `cargo sim sweep`.
 
 use std::path::{Path, PathBuf};
@@ -160,6 +160,16 @@ fn a_planted_bug_shrinks() {
     );
 }
 
+/// That there are bugs to put back here, and how the symbol table spells where they are: the test of the program that it has
+/// none (tests/dev/switches.rs) looks for the same.
+#[test]
+fn the_harness_has_switches() {
+    let program = fs::read(env::current_exe().expect("this is a program"));
+    let program = program.expect("a program can be read");
+    let switch = b"8sabotage6ACTIVE";
+    assert!(program.windows(switch.len()).any(|place| place == switch));
+}
+
 /// Promise 12: one seed, one byte-identical history, in two fresh processes.
 #[test]
 fn histories_are_the_same_in_every_process() {
@@ -209,13 +219,7 @@ fn write_histories() {
 }
 
 fn folder() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = here.join("scenarios");
-    if folder.is_dir() {
-        folder
-    } else {
-        here.join("../scenarios")
-    }
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")
 }
 
 /// Every scenario with its file's name.

@@ -15,7 +15,7 @@ use pairdb::proto::v1::ListStorageNodesRequest;
 use pairdb::proto::v1::coordinator_service_client::CoordinatorServiceClient;
 use pairdb::version::Record;
 
-use crate::cluster::TENANT;
+use crate::TENANT;
 use crate::load::Written;
 
 const OWNERS: usize = 3;

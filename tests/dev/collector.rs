@@ -54,7 +54,7 @@ impl Collector {
 
     /// Waits until what has come is enough.
     pub async fn until(&self, enough: impl Fn(&[Span]) -> bool) -> Vec<Span> {
-        let give_up = Instant::now() + super::PATIENCE;
+        let give_up = Instant::now() + crate::kit::PATIENCE;
         loop {
             let spans = self.spans.0.lock().unwrap().clone();
             if enough(&spans) {

@@ -1,16 +1,17 @@
-//! An outage of one storage node of five, with real processes: under writes the node is killed, or stopped, and comes back.
+//! An outage of one storage node of five, with real processes: under writes the node is killed, or stopped, and comes
+//! back.
 //!
-//! The nodes must become equal without any client's read, and every acknowledged write must be at all of its owners. Both are
-//! found out by asking every owner directly, with a placement computed here: no coordinator has a say in it.
+//! The nodes must become equal without any client's read, and every acknowledged write must be at all of its owners.
+//! Both are found out by asking every owner directly, with a placement computed here: no coordinator has a say in it.
 //!
 //! ```sh
 //! cargo test --test outage -- --nocapture
-//! OUTAGE_SECONDS=180 OUTAGE_RATE=5000 cargo test --profile sim --test outage -- --nocapture
+//! OUTAGE_SECONDS=180 OUTAGE_RATE=5000 cargo test --release --test outage -- --nocapture
 //! ```
 //!
-//! `OUTAGE_SECONDS`, `_RATE` (writes in a second), `_KEYS`, `_WORKERS`, `_BEFORE` and `_AFTER` (seconds of writes before and
-//! after), `_BOUND` (seconds until all must be equal) and `_FAULTS` (`kill`, `stop`) say how. The servers take their settings
-//! from the environment, as always.
+//! `OUTAGE_SECONDS`, `_RATE` (writes in a second), `_KEYS`, `_WORKERS`, `_BEFORE` and `_AFTER` (seconds of writes before
+//! and after), `_BOUND` (seconds until all must be equal) and `_FAULTS` (`kill`, `stop`) say how. The servers take their
+//! settings from the environment, as always.
 
 #![allow(
     clippy::disallowed_methods,
@@ -19,18 +20,37 @@
     reason = "a test of processes waits for them, and tells what it measured"
 )]
 
-#[path = "outage_test/cluster.rs"]
-mod cluster;
-#[path = "outage_test/load.rs"]
+#[path = "../kit/mod.rs"]
+mod kit;
 mod load;
-#[path = "outage_test/owners.rs"]
 mod owners;
 
 use std::time::{Duration, Instant};
 
-use cluster::Cluster;
-use load::{Load, Window};
+use kit::{Cluster, watch};
+use load::{Load, Window, Written};
 use owners::Owners;
+use rustix::process::Signal;
+
+const NODES: usize = 5;
+const COORDINATORS: usize = 2;
+const TENANT: &str = "outage";
+
+/// What the servers are set to unless the environment says otherwise: everything soon, so that the test is short.
+const SETTINGS: [(&str, &str); 4] = [
+    ("PAIRDB_COORDINATOR__ANTI_ENTROPY_PERIOD", "2s"),
+    ("PAIRDB_COORDINATOR__ANTI_ENTROPY_PAUSE", "500ms"),
+    ("PAIRDB_REPLICA__HINT_PAUSE_MIN", "500ms"),
+    ("PAIRDB_REPLICA__HINT_PAUSE_MAX", "5s"),
+];
+
+/// Those, and what the environment says of the settings, all of which are of a section.
+fn settings() -> Vec<(String, String)> {
+    let short = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let said = std::env::vars();
+    let said = said.filter(|(name, _)| name.starts_with("PAIRDB_") && name.contains("__"));
+    short.into_iter().chain(said).collect()
+}
 
 /// How much, and how long.
 pub struct Plan {
@@ -58,6 +78,11 @@ impl Plan {
             faults: std::env::var("OUTAGE_FAULTS").unwrap_or_else(|_| "kill,stop".into()),
         }
     }
+
+    /// All of it, both faults.
+    fn time(&self) -> Duration {
+        2 * (self.before + self.outage + self.after + self.bound)
+    }
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -80,9 +105,12 @@ enum Fault {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_away_becomes_equal_without_any_client() {
     let plan = Plan::from_environment();
-    let mut cluster = Cluster::start();
-    let owners = Owners::learn(&cluster.coordinators()).await;
-    for (fault, name, node) in [(Fault::Kill, "kill", 2), (Fault::Stop, "stop", 1)] {
+    watch::may_take(plan.time());
+    let mut cluster = Cluster::on_sqlite(settings()).started(COORDINATORS, NODES);
+    let create = ["tenant", "create", TENANT, "--replication-factor", "3"];
+    cluster.front().ok(&create);
+    let owners = Owners::learn(&cluster.urls()).await;
+    for (fault, name, node) in [(Fault::Kill, "kill", 3), (Fault::Stop, "stop", 2)] {
         if plan.faults.split(',').any(|asked| asked == name) {
             outage(&plan, &mut cluster, &owners, fault, node).await;
         }
@@ -90,13 +118,13 @@ async fn a_node_that_was_away_becomes_equal_without_any_client() {
 }
 
 async fn outage(plan: &Plan, cluster: &mut Cluster, owners: &Owners, fault: Fault, node: usize) {
-    let name = cluster.name_of(node);
-    let load = Load::start(plan, format!("{fault:?}"), &cluster.coordinators());
+    let name = format!("node-{node}");
+    let load = Load::start(plan, format!("{fault:?}"), &cluster.urls());
     tokio::time::sleep(plan.before).await;
     load.measure(Window::Outage);
     match fault {
-        Fault::Kill => cluster.kill(node),
-        Fault::Stop => cluster.signal(node, "STOP"),
+        Fault::Kill => cluster.kill_node(node),
+        Fault::Stop => cluster.signal_node(node, Signal::STOP),
     }
     tokio::time::sleep(plan.outage).await;
     let (hinted, oldest) = owners.hints(&name).await;
@@ -105,8 +133,8 @@ async fn outage(plan: &Plan, cluster: &mut Cluster, owners: &Owners, fault: Faul
         plan.outage
     );
     match fault {
-        Fault::Kill => cluster.restart(node),
-        Fault::Stop => cluster.signal(node, "CONT"),
+        Fault::Kill => cluster.restart_node(node),
+        Fault::Stop => cluster.signal_node(node, Signal::CONT),
     }
     load.measure(Window::Return);
     let back = Instant::now();
@@ -118,20 +146,7 @@ async fn outage(plan: &Plan, cluster: &mut Cluster, owners: &Owners, fault: Faul
     let written = load.stop().await;
     written.print();
 
-    let quiet = Instant::now();
-    let found = owners.compare(&written.keys).await;
-    println!(
-        "  {:.1} s after the load stopped: of {} keys the owners of {} differ",
-        quiet.elapsed().as_secs_f64(),
-        written.keys.len(),
-        found.len()
-    );
-    let mut differing = found;
-    while !differing.is_empty() && quiet.elapsed() < plan.bound {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        differing = owners.compare(&differing).await;
-    }
-    let (equal, after_return) = (quiet.elapsed(), back.elapsed());
+    let (equal, after_return) = until_equal(plan, owners, &written.keys, back).await;
     let delivered = match delivered {
         Some(delivered) => format!("{:.1} s after it was back", delivered.as_secs_f64()),
         None => "after the load".into(),
@@ -160,4 +175,26 @@ async fn outage(plan: &Plan, cluster: &mut Cluster, owners: &Owners, fault: Faul
         left.len()
     );
     assert_eq!(missing, 0, "acknowledged writes are missing");
+}
+
+/// Compares until all owners are equal, or the time for that is over: how long it took from now on, and since `back`.
+async fn until_equal(
+    plan: &Plan,
+    owners: &Owners,
+    keys: &[Written],
+    back: Instant,
+) -> (Duration, Duration) {
+    let quiet = Instant::now();
+    let mut differing = owners.compare(keys).await;
+    println!(
+        "  {:.1} s after the load stopped: of {} keys the owners of {} differ",
+        quiet.elapsed().as_secs_f64(),
+        keys.len(),
+        differing.len()
+    );
+    while !differing.is_empty() && quiet.elapsed() < plan.bound {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        differing = owners.compare(&differing).await;
+    }
+    (quiet.elapsed(), back.elapsed())
 }

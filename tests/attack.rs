@@ -13,9 +13,9 @@
     reason = "a test of processes waits for them, and tells what it measured"
 )]
 
-use std::io::{BufRead, BufReader};
+mod kit;
+
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -23,11 +23,10 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::SendStream;
 use h2::client::SendRequest;
+use kit::Cluster;
 use pairdb::proto::v1;
 use pairdb::proto::v1::coordinator_service_client::CoordinatorServiceClient;
 use prost::Message;
-use serde_json::Value;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -46,53 +45,15 @@ const CONNECTIONS: usize = 40;
 /// Long enough for whatever is to happen.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A process that has said that it is ready. Killed when dropped.
-struct Server {
-    child: Child,
-    ready: Value,
-}
-
-impl Server {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = pairdb(arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        let output = child.stdout.take().unwrap();
-        BufReader::new(output).read_line(&mut line).unwrap();
-        let ready = serde_json::from_str(&line).unwrap_or_else(|_| panic!("it said '{line}'"));
-        Self { child, ready }
-    }
-
-    fn address(&self, of: &str) -> SocketAddr {
-        self.ready[of].as_str().unwrap().parse().unwrap()
-    }
-
-    /// The most memory that it ever had.
-    fn peak(&self) -> usize {
-        let status = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(status).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-        let kib = line.unwrap().split_whitespace().nth(1).unwrap();
-        kib.parse::<usize>().unwrap() * 1024
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
-    }
-}
-
-fn pairdb(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pairdb"));
-    command
-        .args(arguments)
-        .env("PAIRDB_SERVER__MEMORY_BYTES_MAX", MEMORY.to_string())
-        .env("PAIRDB_GRPC__CONNECTIONS_MAX", CONNECTIONS.to_string())
-        .env("PAIRDB_HTTP__CONNECTIONS_MAX", CONNECTIONS.to_string())
-        .env("RUST_LOG", "error")
-        .stderr(Stdio::null());
-    command
+/// Of each process.
+fn settings() -> Vec<(String, String)> {
+    let settings = [
+        ("PAIRDB_SERVER__MEMORY_BYTES_MAX", MEMORY),
+        ("PAIRDB_GRPC__CONNECTIONS_MAX", CONNECTIONS),
+        ("PAIRDB_HTTP__CONNECTIONS_MAX", CONNECTIONS),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_string()));
+    settings.into()
 }
 
 /// A client that wants nothing but to be served, until it is told to stop.
@@ -220,7 +181,7 @@ async fn unfinished_fragments(address: SocketAddr) -> Attack {
         last: false,
     };
     let batch = v1::RequestBatch {
-        node_id: "n1".into(),
+        node_id: "node-1".into(),
         requests: Vec::new(),
         fragment: Some(fragment),
     };
@@ -324,29 +285,10 @@ async fn probe(address: SocketAddr) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_is_bounded_and_honest_clients_are_served_under_attack() {
-    let directory = TempDir::new().unwrap();
-    let metadata = format!("sqlite:{}", directory.path().join("m.sqlite").display());
-    let data = directory.path().join("n1").display().to_string();
-    let listen = ["--listen", "127.0.0.1:0", "--metadata", &metadata, "--json"];
-    let named = ["storage", "--node-id", "n1", "--data", &data];
-    let node = Server::start(&[&named[..], &listen].concat());
-    let ports = ["coordinator", "--http-port", "0", "--metrics-port", "0"];
-    let coordinator = Server::start(&[&ports[..], &listen].concat());
+    let cluster = Cluster::on_sqlite(settings()).started(1, 1);
+    let (coordinator, node) = (cluster.front(), &cluster.nodes[0]);
+    coordinator.ok(&["tenant", "create", "t", "--replication-factor", "1"]);
     let (grpc, http) = (coordinator.address("grpc"), coordinator.address("http"));
-    let mut admin = client(grpc).await;
-    let added = v1::AddStorageNodeRequest {
-        node_id: "n1".into(),
-        host: "127.0.0.1".into(),
-        port: node.address("grpc").port().into(),
-        virtual_nodes: 0,
-    };
-    admin.add_storage_node(added).await.unwrap();
-    let tenant = v1::CreateTenantRequest {
-        tenant_id: "t".into(),
-        replication_factor: 1,
-        ..Default::default()
-    };
-    admin.create_tenant(tenant).await.unwrap();
 
     for attack in ["messages", "bodies", "fragments"] {
         let honest = Honest::start(grpc).await;
@@ -358,7 +300,7 @@ async fn memory_is_bounded_and_honest_clients_are_served_under_attack() {
         assert!(sent > CONNECTIONS * 1024, "{attack}: nothing came of it");
         let served = honest.served().await;
         drop(open);
-        let (coordinator, node) = (coordinator.peak(), node.peak());
+        let (coordinator, node) = (coordinator.memory_peak(), node.memory_peak());
         println!(
             "{attack}: {} MiB sent, {served} writes served; coordinator {} MiB, node {} MiB",
             sent / MIB,
@@ -369,7 +311,7 @@ async fn memory_is_bounded_and_honest_clients_are_served_under_attack() {
     }
 
     let (stored, refused) = large_values(grpc).await;
-    let (coordinator, node) = (coordinator.peak(), node.peak());
+    let (coordinator, node) = (coordinator.memory_peak(), node.memory_peak());
     println!(
         "values: {stored} stored, {refused} told to come again; coordinator {} MiB, node {} MiB",
         coordinator / MIB,

@@ -14,6 +14,8 @@
     reason = "a test that starts processes and kills them"
 )]
 
+mod kit;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -229,6 +231,7 @@ fn acknowledged_writes_survive_being_killed() {
         .ok()
         .and_then(|rounds| rounds.parse().ok())
         .unwrap_or(15);
+    kit::watch::may_take(Duration::from_secs(2) * rounds);
     let directory = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -1,7 +1,7 @@
 //! Writes at a steady rate, by many clients that each have keys of their own and remember what was acknowledged.
 //!
-//! A client writes its keys one at a time, with a number that only grows. So what a key must hold at last is known without any
-//! knowledge of the product: a number not below the last one that was acknowledged.
+//! A client writes its keys one at a time, with a number that only grows. So what a key must hold at last is known
+//! without any knowledge of the product: a number not below the last one that was acknowledged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +14,7 @@ use pairdb::proto::v1::coordinator_service_client::CoordinatorServiceClient;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::Plan;
-use crate::cluster::TENANT;
+use crate::{Plan, TENANT};
 
 const VALUE_LEN: usize = 100;
 const TIMEOUT: Duration = Duration::from_secs(8);

@@ -17,9 +17,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
-use crate::Plan;
-use crate::cluster::TENANT;
 use crate::table::{Outcome, Phase};
+use crate::{Plan, TENANT};
 
 const KEYS: usize = 50;
 const VALUE_LEN: usize = 100;

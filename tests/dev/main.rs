@@ -1,0 +1,45 @@
+//! The program as its users meet it: real processes, real ports, real disks, and everything through the command line.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test of processes waits for them"
+)]
+
+mod collector;
+mod commands;
+#[path = "../kit/mod.rs"]
+mod kit;
+mod nodes;
+mod processes;
+mod restarts;
+mod started;
+mod switches;
+mod tenants;
+mod traces;
+mod usage;
+
+use kit::Server;
+use tempfile::TempDir;
+
+/// A whole cluster in one process, with its data in a folder of its own.
+struct Dev {
+    server: Server,
+    directory: TempDir,
+}
+
+impl Dev {
+    fn start() -> Self {
+        let directory = TempDir::new().unwrap();
+        let server = Server::dev(directory.path());
+        Self { server, directory }
+    }
+}
+
+impl std::ops::Deref for Dev {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}

@@ -1,0 +1,33 @@
+//! What the tests of the program share: one command of it ([`Program`]), a server process ([`Server`]), and
+//! coordinators and storage nodes that are a cluster ([`Cluster`]).
+//!
+//! - A process sees no `PAIRDB_*` variable that its test did not give it.
+//! - No process outlives its test, however that ends, and what it wrote is shown where the test fails.
+//! - Nothing is waited for without end: each wait has its time ([`PATIENCE`]), and a test program that hangs all the
+//!   same ends, with what its servers wrote ([`watch`]).
+//!
+//! What this is not: a second way into the product. Tests use what users use; where one asks a storage node directly,
+//! it says so.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    clippy::print_stderr,
+    reason = "every test program uses some of it; logs are shown where a test fails"
+)]
+
+mod cluster;
+mod http;
+mod log;
+mod patience;
+mod program;
+mod server;
+mod small_disk;
+pub mod watch;
+
+pub use cluster::{Cluster, on_stores};
+pub use http::get as http_get;
+pub use patience::{PATIENCE, until};
+pub use program::{Done, Program};
+pub use server::{Client, Server};
+pub use small_disk::SmallDisk;
