@@ -11,10 +11,10 @@ use std::time::Duration;
 use pairdb::quorum::ConflictPolicy;
 use pairdb::version::Record;
 
-use crate::adapters::pause;
 use crate::cluster::Cluster;
-use crate::evidence::FinalRecord;
-use crate::run::final_records;
+use crate::inspect::final_records;
+use crate::pause::pause;
+use crate::recorded::FinalRecord;
 use crate::world::{Fault, FaultStep, World};
 
 /// Many rounds of comparing take less.

@@ -4,12 +4,12 @@
 //! A node holds all that it ever stamped and that was not overwritten, so what of that stands in any record stood beside its
 //! last write. Owners that stamp at the same time may each leave as much.
 
-use super::Findings;
+use super::findings::Findings;
 use crate::evidence::Evidence;
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
-    let replica = &evidence.world.replica;
-    for (key, left) in &evidence.seen.left {
+    let replica = &evidence.run.world.replica;
+    for (key, left) in &evidence.run.seen.left {
         let too_much = [
             ("values", left.shown, replica.siblings_max.saturating_sub(1)),
             ("bytes", left.bytes, replica.siblings_bytes_max),

@@ -7,10 +7,10 @@
 
 use std::time::Duration;
 
-use super::Findings;
 use super::availability::slowest_step;
+use super::findings::Findings;
 use crate::evidence::Evidence;
-use crate::history::{Arrived, Time};
+use crate::op::{Arrived, Time};
 use crate::world::ClientPlan;
 
 /// How much longer a lease may seem to last: it is counted from when the store hears of it, and looked at in turns.
@@ -18,10 +18,10 @@ const SLACK: Duration = Duration::from_millis(800);
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     let told = |client: &ClientPlan| !client.steps.is_empty();
-    if evidence.world.clients.iter().any(told) {
+    if evidence.run.world.clients.iter().any(told) {
         return;
     }
-    for op in evidence.ops.values() {
+    for op in evidence.run.ops.values() {
         let lasts = evidence.timeout(op) + slowest_step(evidence) * 3 + SLACK;
         for (index, attempt) in op.arrived.iter().enumerate() {
             if let Some(told) = attempt.told_in_use

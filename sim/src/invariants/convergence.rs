@@ -4,19 +4,20 @@
 
 use pairdb::version::Record;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::describe;
-use crate::evidence::{Evidence, FinalRecord};
+use crate::evidence::Evidence;
+use crate::recorded::FinalRecord;
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
-    for complaint in &evidence.complaints {
+    for complaint in &evidence.run.complaints {
         findings.broken_for_all(complaint.clone());
     }
-    for last in &evidence.unrepaired {
+    for last in &evidence.run.unrepaired {
         let what = format!("not repaired before somebody read: {}", held(last));
         findings.broken(last.tenant, &last.key, &[], what);
     }
-    for last in &evidence.finals {
+    for last in &evidence.run.finals {
         if last.is_equal() {
             continue;
         }

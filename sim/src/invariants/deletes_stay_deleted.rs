@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 
 use pairdb::quorum::ConflictPolicy;
 
-use super::Findings;
+use super::findings::Findings;
 use super::one_effect::is_claimed;
 use crate::evidence::{Evidence, Fact};
-use crate::history::{Kind, Op, OpId};
+use crate::op::{Kind, Op, OpId};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     findings.contradictions(evidence, &["purge"]);
@@ -69,6 +69,7 @@ fn deleted(evidence: &Evidence, facts: &[Fact], delete: &Op) -> BTreeSet<OpId> {
     let owners = evidence.owners_of(delete);
     let write = |id: &OpId| {
         evidence
+            .run
             .ops
             .get(id)
             .is_some_and(|op| op.kind == Kind::Write)
@@ -84,7 +85,7 @@ fn deleted(evidence: &Evidence, facts: &[Fact], delete: &Op) -> BTreeSet<OpId> {
                 fact.since < delete.invoked && evidence.meet(delete.tenant, owners, fact.owners)
             });
             let settled = |id: &OpId| {
-                let Some(op) = evidence.ops.get(id) else {
+                let Some(op) = evidence.run.ops.get(id) else {
                     return false;
                 };
                 let done = evidence.settled(op);

@@ -5,9 +5,9 @@
 
 use pairdb::quorum::ConflictPolicy;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::evidence::Evidence;
-use crate::history::{Kind, OpId, Time};
+use crate::op::{Kind, OpId, Time};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     for (tenant, key) in evidence.keys() {

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 
 use pairdb::coordinator::IdempotencyOutage;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::evidence::Evidence;
-use crate::history::{Answer, Answered};
+use crate::op::{Answer, Answered};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
-    let refuses = evidence.world.coordinator.idempotency_outage == IdempotencyOutage::Refuse;
+    let refuses = evidence.run.world.coordinator.idempotency_outage == IdempotencyOutage::Refuse;
     for op in evidence
+        .run
         .ops
         .values()
         .filter(|op| op.idempotent && !op.claim_forgotten)

@@ -4,9 +4,9 @@
 
 use pairdb::quorum::ConflictPolicy;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::evidence::Evidence;
-use crate::history::{Kind, Op, OpId, Time};
+use crate::op::{Kind, Op, OpId, Time};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     for (tenant, key) in evidence.keys() {
@@ -58,7 +58,7 @@ fn beaten<'a>(
     winner: OpId,
     begun: (Time, usize),
 ) -> Option<&'a Op> {
-    let won = evidence.ops.get(&winner)?;
+    let won = evidence.run.ops.get(&winner)?;
     let done = evidence.settled(won)?;
     evidence.ops_of(tenant, key).find(|op| {
         let owners = evidence.owners_of(op);

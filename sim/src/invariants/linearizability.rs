@@ -25,9 +25,9 @@ use pairdb::quorum::{ConflictPolicy, Consistency};
 use stateright::semantics::register::{Register, RegisterOp, RegisterRet};
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester, SequentialSpec};
 
-use super::Findings;
+use super::findings::Findings;
 use crate::evidence::Evidence;
-use crate::history::{Kind, Op, OpId, Time};
+use crate::op::{Kind, Op, OpId, Time};
 
 /// How many operations one search is about.
 const WINDOW_MAX: usize = 32;

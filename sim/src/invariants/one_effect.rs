@@ -10,19 +10,20 @@ use std::collections::BTreeSet;
 use pairdb::coordinator::IdempotencyOutage;
 use pairdb::quorum::ConflictPolicy;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::evidence::Evidence;
-use crate::history::{Answered, Kind, Op};
+use crate::op::{Answered, Kind, Op};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     let judged = evidence
+        .run
         .ops
         .values()
         .filter(|op| op.idempotent && op.kind == Kind::Write);
     for op in judged.filter(|op| is_claimed(evidence, op)) {
         let dots = evidence.dots(op.id).iter();
         let versions: Vec<_> = dots
-            .filter_map(|dot| evidence.seen.versions.get(dot))
+            .filter_map(|dot| evidence.run.seen.versions.get(dot))
             .collect();
         let writes: BTreeSet<_> = versions.iter().map(|version| version.write_id).collect();
         if writes.len() > 1 {
@@ -57,6 +58,6 @@ pub(super) fn is_claimed(evidence: &Evidence, op: &Op) -> bool {
             }
         )
     });
-    let always = evidence.world.coordinator.idempotency_outage == IdempotencyOutage::Refuse;
+    let always = evidence.run.world.coordinator.idempotency_outage == IdempotencyOutage::Refuse;
     op.idempotent && !op.claim_forgotten && (always || claimed.count() == op.attempts as usize)
 }

@@ -4,20 +4,20 @@ use pairdb::placement::Token;
 use pairdb::quorum::ConflictPolicy;
 use pairdb::version::Context;
 
-use super::Findings;
+use super::findings::Findings;
 use super::quorum_reads::missed_sibling;
 use crate::evidence::{Evidence, Fact};
-use crate::history::Kind;
+use crate::op::Kind;
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
-    for read in evidence.ops.values().filter(|op| op.kind == Kind::Read) {
+    for read in evidence.run.ops.values().filter(|op| op.kind == Kind::Read) {
         let (Some(given), Some(answer)) = (read.given, read.success()) else {
             continue;
         };
         let Some(context) = answer.result.context() else {
             continue;
         };
-        let tenant = &evidence.world.tenants[read.tenant].name;
+        let tenant = &evidence.run.world.tenants[read.tenant].name;
         let token = Token::of_key(tenant, &read.key).0;
         let floor = Context::decode(&read.context, token);
         let (Ok(floor), Ok(context)) = (floor, Context::decode(context, token)) else {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use pairdb::quorum::Consistency;
 
-use super::Findings;
 use super::availability::slowest_step;
+use super::findings::Findings;
 use crate::endpoint::Endpoint;
 use crate::evidence::Evidence;
-use crate::history::Time;
+use crate::op::Time;
 use crate::world::Fault;
 
 /// Operations that began earlier are left out.
@@ -28,7 +28,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
         return;
     };
     let learned = (since + LEARNED_AFTER).as_nanos() as Time;
-    let judged = evidence.ops.values().filter(|op| {
+    let judged = evidence.run.ops.values().filter(|op| {
         let owners = evidence.owners(op.tenant, &op.key);
         op.client > 0
             && op.consistency == Consistency::Quorum
@@ -60,7 +60,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
 /// The storage node that was late from some time on to the end, since when, and by how much, if nothing else was wrong.
 /// One that is cut off without notice is as late as can be.
 fn one_slow_owner(evidence: &Evidence) -> Option<(Endpoint, Duration, Duration)> {
-    let world = &evidence.world;
+    let world = &evidence.run.world;
     let network = &world.network;
     let [step] = world.faults.as_slice() else {
         return None;

@@ -7,15 +7,15 @@
 use pairdb::placement::Token;
 use pairdb::quorum::ConflictPolicy;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::asked::AskedOfRecord;
 use crate::evidence::Evidence;
-use crate::history::Answered;
+use crate::op::Answered;
 use crate::value;
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     findings.contradictions(evidence, &["isolation"]);
-    for op in evidence.ops.values() {
+    for op in evidence.run.ops.values() {
         for answer in &op.answers {
             let Answered::Found { values, .. } = &answer.result else {
                 continue;
@@ -34,8 +34,9 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             }
         }
     }
-    for (record, asked) in &evidence.seen.asked.records {
+    for (record, asked) in &evidence.run.seen.asked.records {
         let tenant = evidence
+            .run
             .world
             .tenants
             .iter()
@@ -51,7 +52,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             continue;
         };
         let place =
-            Token::of_key(record.tenant(), record.key()).partition(evidence.world.partitions);
+            Token::of_key(record.tenant(), record.key()).partition(evidence.run.world.partitions);
         if record.partition() != place {
             let what = format!(
                 "it was asked for in partition {}, and is in {}",
