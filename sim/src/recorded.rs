@@ -1,7 +1,7 @@
 //! A run as it was recorded: all that it is judged by, as plain values.
 //!
-//! It is the boundary between what lives and what judges: [`crate::run`] fills one from a cluster at the end of a run, and
-//! the invariants see nothing else, so a test makes one of its own, of a few operations.
+//! It is the boundary between what lives and what judges: [`crate::run`] fills one from a cluster at the end of a run,
+//! and the invariants see nothing else, so a test makes one of its own, of a few operations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub struct Recorded {
     pub finals: Vec<FinalRecord>,
     /// What owners hold that background repair should have made equal and did not, before anybody read.
     pub unrepaired: Vec<FinalRecord>,
+    /// What owners hold of keys of which older values hid beneath a delete for ever.
+    pub hidden: Vec<FinalRecord>,
     /// Who could rely on whom.
     pub weather: WeatherLog,
     /// The newest epoch that was published.

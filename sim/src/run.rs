@@ -198,10 +198,10 @@ impl Play {
     async fn convergence(&mut self) -> Recorded {
         let unrepaired = unaided::repaired(&self.cluster).await;
         self.phase("convergence");
+        let mut hidden = Vec::new();
         if !unaided::is_unaided(&self.cluster.world) {
             self.complaints.extend(converge(&self.cluster).await);
-            self.complaints
-                .extend(buried::complaints(&self.cluster).await);
+            hidden = buried::hidden(&self.cluster).await;
         }
         self.complaints.extend(read_everything(&self.cluster).await);
         self.expect(is_silent, "messages never stop").await;
@@ -214,6 +214,7 @@ impl Play {
             seen: cluster.tap.seen(),
             finals,
             unrepaired,
+            hidden,
             weather: cluster.weather.log(),
             published_epoch: cluster.published_epoch(),
             complaints: std::mem::take(&mut self.complaints),

@@ -1,5 +1,5 @@
-//! The weather of a run: which faults were active when, and when each process served. Written down as it goes, and asked
-//! afterwards who could rely on whom.
+//! The weather of a run: which faults were active when, and when each process served. Written down as it goes, and
+//! asked afterwards who could rely on whom.
 //!
 //! Invariant: what it calls fair was fair. A fault that this file does not know makes the rest of the run foul.
 

@@ -136,3 +136,32 @@ pub(super) fn slowest_step(evidence: &Evidence) -> Duration {
     let disk_us = (world.disk.commit_us_max + world.disk.read_us_max) * waiting;
     trip + Duration::from_micros(disk_us)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::{Told, node};
+    use crate::endpoint::Endpoint;
+
+    /// A write is refused while these storage nodes serve.
+    fn refused_with(nodes: &[u8]) -> Told {
+        let mut told = Told::siblings();
+        let weather = &mut told.run.weather;
+        weather.serves(Endpoint::Coordinator(1), 0);
+        nodes
+            .iter()
+            .for_each(|number| weather.serves(node(*number), 0));
+        told.write().refused();
+        told.with(|world| world.clients[0].timeout_ms = 5_000)
+    }
+
+    #[test]
+    fn a_write_may_fail_without_a_majority_of_its_owners() {
+        refused_with(&[1]).is_fine();
+    }
+
+    #[test]
+    fn a_write_may_not_fail_with_a_majority_of_its_owners() {
+        let what = "#1 failed, with a majority of its owners well and reachable";
+        refused_with(&[1, 2]).breaks("availability", &[what]);
+    }
+}

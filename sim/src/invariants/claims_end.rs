@@ -45,3 +45,25 @@ fn was_in_use(before: &[Arrived], told: Time, lasts: Duration) -> bool {
     let mut ages = with_claim.map(|attempt| told.saturating_sub(attempt.at));
     ages.any(|age| Duration::from_nanos(age) <= lasts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+
+    #[test]
+    fn who_comes_while_the_first_attempt_is_at_work_is_told_so() {
+        let mut told = Told::siblings();
+        let write = told.write().idempotent().acknowledged();
+        told.again(write, |op, at| op.arrived[1].told_in_use = Some(at));
+        told.owners_hold(&[write]).is_fine();
+    }
+
+    #[test]
+    fn who_comes_first_may_not_be_told_of_another() {
+        let mut told = Told::siblings();
+        let write = told.write().idempotent().acknowledged();
+        told.again(write, |op, at| op.arrived[0].told_in_use = Some(at));
+        let what = "#1 was told of another request with its idempotency key, and there was none";
+        told.owners_hold(&[write]).breaks("claims end", &[what]);
+    }
+}

@@ -113,3 +113,31 @@ fn in_the_end(evidence: &Evidence, tenant: usize, key: &str) -> BTreeSet<OpId> {
         .filter_map(|value| evidence.writer(tenant, key, value))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+
+    #[test]
+    fn what_was_deleted_is_read_no_more() {
+        let mut told = Told::last_write_wins();
+        told.write().acknowledged();
+        let delete = told.delete().acknowledged();
+        told.read().shows(&[]);
+        told.owners_hold(&[delete]).is_fine();
+    }
+
+    #[test]
+    fn what_was_deleted_may_not_come_back() {
+        let mut told = Told::last_write_wins();
+        let write = told.write().acknowledged();
+        told.delete().acknowledged();
+        told.read().shows(&[write]);
+        let what = [
+            "#3 read #1, which #2 had deleted",
+            "#1 is there in the end, and #2 had deleted it",
+        ];
+        told.owners_hold(&[write])
+            .breaks("deletes stay deleted", &what);
+    }
+}

@@ -52,3 +52,29 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+
+    #[test]
+    fn what_was_overwritten_knowingly_goes_and_what_was_not_stays() {
+        let mut told = Told::siblings();
+        let first = told.write().acknowledged();
+        let read = told.read().shows(&[first]);
+        let second = told.write().knowing(read).acknowledged();
+        let third = told.write().acknowledged();
+        told.owners_hold(&[second, third]).is_fine();
+    }
+
+    #[test]
+    fn what_was_overwritten_knowingly_may_not_stay() {
+        let mut told = Told::siblings();
+        let first = told.write().acknowledged();
+        let read = told.read().shows(&[first]);
+        let second = told.write().knowing(read).acknowledged();
+        let what = "#1 is still there beside #3, which overwrote it";
+        told.owners_hold(&[first, second])
+            .breaks("exact conflicts", &[what]);
+    }
+}

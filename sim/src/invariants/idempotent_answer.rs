@@ -46,3 +46,35 @@ fn is_unkept(answer: &Answer) -> bool {
         }
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+    use crate::op::{Answer, Answered};
+
+    /// A write that is answered twice, the second time with this context.
+    fn answered_twice(second: &'static [u8]) -> Told {
+        let mut told = Told::siblings();
+        let write = told.write().idempotent().acknowledged();
+        told.again(write, |op, at| {
+            let result = Answered::Written {
+                context: second.into(),
+                is_duplicate: true,
+                without_idempotency: false,
+            };
+            op.answers.push(Answer { at, result });
+        });
+        told.owners_hold(&[write])
+    }
+
+    #[test]
+    fn a_retry_gets_the_first_answer() {
+        answered_twice(b"").is_fine();
+    }
+
+    #[test]
+    fn a_retry_may_not_get_another_answer() {
+        let what = "#1 got 2 different answers";
+        answered_twice(b"another context").breaks("idempotent answer", &[what]);
+    }
+}

@@ -73,3 +73,28 @@ fn beaten<'a>(
             && !evidence.is_weakened(winner, done)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+
+    #[test]
+    fn the_later_write_wins() {
+        let mut told = Told::last_write_wins();
+        told.write().acknowledged();
+        let second = told.write().acknowledged();
+        told.read().shows(&[second]);
+        told.owners_hold(&[second]).is_fine();
+    }
+
+    #[test]
+    fn the_earlier_write_may_not_win() {
+        let mut told = Told::last_write_wins();
+        let first = told.write().acknowledged();
+        let second = told.write().acknowledged();
+        told.read().shows(&[first]);
+        let what = "#3 read #1, and #2 came after it";
+        told.owners_hold(&[second])
+            .breaks("last write wins", &[what]);
+    }
+}

@@ -269,7 +269,29 @@ fn describe(window: &Window) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::told::Told;
     use super::*;
+
+    #[test]
+    fn a_history_that_some_order_explains_is_fine() {
+        let mut told = Told::last_write_wins();
+        let first = told.write().acknowledged();
+        told.read().shows(&[first]);
+        let second = told.write().acknowledged();
+        told.read().shows(&[second]);
+        told.owners_hold(&[second]).is_fine();
+    }
+
+    #[test]
+    fn a_history_that_no_order_explains_is_told() {
+        let mut told = Told::last_write_wins();
+        let first = told.write().acknowledged();
+        let second = told.write().acknowledged();
+        told.read().shows(&[first]);
+        let what = "from #2 on, #3 reads #1 can't have happened in any order";
+        told.owners_hold(&[second])
+            .breaks("linearizability", &[what]);
+    }
 
     fn write(id: u32, from: Time, to: Time) -> Step {
         let op = RegisterOp::Write(Some(OpId(id)));

@@ -22,6 +22,8 @@ mod session_floor;
 mod slow_owner;
 mod tenant_freshness;
 mod tenant_isolation;
+#[cfg(test)]
+mod told;
 
 pub use findings::{Findings, Violation};
 

@@ -39,3 +39,23 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+
+    #[test]
+    fn an_acknowledged_write_is_there_in_the_end() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        told.owners_hold(&[write]).is_fine();
+    }
+
+    #[test]
+    fn an_acknowledged_write_that_nobody_holds_is_lost() {
+        let mut told = Told::siblings();
+        told.write().acknowledged();
+        let what = "#1 was acknowledged and nothing is left of it";
+        told.owners_hold(&[]).breaks("no lost write", &[what]);
+    }
+}

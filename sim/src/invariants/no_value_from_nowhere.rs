@@ -58,3 +58,24 @@ fn problem(
         _ => Some(format!("#{number}, which is no write of that key")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+
+    #[test]
+    fn a_read_shows_what_was_written() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        told.read().shows(&[write]);
+        told.owners_hold(&[write]).is_fine();
+    }
+
+    #[test]
+    fn a_value_that_nobody_wrote_comes_from_nowhere() {
+        let mut told = Told::siblings();
+        told.read().shows_bytes(b"stranger");
+        let what = "#1 read \"stranger\", which nobody wrote there";
+        told.breaks("no value from nowhere", &[what]);
+    }
+}

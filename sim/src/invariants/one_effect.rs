@@ -61,3 +61,34 @@ pub(super) fn is_claimed(evidence: &Evidence, op: &Op) -> bool {
     let always = evidence.run.world.coordinator.idempotency_outage == IdempotencyOutage::Refuse;
     op.idempotent && !op.claim_forgotten && (always || claimed.count() == op.attempts as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+
+    #[test]
+    fn a_write_with_an_idempotency_key_may_be_stamped_by_two_owners() {
+        let mut told = Told::siblings();
+        let write = told.write().idempotent().acknowledged();
+        told.stamped_again(write, 1);
+        told.owners_hold(&[write]).is_fine();
+    }
+
+    #[test]
+    fn one_idempotency_key_may_not_become_two_writes() {
+        let mut told = Told::siblings();
+        let write = told.write().idempotent().acknowledged();
+        told.stamped_again(write, 2);
+        let what = "#1 became 2 writes under one idempotency key";
+        told.owners_hold(&[write]).breaks("one effect", &[what]);
+    }
+
+    #[test]
+    fn the_last_write_may_not_have_two_stamps_under_one_idempotency_key() {
+        let mut told = Told::last_write_wins();
+        let write = told.write().idempotent().acknowledged();
+        told.stamped_again(write, 1);
+        let what = "#1 took effect with the stamps 1.0 and 2.0";
+        told.owners_hold(&[write]).breaks("one effect", &[what]);
+    }
+}

@@ -130,3 +130,25 @@ pub(super) fn missed_latest(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+
+    #[test]
+    fn a_read_sees_what_was_acknowledged_before() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        told.read().shows(&[write]);
+        told.owners_hold(&[write]).is_fine();
+    }
+
+    #[test]
+    fn a_read_may_not_miss_what_was_acknowledged_before() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        told.read().shows(&[]);
+        let what = "#1 was acknowledged before #2 began, which did not see it";
+        told.owners_hold(&[write]).breaks("quorum reads", &[what]);
+    }
+}

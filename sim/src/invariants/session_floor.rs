@@ -55,3 +55,34 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pairdb::quorum::Consistency;
+
+    use super::super::told::Told;
+
+    #[test]
+    fn a_read_answers_what_its_context_covers() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        let read = told.read().shows(&[write]);
+        let reading_on = told.read().at(Consistency::One).knowing(read);
+        reading_on.shows(&[write]);
+        told.owners_hold(&[write]).is_fine();
+    }
+
+    #[test]
+    fn a_read_may_not_answer_less_than_its_context_covers() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        let read = told.read().shows(&[write]);
+        let reading_on = told.read().at(Consistency::One).knowing(read);
+        reading_on.shows(&[]);
+        let what = [
+            "#3 answers less than the context of #2 covers",
+            "#3 gave the context of #2 and did not see #1",
+        ];
+        told.owners_hold(&[write]).breaks("session floor", &what);
+    }
+}

@@ -91,3 +91,36 @@ fn one_slow_owner(evidence: &Evidence) -> Option<(Endpoint, Duration, Duration)>
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::{Told, node};
+    use super::OPERATIONS_MIN;
+    use crate::world::{Fault, FaultStep};
+
+    /// Many reads that take so long, while one owner alone answers two seconds late.
+    fn reads_that_take(ms: u64) -> Told {
+        let mut told = Told::siblings();
+        for _ in 0..OPERATIONS_MIN {
+            told.read().takes(ms).shows(&[]);
+        }
+        let slow = Fault::Slow {
+            who: Some(node(3)),
+            permille: 1_000,
+            late_ms_max: 2_000,
+        };
+        told.with(|world| world.faults = vec![FaultStep::new(0, world.chaos_ms, slow)])
+    }
+
+    #[test]
+    fn one_slow_owner_may_slow_reads_a_little() {
+        reads_that_take(200).is_fine();
+    }
+
+    #[test]
+    fn one_slow_owner_may_not_slow_reads_to_its_own_pace() {
+        let what =
+            "n3 alone was up to 2s late, and the 99th percentile of 100 quorum operations is 1.9s";
+        reads_that_take(1_900).breaks("slow owner", &[what]);
+    }
+}

@@ -33,3 +33,30 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::told::Told;
+    use crate::world::World;
+
+    #[test]
+    fn a_coordinator_asks_for_its_tenants_now_and_then() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        told.owners_hold(&[write]).is_fine();
+    }
+
+    #[test]
+    fn a_coordinator_may_not_go_on_with_what_it_knew_long_ago() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        told.run.tenant_lookups[0].at = Duration::ZERO;
+        let soon = |world: &mut World| world.coordinator.tenant_ttl = Duration::from_secs(5);
+        let what = "c1 served #1 with what it has known of t for longer than 7s";
+        told.owners_hold(&[write])
+            .with(soon)
+            .breaks("tenant freshness", &[what]);
+    }
+}

@@ -85,3 +85,38 @@ fn misrouted(evidence: &Evidence, tenant: usize, key: &str, asked: &AskedOfRecor
     }
     signs
 }
+
+#[cfg(test)]
+mod tests {
+    use pairdb::version::Record;
+
+    use super::super::told::{Told, node};
+    use crate::value;
+
+    #[test]
+    fn a_record_is_asked_for_where_it_belongs() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        told.says(node(1), &told.record(&[write]).encode());
+        told.read().shows(&[write]);
+        told.owners_hold(&[write]).is_fine();
+    }
+
+    #[test]
+    fn a_read_may_not_show_what_was_written_elsewhere() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        told.read()
+            .shows_bytes(&value::make("other", "k", write, 0));
+        let what = "#2 read #1, which was written to other/k";
+        told.owners_hold(&[write])
+            .breaks("tenant isolation", &[what]);
+    }
+
+    #[test]
+    fn a_record_may_not_be_asked_for_at_a_stranger() {
+        let mut told = Told::siblings();
+        told.says(node(4), &Record::default().encode());
+        told.breaks("tenant isolation", &["n4 was asked, which does not own it"]);
+    }
+}
