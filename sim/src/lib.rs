@@ -5,25 +5,28 @@
 //! seed ─► World::draw ─► run ─► Recorded ─► Evidence ─► invariants ─► Outcome
 //! ```
 //!
-//! Modules stand on floors, and each names only what is below it, or beside it without a circle; the architecture test of
-//! the product holds them to it. From the ground up:
+//! Modules stand on floors, and each names only what is below it, or beside it without a circle; the architecture test
+//! of the product holds them to it. From the ground up:
 //!
 //! | floor | module | what it is |
 //! |---|---|---|
 //! | values | [`endpoint`], [`op`], [`value`] | who takes part, what clients want, the values that they write |
 //! | | [`hash`], [`rng`], [`pause`], [`describe`] | hashing, chance, waiting, and records in words |
 //! | plan | [`world`] | everything that decides a run, drawn from a seed or read from a scenario file |
-//! | notes | [`history`], [`recorder`], [`weather`], [`story`] | what happened: for judges, for a page, who could rely on whom, how far explicit steps have come |
+//! | notes | [`history`], [`recorder`] | what happened, for who judges and for a page |
+//! | | [`weather`], [`story`] | who could rely on whom, when; how far explicit steps have come |
 //! | | [`seen`], [`asked`], [`attempts`], [`tap`] | what nodes said and were asked, and who listens |
 //! | wire | [`faults`], [`network`] | what is wrong now, and what is between processes |
 //! | ports | [`adapters`] | the ports, carried out by simulated clocks, disks, stores and links |
 //! | cluster | [`cluster`] | machines, and the processes that live and die on them |
-//! | people | [`client`], [`nemesis`] | those who use it and write down what they saw, and what goes wrong step by step |
+//! | people | [`client`], [`nemesis`] | those who use it and tell what they saw; what goes wrong, step by step |
 //! | record | [`recorded`], [`evidence`] | a run as plain values, and what follows from it |
 //! | judgement | [`invariants`] | the promises, checked against that |
-//! | calm | [`inspect`], [`unaided`], [`buried`], [`settle`] | what nodes hold, what repair has to do before anybody reads, what a delete leaves, what is waited for in the end |
+//! | calm | [`inspect`], [`settle`] | what nodes hold, and what is waited for in the end |
+//! | | [`unaided`], [`buried`] | what repair does before anybody reads, and what a delete leaves |
 //! | run | [`run`](mod@run), [`outcome`], [`spell`] | one run, what comes of it, and the same as explicit steps |
-//! | many | [`sweep`], [`mutants`], [`scenario`], [`shrink`], [`page`] | many runs, runs with bugs put back, stories in files, how a failing run becomes one, a run as a page |
+//! | many | [`sweep`], [`mutants`] | many runs, and runs with bugs put back |
+//! | | [`scenario`], [`shrink`], [`page`] | stories in files, how a failing run becomes one, a run as a page |
 //! | door | [`cli`] | the command line |
 //!
 //! What this is not: no product code is changed for it beyond [`pairdb::sabotage`],

@@ -1,7 +1,7 @@
 //! What goes wrong, step by step: a world's faults begin and end at their times, or with what happens.
 //!
-//! What goes on between a fault's beginning and its end is a task of its own that looks, after every pause, whether its fault
-//! still goes on.
+//! What goes on between a fault's beginning and its end is a task of its own that looks, after every pause, whether its
+//! fault still goes on.
 
 use std::time::Duration;
 

@@ -163,8 +163,8 @@ impl Op {
         self.success().map(|answer| answer.at)
     }
 
-    /// Whether an attempt may have been made that no claim held back, because the idempotency store was down. Such a one is
-    /// a write of its own, which may take effect at any later time.
+    /// Whether an attempt may have been made that no claim held back, because the idempotency store was down. Such a
+    /// one is a write of its own, which may take effect at any later time.
     #[must_use]
     pub fn may_be_unclaimed(&self) -> bool {
         let unclaimed = |answer: &Answer| {

@@ -1,5 +1,5 @@
-//! What a run's page is made of: every call, fault, life and stored record, with its time, as values. What the page looks
-//! like is `page`'s.
+//! What a run's page is made of: every call, fault, life and stored record, with its time, as values. What the page
+//! looks like is `page`'s.
 //!
 //! It records only when told to ([`Recorder::start`]), and nothing in the world can ask it anything, so a run that is
 //! recorded is the same run: neither its text nor its fingerprint differ.

@@ -1,5 +1,5 @@
-//! A scenario: a story about one promise, as a file: a world with explicit steps and faults, what has to come of them, and
-//! which known bugs the story would bring to light.
+//! A scenario: a story about one promise, as a file: a world with explicit steps and faults, what has to come of them,
+//! and which known bugs the story would bring to light.
 //!
 //! Unlike a bare seed it outlives any change in the way worlds are drawn. The format is described in
 //! `scenarios/README.md`.

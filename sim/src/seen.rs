@@ -1,5 +1,5 @@
-//! What was seen of storage nodes' answers: which write got which dot where, who said to hold it, and what of that can't all
-//! be right.
+//! What was seen of storage nodes' answers: which write got which dot where, who said to hold it, and what of that
+//! can't all be right.
 //!
 //! Values and their rules only; who looks at the answers as they pass is [`crate::tap`]'s.
 

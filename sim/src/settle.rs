@@ -1,5 +1,5 @@
-//! What is waited for once nothing is wrong any more: that owners become equal and owe nobody anything, and that all can be
-//! read.
+//! What is waited for once nothing is wrong any more: that owners become equal and owe nobody anything, and that all
+//! can be read.
 //!
 //! What does not come about in time is a complaint, which [`crate::invariants`] judges.
 

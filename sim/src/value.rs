@@ -1,5 +1,5 @@
-//! The keys that clients choose from, and values that say where they belong: tenant, key and operation, then padding. No two
-//! writes write the same.
+//! The keys that clients choose from, and values that say where they belong: tenant, key and operation, then padding.
+//! No two writes write the same.
 
 use bytes::Bytes;
 

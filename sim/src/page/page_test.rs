@@ -103,9 +103,7 @@ fn a_panic_leaves_a_page_too() {
     let nobody = Fault::Crash {
         who: Endpoint::Storage(99),
     };
-    world
-        .faults
-        .push(FaultStep::new(500, 100, nobody));
+    world.faults.push(FaultStep::new(500, 100, nobody));
     let (outcome, page) = page(world);
     assert_eq!(outcome.violations.len(), 1);
     assert!(page.contains("no panic"));
