@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_write_may_fail_without_a_majority_of_its_owners() {
-        refused_with(&[1]).is_fine();
+        refused_with(&[1]).keeps_all();
     }
 
     #[test]

@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn a_node_may_leave_a_value_beside_its_last_write() {
         let room_for_two = |world: &mut World| world.replica.siblings_max = 2;
-        two_values_of_one_node().with(room_for_two).is_fine();
+        two_values_of_one_node().with(room_for_two).keeps_all();
     }
 
     #[test]

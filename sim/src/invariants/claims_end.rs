@@ -55,7 +55,7 @@ mod tests {
         let mut told = Told::siblings();
         let write = told.write().idempotent().acknowledged();
         told.again(write, |op, at| op.arrived[1].told_in_use = Some(at));
-        told.owners_hold(&[write]).is_fine();
+        told.owners_hold(&[write]).keeps_all();
     }
 
     #[test]

@@ -62,7 +62,7 @@ mod tests {
     fn owners_that_hold_the_same_have_converged() {
         let mut told = Told::siblings();
         let write = told.write().acknowledged();
-        told.owners_hold(&[write]).is_fine();
+        told.owners_hold(&[write]).keeps_all();
     }
 
     #[test]

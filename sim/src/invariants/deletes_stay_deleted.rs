@@ -124,7 +124,7 @@ mod tests {
         told.write().acknowledged();
         let delete = told.delete().acknowledged();
         told.read().shows(&[]);
-        told.owners_hold(&[delete]).is_fine();
+        told.owners_hold(&[delete]).keeps_all();
     }
 
     #[test]

@@ -28,7 +28,7 @@ mod tests {
     fn requests_are_routed_by_what_was_published() {
         let mut told = Told::siblings();
         told.says(node(1), &Record::default().encode());
-        told.is_fine();
+        told.keeps_all();
     }
 
     #[test]

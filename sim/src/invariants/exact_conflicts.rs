@@ -64,7 +64,7 @@ mod tests {
         let read = told.read().shows(&[first]);
         let second = told.write().knowing(read).acknowledged();
         let third = told.write().acknowledged();
-        told.owners_hold(&[second, third]).is_fine();
+        told.owners_hold(&[second, third]).keeps_all();
     }
 
     #[test]

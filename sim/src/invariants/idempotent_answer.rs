@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_retry_gets_the_first_answer() {
-        answered_twice(b"").is_fine();
+        answered_twice(b"").keeps_all();
     }
 
     #[test]

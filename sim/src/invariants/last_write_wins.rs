@@ -84,7 +84,7 @@ mod tests {
         told.write().acknowledged();
         let second = told.write().acknowledged();
         told.read().shows(&[second]);
-        told.owners_hold(&[second]).is_fine();
+        told.owners_hold(&[second]).keeps_all();
     }
 
     #[test]

@@ -279,7 +279,7 @@ mod tests {
         told.read().shows(&[first]);
         let second = told.write().acknowledged();
         told.read().shows(&[second]);
-        told.owners_hold(&[second]).is_fine();
+        told.owners_hold(&[second]).keeps_all();
     }
 
     #[test]

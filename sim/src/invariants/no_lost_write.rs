@@ -48,7 +48,7 @@ mod tests {
     fn an_acknowledged_write_is_there_in_the_end() {
         let mut told = Told::siblings();
         let write = told.write().acknowledged();
-        told.owners_hold(&[write]).is_fine();
+        told.owners_hold(&[write]).keeps_all();
     }
 
     #[test]

@@ -71,7 +71,7 @@ mod tests {
         let mut told = Told::siblings();
         let write = told.write().idempotent().acknowledged();
         told.stamped_again(write, 1);
-        told.owners_hold(&[write]).is_fine();
+        told.owners_hold(&[write]).keeps_all();
     }
 
     #[test]

@@ -140,7 +140,7 @@ mod tests {
         let mut told = Told::siblings();
         let write = told.write().acknowledged();
         told.read().shows(&[write]);
-        told.owners_hold(&[write]).is_fine();
+        told.owners_hold(&[write]).keeps_all();
     }
 
     #[test]

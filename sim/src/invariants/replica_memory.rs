@@ -20,7 +20,7 @@ mod tests {
         let record = told.record(&[write]).encode();
         told.says(node(1), &record);
         told.says(node(1), &record);
-        told.owners_hold(&[write]).is_fine();
+        told.owners_hold(&[write]).keeps_all();
     }
 
     #[test]

@@ -69,7 +69,7 @@ mod tests {
         let read = told.read().shows(&[write]);
         let reading_on = told.read().at(Consistency::One).knowing(read);
         reading_on.shows(&[write]);
-        told.owners_hold(&[write]).is_fine();
+        told.owners_hold(&[write]).keeps_all();
     }
 
     #[test]

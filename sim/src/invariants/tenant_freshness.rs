@@ -45,7 +45,7 @@ mod tests {
     fn a_coordinator_asks_for_its_tenants_now_and_then() {
         let mut told = Told::siblings();
         let write = told.write().acknowledged();
-        told.owners_hold(&[write]).is_fine();
+        told.owners_hold(&[write]).keeps_all();
     }
 
     #[test]

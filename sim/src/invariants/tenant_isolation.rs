@@ -99,7 +99,7 @@ mod tests {
         let write = told.write().acknowledged();
         told.says(node(1), &told.record(&[write]).encode());
         told.read().shows(&[write]);
-        told.owners_hold(&[write]).is_fine();
+        told.owners_hold(&[write]).keeps_all();
     }
 
     #[test]

@@ -271,7 +271,7 @@ impl Told {
 
     /// Nothing at all was broken.
     #[track_caller]
-    pub(super) fn is_fine(self) {
+    pub(super) fn keeps_all(self) {
         let found = check(&Evidence::of(self.run));
         assert!(found.is_empty(), "{found:#?}");
     }
