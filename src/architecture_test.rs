@@ -1,11 +1,18 @@
 //! The house rules, as a test: which folder may import which, and what the core may not name.
 //!
-//! Imports run one way: pure values <- ports <- coordinator, replica <- adapters <- api <- config, cli. The core (all up
-//! to coordinator and replica) runs unchanged in simulation, so it names no runtime, no clock, no thread, no randomness
-//! and no map whose order changes from run to run. Test code may do as it likes.
+//! Imports run one way: pure values <- ports <- coordinator, replica <- adapters <- api <- config, cli. The core (all
+//! up to coordinator and replica) runs unchanged in simulation, so it names no runtime, no clock, no thread, no
+//! randomness and no map whose order changes from run to run. Test code may do as it likes.
+//!
+//! Within a crate arrows lead one way, too: the simulation has floors, and no modules name each other in a circle,
+//! neither files nor folders.
 //!
 //! `clippy.toml` says much the same of calls; this test says it of names, and says it of imports between folders.
 
+#[path = "architecture_test/floors.rs"]
+mod floors;
+#[path = "architecture_test/modules.rs"]
+mod modules;
 #[path = "architecture_test/rules.rs"]
 mod rules;
 #[path = "architecture_test/source.rs"]
@@ -15,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use modules::{Arrow, Modules, circles_of_files, circles_of_neighbours};
 use rules::{Rules, headless};
 use source::Source;
 
@@ -33,6 +41,7 @@ fn files(package: &Path, directory: &str) -> Vec<(String, String, bool)> {
             };
         tests.extend(
             source
+                .module
                 .test_modules
                 .iter()
                 .map(|module| children.join(module)),
@@ -161,4 +170,35 @@ fn production_does_not_depend_on_the_simulator() {
         simulators.is_empty(),
         "production depends on {simulators:?}"
     );
+}
+
+/// The arrows between the files of a crate.
+fn arrows(directory: &str) -> Vec<Arrow> {
+    let files = files(package(), directory);
+    let texts = files.iter();
+    let texts: BTreeMap<&str, &str> = texts
+        .map(|(path, text, _)| (path.as_str(), text.as_str()))
+        .collect();
+    Modules::read(&texts, &format!("{directory}/lib.rs")).arrows()
+}
+
+#[test]
+fn the_simulation_keeps_to_its_floors() {
+    let arrows = arrows("sim/src");
+    assert!(arrows.len() > 100, "the sources were not found");
+    assert_none(&floors::breaches(&arrows));
+}
+
+#[test]
+fn no_modules_name_each_other_in_a_circle() {
+    let (mut of_files, mut of_neighbours) = (Vec::new(), Vec::new());
+    for directory in ["src", "sim/src"] {
+        let arrows = arrows(directory);
+        of_files.extend(circles_of_files(&arrows));
+        of_neighbours.extend(circles_of_neighbours(&arrows));
+    }
+    let mut breaches = floors::news(&of_files, floors::KNOWN_CIRCLES);
+    let known = floors::KNOWN_CIRCLES_OF_NEIGHBOURS;
+    breaches.extend(floors::news(&of_neighbours, known));
+    assert_none(&breaches);
 }

@@ -6,7 +6,7 @@ use pairdb::ports::{Operation, Request};
 use pairdb::version::{Record, Stamp, WriteId};
 
 use crate::endpoint::Endpoint;
-use crate::history::Time;
+use crate::op::Time;
 
 /// A call about a write, by the write and its place among the calls about it.
 pub type CallOf = (WriteId, usize);

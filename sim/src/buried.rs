@@ -11,10 +11,10 @@ use std::time::Duration;
 use pairdb::quorum::ConflictPolicy;
 use pairdb::version::Record;
 
-use crate::adapters::pause;
 use crate::cluster::Cluster;
-use crate::evidence::FinalRecord;
-use crate::run::final_records;
+use crate::inspect::final_records;
+use crate::pause::pause;
+use crate::recorded::FinalRecord;
 use crate::world::{Fault, FaultStep, World};
 
 /// Many rounds of comparing take less.
@@ -24,8 +24,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A grace period that is short.
 const GRACE_MAX: Duration = Duration::from_secs(2);
 
-/// Waits until nothing is hidden any more. Returns a complaint for each key of which something still is.
-pub async fn complaints(cluster: &Cluster) -> Vec<String> {
+/// Waits until nothing is hidden any more. Returns what owners hold of keys of which something still is.
+pub async fn hidden(cluster: &Cluster) -> Vec<FinalRecord> {
     if !is_judged(&cluster.world) {
         return Vec::new();
     }
@@ -34,14 +34,7 @@ pub async fn complaints(cluster: &Cluster) -> Vec<String> {
         let mut hidden = final_records(cluster).await;
         hidden.retain(|last| hides(&cluster.world, last));
         if hidden.is_empty() || left.is_zero() {
-            let name = |last: &FinalRecord| {
-                let tenant = &cluster.world.tenants[last.tenant].name;
-                format!(
-                    "older values of {tenant}/{} hide beneath a delete for ever",
-                    last.key
-                )
-            };
-            return hidden.iter().map(name).collect();
+            return hidden;
         }
         pause(LOOK_AGAIN).await;
         left = left.saturating_sub(LOOK_AGAIN);

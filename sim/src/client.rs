@@ -14,18 +14,19 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use madsim::task::AbortHandle;
-use pairdb::coordinator::{ReadRequest, WriteRequest};
+use pairdb::coordinator::{Coordinator, CoordinatorError, ReadRequest, WriteRequest};
 use pairdb::quorum::Consistency;
 use pairdb::version::Content;
 
-use self::answer::{Answer, interpret, written};
-use crate::adapters::pause;
+use self::answer::{Answer, found, interpret, written};
+use crate::adapters::CoordinatorSide;
 use crate::cluster::Cluster;
 use crate::describe::Said;
 use crate::endpoint::Endpoint;
-use crate::history::{Answered, Kind, Op, OpId};
-use crate::network::Route;
-use crate::page::CallId;
+use crate::network::{Lost, Route};
+use crate::op::{Answered, Ask, Kind, Op, OpId};
+use crate::pause::pause;
+use crate::recorder::CallId;
 use crate::rng::Rng;
 use crate::story::Attempt;
 use crate::value;
@@ -51,22 +52,6 @@ pub struct Client {
     contexts: BTreeMap<(usize, String), Vec<(OpId, Bytes)>>,
     /// For each tenant's key the latest write with an idempotency key.
     idempotent: BTreeMap<(usize, String), OpId>,
-}
-
-/// What a client asks for.
-#[derive(Clone)]
-pub struct Ask {
-    op: OpId,
-    /// The step it belongs to.
-    name: Option<String>,
-    tenant: usize,
-    key: String,
-    kind: Kind,
-    consistency: Consistency,
-    context: Bytes,
-    idempotency_key: Option<String>,
-    padding: u64,
-    value: Bytes,
 }
 
 /// What a client wants, before it has a number.
@@ -158,7 +143,7 @@ impl Client {
             true => 0,
             false => self.rng.below(u64::from(plan.keys)) as u8,
         };
-        (tenant, key_name(key))
+        (tenant, value::key_name(key))
     }
 
     fn choose_consistency(&mut self) -> Consistency {
@@ -484,44 +469,7 @@ impl Client {
             cluster.history.arrived(ask.op);
             let watch = cluster.watch_deadline(to, timeout);
             let task = node.spawn(async move {
-                let result = match ask.kind {
-                    Kind::Read => {
-                        let request = ReadRequest {
-                            tenant: tenant.clone(),
-                            key: ask.key.clone(),
-                            consistency: Some(ask.consistency),
-                            context: ask.context,
-                            timeout: Some(timeout),
-                        };
-                        coordinator
-                            .read(request)
-                            .await
-                            .map(|found| Answered::Found {
-                                values: found
-                                    .values
-                                    .into_iter()
-                                    .map(|v| (v.value, v.stamp))
-                                    .collect(),
-                                context: found.context,
-                            })
-                    }
-                    kind => {
-                        let content = match kind {
-                            Kind::Delete => Content::Tombstone,
-                            _ => Content::Value(ask.value.clone()),
-                        };
-                        let request = WriteRequest {
-                            tenant: tenant.clone(),
-                            key: ask.key.clone(),
-                            content,
-                            consistency: Some(ask.consistency),
-                            context: ask.context,
-                            idempotency_key: ask.idempotency_key,
-                            timeout: Some(timeout),
-                        };
-                        coordinator.write(request).await.map(written)
-                    }
-                };
+                let result = serve(&coordinator, &ask, &tenant, timeout).await;
                 watch.done(ask.op);
                 let told = interpret(result, &tenant, &ask.key);
                 recorder.answered(arrival, || Said {
@@ -537,21 +485,46 @@ impl Client {
         let call = async move {
             match call.await {
                 Ok(arrived) => Some(arrived.answer),
-                Err(crate::network::Lost::Refused) => Some(Answer::nobody()),
-                Err(crate::network::Lost::Broken) => None,
+                Err(Lost::Refused) => Some(Answer::nobody()),
+                Err(Lost::Broken) => None,
             }
         };
         (call, handler)
     }
 }
 
-/// The n-th key's name, from 0.
-#[must_use]
-pub fn key_name(number: u8) -> String {
-    // "bc" of tenant "a" and "c" of tenant "ab": isolation must not depend on where a name ends.
-    ["bc", "c", "", "d", "e", "f"]
-        .get(usize::from(number))
-        .map_or_else(|| format!("k{number}"), |suffix| format!("{suffix}k"))
+/// What a coordinator does with a request that has arrived.
+async fn serve(
+    coordinator: &Coordinator<CoordinatorSide>,
+    ask: &Ask,
+    tenant: &str,
+    timeout: Duration,
+) -> Result<Answered, CoordinatorError> {
+    let (tenant, key) = (tenant.to_owned(), ask.key.clone());
+    let content = match ask.kind {
+        Kind::Read => {
+            let request = ReadRequest {
+                tenant,
+                key,
+                consistency: Some(ask.consistency),
+                context: ask.context.clone(),
+                timeout: Some(timeout),
+            };
+            return coordinator.read(request).await.map(found);
+        }
+        Kind::Delete => Content::Tombstone,
+        Kind::Write => Content::Value(ask.value.clone()),
+    };
+    let request = WriteRequest {
+        tenant,
+        key,
+        content,
+        consistency: Some(ask.consistency),
+        context: ask.context.clone(),
+        idempotency_key: ask.idempotency_key.clone(),
+        timeout: Some(timeout),
+    };
+    coordinator.write(request).await.map(written)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

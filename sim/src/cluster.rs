@@ -22,13 +22,15 @@ use pairdb::version::Record;
 use crate::adapters::{
     ClaimsHome, CoordinatorSide, Disk, Loss, MetadataHome, Removal, Services, SimClock,
     SimIdempotency, SimMetadata, SimRandom, SimSpawn, SimTransport, StorageSide, StoreLink,
-    TenantLookup, WallClock, pause,
+    TenantLookup, WallClock,
 };
 use crate::endpoint::Endpoint;
 use crate::faults::Faults;
-use crate::history::{History, OpId, Time};
+use crate::history::History;
 use crate::network::Network;
-use crate::page::Life;
+use crate::op::{OpId, Time};
+use crate::pause::pause;
+use crate::recorder::Life;
 use crate::rng::Rng;
 use crate::story::Story;
 use crate::tap::Tap;

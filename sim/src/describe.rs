@@ -4,7 +4,7 @@ use pairdb::ports::{Operation, Overwrites, RecordKey, Refusal, Reply, Request};
 use pairdb::version::{Content, Context, Dot, Record, Version, VersionVector};
 
 use crate::endpoint::Endpoint;
-use crate::history::OpId;
+use crate::op::OpId;
 use crate::value;
 
 /// A request or an answer in parts, each to be shown in a place of its own.

@@ -1,49 +1,27 @@
-//! What a run is judged by: what clients asked and were answered, what nodes said, what they hold in the end.
+//! What follows from a recorded run: what clients knew, which writes overwrote which, what must be held by whom.
 //!
 //! The model is the clients': a client *knows* the writes it was shown, a write *follows* those its client knew and
 //! gave the context of, and all that those follow. A write that another one follows was overwritten knowingly.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use pairdb::coordinator::IdempotencyOutage;
-use pairdb::placement::{Epoch, Token};
+use pairdb::placement::Token;
 use pairdb::quorum::{ConflictPolicy, Consistency};
 use pairdb::version::{Context, Dot, Record, Stamp};
 
-use crate::adapters::TenantLookup;
-use crate::cluster::Cluster;
 use crate::endpoint::Endpoint;
-use crate::history::{Answered, Kind, Op, OpId, Time};
-use crate::tap::{Seen, Sighting};
+use crate::op::{Answered, Kind, Op, OpId, Time};
+use crate::recorded::Recorded;
+use crate::seen::Sighting;
 use crate::value;
-use crate::weather::WeatherLog;
-use crate::world::World;
 
-/// All there is to judge by.
+/// A run, and what follows from it.
 pub struct Evidence {
-    /// The world.
-    pub world: Arc<World>,
-    /// What clients did.
-    pub ops: BTreeMap<OpId, Op>,
-    /// What nodes said.
-    pub seen: Seen,
-    /// What the owners of each key hold in the end.
-    pub finals: Vec<FinalRecord>,
-    /// What owners hold that background repair should have made equal and did not, before anybody read.
-    pub unrepaired: Vec<FinalRecord>,
-    /// Who could rely on whom.
-    pub weather: WeatherLog,
-    /// The newest epoch that was published.
-    pub published_epoch: Epoch,
-    /// What did not go as it should in the calm.
-    pub complaints: Vec<String>,
-    /// Which tenants coordinators asked the metadata store for.
-    pub tenant_lookups: Vec<TenantLookup>,
-    /// Coordinators' answers after their deadlines.
-    pub late_answers: Vec<String>,
+    /// The run.
+    pub run: Recorded,
     /// For each write and delete all the writes it follows.
     follows: BTreeMap<OpId, BTreeSet<OpId>>,
     /// The same the other way round.
@@ -53,27 +31,6 @@ pub struct Evidence {
     shown: BTreeMap<OpId, Vec<(OpId, Stamp)>>,
     /// For each write and delete that brought a context the greatest stamp that the context covers.
     covered_stamps: BTreeMap<OpId, Stamp>,
-}
-
-/// What the owners of a key hold in the end.
-#[derive(Clone, Debug)]
-pub struct FinalRecord {
-    /// An index into the world's tenants.
-    pub tenant: usize,
-    /// The key.
-    pub key: String,
-    /// Each owner's encoded record, or why there is none.
-    pub records: Vec<(Endpoint, Result<Bytes, String>)>,
-}
-
-impl FinalRecord {
-    /// Whether all owners answered, and hold the same.
-    #[must_use]
-    pub fn is_equal(&self) -> bool {
-        let mut held = self.records.iter().map(|(_, record)| record.as_ref().ok());
-        let first = held.next().flatten();
-        first.is_some() && held.all(|record| record == first)
-    }
 }
 
 /// A write that so many owners are known to hold since some time: it was acknowledged, or a read showed it.
@@ -92,31 +49,22 @@ pub struct Fact {
 }
 
 impl Evidence {
-    /// Collects it at the end of a run.
+    /// What follows from a run.
     #[must_use]
-    pub fn new(cluster: &Cluster, finals: Vec<FinalRecord>, complaints: Vec<String>) -> Self {
-        let seen = cluster.tap.seen();
+    pub fn of(run: Recorded) -> Self {
         let mut evidence = Self {
-            world: Arc::clone(&cluster.world),
-            ops: cluster.history.ops(),
-            dots: seen.dots_of_ops(),
-            seen,
-            finals,
-            unrepaired: Vec::new(),
-            weather: cluster.weather.log(),
-            published_epoch: cluster.published_epoch(),
-            complaints,
-            tenant_lookups: cluster.tenant_lookups(),
-            late_answers: cluster.late_answers(),
+            dots: run.seen.dots_of_ops(),
+            run,
             shown: BTreeMap::new(),
             follows: BTreeMap::new(),
             followers: BTreeMap::new(),
             covered_stamps: BTreeMap::new(),
         };
-        let reads = evidence.ops.values().filter(|op| op.kind == Kind::Read);
+        let reads = evidence.run.ops.values().filter(|op| op.kind == Kind::Read);
         evidence.shown = reads.map(|op| (op.id, evidence.find_shown(op))).collect();
         evidence.covered_stamps = evidence.find_covered_stamps();
         let writes: Vec<OpId> = evidence
+            .run
             .ops
             .values()
             .filter(|op| op.kind != Kind::Read)
@@ -124,7 +72,7 @@ impl Evidence {
             .collect();
         for id in writes {
             let mut follows = BTreeSet::new();
-            if let Some(given) = evidence.ops[&id].given {
+            if let Some(given) = evidence.run.ops[&id].given {
                 for known in evidence.known(given) {
                     follows.insert(known);
                     // A context is given after it was received, so all it shows has been dealt with here.
@@ -141,7 +89,7 @@ impl Evidence {
 
     fn find_covered_stamps(&self) -> BTreeMap<OpId, Stamp> {
         let mut versions: BTreeMap<(&str, &str), Vec<(Dot, Stamp)>> = BTreeMap::new();
-        for (dot, version) in &self.seen.versions {
+        for (dot, version) in &self.run.seen.versions {
             let place = (version.key.tenant(), version.key.key());
             versions
                 .entry(place)
@@ -149,11 +97,12 @@ impl Evidence {
                 .push((*dot, version.stamp));
         }
         let brought = self
+            .run
             .ops
             .values()
             .filter(|op| op.kind != Kind::Read && op.given.is_some());
         let covered = brought.filter_map(|op| {
-            let tenant = self.world.tenants[op.tenant].name.as_str();
+            let tenant = self.run.world.tenants[op.tenant].name.as_str();
             let token = Token::of_key(tenant, &op.key).0;
             let context = Context::decode(&op.context, token).ok()?;
             let versions = versions.get(&(tenant, op.key.as_str()))?.iter();
@@ -185,7 +134,7 @@ impl Evidence {
     pub fn known(&self, id: OpId) -> BTreeSet<OpId> {
         let mut known = BTreeSet::new();
         let mut next = Some(id);
-        while let Some(op) = next.and_then(|id| self.ops.get(&id)) {
+        while let Some(op) = next.and_then(|id| self.run.ops.get(&id)) {
             if op.kind == Kind::Read {
                 known.extend(self.shown(op));
                 break;
@@ -215,12 +164,12 @@ impl Evidence {
         let Some(Answered::Found { values, .. }) = read.success().map(|a| &a.result) else {
             return Vec::new();
         };
-        let tenant = &self.world.tenants[read.tenant].name;
+        let tenant = &self.run.world.tenants[read.tenant].name;
         let parse = |value: &Bytes| value::parse(tenant, &read.key, value);
         values
             .iter()
             .filter_map(|(value, stamp)| Some((parse(value)?, *stamp)))
-            .filter(|(op, _)| self.ops.contains_key(op))
+            .filter(|(op, _)| self.run.ops.contains_key(op))
             .collect()
     }
 
@@ -243,7 +192,7 @@ impl Evidence {
     pub fn overwriters(&self, write: OpId, until: Time) -> impl Iterator<Item = &Op> {
         let followers = self.followers.get(&write).into_iter().flatten();
         followers
-            .filter_map(|id| self.ops.get(id))
+            .filter_map(|id| self.run.ops.get(id))
             .filter(move |op| op.invoked < until && op.may_have_happened())
     }
 
@@ -256,13 +205,13 @@ impl Evidence {
     /// A tenant's replication factor.
     #[must_use]
     pub fn factor(&self, tenant: usize) -> usize {
-        usize::from(self.world.tenants[tenant].replication_factor)
+        usize::from(self.run.world.tenants[tenant].replication_factor)
     }
 
     /// A tenant's conflict policy.
     #[must_use]
     pub fn policy(&self, tenant: usize) -> ConflictPolicy {
-        self.world.tenants[tenant].conflict_policy
+        self.run.world.tenants[tenant].conflict_policy
     }
 
     /// Whether owners that answered one and owners that answered the other have one in common.
@@ -274,7 +223,7 @@ impl Evidence {
     /// Who owns a key; nobody if it is no key of the world.
     #[must_use]
     pub fn owners(&self, tenant: usize, key: &str) -> Vec<Endpoint> {
-        let last = self.finals.iter();
+        let last = self.run.finals.iter();
         let last = last.filter(|last| last.tenant == tenant && last.key == key);
         last.flat_map(|last| last.records.iter().map(|(who, _)| *who))
             .collect()
@@ -284,12 +233,12 @@ impl Evidence {
     #[must_use]
     pub fn timeout(&self, op: &Op) -> Duration {
         let plan = usize::from(op.client).checked_sub(1);
-        let plan = plan.and_then(|index| self.world.clients.get(index));
+        let plan = plan.and_then(|index| self.run.world.clients.get(index));
         let asked = plan.map_or(Duration::ZERO, |plan| {
             Duration::from_millis(plan.timeout_ms)
         });
         let asked_last = op.last_to.unwrap_or(Endpoint::Coordinator(1));
-        let settings = self.world.coordinator_settings(asked_last);
+        let settings = self.run.world.coordinator_settings(asked_last);
         asked.min(match op.kind {
             Kind::Read => settings.read_timeout,
             Kind::Write | Kind::Delete => settings.write_timeout,
@@ -298,14 +247,16 @@ impl Evidence {
 
     /// The operations on one key.
     pub fn ops_of(&self, tenant: usize, key: &str) -> impl Iterator<Item = &Op> {
-        self.ops
+        self.run
+            .ops
             .values()
             .filter(move |op| op.tenant == tenant && op.key == key)
     }
 
     /// Every tenant and key.
     pub fn keys(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.finals
+        self.run
+            .finals
             .iter()
             .map(|last| (last.tenant, last.key.as_str()))
     }
@@ -314,6 +265,7 @@ impl Evidence {
     #[must_use]
     pub fn final_record(&self, tenant: usize, key: &str) -> Record {
         let last = self
+            .run
             .finals
             .iter()
             .find(|last| last.tenant == tenant && last.key == key);
@@ -321,8 +273,8 @@ impl Evidence {
         let held = records
             .filter_map(|(_, record)| Record::decode(record.as_ref().ok()?.clone()).ok())
             .fold(Record::default(), |all, record| all.join(&record));
-        let name = &self.world.tenants[tenant].name;
-        let purged = self.seen.purged.iter();
+        let name = &self.run.world.tenants[tenant].name;
+        let purged = self.run.seen.purged.iter();
         purged
             .filter(|(purged, _)| purged.tenant() == name && purged.key() == key)
             .fold(held, |all, (_, purged)| all.join(purged))
@@ -331,7 +283,7 @@ impl Evidence {
     /// The write of a version's value.
     #[must_use]
     pub fn writer(&self, tenant: usize, key: &str, value: &[u8]) -> Option<OpId> {
-        value::parse(&self.world.tenants[tenant].name, key, value)
+        value::parse(&self.run.world.tenants[tenant].name, key, value)
     }
 
     /// The dots that a write is known to have had.
@@ -345,8 +297,8 @@ impl Evidence {
     /// up after its write was overwritten and forgotten.
     #[must_use]
     pub fn may_be_remade(&self, write: OpId) -> bool {
-        let op = self.ops.get(&write);
-        let degrades = self.world.coordinator.idempotency_outage == IdempotencyOutage::Degrade;
+        let op = self.run.ops.get(&write);
+        let degrades = self.run.world.coordinator.idempotency_outage == IdempotencyOutage::Degrade;
         op.is_some_and(|op| op.may_be_remade(degrades)) || self.was_forgotten(write)
     }
 
@@ -356,10 +308,10 @@ impl Evidence {
     fn was_forgotten(&self, write: OpId) -> bool {
         let attempts = self.dots(write).iter();
         let attempts: Vec<_> = attempts
-            .filter_map(|dot| self.seen.versions.get(dot))
+            .filter_map(|dot| self.run.seen.versions.get(dot))
             .collect();
         let forgotten = |version: &&Sighting| {
-            let forgotten = self.seen.forgotten.get(&version.key);
+            let forgotten = self.run.seen.forgotten.get(&version.key);
             forgotten.is_some_and(|forgotten| version.stamp <= *forgotten)
         };
         attempts.len() > 1 && attempts.iter().any(forgotten)
@@ -377,7 +329,7 @@ impl Evidence {
         let versions = self
             .dots(write)
             .iter()
-            .filter_map(|dot| self.seen.versions.get(dot));
+            .filter_map(|dot| self.run.seen.versions.get(dot));
         versions
             .filter(|version| version.at <= until)
             .map(|version| version.stamp)
@@ -388,7 +340,7 @@ impl Evidence {
     #[must_use]
     pub fn stamps(&self, write: OpId) -> BTreeSet<Stamp> {
         let dots = self.dots(write).iter();
-        dots.filter_map(|dot| Some(self.seen.versions.get(dot)?.stamp))
+        dots.filter_map(|dot| Some(self.run.seen.versions.get(dot)?.stamp))
             .collect()
     }
 
@@ -397,16 +349,16 @@ impl Evidence {
     #[must_use]
     pub fn was_raised_unheard(&self, write: OpId) -> bool {
         let versions = self.dots(write).iter();
-        let mut versions = versions.filter_map(|dot| self.seen.versions.get(dot));
-        versions.any(|version| self.seen.attempts.was_raised_unheard(version.write_id))
+        let mut versions = versions.filter_map(|dot| self.run.seen.versions.get(dot));
+        versions.any(|version| self.run.seen.attempts.was_raised_unheard(version.write_id))
     }
 
     /// Whether one delete of a key is known to have had two stamps. Nobody can tell which.
     #[must_use]
     pub fn a_tombstone_was_stamped_twice(&self, tenant: usize, key: &str) -> bool {
-        let name = self.world.tenants[tenant].name.as_str();
+        let name = self.run.world.tenants[tenant].name.as_str();
         let mut stamps = BTreeMap::new();
-        let tombstones = self.seen.versions.values().filter(|version| {
+        let tombstones = self.run.seen.versions.values().filter(|version| {
             version.content.is_none() && version.key.key() == key && version.key.tenant() == name
         });
         tombstones.into_iter().any(|version| {
@@ -422,7 +374,7 @@ impl Evidence {
             return self.all_may_have_lost(write);
         }
         dots.iter()
-            .all(|dot| self.seen.may_be_lost(*dot, Time::MAX))
+            .all(|dot| self.run.seen.may_be_lost(*dot, Time::MAX))
     }
 
     /// Whether a quorum may rightly miss `write`, which was complete at `since`.
@@ -435,18 +387,19 @@ impl Evidence {
         if dots.is_empty() {
             return self.all_may_have_lost(write);
         }
-        dots.iter().all(|dot| self.seen.may_be_lost(*dot, since))
+        dots.iter()
+            .all(|dot| self.run.seen.may_be_lost(*dot, since))
     }
 
     /// Whether as many owners of an operation's key as acknowledged it may have lost it, where nobody can tell which
     /// these were, as with deletes: whose a tombstone is it does not say.
     fn all_may_have_lost(&self, op: OpId) -> bool {
-        let Some(op) = self.ops.get(&op) else {
+        let Some(op) = self.run.ops.get(&op) else {
             return false;
         };
         let owners = self.owners(op.tenant, &op.key);
         let mut losers = BTreeSet::new();
-        for loss in &self.seen.losses {
+        for loss in &self.run.seen.losses {
             let of_other = loss.of.as_ref().is_some_and(|of| of.key() != op.key);
             if owners.contains(&loss.who) && !of_other {
                 losers.insert(loss.who);
@@ -459,7 +412,7 @@ impl Evidence {
     /// (One owner gives back what the other lost.)
     #[must_use]
     pub fn may_be_lost_from(&self, tenant: usize) -> Time {
-        let losses = &self.seen.losses;
+        let losses = &self.run.seen.losses;
         let first = match losses.first() {
             Some(first) if self.factor(tenant) > 1 => first.who,
             Some(first) => return first.at,
@@ -505,7 +458,7 @@ impl Evidence {
     /// A key's name for people.
     #[must_use]
     pub fn name(&self, tenant: usize, key: &str) -> String {
-        format!("{}/{key}", self.world.tenants[tenant].name)
+        format!("{}/{key}", self.run.world.tenants[tenant].name)
     }
 }
 

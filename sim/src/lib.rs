@@ -2,24 +2,32 @@
 //! [madsim](https://docs.rs/madsim), in worlds that go wrong in every way the specification allows.
 //!
 //! ```text
-//! seed ─► World::draw ─► run ─► History, Tap ─► Evidence ─► invariants ─► Outcome
+//! seed ─► World::draw ─► run ─► Recorded ─► Evidence ─► invariants ─► Outcome
 //! ```
 //!
-//! | module | what it is |
-//! |---|---|
-//! | [`world`] | everything that decides a run, drawn from a seed or read from a scenario file |
-//! | [`adapters`] | the ports, carried out by simulated clocks, disks, stores and links |
-//! | [`network`], [`faults`], [`nemesis`] | what is between processes, what is wrong now, what goes wrong step by step |
-//! | [`cluster`] | machines, and the processes that live and die on them |
-//! | [`client`] | those who use it, and write down what they saw |
-//! | [`story`] | how far explicit steps and faults have come |
-//! | [`page`] | a run as one page for a browser |
-//! | [`history`], [`tap`], [`asked`], [`describe`] | what clients saw, what nodes said and were asked |
-//! | [`unaided`], [`buried`] | what background repair has to do before anybody reads, and what a delete leaves in the end |
-//! | [`weather`] | who could rely on whom, when |
-//! | [`evidence`], [`invariants`] | the model, and the promises checked against it |
-//! | [`scenario`], [`shrink`] | stories in files, and how a failing run becomes one |
-//! | [`run`](mod@run), [`sweep`], [`mutants`], [`cli`] | one run, many runs, runs with bugs put back |
+//! Modules stand on floors, and each names only what is below it, or beside it without a circle; the architecture test
+//! of the product holds them to it. From the ground up:
+//!
+//! | floor | module | what it is |
+//! |---|---|---|
+//! | values | [`endpoint`], [`op`], [`value`] | who takes part, what clients want, the values that they write |
+//! | | [`hash`], [`rng`], [`pause`], [`describe`] | hashing, chance, waiting, and records in words |
+//! | plan | [`world`] | everything that decides a run, drawn from a seed or read from a scenario file |
+//! | notes | [`history`], [`recorder`] | what happened, for who judges and for a page |
+//! | | [`weather`], [`story`] | who could rely on whom, when; how far explicit steps have come |
+//! | | [`seen`], [`asked`], [`attempts`], [`tap`] | what nodes said and were asked, and who listens |
+//! | wire | [`faults`], [`network`] | what is wrong now, and what is between processes |
+//! | ports | [`adapters`] | the ports, carried out by simulated clocks, disks, stores and links |
+//! | cluster | [`cluster`] | machines, and the processes that live and die on them |
+//! | people | [`client`], [`nemesis`] | those who use it and tell what they saw; what goes wrong, step by step |
+//! | record | [`recorded`], [`evidence`] | a run as plain values, and what follows from it |
+//! | judgement | [`invariants`] | the promises, checked against that |
+//! | calm | [`inspect`], [`settle`] | what nodes hold, and what is waited for in the end |
+//! | | [`unaided`], [`buried`] | what repair does before anybody reads, and what a delete leaves |
+//! | run | [`run`](mod@run), [`outcome`], [`spell`] | one run, what comes of it, and the same as explicit steps |
+//! | many | [`sweep`], [`mutants`] | many runs, and runs with bugs put back |
+//! | | [`scenario`], [`shrink`], [`page`] | stories in files, how a failing run becomes one, a run as a page |
+//! | door | [`cli`] | the command line |
 //!
 //! What this is not: no product code is changed for it beyond [`pairdb::sabotage`],
 //! [`pairdb::buggify`] and [`pairdb::marks`], and nothing here is compiled into the
@@ -36,7 +44,7 @@ compile_error!(
 
 pub mod adapters;
 pub mod asked;
-mod attempts;
+pub mod attempts;
 pub mod buried;
 #[allow(
     clippy::disallowed_methods,
@@ -52,6 +60,7 @@ pub mod evidence;
 pub mod faults;
 pub mod hash;
 pub mod history;
+pub mod inspect;
 pub mod invariants;
 #[allow(
     clippy::disallowed_methods,
@@ -61,7 +70,12 @@ pub mod invariants;
 pub mod mutants;
 pub mod nemesis;
 pub mod network;
+pub mod op;
+pub mod outcome;
 pub mod page;
+pub mod pause;
+pub mod recorded;
+pub mod recorder;
 pub mod rng;
 #[allow(
     clippy::disallowed_methods,
@@ -70,12 +84,15 @@ pub mod rng;
 )]
 pub mod run;
 pub mod scenario;
+pub mod seen;
+pub mod settle;
 #[allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "it has only so much real time"
 )]
 pub mod shrink;
+pub mod spell;
 pub mod story;
 #[allow(
     clippy::disallowed_methods,

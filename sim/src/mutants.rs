@@ -15,13 +15,13 @@ pub struct Verdict {
     pub name: &'static str,
     /// Whether it was found.
     pub caught: bool,
-    /// How many seeds were run until then.
+    /// How many seeds were run.
     pub seeds: u64,
     /// How long that took.
     pub seconds: f64,
     /// What it does.
     pub what: &'static str,
-    /// The first seed that found it; `None` if it survived.
+    /// The first seed that finds it, however many are run at a time; `None` if it survived.
     pub seed: Option<u64>,
     /// The invariants that caught it.
     pub caught_by: Vec<&'static str>,
@@ -64,17 +64,17 @@ pub fn hunt(
         jobs,
         Some(sabotage),
         |outcome| {
-            if verdict.caught {
-                return false;
-            }
             verdict.seeds += 1;
             if outcome.violations.is_empty() {
                 return start.elapsed() < limit;
             }
-            verdict.caught = true;
-            verdict.seed = Some(outcome.seed);
-            verdict.caught_by = outcome.violations.iter().map(|v| v.invariant).collect();
-            verdict.caught_by.dedup();
+            // Runs end in no order. Those of smaller seeds have begun before, and are told here all the same.
+            if verdict.seed.is_none_or(|seed| outcome.seed < seed) {
+                verdict.caught = true;
+                verdict.seed = Some(outcome.seed);
+                verdict.caught_by = outcome.violations.iter().map(|v| v.invariant).collect();
+                verdict.caught_by.dedup();
+            }
             false
         },
     );

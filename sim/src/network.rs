@@ -12,10 +12,10 @@ use std::time::Duration;
 use futures::channel::oneshot;
 use madsim::runtime::NodeHandle;
 
-use crate::adapters::pause;
 use crate::endpoint::Endpoint;
 use crate::faults::Faults;
-use crate::page::{CallId, Fate, Recorder};
+use crate::pause::pause;
+use crate::recorder::{CallId, Fate, Recorder};
 use crate::rng::Rng;
 
 /// The network. Copies are the same network.

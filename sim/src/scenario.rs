@@ -1,21 +1,21 @@
-//! A scenario: a story about one promise, as a file: a world with explicit steps and faults, what has to come of them, and
-//! which known bugs the story would bring to light.
+//! A scenario: a story about one promise, as a file: a world with explicit steps and faults, what has to come of them,
+//! and which known bugs the story would bring to light.
 //!
 //! Unlike a bare seed it outlives any change in the way worlds are drawn. The format is described in
 //! `scenarios/README.md`.
 
 mod check;
+mod head;
 mod written;
 
-pub(crate) use check::endpoints;
+pub use head::{Head, sabotage};
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use pairdb::sabotage::Sabotage;
-use serde::{Deserialize, Serialize};
 
-use crate::run::{Options, Outcome, run};
+use crate::outcome::{Options, Outcome};
+use crate::run::run;
 use crate::world::World;
 
 /// A scenario.
@@ -25,45 +25,6 @@ pub struct Scenario {
     pub head: Head,
     /// The world in which it happens.
     pub world: World,
-}
-
-/// What is told beside the world.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Head {
-    /// The story in a line.
-    pub title: String,
-    /// The story.
-    pub about: String,
-    /// The promise it is about, by its number in the specification; 0 for none in particular.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub promise: u8,
-    /// How many seeds, from the world's on, tell this story. What is drawn while it runs must not matter to an explicit
-    /// story; a world whose clients follow their habits has one seed.
-    pub seeds: u64,
-    /// The known bugs that the story brings to light, and the invariant that says so.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub catches: BTreeMap<String, String>,
-}
-
-impl Default for Head {
-    fn default() -> Self {
-        Self {
-            title: String::new(),
-            about: String::new(),
-            promise: 0,
-            seeds: 5,
-            catches: BTreeMap::new(),
-        }
-    }
-}
-
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde hands over a reference"
-)]
-const fn is_zero(number: &u8) -> bool {
-    *number == 0
 }
 
 impl Scenario {
@@ -92,14 +53,14 @@ impl Scenario {
             head: head.try_into().map_err(problem)?,
             world: world.try_into().map_err(problem)?,
         };
-        check::check(&scenario)?;
+        check::check(&scenario.head, &scenario.world)?;
         Ok(scenario)
     }
 
     /// The scenario as a file has it: only what is not the default.
     #[must_use]
     pub fn text(&self) -> String {
-        written::text(self)
+        written::text(&self.head, &self.world)
     }
 
     /// A world without a story.
@@ -127,24 +88,4 @@ impl Scenario {
             run(world, options)
         })
     }
-}
-
-/// The known bug of that name.
-///
-/// # Errors
-/// Names those that there are.
-pub fn sabotage(name: &str) -> Result<Sabotage, String> {
-    let found = Sabotage::ALL
-        .iter()
-        .find(|sabotage| sabotage.name() == name);
-    found.copied().ok_or_else(|| {
-        let names: Vec<&str> = Sabotage::ALL
-            .iter()
-            .map(|sabotage| sabotage.name())
-            .collect();
-        format!(
-            "there is no mutant '{name}'; there are {}",
-            names.join(", ")
-        )
-    })
 }

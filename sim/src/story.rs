@@ -12,10 +12,10 @@ use futures::channel::oneshot;
 use pairdb::ports::{Operation, Refusal, Reply, Request};
 use pairdb::version::{Content, Record};
 
-use crate::adapters::pause;
-use crate::client::Ask;
 use crate::endpoint::Endpoint;
-use crate::history::{History, OpId, Time};
+use crate::history::History;
+use crate::op::{Ask, OpId, Time};
+use crate::pause::pause;
 use crate::value;
 use crate::world::Event;
 

@@ -7,7 +7,8 @@ use std::thread;
 
 use pairdb::sabotage::Sabotage;
 
-use crate::run::{Options, Outcome, run};
+use crate::outcome::{Options, Outcome};
+use crate::run::run;
 use crate::world::World;
 
 /// Runs the worlds of `seeds` with `jobs` runs at a time. `each` sees every outcome, in no particular order, and returns

@@ -3,23 +3,20 @@
 //! The tap sees what a node *says*, in the moment it says it, whether or not the answer arrives. It knows nothing that
 //! is on a disk only.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use pairdb::placement::Epoch;
 use pairdb::ports::{Operation, RecordKey, Refusal, Reply, Request};
-use pairdb::version::{Actor, Content, Dot, Record, Stamp, Version, VersionVector, WriteId};
+use pairdb::version::Record;
 
-use crate::asked::Asked;
-use crate::attempts::{Attempts, CallOf};
+use crate::attempts::CallOf;
 use crate::describe;
 use crate::endpoint::Endpoint;
 use crate::hash::Fnv;
-use crate::history::{History, OpId, Time};
-use crate::page::{Life, Recorder};
+use crate::history::History;
+use crate::recorder::{Life, Recorder};
+use crate::seen::{Said, Seen, record_of};
 use crate::story::Story;
-use crate::value;
 
 /// Looks at answers. Copies share what they have seen.
 #[derive(Clone)]
@@ -27,111 +24,6 @@ pub struct Tap {
     history: History,
     story: Story,
     state: Arc<Mutex<Seen>>,
-}
-
-/// All that was seen.
-#[derive(Clone, Default, Debug)]
-pub struct Seen {
-    /// Every version that was in some answer or was sent to be joined, by its dot.
-    pub versions: BTreeMap<Dot, Sighting>,
-    /// Who said when to hold a version durably: (node, when).
-    pub holders: BTreeMap<Dot, Vec<(Endpoint, Time)>>,
-    /// When a node lost something it had said to hold.
-    pub losses: Vec<Loss>,
-    /// When a node's process ended.
-    pub ends: Vec<(Endpoint, Time)>,
-    /// Whose incarnation an actor is.
-    pub nodes: BTreeMap<Actor, Endpoint>,
-    /// What they were asked for.
-    pub asked: Asked,
-    /// Who was asked to stamp or join which write, and who was heard.
-    pub attempts: Attempts,
-    /// Contradictions, found on the spot.
-    pub contradictions: Vec<Contradiction>,
-    /// What was purged of each key, all together.
-    pub purged: BTreeMap<RecordKey, Record>,
-    /// The most that one node was ever seen to have left beside a write of its own, by key.
-    pub left: BTreeMap<RecordKey, Left>,
-    /// Of which writes of values an owner said that an attempt of theirs may have been overwritten.
-    pub told_over: BTreeSet<OpId>,
-    /// How often each node purged each key, and what of it.
-    purges: BTreeMap<(Endpoint, RecordKey), (u32, VersionVector)>,
-    /// What each node has said to know of each key.
-    memory: BTreeMap<(Endpoint, RecordKey), VersionVector>,
-    /// What nodes had said to know of their keys before they lost some of it.
-    knew: BTreeMap<(Endpoint, RecordKey), VersionVector>,
-    /// The greatest stamp up to which some record of each key remembers no overwritten writes by name.
-    pub forgotten: BTreeMap<RecordKey, Stamp>,
-    /// The newest epoch that each node has answered to.
-    epochs: BTreeMap<Endpoint, Epoch>,
-    /// Which nodes were made to believe in an epoch that nobody published.
-    misled: BTreeSet<Endpoint>,
-}
-
-/// Something that a node had said to hold was lost.
-#[derive(Clone, Debug)]
-pub struct Loss {
-    /// The node.
-    pub who: Endpoint,
-    /// When.
-    pub at: Time,
-    /// The one record that is concerned; `None`: any may be.
-    pub of: Option<RecordKey>,
-}
-
-impl Loss {
-    /// Whether this record may be concerned.
-    #[must_use]
-    pub fn concerns(&self, key: &RecordKey) -> bool {
-        self.of.as_ref().is_none_or(|of| of == key)
-    }
-}
-
-/// What a node has said before a request arrives, and may not go back on.
-#[derive(Clone, Default, Debug)]
-pub struct Said {
-    seen: VersionVector,
-    epoch: Epoch,
-    purges: u32,
-}
-
-/// A version as it was first seen.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Sighting {
-    /// The record it belongs to.
-    pub key: RecordKey,
-    /// Its logical write.
-    pub write_id: WriteId,
-    /// Its stamp.
-    pub stamp: Stamp,
-    /// The operation that wrote it; `None` for a tombstone, and for a value that no operation wrote.
-    pub op: Option<OpId>,
-    /// A hash of the content; `None` for a tombstone.
-    pub content: Option<u64>,
-    /// When.
-    pub at: Time,
-}
-
-/// What one node's writes of a key leave beside the last of them.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Left {
-    /// Values, each logical write once.
-    pub shown: usize,
-    /// Bytes of siblings, as they are kept.
-    pub bytes: usize,
-    /// Tombstones.
-    pub tombstones: usize,
-}
-
-/// Answers that can't all be right.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Contradiction {
-    /// Which rule they break.
-    pub rule: &'static str,
-    /// Which record they are about.
-    pub key: RecordKey,
-    /// What they say.
-    pub what: String,
 }
 
 impl Tap {
@@ -170,23 +62,7 @@ impl Tap {
         self.history.message(&digest(who, request));
         self.history.describe(|| describe::request(who, request));
         self.story.arrived(who, request);
-        let Some(key) = key(&request.operation) else {
-            return Said::default();
-        };
-        let mut state = self.state();
-        if !state.misled.contains(&from) {
-            state.asked.newest_epoch = state.asked.newest_epoch.max(request.epoch);
-        }
-        state.asked.note(who, key, request);
-        Said {
-            seen: state
-                .memory
-                .get(&(who, key.clone()))
-                .cloned()
-                .unwrap_or_default(),
-            epoch: state.epochs.get(&who).copied().unwrap_or_default(),
-            purges: state.purges(who, key),
-        }
+        self.state().arrived(from, who, request)
     }
 
     /// A node answers.
@@ -197,9 +73,8 @@ impl Tap {
         result: &Result<Reply, Refusal>,
         said: Said,
     ) {
-        let said_result = result;
         let held;
-        let result = match result {
+        let true_of_it = match result {
             // Whether or not it counts for a quorum, it is true.
             Ok(Reply::Refilling(reply)) => {
                 held = Ok((**reply).clone());
@@ -207,78 +82,17 @@ impl Tap {
             }
             result => result,
         };
-        self.story.answers(who, request, result);
-        let at = self.history.now();
-        let mut fingerprint = Fnv::default();
-        let Some(key) = key(&request.operation) else {
+        self.story.answers(who, request, true_of_it);
+        let Some(key) = record_of(&request.operation) else {
             return;
         };
-        let mut state = self.state();
-        let remember = state.purges(who, key) == said.purges;
-        let said = match remember {
-            true => said,
-            // What was known when the request arrived may be gone, and rightly so.
-            false => Said {
-                seen: VersionVector::default(),
-                ..said
-            },
-        };
-        if result.is_ok() {
-            if request.epoch < said.epoch {
-                let (old, new) = (request.epoch, said.epoch);
-                let what = format!("{who} answered to epoch {new} and then to {old}");
-                state.contradiction("epoch", key, what);
-            }
-            let epoch = state.epochs.entry(who).or_default();
-            *epoch = request.epoch.max(*epoch);
+        if let Ok(reply) = true_of_it {
+            let at = self.history.now();
+            self.state().answered(who, request, reply, said, at);
         }
-        match (&request.operation, result) {
-            (Operation::Stamp(_), Ok(Reply::Stamped { dot, record })) => {
-                fingerprint.write(record);
-                // Who has the write from somebody else answers with that one's dot.
-                state.nodes.entry(dot.actor).or_insert(who);
-                state.holds(who, key, record, &said.seen, at, remember);
-            }
-            (
-                Operation::Stamp(stamp),
-                Ok(Reply::Superseded {
-                    may_be_over,
-                    record,
-                    ..
-                }),
-            ) => {
-                if *may_be_over
-                    && let Content::Value(value) = &stamp.content
-                    && let Some(op) = value::parse(key.tenant(), key.key(), value)
-                {
-                    state.told_over.insert(op);
-                }
-                fingerprint.write(record);
-                state.holds(who, key, record, &said.seen, at, remember);
-            }
-            (Operation::Join { record, .. }, Ok(Reply::Joined { greatest, .. })) => {
-                fingerprint.write(&greatest.stamp.0.to_be_bytes());
-                fingerprint.write(&greatest.write_id.0.to_be_bytes());
-                state.holds(who, key, record, &VersionVector::default(), at, remember);
-            }
-            (Operation::Read { .. }, Ok(Reply::Found { record })) => {
-                let empty = Record::default().encode();
-                let record = record.as_ref().unwrap_or(&empty);
-                fingerprint.write(record);
-                state.holds(who, key, record, &said.seen, at, remember);
-            }
-            (_, result) => {
-                let kind = match result {
-                    Ok(_) => "other".to_owned(),
-                    Err(refusal) => refusal.to_string(),
-                };
-                fingerprint.write(kind.as_bytes());
-            }
-        }
-        drop(state);
-        self.history
-            .describe(|| describe::answer(who, key, said_result));
-        self.history.message(&fingerprint.finish().to_be_bytes());
+        self.history.describe(|| describe::answer(who, key, result));
+        let answer = fingerprint(&request.operation, true_of_it);
+        self.history.message(&answer.to_be_bytes());
     }
 
     /// A node removed a record. `others` have what the other owners hold of it; `owed`: it had
@@ -291,50 +105,17 @@ impl Tap {
         others: &[(Endpoint, Option<Bytes>)],
         owed: bool,
     ) {
-        let mut state = self.state();
-        let record = state.forgets(who, key, old);
-        let over = state.purged.get(key).is_some_and(|purged| {
-            let mut siblings = record.siblings().iter();
-            siblings.all(|sibling| purged.seen().covers(sibling.dot))
-        });
-        // What is damaged is removed where all other owners hold nothing.
-        let held = |(_, held): &(Endpoint, Option<Bytes>)| held.is_some();
-        let is_damaged = Record::decode(old.clone()).is_err() && !others.iter().any(held);
-        if !record.is_deleted() && !over && !is_damaged {
-            state.contradiction("purge", key, format!("{who} purged what was not deleted"));
-        }
-        for (other, held) in others {
-            let held = held
-                .clone()
-                .map(|held| Record::decode(held).unwrap_or_default());
-            // It had it, and lost it since: what it may have in its place is older, and goes when the others tell it.
-            let knew = state.knew.get(&(*other, key.clone()));
-            let knew = knew.is_some_and(|knew| knew.descends(record.seen()));
-            let purged = state.purges.get(&(*other, key.clone()));
-            let purged_too = purged.is_some_and(|(_, seen)| seen.descends(record.seen()));
-            let knows = |held: Record| held.seen().descends(record.seen());
-            if !purged_too && !knew && !held.is_none_or(knows) {
-                let what = format!("{who} purged a delete that {other} has not seen");
-                state.contradiction("purge", key, what);
-            }
-        }
-        // What is damaged can't be handed on.
-        if owed && !is_damaged {
-            let what = format!("{who} purged a delete that it had noted somebody lacks");
-            state.contradiction("purge", key, what);
-        }
-        let purged = state.purged.entry(key.clone()).or_default();
-        *purged = purged.join(&record);
+        self.state().purged(who, key, old, others, owed);
     }
 
     /// A node may have removed a record in a commit that made it anew: what it knew of it before may be gone.
     pub fn perhaps_purged(&self, who: Endpoint, key: &RecordKey, old: &Bytes) {
-        let _ = self.state().forgets(who, key, old);
+        self.state().perhaps_purged(who, key, old);
     }
 
     /// A node was made to believe in an epoch that nobody published: what it asks of others by it is no evidence.
     pub fn misled(&self, who: Endpoint) {
-        self.state().misled.insert(who);
+        self.state().misled(who);
     }
 
     /// A node's process ended.
@@ -347,15 +128,13 @@ impl Tap {
     /// A node lost something that it had said to hold, and knows that.
     pub fn lost(&self, who: Endpoint) {
         let at = self.history.now();
-        let mut state = self.state();
-        state.loses_memory(who, at, None);
-        state.epochs.remove(&who);
+        self.state().lost(who, at);
     }
 
     /// A record on a node's disk can't be read any more.
     pub fn damaged(&self, who: Endpoint, key: &RecordKey) {
         let at = self.history.now();
-        self.state().loses_memory(who, at, Some(key));
+        self.state().damaged(who, at, key);
     }
 
     /// All that was seen so far.
@@ -366,192 +145,6 @@ impl Tap {
 
     fn state(&self) -> MutexGuard<'_, Seen> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Left {
-    /// The most of one node in a record. Siblings are in the order of their dots, so each node's last write comes last.
-    fn of(record: &Record) -> Self {
-        let siblings = record
-            .siblings()
-            .chunk_by(|a, b| a.dot.actor == b.dot.actor);
-        siblings.fold(Self::default(), |most, own| {
-            let before = &own[..own.len() - 1];
-            let values = before.iter().filter(|version| !version.is_tombstone());
-            let shown: BTreeSet<WriteId> = values.map(|version| version.write_id).collect();
-            most.and(Self {
-                shown: shown.len(),
-                bytes: before.iter().map(Version::bytes).sum(),
-                tombstones: before
-                    .iter()
-                    .filter(|version| version.is_tombstone())
-                    .count(),
-            })
-        })
-    }
-
-    /// The most of both.
-    fn and(self, other: Self) -> Self {
-        Self {
-            shown: self.shown.max(other.shown),
-            bytes: self.bytes.max(other.bytes),
-            tombstones: self.tombstones.max(other.tombstones),
-        }
-    }
-}
-
-impl Seen {
-    /// A node says to hold `record` durably, or more.
-    fn holds(
-        &mut self,
-        who: Endpoint,
-        key: &RecordKey,
-        bytes: &Bytes,
-        known: &VersionVector,
-        at: Time,
-        remember: bool,
-    ) {
-        let record = match Record::decode(bytes.clone()) {
-            Ok(record) => record,
-            Err(error) => {
-                return self.contradiction("well-formed", key, format!("{who}: {error}"));
-            }
-        };
-        if !record.seen().descends(known) {
-            let what = format!(
-                "{who} knew {} and now answers {}",
-                describe::seen(known),
-                describe::seen(record.seen())
-            );
-            self.contradiction("memory", key, what);
-        }
-        let memory = self.memory.entry((who, key.clone())).or_default();
-        if remember {
-            memory.merge(record.seen());
-        }
-        if record.forgotten() > Stamp::ZERO {
-            let forgotten = self.forgotten.entry(key.clone()).or_default();
-            *forgotten = record.forgotten().max(*forgotten);
-        }
-        let left = self.left.entry(key.clone()).or_default();
-        *left = left.and(Left::of(&record));
-        for version in record.siblings() {
-            self.sighted(key, version, at);
-            let holders = self.holders.entry(version.dot).or_default();
-            if !holders.iter().any(|(holder, _)| *holder == who) {
-                holders.push((who, at));
-            }
-        }
-    }
-
-    fn sighted(&mut self, key: &RecordKey, version: &Version, at: Time) {
-        let content = match &version.content {
-            Content::Value(value) => Some(value),
-            Content::Tombstone => None,
-        };
-        let sighting = Sighting {
-            key: key.clone(),
-            write_id: version.write_id,
-            stamp: version.stamp,
-            op: content.and_then(|bytes| value::parse(key.tenant(), key.key(), bytes)),
-            content: content.map(|bytes| Fnv::of(bytes)),
-            at,
-        };
-        if let Some(value) = content.filter(|_| sighting.op.is_none())
-            && let Some((place, op)) = value::origin(value)
-        {
-            let what = format!(
-                "{} holds #{}, which was written to {place}",
-                version.dot, op.0
-            );
-            self.contradiction("isolation", key, what);
-        }
-        match self.versions.get(&version.dot) {
-            None => drop(self.versions.insert(version.dot, sighting)),
-            Some(first) => {
-                let at = first.at;
-                if (Sighting {
-                    at,
-                    ..sighting.clone()
-                }) != *first
-                {
-                    let what = format!("{} is {first:?} and {sighting:?}", version.dot);
-                    self.contradiction("one dot, one version", key, what);
-                }
-            }
-        }
-    }
-
-    /// A node lost what it said to hold, or some of it.
-    fn loses_memory(&mut self, who: Endpoint, at: Time, of: Option<&RecordKey>) {
-        let loss = Loss {
-            who,
-            at,
-            of: of.cloned(),
-        };
-        let memory = std::mem::take(&mut self.memory).into_iter();
-        let (gone, kept) = memory.partition(|((node, key), _)| *node == who && loss.concerns(key));
-        self.losses.push(loss);
-        self.memory = kept;
-        self.knew.extend(gone);
-    }
-
-    /// A node rightly forgets what it knew of a key.
-    fn forgets(&mut self, who: Endpoint, key: &RecordKey, old: &Bytes) -> Record {
-        self.memory.remove(&(who, key.clone()));
-        let record = Record::decode(old.clone()).unwrap_or_default();
-        let (count, seen) = self.purges.entry((who, key.clone())).or_default();
-        *count += 1;
-        seen.merge(record.seen());
-        record
-    }
-
-    fn purges(&self, who: Endpoint, key: &RecordKey) -> u32 {
-        let purges = self.purges.get(&(who, key.clone()));
-        purges.map_or(0, |(count, _)| *count)
-    }
-
-    fn contradiction(&mut self, rule: &'static str, key: &RecordKey, what: String) {
-        let key = key.clone();
-        let contradiction = Contradiction { rule, key, what };
-        if self.contradictions.len() < 20 && !self.contradictions.contains(&contradiction) {
-            self.contradictions.push(contradiction);
-        }
-    }
-
-    /// Whether every node that said to hold this version up to `until` has lost something since.
-    #[must_use]
-    pub fn may_be_lost(&self, dot: Dot, until: Time) -> bool {
-        let holders = self.holders.get(&dot).map_or(&[][..], Vec::as_slice);
-        let key = self.versions.get(&dot).map(|version| &version.key);
-        let safe = |(who, since): &(Endpoint, Time)| {
-            let mut losses = self.losses.iter();
-            let lost = |loss: &Loss| {
-                loss.who == *who && loss.at >= *since && key.is_none_or(|key| loss.concerns(key))
-            };
-            *since <= until && !losses.any(lost)
-        };
-        !holders.iter().any(safe)
-    }
-
-    /// The dots of each operation's write.
-    #[must_use]
-    pub fn dots_of_ops(&self) -> BTreeMap<OpId, BTreeSet<Dot>> {
-        let mut dots: BTreeMap<OpId, BTreeSet<Dot>> = BTreeMap::new();
-        for (dot, sighting) in &self.versions {
-            if let Some(op) = sighting.op {
-                dots.entry(op).or_default().insert(*dot);
-            }
-        }
-        dots
-    }
-}
-
-fn key(operation: &Operation) -> Option<&RecordKey> {
-    match operation {
-        Operation::Stamp(stamp) => Some(&stamp.key),
-        Operation::Join { key, .. } | Operation::Read { key } => Some(key),
-        _ => None,
     }
 }
 
@@ -579,4 +172,33 @@ fn digest(who: Endpoint, request: &Request) -> [u8; 8] {
         _ => hash.write(b"other"),
     }
     hash.finish().to_be_bytes()
+}
+
+/// What tells one answer from another.
+fn fingerprint(operation: &Operation, result: &Result<Reply, Refusal>) -> u64 {
+    let mut hash = Fnv::default();
+    match (operation, result) {
+        (
+            Operation::Stamp(_),
+            Ok(Reply::Stamped { record, .. } | Reply::Superseded { record, .. }),
+        ) => {
+            hash.write(record);
+        }
+        (Operation::Join { .. }, Ok(Reply::Joined { greatest, .. })) => {
+            hash.write(&greatest.stamp.0.to_be_bytes());
+            hash.write(&greatest.write_id.0.to_be_bytes());
+        }
+        (
+            Operation::Read { .. },
+            Ok(Reply::Found {
+                record: Some(record),
+            }),
+        ) => hash.write(record),
+        (Operation::Read { .. }, Ok(Reply::Found { record: None })) => {
+            hash.write(&Record::default().encode());
+        }
+        (_, Ok(_)) => hash.write(b"other"),
+        (_, Err(refusal)) => hash.write(refusal.to_string().as_bytes()),
+    }
+    hash.finish()
 }

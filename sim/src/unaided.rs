@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::adapters::pause;
 use crate::cluster::Cluster;
-use crate::evidence::FinalRecord;
-use crate::history::Kind;
-use crate::run::final_records;
+use crate::inspect::final_records;
+use crate::op::Kind;
+use crate::pause::pause;
+use crate::recorded::FinalRecord;
 use crate::world::{Fault, FaultStep, NEVER, World};
 
 /// The pauses between all tries come to less.

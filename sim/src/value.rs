@@ -1,8 +1,18 @@
-//! Values that say where they belong: tenant, key and operation, then padding. No two writes write the same.
+//! The keys that clients choose from, and values that say where they belong: tenant, key and operation, then padding.
+//! No two writes write the same.
 
 use bytes::Bytes;
 
-use crate::history::OpId;
+use crate::op::OpId;
+
+/// The n-th key's name, from 0.
+#[must_use]
+pub fn key_name(number: u8) -> String {
+    // "bc" of tenant "a" and "c" of tenant "ab": isolation must not depend on where a name ends.
+    ["bc", "c", "", "d", "e", "f"]
+        .get(usize::from(number))
+        .map_or_else(|| format!("k{number}"), |suffix| format!("{suffix}k"))
+}
 
 /// The value that operation `op` writes.
 #[must_use]

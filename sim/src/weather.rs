@@ -1,5 +1,5 @@
-//! The weather of a run: which faults were active when, and when each process served. Written down as it goes, and asked
-//! afterwards who could rely on whom.
+//! The weather of a run: which faults were active when, and when each process served. Written down as it goes, and
+//! asked afterwards who could rely on whom.
 //!
 //! Invariant: what it calls fair was fair. A fault that this file does not know makes the rest of the run foul.
 
@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::endpoint::Endpoint;
-use crate::history::{History, Time};
+use crate::history::History;
+use crate::op::Time;
 use crate::world::{Fault, World};
 
 /// Keeps the weather. Copies share it.
@@ -52,32 +53,25 @@ impl Weather {
     /// The world's fault `index` begins.
     pub fn begins(&self, index: usize) {
         let now = self.history.now();
-        self.lock().faults.push((index, now, Time::MAX));
+        self.lock().begins(index, now);
     }
 
     /// It ends.
     pub fn ends(&self, index: usize) {
         let now = self.history.now();
-        let mut log = self.lock();
-        for (_, _, until) in log.faults.iter_mut().filter(|(i, _, _)| *i == index) {
-            *until = now.min(*until);
-        }
+        self.lock().ends(index, now);
     }
 
     /// A process serves from now on.
     pub fn serves(&self, who: Endpoint) {
         let now = self.history.now();
-        let mut log = self.lock();
-        log.serving.entry(who).or_default().push((now, Time::MAX));
+        self.lock().serves(who, now);
     }
 
     /// A process serves no more.
     pub fn is_gone(&self, who: Endpoint) {
         let now = self.history.now();
-        let mut log = self.lock();
-        if let Some((_, until)) = log.serving.entry(who).or_default().last_mut() {
-            *until = now.min(*until);
-        }
+        self.lock().is_gone(who, now);
     }
 
     /// Whether a process serves now.
@@ -100,6 +94,31 @@ impl Weather {
 }
 
 impl WeatherLog {
+    /// The world's fault `index` begins.
+    pub fn begins(&mut self, index: usize, now: Time) {
+        self.faults.push((index, now, Time::MAX));
+    }
+
+    /// It ends.
+    pub fn ends(&mut self, index: usize, now: Time) {
+        let faults = self.faults.iter_mut();
+        for (_, _, until) in faults.filter(|(i, _, _)| *i == index) {
+            *until = now.min(*until);
+        }
+    }
+
+    /// A process serves from now on.
+    pub fn serves(&mut self, who: Endpoint, now: Time) {
+        self.serving.entry(who).or_default().push((now, Time::MAX));
+    }
+
+    /// A process serves no more.
+    pub fn is_gone(&mut self, who: Endpoint, now: Time) {
+        if let Some((_, until)) = self.serving.entry(who).or_default().last_mut() {
+            *until = now.min(*until);
+        }
+    }
+
     /// Whether nothing was wrong with everything at once from `from` to `to`.
     #[must_use]
     pub fn is_fair(&self, world: &World, from: Time, to: Time) -> bool {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use std::{env, fs};
 
 use pairdb_sim::cli::{report, stories};
-use pairdb_sim::run::{Options, run};
+use pairdb_sim::outcome::Options;
+use pairdb_sim::run::run;
 use pairdb_sim::scenario::{Scenario, sabotage};
 use pairdb_sim::shrink::shrink;
 use pairdb_sim::sweep::{cores, sweep};

@@ -19,6 +19,7 @@ pub mod front;
 pub mod grpc;
 pub(crate) mod log_pace;
 pub mod memory;
+mod places;
 pub mod postgres;
 pub mod redis;
 pub mod sql_migrations;

@@ -33,6 +33,7 @@ mod limits;
 mod observe;
 mod reflection;
 mod request_name;
+mod right;
 mod rights;
 mod server;
 mod verify;

@@ -199,7 +199,7 @@ impl Rules {
             return breaches;
         };
         for name in Source::read(text).paths() {
-            let segments = absolute(&module, name.segments);
+            let segments = absolute(&module, &name.segments);
             let written = segments.join("::");
             let breach = if segments[0] == "crate" {
                 imports(layer, allowed, &segments)
@@ -267,17 +267,17 @@ fn module_of(path: &str) -> Vec<&str> {
 }
 
 /// Resolves a chain of `super` that reaches the crate's root.
-fn absolute(module: &[&str], segments: Vec<String>) -> Vec<String> {
+fn absolute(module: &[&str], segments: &[String]) -> Vec<String> {
     let ups = segments
         .iter()
         .take_while(|segment| *segment == "super")
         .count();
     if ups > 0 && ups >= module.len() {
         return std::iter::once("crate".to_owned())
-            .chain(segments.into_iter().skip(ups))
+            .chain(segments.iter().skip(ups).cloned())
             .collect();
     }
-    segments
+    segments.to_vec()
 }
 
 #[cfg(test)]

@@ -132,6 +132,6 @@ fn a_file_needs_a_header() {
 fn modules_that_only_tests_see_are_known() {
     let source =
         Source::read("#[cfg(test)]\n#[path = \"x\"]\npub(crate) mod sample;\nmod product;\n");
-    assert_eq!(source.test_modules, ["sample"]);
+    assert_eq!(source.module.test_modules, ["sample"]);
     assert!(Source::read("//! x\n#![cfg(test)]\n").is_test);
 }

@@ -40,7 +40,7 @@ impl Migrate {
     pub fn run(self, layers: Layers) -> Result<(), Failure> {
         let layers = layers.flag("--metadata", "database.url", self.metadata.as_ref())?;
         let config = layers.build()?;
-        super::on_one_thread(self.migrate(config.database))
+        super::one_thread::on_one_thread(self.migrate(config.database))
     }
 
     async fn migrate(self, database: DatabaseSettings) -> Result<(), Failure> {

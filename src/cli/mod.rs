@@ -25,6 +25,7 @@ mod key;
 mod membership;
 mod migrate;
 mod node;
+mod one_thread;
 mod output;
 mod peer;
 mod put;
@@ -50,6 +51,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use exit::{EXIT_CODES, Failure};
+use one_thread::on_one_thread;
 
 use crate::config::{Layers, check_names};
 
@@ -211,14 +213,6 @@ fn layers(file: Option<&Path>) -> Result<Layers, Failure> {
         None => Layers::new(),
     };
     Ok(layers.environment(variables())?)
-}
-
-fn on_one_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::local(format!("can't start: {error}")))?
-        .block_on(work)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod handler;
 mod idempotency;
 mod metadata;
 mod random;
+mod record_key;
 mod replica;
 mod spawn;
 mod stop;
@@ -38,9 +39,10 @@ pub use idempotency::{
 };
 pub use metadata::{Change, LeaseOutcome, MetadataEvent, MetadataStore};
 pub use random::Random;
+pub use record_key::{RecordKey, RecordKeyError};
 pub use replica::{
-    CallError, Judged, NodeReport, Operation, Overwrites, RecordKey, RecordKeyError, Refusal,
-    ReplicaTransport, Reply, Request, StampRequest, Standing,
+    CallError, Judged, NodeReport, Operation, Overwrites, Refusal, ReplicaTransport, Reply,
+    Request, StampRequest, Standing,
 };
 pub use spawn::Spawn;
 pub use stop::Stop;

@@ -11,8 +11,7 @@
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use super::replica::is_tenant;
-use super::{RecordKey, RecordKeyError};
+use super::record_key::{RecordKey, RecordKeyError, is_tenant};
 use crate::placement::{Node, NodeId, PartitionId};
 use crate::sabotage::{self, Sabotage};
 use crate::version::{Actor, Record, Stamp, VersionVector};

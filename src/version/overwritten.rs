@@ -22,7 +22,8 @@
 
 use std::time::Duration;
 
-use super::{Dot, Record, Stamp, Version, WriteId};
+use super::past_write::Overwritten;
+use super::{Record, Stamp, Version, WriteId};
 use crate::sabotage::{self, Sabotage};
 
 /// A record remembers so many overwritten writes, unless they are old.
@@ -33,20 +34,6 @@ pub const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
 pub const REMEMBERED_MAX: usize = 64;
 /// More than [`REMEMBERED_MIN`] are remembered only of those that are no older.
 pub const BURST: Duration = Duration::from_secs(60);
-
-/// A value that was overwritten.
-#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Overwritten {
-    /// The dot of an attempt of it that was a sibling here.
-    pub dot: Dot,
-    /// The write.
-    pub write_id: WriteId,
-    /// Its stamp.
-    pub stamp: Stamp,
-    /// When it was overwritten: the stamp of what did, or just above the record's latest overwrite and its latest
-    /// sibling if those are later.
-    pub by: Stamp,
-}
 
 impl Record {
     /// The values that were overwritten lately, in the order of their dots.
@@ -190,7 +177,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::version::{Actor, Content, VersionVector};
+    use crate::version::{Actor, Content, Dot, VersionVector};
 
     fn version(actor: u64, counter: u64, write: u128, millis: u64) -> Version {
         Version {

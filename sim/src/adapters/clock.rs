@@ -1,19 +1,16 @@
 //! Clocks: a monotonic one that starts anywhere in each life of a process, and a wall clock as wrong as the world says.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use madsim::time::{Sleep, TimeHandle};
+use madsim::time::TimeHandle;
 use pairdb::ports::{Clock, Instant};
+
+use crate::pause::Timer;
 
 /// Simulated time starts here by a right wall clock: 2026-01-01, in Unix milliseconds.
 const EPOCH_MS: i64 = 1_767_225_600_000;
-
-/// A sleep this long is one that never ends.
-const SLEEP_MAX: Duration = Duration::from_secs(1_000_000);
 
 /// A machine's wall clock. It outlives the processes on the machine. Copies share it.
 #[derive(Clone, Debug)]
@@ -99,48 +96,6 @@ impl Clock for SimClock {
     fn sleep_until(&self, at: Instant) -> impl Future<Output = ()> + Send + 'static {
         Timer::new(&self.time, at.since(self.now()))
     }
-}
-
-/// A sleep that is exact where madsim's own rounds up to a millisecond, and that sets one timer however often it is
-/// polled.
-pub struct Timer {
-    sleep: Sleep,
-    waker: Option<Waker>,
-}
-
-impl Timer {
-    /// Completes after `duration`.
-    #[must_use]
-    pub fn new(time: &TimeHandle, duration: Duration) -> Self {
-        let mut sleep = time.sleep(duration);
-        Pin::new(&mut sleep).reset(time.now_instant() + duration.min(SLEEP_MAX));
-        let waker = None;
-        Self { sleep, waker }
-    }
-}
-
-impl Future for Timer {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.sleep.is_elapsed() {
-            return Poll::Ready(());
-        }
-        if self
-            .waker
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(cx.waker()))
-        {
-            return Poll::Pending;
-        }
-        self.waker = Some(cx.waker().clone());
-        Pin::new(&mut self.sleep).poll(cx)
-    }
-}
-
-/// Completes after `duration` of simulated time.
-pub async fn pause(duration: Duration) {
-    Timer::new(&TimeHandle::current(), duration).await;
 }
 
 #[cfg(test)]

@@ -21,10 +21,10 @@ use madsim::runtime::NodeHandle;
 use pairdb::ports::{Batch, Durability, Proof, Put, RecordKey, Space, StorageEngine, StorageError};
 use pairdb::version::{Record, VersionVector};
 
-use super::clock::pause;
 use crate::endpoint::Endpoint;
 use crate::faults::Faults;
-use crate::page::Recorder;
+use crate::pause::pause;
+use crate::recorder::Recorder;
 use crate::rng::Rng;
 use crate::world::DiskPlan;
 

@@ -12,7 +12,7 @@ use pairdb::ports::{
 };
 
 use super::clock::SimClock;
-use super::transport::StoreLink;
+use super::link::StoreLink;
 use crate::describe::{self, Said};
 
 type Store = MemoryIdempotency<SimClock>;

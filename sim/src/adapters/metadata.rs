@@ -16,7 +16,7 @@ use pairdb::ports::{
 };
 
 use super::clock::SimClock;
-use super::transport::StoreLink;
+use super::link::StoreLink;
 use crate::describe::Said;
 use crate::endpoint::Endpoint;
 

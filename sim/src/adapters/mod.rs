@@ -3,16 +3,18 @@
 mod clock;
 mod disk;
 mod idempotency;
+mod link;
 mod metadata;
 mod process;
 mod transport;
 
-pub use clock::{SimClock, WallClock, pause};
+pub use clock::{SimClock, WallClock};
 pub use disk::{Disk, Loss, Removal, SimDisk};
 pub use idempotency::{ClaimsHome, SimIdempotency};
+pub use link::StoreLink;
 pub use metadata::{MetadataHome, SimMetadata, TenantLookup};
 pub use process::{SimRandom, SimSpawn};
-pub use transport::{CoordinatorSide, Services, SimTransport, StorageSide, StoreLink};
+pub use transport::{CoordinatorSide, Services, SimTransport, StorageSide};
 
 #[cfg(test)]
 mod stores_test;

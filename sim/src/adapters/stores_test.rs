@@ -57,7 +57,7 @@ fn idempotency_conforms() {
     Runtime::new().block_on(async {
         let link = link(Endpoint::Idempotency, "idempotency store");
         let fresh = async || SimIdempotency::new(ClaimsHome::new(clock()), link.clone());
-        let pass = |duration: Duration| super::pause(duration);
+        let pass = |duration: Duration| crate::pause::pause(duration);
         conformance::idempotency_store(fresh, pass).await;
     });
 }

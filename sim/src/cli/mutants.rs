@@ -1,14 +1,16 @@
 //! `cargo sim mutants`: the catalogue of planted bugs, hunted one after the other, and the score.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use pairdb::sabotage::Sabotage;
 
+use super::stories::files;
 use crate::mutants::{Score, Verdict, hunt};
-use crate::scenario::sabotage;
+use crate::scenario::{Scenario, sabotage};
 use crate::sweep::cores;
 
 /// Which bugs to hunt, for how long, and where to put the result.
@@ -77,7 +79,7 @@ impl Mutants {
             println!("{score}");
         }
         if let Some(file) = &self.write {
-            let table = markdown(&verdicts, &score, jobs);
+            let table = markdown(&verdicts, &told_by_stories(Path::new("scenarios"))?);
             std::fs::write(file, table).map_err(|error| format!("{}: {error}", file.display()))?;
         }
         Ok(score.caught == score.all)
@@ -99,32 +101,146 @@ fn line(verdict: &Verdict) -> String {
     )
 }
 
-fn markdown(verdicts: &[Verdict], score: &Score, jobs: usize) -> String {
-    let mut text = format!(
-        "# Planted bugs\n\n\
-         Made by `cargo sim mutants --write sim/MUTANTS.md`; don't edit. Each bug is one place in the core, switched on \
-         for the harness only (`src/sabotage.rs`), and hunted by the general sweep from seed 0 on, {jobs} runs at a time \
-         on a machine with {} cores. Seeds and seconds are those until the first run that broke a promise.\n\n\
-         **{score}**\n\n\
-         | bug | what it does | seeds | seconds | caught by |\n|---|---|---:|---:|---|\n",
-        cores()
-    );
+/// Which story brings a bug to light, by the bug's name: the story, and the invariant that says so.
+type Stories = BTreeMap<String, (String, String)>;
+
+fn told_by_stories(directory: &Path) -> Result<Stories, String> {
+    let mut told = Stories::new();
+    for file in files(directory)? {
+        let story = file.file_stem().unwrap_or_default().to_string_lossy();
+        for (bug, invariant) in Scenario::read(&file)?.head.catches {
+            let found = (story.clone().into_owned(), invariant);
+            told.entry(bug).or_insert(found);
+        }
+    }
+    Ok(told)
+}
+
+/// What comes before the count.
+const HEAD: &str = "\
+# Planted bugs
+
+Made by `cargo sim mutants --write sim/MUTANTS.md`; don't edit. Each bug is one place in the core, switched on for the
+harness only (`src/sabotage.rs`). A row says what finds it, and which promises break: the first general seed that does,
+or else a story in `scenarios/`. What only unit tests find is found by nobody here.
+";
+
+const COLUMNS: &str = "\
+| bug | what it does | found by | what breaks |
+|---|---|---|---|
+";
+
+/// The table, sorted by name. It has no times in it, so it changes only when a finding does.
+fn markdown(verdicts: &[Verdict], stories: &Stories) -> String {
+    let mut rows = BTreeMap::new();
+    let (mut by_seeds, mut by_stories) = (0, 0);
     for verdict in verdicts {
-        let Verdict {
-            name,
-            what,
-            seeds,
-            seconds,
-            ..
-        } = verdict;
-        let by = match verdict.caught {
-            true => verdict.caught_by.join(", "),
-            false => "**nobody**".to_owned(),
+        let Verdict { name, what, .. } = verdict;
+        let (found_by, broken) = match (verdict.seed, stories.get(*name)) {
+            (Some(seed), _) => {
+                by_seeds += 1;
+                (format!("seed {seed}"), verdict.caught_by.join(", "))
+            }
+            (None, Some((story, invariant))) => {
+                by_stories += 1;
+                (format!("story `{story}`"), invariant.clone())
+            }
+            (None, None) => ("**nobody**".to_owned(), String::new()),
         };
-        let _ = writeln!(
-            text,
-            "| `{name}` | {what} | {seeds} | {seconds:.1} | {by} |"
+        rows.insert(
+            *name,
+            format!("| `{name}` | {what} | {found_by} | {broken} |"),
         );
     }
+    let count = count(verdicts.len(), by_seeds, by_stories);
+    let mut text = format!("{HEAD}\n**{count}**\n\n{COLUMNS}");
+    for row in rows.values() {
+        let _ = writeln!(text, "{row}");
+    }
     text
+}
+
+fn count(all: usize, by_seeds: usize, by_stories: usize) -> String {
+    let by_nobody = all - by_seeds - by_stories;
+    format!(
+        "{all} bugs: {by_seeds} found by seeds, {by_stories} by stories alone, {by_nobody} by nobody here"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = include_str!("../../MUTANTS.md");
+
+    /// The cells of each row.
+    fn rows() -> Vec<Vec<&'static str>> {
+        let rows = TABLE.lines().filter(|line| line.starts_with("| `"));
+        rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect())
+            .collect()
+    }
+
+    #[test]
+    fn the_table_tells_of_every_bug_that_there_is_and_of_no_other() {
+        let told: Vec<(String, &str)> = rows()
+            .iter()
+            .map(|row| (row[0].trim_matches('`').to_owned(), row[1]))
+            .collect();
+        let all = Sabotage::ALL.iter();
+        let mut all: Vec<(String, &str)> =
+            all.map(|bug| (bug.name().to_owned(), bug.what())).collect();
+        all.sort();
+        assert_eq!(told, all);
+    }
+
+    #[test]
+    fn the_table_counts_what_it_has() {
+        let found_by = |what: &str| {
+            let rows = rows();
+            rows.iter().filter(|row| row[2].starts_with(what)).count()
+        };
+        let count = count(rows().len(), found_by("seed "), found_by("story "));
+        assert!(TABLE.contains(&format!("**{count}**")), "{count}");
+    }
+
+    #[test]
+    fn the_table_names_stories_that_there_are() {
+        let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+        let stories = told_by_stories(&scenarios).expect("the stories");
+        for row in rows().iter().filter(|row| row[2].starts_with("story ")) {
+            let (story, invariant) = &stories[row[0].trim_matches('`')];
+            assert_eq!(
+                (row[2], row[3]),
+                (&*format!("story `{story}`"), invariant.as_str())
+            );
+        }
+    }
+
+    #[test]
+    fn a_bug_is_told_by_a_seed_or_else_by_a_story() {
+        let verdict = |name, seed: Option<u64>| Verdict {
+            name,
+            caught: seed.is_some(),
+            seeds: 9,
+            seconds: 1.5,
+            what: "does harm",
+            seed,
+            caught_by: vec!["epochs"; seed.iter().count()],
+        };
+        let found = ("a-story".to_owned(), "convergence".to_owned());
+        let stories = Stories::from([("b".to_owned(), found)]);
+        let verdicts = [
+            verdict("c", None),
+            verdict("b", None),
+            verdict("a", Some(7)),
+        ];
+        let table = markdown(&verdicts, &stories);
+        let rows = "| `a` | does harm | seed 7 | epochs |\n\
+                    | `b` | does harm | story `a-story` | convergence |\n\
+                    | `c` | does harm | **nobody** |  |\n";
+        assert!(table.ends_with(rows), "{table}");
+        assert!(
+            table.contains("**3 bugs: 1 found by seeds, 1 by stories alone, 1 by nobody here**")
+        );
+    }
 }

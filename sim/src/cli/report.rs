@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pairdb::marks::Mark;
 
-use crate::run::Outcome;
+use crate::outcome::Outcome;
 
 /// How many lines of a broken key's history are shown.
 const LINES_MAX: usize = 60;

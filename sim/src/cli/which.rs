@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use pairdb::sabotage::Sabotage;
 
-use crate::run::{Options, Outcome, run};
+use crate::outcome::{Options, Outcome};
+use crate::run::run;
 use crate::scenario::{Scenario, sabotage};
 use crate::world::World;
 

@@ -1,9 +1,9 @@
 //! What a coordinator's answer means to a client, and how it reads.
 
-use pairdb::coordinator::{CoordinatorError, WriteOutcome};
+use pairdb::coordinator::{CoordinatorError, ReadOutcome, WriteOutcome};
 
 use crate::hash::Fnv;
-use crate::history::Answered;
+use crate::op::Answered;
 use crate::value;
 use crate::world::Expect;
 
@@ -33,6 +33,14 @@ pub(super) fn written(outcome: WriteOutcome) -> Answered {
         context: outcome.context,
         is_duplicate: outcome.is_duplicate,
         without_idempotency: outcome.without_idempotency,
+    }
+}
+
+pub(super) fn found(outcome: ReadOutcome) -> Answered {
+    let values = outcome.values.into_iter();
+    Answered::Found {
+        values: values.map(|found| (found.value, found.stamp)).collect(),
+        context: outcome.context,
     }
 }
 

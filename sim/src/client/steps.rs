@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Ask, Client, Terms};
-use crate::adapters::pause;
-use crate::history::{Answered, Kind, OpId};
+use super::{Client, Terms};
+use crate::op::{Answered, Ask, Kind, OpId};
+use crate::pause::pause;
 use crate::value;
 use crate::world::{Act, Event, Expect, Given, Place, Step};
 

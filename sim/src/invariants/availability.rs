@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use pairdb::quorum::{ConflictPolicy, Consistency};
 
-use super::Findings;
+use super::findings::Findings;
 use crate::endpoint::Endpoint;
 use crate::evidence::Evidence;
-use crate::history::{Kind, Op, Time};
+use crate::op::{Kind, Op, Time};
 
 /// For so long the weather must have been fair before an operation begins: what it left behind has gone by then.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
@@ -35,13 +35,13 @@ const QUEUE_MIN: usize = 64;
 const BESIDE_PADDING_BYTES: usize = 128;
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
-    if evidence.world.replica.queue_max < QUEUE_MIN
-        || evidence.world.coordinator.in_flight_max < QUEUE_MIN
-        || !evidence.world.buggify.is_empty()
+    if evidence.run.world.replica.queue_max < QUEUE_MIN
+        || evidence.run.world.coordinator.in_flight_max < QUEUE_MIN
+        || !evidence.run.world.buggify.is_empty()
     {
         return;
     }
-    for op in evidence.ops.values() {
+    for op in evidence.run.ops.values() {
         let failed = op.attempts == 1 && op.answers.len() == 1 && op.success().is_none();
         let Some(answer) = op
             .answers
@@ -64,8 +64,8 @@ fn may_be_judged(evidence: &Evidence, op: &Op) -> bool {
     let last_write_wins = evidence.policy(op.tenant) == ConflictPolicy::LastWriteWins;
     let brings_nothing = op.given.is_none() || last_write_wins && op.kind != Kind::Read;
     let has_room = last_write_wins || op.kind == Kind::Read || has_room(evidence, op);
-    let clients = &evidence.world.clients;
-    let untold = last_write_wins || !evidence.seen.told_over.contains(&op.id);
+    let clients = &evidence.run.world.clients;
+    let untold = last_write_wins || !evidence.run.seen.told_over.contains(&op.id);
     let no_mistake = !op.idempotent || clients.iter().all(|client| client.mistake_permille == 0);
     op.consistency != Consistency::All && brings_nothing && has_room && untold && no_mistake
 }
@@ -75,17 +75,17 @@ fn may_be_judged(evidence: &Evidence, op: &Op) -> bool {
 fn has_room(evidence: &Evidence, op: &Op) -> bool {
     let writes = evidence.ops_of(op.tenant, &op.key);
     let writes = writes.filter(|op| op.kind == Kind::Write).count();
-    let clients = evidence.world.clients.iter();
+    let clients = evidence.run.world.clients.iter();
     let padding = clients.map(|client| client.padding_max as usize).max();
     // Every owner may have stamped each of them.
     let bytes =
         (padding.unwrap_or_default() + BESIDE_PADDING_BYTES) * writes * evidence.factor(op.tenant);
-    let replica = &evidence.world.replica;
+    let replica = &evidence.run.world.replica;
     writes < replica.siblings_max && bytes <= replica.siblings_bytes_max
 }
 
 fn was_fair(evidence: &Evidence, op: &Op, until: Time) -> bool {
-    let (world, weather) = (&evidence.world, &evidence.weather);
+    let (world, weather) = (&evidence.run.world, &evidence.run.weather);
     let Some(coordinator) = op.last_to else {
         return false;
     };
@@ -107,7 +107,7 @@ fn was_fair(evidence: &Evidence, op: &Op, until: Time) -> bool {
 
 /// How long an operation takes at most with a majority of its owners well.
 fn reasonable(evidence: &Evidence, op: &Op) -> Duration {
-    let world = &evidence.world;
+    let world = &evidence.run.world;
     let step = slowest_step(evidence);
     let patience = (step * 4)
         .max(world.coordinator.stamp_patience_min)
@@ -123,7 +123,7 @@ fn reasonable(evidence: &Evidence, op: &Op) -> Duration {
 
 /// How long a round trip takes at most, with a commit at its end.
 pub(super) fn slowest_step(evidence: &Evidence) -> Duration {
-    let world = &evidence.world;
+    let world = &evidence.run.world;
     let late = match world.network.straggler_permille {
         0 => 1,
         _ => 10,
@@ -135,4 +135,33 @@ pub(super) fn slowest_step(evidence: &Evidence) -> Duration {
     let waiting = 2 * world.clients.len() as u64 / world.replica.batch_max.max(1) as u64 + 1;
     let disk_us = (world.disk.commit_us_max + world.disk.read_us_max) * waiting;
     trip + Duration::from_micros(disk_us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::{Told, node};
+    use crate::endpoint::Endpoint;
+
+    /// A write is refused while these storage nodes serve.
+    fn refused_with(nodes: &[u8]) -> Told {
+        let mut told = Told::siblings();
+        let weather = &mut told.run.weather;
+        weather.serves(Endpoint::Coordinator(1), 0);
+        nodes
+            .iter()
+            .for_each(|number| weather.serves(node(*number), 0));
+        told.write().refused();
+        told.with(|world| world.clients[0].timeout_ms = 5_000)
+    }
+
+    #[test]
+    fn a_write_may_fail_without_a_majority_of_its_owners() {
+        refused_with(&[1]).keeps_all();
+    }
+
+    #[test]
+    fn a_write_may_not_fail_with_a_majority_of_its_owners() {
+        let what = "#1 failed, with a majority of its owners well and reachable";
+        refused_with(&[1, 2]).breaks("availability", &[what]);
+    }
 }

@@ -7,10 +7,10 @@
 
 use std::time::Duration;
 
-use super::Findings;
 use super::availability::slowest_step;
+use super::findings::Findings;
 use crate::evidence::Evidence;
-use crate::history::{Arrived, Time};
+use crate::op::{Arrived, Time};
 use crate::world::ClientPlan;
 
 /// How much longer a lease may seem to last: it is counted from when the store hears of it, and looked at in turns.
@@ -18,10 +18,10 @@ const SLACK: Duration = Duration::from_millis(800);
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     let told = |client: &ClientPlan| !client.steps.is_empty();
-    if evidence.world.clients.iter().any(told) {
+    if evidence.run.world.clients.iter().any(told) {
         return;
     }
-    for op in evidence.ops.values() {
+    for op in evidence.run.ops.values() {
         let lasts = evidence.timeout(op) + slowest_step(evidence) * 3 + SLACK;
         for (index, attempt) in op.arrived.iter().enumerate() {
             if let Some(told) = attempt.told_in_use
@@ -44,4 +44,26 @@ fn was_in_use(before: &[Arrived], told: Time, lasts: Duration) -> bool {
         .filter(|attempt| attempt.told_in_use.is_none());
     let mut ages = with_claim.map(|attempt| told.saturating_sub(attempt.at));
     ages.any(|age| Duration::from_nanos(age) <= lasts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+
+    #[test]
+    fn who_comes_while_the_first_attempt_is_at_work_is_told_so() {
+        let mut told = Told::siblings();
+        let write = told.write().idempotent().acknowledged();
+        told.again(write, |op, at| op.arrived[1].told_in_use = Some(at));
+        told.owners_hold(&[write]).keeps_all();
+    }
+
+    #[test]
+    fn who_comes_first_may_not_be_told_of_another() {
+        let mut told = Told::siblings();
+        let write = told.write().idempotent().acknowledged();
+        told.again(write, |op, at| op.arrived[0].told_in_use = Some(at));
+        let what = "#1 was told of another request with its idempotency key, and there was none";
+        told.owners_hold(&[write]).breaks("claims end", &[what]);
+    }
 }

@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 
 use pairdb::quorum::ConflictPolicy;
 
-use super::Findings;
+use super::findings::Findings;
 use super::one_effect::is_claimed;
 use crate::evidence::{Evidence, Fact};
-use crate::history::{Kind, Op, OpId};
+use crate::op::{Kind, Op, OpId};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     findings.contradictions(evidence, &["purge"]);
@@ -69,6 +69,7 @@ fn deleted(evidence: &Evidence, facts: &[Fact], delete: &Op) -> BTreeSet<OpId> {
     let owners = evidence.owners_of(delete);
     let write = |id: &OpId| {
         evidence
+            .run
             .ops
             .get(id)
             .is_some_and(|op| op.kind == Kind::Write)
@@ -84,7 +85,7 @@ fn deleted(evidence: &Evidence, facts: &[Fact], delete: &Op) -> BTreeSet<OpId> {
                 fact.since < delete.invoked && evidence.meet(delete.tenant, owners, fact.owners)
             });
             let settled = |id: &OpId| {
-                let Some(op) = evidence.ops.get(id) else {
+                let Some(op) = evidence.run.ops.get(id) else {
                     return false;
                 };
                 let done = evidence.settled(op);
@@ -111,4 +112,32 @@ fn in_the_end(evidence: &Evidence, tenant: usize, key: &str) -> BTreeSet<OpId> {
         .into_iter()
         .filter_map(|value| evidence.writer(tenant, key, value))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+
+    #[test]
+    fn what_was_deleted_is_read_no_more() {
+        let mut told = Told::last_write_wins();
+        told.write().acknowledged();
+        let delete = told.delete().acknowledged();
+        told.read().shows(&[]);
+        told.owners_hold(&[delete]).keeps_all();
+    }
+
+    #[test]
+    fn what_was_deleted_may_not_come_back() {
+        let mut told = Told::last_write_wins();
+        let write = told.write().acknowledged();
+        told.delete().acknowledged();
+        told.read().shows(&[write]);
+        let what = [
+            "#3 read #1, which #2 had deleted",
+            "#1 is there in the end, and #2 had deleted it",
+        ];
+        told.owners_hold(&[write])
+            .breaks("deletes stay deleted", &what);
+    }
 }

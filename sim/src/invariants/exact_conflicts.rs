@@ -5,9 +5,9 @@
 
 use pairdb::quorum::ConflictPolicy;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::evidence::Evidence;
-use crate::history::{Kind, OpId, Time};
+use crate::op::{Kind, OpId, Time};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     for (tenant, key) in evidence.keys() {
@@ -50,5 +50,31 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
                 findings.broken(tenant, key, &[sibling, overwriter.id], what);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+
+    #[test]
+    fn what_was_overwritten_knowingly_goes_and_what_was_not_stays() {
+        let mut told = Told::siblings();
+        let first = told.write().acknowledged();
+        let read = told.read().shows(&[first]);
+        let second = told.write().knowing(read).acknowledged();
+        let third = told.write().acknowledged();
+        told.owners_hold(&[second, third]).keeps_all();
+    }
+
+    #[test]
+    fn what_was_overwritten_knowingly_may_not_stay() {
+        let mut told = Told::siblings();
+        let first = told.write().acknowledged();
+        let read = told.read().shows(&[first]);
+        let second = told.write().knowing(read).acknowledged();
+        let what = "#1 is still there beside #3, which overwrote it";
+        told.owners_hold(&[first, second])
+            .breaks("exact conflicts", &[what]);
     }
 }

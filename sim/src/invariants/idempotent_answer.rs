@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 
 use pairdb::coordinator::IdempotencyOutage;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::evidence::Evidence;
-use crate::history::{Answer, Answered};
+use crate::op::{Answer, Answered};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
-    let refuses = evidence.world.coordinator.idempotency_outage == IdempotencyOutage::Refuse;
+    let refuses = evidence.run.world.coordinator.idempotency_outage == IdempotencyOutage::Refuse;
     for op in evidence
+        .run
         .ops
         .values()
         .filter(|op| op.idempotent && !op.claim_forgotten)
@@ -44,4 +45,36 @@ fn is_unkept(answer: &Answer) -> bool {
             ..
         }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+    use crate::op::{Answer, Answered};
+
+    /// A write that is answered twice, the second time with this context.
+    fn answered_twice(second: &'static [u8]) -> Told {
+        let mut told = Told::siblings();
+        let write = told.write().idempotent().acknowledged();
+        told.again(write, |op, at| {
+            let result = Answered::Written {
+                context: second.into(),
+                is_duplicate: true,
+                without_idempotency: false,
+            };
+            op.answers.push(Answer { at, result });
+        });
+        told.owners_hold(&[write])
+    }
+
+    #[test]
+    fn a_retry_gets_the_first_answer() {
+        answered_twice(b"").keeps_all();
+    }
+
+    #[test]
+    fn a_retry_may_not_get_another_answer() {
+        let what = "#1 got 2 different answers";
+        answered_twice(b"another context").breaks("idempotent answer", &[what]);
+    }
 }

@@ -4,9 +4,9 @@
 
 use pairdb::quorum::ConflictPolicy;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::evidence::Evidence;
-use crate::history::{Kind, Op, OpId, Time};
+use crate::op::{Kind, Op, OpId, Time};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     for (tenant, key) in evidence.keys() {
@@ -58,7 +58,7 @@ fn beaten<'a>(
     winner: OpId,
     begun: (Time, usize),
 ) -> Option<&'a Op> {
-    let won = evidence.ops.get(&winner)?;
+    let won = evidence.run.ops.get(&winner)?;
     let done = evidence.settled(won)?;
     evidence.ops_of(tenant, key).find(|op| {
         let owners = evidence.owners_of(op);
@@ -72,4 +72,29 @@ fn beaten<'a>(
                 .is_some_and(|at| !evidence.is_weakened(op.id, at))
             && !evidence.is_weakened(winner, done)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+
+    #[test]
+    fn the_later_write_wins() {
+        let mut told = Told::last_write_wins();
+        told.write().acknowledged();
+        let second = told.write().acknowledged();
+        told.read().shows(&[second]);
+        told.owners_hold(&[second]).keeps_all();
+    }
+
+    #[test]
+    fn the_earlier_write_may_not_win() {
+        let mut told = Told::last_write_wins();
+        let first = told.write().acknowledged();
+        let second = told.write().acknowledged();
+        told.read().shows(&[first]);
+        let what = "#3 read #1, and #2 came after it";
+        told.owners_hold(&[second])
+            .breaks("last write wins", &[what]);
+    }
 }

@@ -25,9 +25,9 @@ use pairdb::quorum::{ConflictPolicy, Consistency};
 use stateright::semantics::register::{Register, RegisterOp, RegisterRet};
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester, SequentialSpec};
 
-use super::Findings;
+use super::findings::Findings;
 use crate::evidence::Evidence;
-use crate::history::{Kind, Op, OpId, Time};
+use crate::op::{Kind, Op, OpId, Time};
 
 /// How many operations one search is about.
 const WINDOW_MAX: usize = 32;
@@ -269,7 +269,29 @@ fn describe(window: &Window) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::told::Told;
     use super::*;
+
+    #[test]
+    fn a_history_that_some_order_explains_is_fine() {
+        let mut told = Told::last_write_wins();
+        let first = told.write().acknowledged();
+        told.read().shows(&[first]);
+        let second = told.write().acknowledged();
+        told.read().shows(&[second]);
+        told.owners_hold(&[second]).keeps_all();
+    }
+
+    #[test]
+    fn a_history_that_no_order_explains_is_told() {
+        let mut told = Told::last_write_wins();
+        let first = told.write().acknowledged();
+        let second = told.write().acknowledged();
+        told.read().shows(&[first]);
+        let what = "from #2 on, #3 reads #1 can't have happened in any order";
+        told.owners_hold(&[second])
+            .breaks("linearizability", &[what]);
+    }
 
     fn write(id: u32, from: Time, to: Time) -> Step {
         let op = RegisterOp::Write(Some(OpId(id)));

@@ -8,6 +8,7 @@ mod convergence;
 mod deletes_stay_deleted;
 mod epochs;
 mod exact_conflicts;
+mod findings;
 mod idempotent_answer;
 mod last_write_wins;
 mod linearizability;
@@ -21,93 +22,18 @@ mod session_floor;
 mod slow_owner;
 mod tenant_freshness;
 mod tenant_isolation;
+#[cfg(test)]
+mod told;
 
-use std::fmt;
+pub use findings::{Findings, Violation};
 
 use crate::evidence::Evidence;
-use crate::history::OpId;
 
-/// A promise that was broken.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
-pub struct Violation {
-    /// The invariant's name.
-    pub invariant: &'static str,
-    /// The promise's number in the specification; 0 for what goes without saying.
-    pub promise: u8,
-    /// `tenant/key`, if it is about one.
-    pub key: Option<String>,
-    /// The operations involved, by their numbers in the history.
-    pub operations: Vec<u32>,
-    /// What happened.
-    pub what: String,
-}
+/// What is broken when a run panics.
+pub const NO_PANIC: &str = "no panic";
 
-impl Violation {
-    /// About the cluster as a whole.
-    #[must_use]
-    pub fn of_no_key(invariant: &'static str, promise: u8, what: String) -> Self {
-        Self {
-            invariant,
-            promise,
-            key: None,
-            operations: Vec::new(),
-            what,
-        }
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (promise {})", self.invariant, self.promise)?;
-        if let Some(key) = &self.key {
-            write!(f, ", {key}")?;
-        }
-        write!(f, ": {}", self.what)
-    }
-}
-
-/// Where a check puts what it finds.
-pub struct Findings<'a> {
-    evidence: &'a Evidence,
-    invariant: &'static str,
-    promise: u8,
-    found: Vec<Violation>,
-}
-
-/// One violation of a kind tells as much as a hundred.
-const FOUND_MAX: usize = 5;
-
-impl Findings<'_> {
-    /// A promise was broken for a key.
-    pub fn broken(&mut self, tenant: usize, key: &str, operations: &[OpId], what: String) {
-        let mut violation = Violation::of_no_key(self.invariant, self.promise, what);
-        violation.key = Some(self.evidence.name(tenant, key));
-        violation.operations = operations.iter().map(|op| op.0).collect();
-        self.push(violation);
-    }
-
-    /// A promise was broken.
-    pub fn broken_for_all(&mut self, what: String) {
-        self.push(Violation::of_no_key(self.invariant, self.promise, what));
-    }
-
-    /// What the tap found on the spot under one of these rules.
-    fn contradictions(&mut self, evidence: &Evidence, rules: &[&str]) {
-        let found = evidence.seen.contradictions.iter();
-        for found in found.filter(|found| rules.contains(&found.rule)) {
-            let mut violation =
-                Violation::of_no_key(self.invariant, self.promise, found.what.clone());
-            violation.key = Some(format!("{}/{}", found.key.tenant(), found.key.key()));
-            self.push(violation);
-        }
-    }
-
-    fn push(&mut self, violation: Violation) {
-        if self.found.len() < FOUND_MAX {
-            self.found.push(violation);
-        }
-    }
-}
+/// What is broken when a scenario does not go as its file says.
+pub const EXPECTATION: &str = "expectation";
 
 /// An invariant: its name, its promise, its check.
 type Invariant = (&'static str, u8, fn(&Evidence, &mut Findings<'_>));
@@ -140,7 +66,7 @@ const ALL: &[Invariant] = &[
 /// The names of all invariants, and of what a run can be found guilty of without one.
 pub fn names() -> impl Iterator<Item = &'static str> {
     let all = ALL.iter().map(|(name, ..)| *name);
-    all.chain(["no panic"])
+    all.chain([NO_PANIC, EXPECTATION])
 }
 
 /// Everything that was broken.
@@ -148,14 +74,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (invariant, promise, check) in ALL {
-        let mut findings = Findings {
-            evidence,
-            invariant,
-            promise: *promise,
-            found: Vec::new(),
-        };
+        let mut findings = Findings::of(evidence, invariant, *promise);
         check(evidence, &mut findings);
-        violations.append(&mut findings.found);
+        violations.append(&mut findings.into_found());
     }
     violations
 }

@@ -4,9 +4,9 @@
 
 use pairdb::quorum::ConflictPolicy;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::evidence::Evidence;
-use crate::history::{Kind, Time};
+use crate::op::{Kind, Time};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     for (tenant, key) in evidence.keys() {
@@ -37,5 +37,25 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             let what = format!("#{} was acknowledged and nothing is left of it", write.id.0);
             findings.broken(tenant, key, &[write.id], what);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+
+    #[test]
+    fn an_acknowledged_write_is_there_in_the_end() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        told.owners_hold(&[write]).keeps_all();
+    }
+
+    #[test]
+    fn an_acknowledged_write_that_nobody_holds_is_lost() {
+        let mut told = Told::siblings();
+        told.write().acknowledged();
+        let what = "#1 was acknowledged and nothing is left of it";
+        told.owners_hold(&[]).breaks("no lost write", &[what]);
     }
 }

@@ -10,19 +10,20 @@ use std::collections::BTreeSet;
 use pairdb::coordinator::IdempotencyOutage;
 use pairdb::quorum::ConflictPolicy;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::evidence::Evidence;
-use crate::history::{Answered, Kind, Op};
+use crate::op::{Answered, Kind, Op};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     let judged = evidence
+        .run
         .ops
         .values()
         .filter(|op| op.idempotent && op.kind == Kind::Write);
     for op in judged.filter(|op| is_claimed(evidence, op)) {
         let dots = evidence.dots(op.id).iter();
         let versions: Vec<_> = dots
-            .filter_map(|dot| evidence.seen.versions.get(dot))
+            .filter_map(|dot| evidence.run.seen.versions.get(dot))
             .collect();
         let writes: BTreeSet<_> = versions.iter().map(|version| version.write_id).collect();
         if writes.len() > 1 {
@@ -57,6 +58,37 @@ pub(super) fn is_claimed(evidence: &Evidence, op: &Op) -> bool {
             }
         )
     });
-    let always = evidence.world.coordinator.idempotency_outage == IdempotencyOutage::Refuse;
+    let always = evidence.run.world.coordinator.idempotency_outage == IdempotencyOutage::Refuse;
     op.idempotent && !op.claim_forgotten && (always || claimed.count() == op.attempts as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+
+    #[test]
+    fn a_write_with_an_idempotency_key_may_be_stamped_by_two_owners() {
+        let mut told = Told::siblings();
+        let write = told.write().idempotent().acknowledged();
+        told.stamped_again(write, 1);
+        told.owners_hold(&[write]).keeps_all();
+    }
+
+    #[test]
+    fn one_idempotency_key_may_not_become_two_writes() {
+        let mut told = Told::siblings();
+        let write = told.write().idempotent().acknowledged();
+        told.stamped_again(write, 2);
+        let what = "#1 became 2 writes under one idempotency key";
+        told.owners_hold(&[write]).breaks("one effect", &[what]);
+    }
+
+    #[test]
+    fn the_last_write_may_not_have_two_stamps_under_one_idempotency_key() {
+        let mut told = Told::last_write_wins();
+        let write = told.write().idempotent().acknowledged();
+        told.stamped_again(write, 1);
+        let what = "#1 took effect with the stamps 1.0 and 2.0";
+        told.owners_hold(&[write]).breaks("one effect", &[what]);
+    }
 }

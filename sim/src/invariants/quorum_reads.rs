@@ -5,9 +5,9 @@
 
 use pairdb::quorum::ConflictPolicy;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::evidence::{Evidence, Fact};
-use crate::history::{Kind, Op, OpId, Time};
+use crate::op::{Kind, Op, OpId, Time};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     for (tenant, key) in evidence.keys() {
@@ -58,7 +58,7 @@ pub(super) fn missed_sibling(
     completed: Time,
     fact: &Fact,
 ) -> bool {
-    let op = &evidence.ops[&fact.write];
+    let op = &evidence.run.ops[&fact.write];
     let seen = |id: OpId| shown.iter().any(|(shown, _)| *shown == id);
     op.kind == Kind::Write
         && !seen(op.id)
@@ -73,7 +73,7 @@ fn revived(
     shown: &[(OpId, pairdb::version::Stamp)],
     fact: &Fact,
 ) -> Option<String> {
-    if evidence.ops[&fact.write].kind == Kind::Delete {
+    if evidence.run.ops[&fact.write].kind == Kind::Delete {
         return None;
     }
     let overwritten = evidence.followed_by(fact.write);
@@ -93,7 +93,7 @@ pub(super) fn missed_latest(
     completed: Time,
     fact: &Fact,
 ) -> Option<String> {
-    let op = &evidence.ops[&fact.write];
+    let op = &evidence.run.ops[&fact.write];
     if op.kind != Kind::Write || evidence.overwriters(op.id, completed).next().is_some() {
         return None;
     }
@@ -128,5 +128,27 @@ pub(super) fn missed_latest(
             });
             after.next().is_none().then(|| "saw nothing".to_owned())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::Told;
+
+    #[test]
+    fn a_read_sees_what_was_acknowledged_before() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        told.read().shows(&[write]);
+        told.owners_hold(&[write]).keeps_all();
+    }
+
+    #[test]
+    fn a_read_may_not_miss_what_was_acknowledged_before() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        told.read().shows(&[]);
+        let what = "#1 was acknowledged before #2 began, which did not see it";
+        told.owners_hold(&[write]).breaks("quorum reads", &[what]);
     }
 }

@@ -4,20 +4,20 @@ use pairdb::placement::Token;
 use pairdb::quorum::ConflictPolicy;
 use pairdb::version::Context;
 
-use super::Findings;
+use super::findings::Findings;
 use super::quorum_reads::missed_sibling;
 use crate::evidence::{Evidence, Fact};
-use crate::history::Kind;
+use crate::op::Kind;
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
-    for read in evidence.ops.values().filter(|op| op.kind == Kind::Read) {
+    for read in evidence.run.ops.values().filter(|op| op.kind == Kind::Read) {
         let (Some(given), Some(answer)) = (read.given, read.success()) else {
             continue;
         };
         let Some(context) = answer.result.context() else {
             continue;
         };
-        let tenant = &evidence.world.tenants[read.tenant].name;
+        let tenant = &evidence.run.world.tenants[read.tenant].name;
         let token = Token::of_key(tenant, &read.key).0;
         let floor = Context::decode(&read.context, token);
         let (Ok(floor), Ok(context)) = (floor, Context::decode(context, token)) else {
@@ -53,5 +53,36 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
                 findings.broken(read.tenant, &read.key, &[read.id, given, write], what);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pairdb::quorum::Consistency;
+
+    use super::super::told::Told;
+
+    #[test]
+    fn a_read_answers_what_its_context_covers() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        let read = told.read().shows(&[write]);
+        let reading_on = told.read().at(Consistency::One).knowing(read);
+        reading_on.shows(&[write]);
+        told.owners_hold(&[write]).keeps_all();
+    }
+
+    #[test]
+    fn a_read_may_not_answer_less_than_its_context_covers() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        let read = told.read().shows(&[write]);
+        let reading_on = told.read().at(Consistency::One).knowing(read);
+        reading_on.shows(&[]);
+        let what = [
+            "#3 answers less than the context of #2 covers",
+            "#3 gave the context of #2 and did not see #1",
+        ];
+        told.owners_hold(&[write]).breaks("session floor", &what);
     }
 }

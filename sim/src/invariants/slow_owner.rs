@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use pairdb::quorum::Consistency;
 
-use super::Findings;
 use super::availability::slowest_step;
+use super::findings::Findings;
 use crate::endpoint::Endpoint;
 use crate::evidence::Evidence;
-use crate::history::Time;
+use crate::op::Time;
 use crate::world::Fault;
 
 /// Operations that began earlier are left out.
@@ -28,7 +28,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
         return;
     };
     let learned = (since + LEARNED_AFTER).as_nanos() as Time;
-    let judged = evidence.ops.values().filter(|op| {
+    let judged = evidence.run.ops.values().filter(|op| {
         let owners = evidence.owners(op.tenant, &op.key);
         op.client > 0
             && op.consistency == Consistency::Quorum
@@ -60,7 +60,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
 /// The storage node that was late from some time on to the end, since when, and by how much, if nothing else was wrong.
 /// One that is cut off without notice is as late as can be.
 fn one_slow_owner(evidence: &Evidence) -> Option<(Endpoint, Duration, Duration)> {
-    let world = &evidence.world;
+    let world = &evidence.run.world;
     let network = &world.network;
     let [step] = world.faults.as_slice() else {
         return None;
@@ -89,5 +89,38 @@ fn one_slow_owner(evidence: &Evidence) -> Option<(Endpoint, Duration, Duration)>
             _ => None,
         },
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::told::{Told, node};
+    use super::OPERATIONS_MIN;
+    use crate::world::{Fault, FaultStep};
+
+    /// Many reads that take so long, while one owner alone answers two seconds late.
+    fn reads_that_take(ms: u64) -> Told {
+        let mut told = Told::siblings();
+        for _ in 0..OPERATIONS_MIN {
+            told.read().takes(ms).shows(&[]);
+        }
+        let slow = Fault::Slow {
+            who: Some(node(3)),
+            permille: 1_000,
+            late_ms_max: 2_000,
+        };
+        told.with(|world| world.faults = vec![FaultStep::new(0, world.chaos_ms, slow)])
+    }
+
+    #[test]
+    fn one_slow_owner_may_slow_reads_a_little() {
+        reads_that_take(200).keeps_all();
+    }
+
+    #[test]
+    fn one_slow_owner_may_not_slow_reads_to_its_own_pace() {
+        let what =
+            "n3 alone was up to 2s late, and the 99th percentile of 100 quorum operations is 1.9s";
+        reads_that_take(1_900).breaks("slow owner", &[what]);
     }
 }

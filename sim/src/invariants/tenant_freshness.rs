@@ -6,22 +6,22 @@
 
 use std::time::Duration;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::evidence::Evidence;
 
 /// A question that was asked shortly before may have been under way still, and its answer expires early.
 const UNDER_WAY_MAX: Duration = Duration::from_secs(2);
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
-    let within = evidence.world.coordinator.tenant_ttl + UNDER_WAY_MAX;
-    for op in evidence.ops.values().filter(|op| op.attempts == 1) {
+    let within = evidence.run.world.coordinator.tenant_ttl + UNDER_WAY_MAX;
+    for op in evidence.run.ops.values().filter(|op| op.attempts == 1) {
         let Some((completed, by)) = op.completed().zip(op.last_to) else {
             continue;
         };
-        let tenant = &evidence.world.tenants[op.tenant].name;
+        let tenant = &evidence.run.world.tenants[op.tenant].name;
         let from = Duration::from_nanos(op.invoked).saturating_sub(within);
         let until = Duration::from_nanos(completed);
-        let asked = evidence.tenant_lookups.iter().any(|lookup| {
+        let asked = evidence.run.tenant_lookups.iter().any(|lookup| {
             lookup.from == by && lookup.tenant == *tenant && (from..=until).contains(&lookup.at)
         });
         if !asked {
@@ -31,5 +31,32 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             );
             findings.broken(op.tenant, &op.key, &[op.id], what);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::told::Told;
+    use crate::world::World;
+
+    #[test]
+    fn a_coordinator_asks_for_its_tenants_now_and_then() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        told.owners_hold(&[write]).keeps_all();
+    }
+
+    #[test]
+    fn a_coordinator_may_not_go_on_with_what_it_knew_long_ago() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        told.run.tenant_lookups[0].at = Duration::ZERO;
+        let soon = |world: &mut World| world.coordinator.tenant_ttl = Duration::from_secs(5);
+        let what = "c1 served #1 with what it has known of t for longer than 7s";
+        told.owners_hold(&[write])
+            .with(soon)
+            .breaks("tenant freshness", &[what]);
     }
 }

@@ -7,15 +7,15 @@
 use pairdb::placement::Token;
 use pairdb::quorum::ConflictPolicy;
 
-use super::Findings;
+use super::findings::Findings;
 use crate::asked::AskedOfRecord;
 use crate::evidence::Evidence;
-use crate::history::Answered;
+use crate::op::Answered;
 use crate::value;
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     findings.contradictions(evidence, &["isolation"]);
-    for op in evidence.ops.values() {
+    for op in evidence.run.ops.values() {
         for answer in &op.answers {
             let Answered::Found { values, .. } = &answer.result else {
                 continue;
@@ -34,8 +34,9 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             }
         }
     }
-    for (record, asked) in &evidence.seen.asked.records {
+    for (record, asked) in &evidence.run.seen.asked.records {
         let tenant = evidence
+            .run
             .world
             .tenants
             .iter()
@@ -51,7 +52,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             continue;
         };
         let place =
-            Token::of_key(record.tenant(), record.key()).partition(evidence.world.partitions);
+            Token::of_key(record.tenant(), record.key()).partition(evidence.run.world.partitions);
         if record.partition() != place {
             let what = format!(
                 "it was asked for in partition {}, and is in {}",
@@ -83,4 +84,39 @@ fn misrouted(evidence: &Evidence, tenant: usize, key: &str, asked: &AskedOfRecor
         ));
     }
     signs
+}
+
+#[cfg(test)]
+mod tests {
+    use pairdb::version::Record;
+
+    use super::super::told::{Told, node};
+    use crate::value;
+
+    #[test]
+    fn a_record_is_asked_for_where_it_belongs() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        told.says(node(1), &told.record(&[write]).encode());
+        told.read().shows(&[write]);
+        told.owners_hold(&[write]).keeps_all();
+    }
+
+    #[test]
+    fn a_read_may_not_show_what_was_written_elsewhere() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        told.read()
+            .shows_bytes(&value::make("other", "k", write, 0));
+        let what = "#2 read #1, which was written to other/k";
+        told.owners_hold(&[write])
+            .breaks("tenant isolation", &[what]);
+    }
+
+    #[test]
+    fn a_record_may_not_be_asked_for_at_a_stranger() {
+        let mut told = Told::siblings();
+        told.says(node(4), &Record::default().encode());
+        told.breaks("tenant isolation", &["n4 was asked, which does not own it"]);
+    }
 }

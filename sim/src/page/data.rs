@@ -20,11 +20,11 @@ use pairdb::ports::RecordKey;
 use pairdb::version::{Actor, Content, Record};
 use serde_json::{Value, json};
 
-use super::{Fate, Life, Recording};
 use crate::describe::{self, Said};
 use crate::endpoint::Endpoint;
-use crate::history::{Op, Time};
-use crate::run::Outcome;
+use crate::op::{Op, Time};
+use crate::outcome::{Outcome, Recording};
+use crate::recorder::{Fate, Life};
 use crate::value;
 
 /// Longer texts are cut.

@@ -11,43 +11,14 @@
 //! ever read as markup.
 
 mod data;
-mod recorder;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-pub use recorder::{Arrival, ArrivalId, Call, CallId, Fate, Life, Log, Recorder};
-
-use crate::history::{History, Op, OpId};
-use crate::run::Outcome;
-use crate::world::World;
+use crate::outcome::{Outcome, Recording};
 
 /// Markup, style and script. The data takes the place of one word.
 const TEMPLATE: &str = include_str!("template.html");
 
 /// Where the data goes.
 const PLACE: &str = "@@DATA@@";
-
-/// Everything that a page shows.
-#[derive(Clone, Debug)]
-pub struct Recording {
-    /// The world that was run.
-    pub world: Arc<World>,
-    /// What passed between processes, and what went wrong.
-    pub log: Log,
-    /// What clients wanted and were answered.
-    pub ops: BTreeMap<OpId, Op>,
-}
-
-impl Recording {
-    /// What was recorded up to now, if anything was.
-    #[must_use]
-    pub fn of(world: &Arc<World>, history: &History) -> Option<Arc<Self>> {
-        let log = history.recorder().log()?;
-        let (world, ops) = (Arc::clone(world), history.ops());
-        Some(Arc::new(Self { world, log, ops }))
-    }
-}
 
 /// The page of a run that was recorded; `replay` is the command that runs it again.
 #[must_use]

@@ -4,8 +4,10 @@ use pairdb::sabotage::Sabotage;
 
 use super::*;
 use crate::endpoint::Endpoint;
-use crate::run::{Options, run};
-use crate::world::Fault;
+use crate::outcome::Options;
+use crate::recorder::Life;
+use crate::run::run;
+use crate::world::{Fault, FaultStep, World};
 
 const RECORDED: Options = Options {
     sabotage: None,
@@ -101,9 +103,7 @@ fn a_panic_leaves_a_page_too() {
     let nobody = Fault::Crash {
         who: Endpoint::Storage(99),
     };
-    world
-        .faults
-        .push(crate::world::FaultStep::new(500, 100, nobody));
+    world.faults.push(FaultStep::new(500, 100, nobody));
     let (outcome, page) = page(world);
     assert_eq!(outcome.violations.len(), 1);
     assert!(page.contains("no panic"));

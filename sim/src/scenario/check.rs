@@ -2,19 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
-use super::{Scenario, sabotage};
+use super::head::{Head, sabotage};
 use crate::endpoint::Endpoint;
 use crate::invariants;
-use crate::run::EXPECTATION;
-use crate::world::{Act, Event, World};
+use crate::world::{Act, Event, World, endpoints};
 
-pub(super) fn check(scenario: &Scenario) -> Result<(), String> {
-    for (mutant, invariant) in &scenario.head.catches {
+pub(super) fn check(head: &Head, world: &World) -> Result<(), String> {
+    for (mutant, invariant) in &head.catches {
         sabotage(mutant).map_err(|problem| format!("catches: {problem}"))?;
-        let mut known: Vec<&str> = invariants::names().collect();
-        known.push(EXPECTATION);
+        let known: Vec<&str> = invariants::names().collect();
         if !known.contains(&invariant.as_str()) {
             let known = known.join(", ");
             return Err(format!(
@@ -22,7 +18,6 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), String> {
             ));
         }
     }
-    let world = &scenario.world;
     tenants(world)?;
     let names = step_names(world)?;
     let known = |step: &str| match names.contains(step) {
@@ -110,15 +105,5 @@ fn process(world: &World, who: Endpoint) -> Result<(), String> {
     match there {
         true => Ok(()),
         false => Err(format!("there is no {who}")),
-    }
-}
-
-/// Every endpoint that a fault names.
-pub(crate) fn endpoints(fault: &Value) -> Vec<Endpoint> {
-    match fault {
-        Value::String(text) => text.parse().into_iter().collect(),
-        Value::Array(items) => items.iter().flat_map(endpoints).collect(),
-        Value::Object(members) => members.values().flat_map(endpoints).collect(),
-        _ => Vec::new(),
     }
 }

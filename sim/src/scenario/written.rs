@@ -5,12 +5,11 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::Scenario;
+use super::head::Head;
 use crate::world::{ClientPlan, TenantPlan, World};
 
-pub(super) fn text(scenario: &Scenario) -> String {
-    let mut text = head(scenario);
-    let world = &scenario.world;
+pub(super) fn text(head: &Head, world: &World) -> String {
+    let mut text = beginning(head);
     let all = pruned(world, &World::default(), &["seed"]);
     let tables = ["coordinator", "replica", "network", "disk"];
     let lists = ["tenants", "clients"];
@@ -48,8 +47,7 @@ pub(super) fn text(scenario: &Scenario) -> String {
     text
 }
 
-fn head(scenario: &Scenario) -> String {
-    let head = &scenario.head;
+fn beginning(head: &Head) -> String {
     let mut text = String::new();
     if !head.title.is_empty() {
         let _ = writeln!(text, "title = {}", Value::String(head.title.clone()));
@@ -153,6 +151,7 @@ fn pruned<T: Serialize>(value: &T, default: &T, keep: &[&str]) -> Table {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Scenario;
     use super::*;
 
     #[test]

@@ -8,14 +8,16 @@
 
 pub mod ddmin;
 mod reduce;
-pub mod spell;
+mod size;
 
 use std::time::{Duration, Instant};
 
 use pairdb::sabotage::Sabotage;
 
 use self::reduce::Search;
-use crate::run::{Options, Outcome, run};
+pub use self::size::Size;
+use crate::outcome::{Options, Outcome};
+use crate::run::run;
 use crate::scenario::{Head, Scenario};
 use crate::world::World;
 
@@ -37,55 +39,6 @@ pub struct Shrunk {
     pub by_habits: bool,
     /// Whether nothing more could be taken away; else time ran out.
     pub complete: bool,
-}
-
-/// How large a story is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Size {
-    /// Storage nodes.
-    pub nodes: usize,
-    /// Coordinators.
-    pub coordinators: usize,
-    /// Clients that do something.
-    pub clients: usize,
-    /// Operations.
-    pub operations: usize,
-    /// Faults and wrong clocks.
-    pub faults: usize,
-}
-
-impl Size {
-    /// The size of a world, of which a run is known to have had so many operations.
-    #[must_use]
-    pub fn of(world: &World, operations: usize) -> Self {
-        let active =
-            |client: &&crate::world::ClientPlan| client.roams() || !client.steps.is_empty();
-        let steps: usize = world.clients.iter().map(|client| client.steps.len()).sum();
-        let habits = world.clients.iter().any(crate::world::ClientPlan::roams);
-        Self {
-            nodes: world.storage_nodes.into(),
-            coordinators: world.coordinators.into(),
-            clients: world.clients.iter().filter(active).count(),
-            operations: if habits { operations } else { steps },
-            faults: world.faults.len() + world.clocks.len(),
-        }
-    }
-}
-
-impl std::fmt::Display for Size {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            nodes,
-            coordinators,
-            clients,
-            operations,
-            faults,
-        } = self;
-        write!(
-            f,
-            "{operations} operations, {faults} faults, {clients} clients, {nodes} nodes, {coordinators} coordinators"
-        )
-    }
 }
 
 /// Shrinks `world`, which breaks `invariant` with that bug put back, for `limit` at most. `tell` hears how it goes.

@@ -8,11 +8,12 @@ use pairdb::sabotage::Sabotage;
 use serde_json::Value;
 
 use super::ddmin::ddmin;
-use super::spell::mend;
+use super::size::Size;
 use crate::endpoint::Endpoint;
-use crate::run::{Options, run};
-use crate::scenario::endpoints;
-use crate::world::{ClientPlan, FOREVER_MS, Fault, FaultStep, Given, Step, World};
+use crate::outcome::Options;
+use crate::run::run;
+use crate::spell::mend;
+use crate::world::{ClientPlan, FOREVER_MS, Fault, FaultStep, Given, Step, World, endpoints};
 
 /// A search for a smaller world that breaks the same.
 pub(super) struct Search<'a> {
@@ -179,7 +180,7 @@ impl<'a> Search<'a> {
             self.simplify_steps(world);
             self.shorten_faults(world);
             self.drop_last_clients(world);
-            let size = super::Size::of(world, 0);
+            let size = Size::of(world, 0);
             let runs = self.runs;
             self.tell(&format!("{size} after {runs} runs"));
             if self.is_late() {

@@ -1,6 +1,7 @@
 //! What can go wrong, as data: a world's list of faults is explicit, so that it can be shrunk and kept in a file.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::event::Event;
 use super::human;
@@ -261,4 +262,15 @@ pub enum Fault {
         #[serde(rename = "after_max", with = "human::ms")]
         after_ms_max: u64,
     },
+}
+
+/// Every endpoint that a fault names, or a part of one, as it is written to files.
+#[must_use]
+pub fn endpoints(fault: &Value) -> Vec<Endpoint> {
+    match fault {
+        Value::String(text) => text.parse().into_iter().collect(),
+        Value::Array(items) => items.iter().flat_map(endpoints).collect(),
+        Value::Object(members) => members.values().flat_map(endpoints).collect(),
+        _ => Vec::new(),
+    }
 }

@@ -13,8 +13,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::commits::{Acknowledged, KEY, Mark, Numbered};
 use super::directory::{self, Opened};
 use super::disk_space::DiskSpace;
+use super::engine::{Engine, Place, SharedProof};
 use super::jobs::{AbandonOnPanic, Jobs, Wake};
-use super::{Engine, FjallDurability, FjallSettings, Place, SharedProof, error};
+use super::{FjallDurability, FjallSettings, error};
 use crate::ports::{Batch, Proof, Put, Space, StorageError};
 
 /// Commits are gathered into one journal entry up to about this size.

@@ -25,7 +25,8 @@ use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use rustix::process::{Resource, getrlimit};
 
 use super::commits::{Acknowledged, Found, KEY, Mark, Numbered};
-use super::{Engine, FjallOpenError, FjallSettings, journal, private};
+use super::engine::Engine;
+use super::{FjallOpenError, FjallSettings, journal, private};
 use crate::ports::Proof;
 
 const LOCK: &str = "lock";

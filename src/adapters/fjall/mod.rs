@@ -27,6 +27,7 @@ mod commits;
 mod committer;
 mod directory;
 mod disk_space;
+mod engine;
 mod error;
 mod jobs;
 mod journal;
@@ -35,12 +36,11 @@ mod reader;
 mod settings;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace};
 use futures::channel::oneshot;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -50,6 +50,7 @@ use crate::ports::{Batch, Durability, Proof, Space, StorageEngine, StorageError}
 
 use committer::{Committer, Write, WriteJob};
 use directory::{DirectoryLock, Opened};
+use engine::SharedProof;
 use jobs::Jobs;
 use reader::{Query, Reader};
 
@@ -83,36 +84,6 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// The directory is others' only after the threads, and with them the engine, are gone.
     lock: Mutex<Option<DirectoryLock>>,
-}
-
-/// The engine while it is open, for all threads. It is closed only when none reads.
-type Place = Arc<RwLock<Option<Engine>>>;
-
-/// What is known of what was acknowledged, until something durable was committed on top of what is there.
-type SharedProof = Arc<Mutex<Proof>>;
-
-/// The engine's handles.
-struct Engine {
-    database: Database,
-    records: Keyspace,
-    meta: Keyspace,
-    digests: Keyspace,
-    tombstones: Keyspace,
-    hints: Keyspace,
-    /// The number of the last commit; nobody else's.
-    commits: Keyspace,
-}
-
-impl Engine {
-    const fn keyspace(&self, space: Space) -> &Keyspace {
-        match space {
-            Space::Records => &self.records,
-            Space::Meta => &self.meta,
-            Space::Digests => &self.digests,
-            Space::Tombstones => &self.tombstones,
-            Space::Hints => &self.hints,
-        }
-    }
 }
 
 impl FjallStorage {

@@ -10,8 +10,9 @@ use futures::channel::oneshot;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::committer::KEY_LEN_MAX;
+use super::engine::{Engine, Place};
+use super::error;
 use super::jobs::{AbandonOnPanic, Jobs};
-use super::{Engine, Place, error};
 use crate::ports::{Space, StorageError};
 
 /// Values of at least this length are handed out as they lie in the engine's memory; smaller ones are copied, so that

@@ -13,8 +13,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
 use super::budget::{Arriving, Budget, Held, SHORT_BYTES, Share};
-use super::places::LongArriving;
 use super::serve::RequestConduct;
+use crate::adapters::places::LongArriving;
 
 /// What part of the room for long messages one connection may have in those that are coming in.
 const CONNECTION_SHARE: usize = 4;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::budget::{Budget, Held, Share};
-use super::places::Asked;
+use crate::adapters::places::Asked;
 
 /// The longest piece.
 const PIECE_BYTES: usize = 16 * 1024;

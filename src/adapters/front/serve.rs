@@ -23,9 +23,9 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 use tower::{Service, ServiceExt};
 
 use super::budget::Budget;
-use super::places::{Asked, Conduct, Ending, Patience, PlaceBounds, Places};
 use super::reply::Reply;
 use crate::adapters::log_pace;
+use crate::adapters::places::{Asked, Conduct, Ending, Patience, PlaceBounds, Places};
 use crate::adapters::tls::{Connection, Listener, Protocol};
 
 /// How long who is told to close may take.

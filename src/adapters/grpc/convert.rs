@@ -4,14 +4,13 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use super::malformed::{key, malformed};
 use super::upkeep;
 use super::waiters::Answer;
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    CallError, Judged, NodeReport, Operation, Overwrites, RecordKey, Refusal, Reply, Request,
-    StampRequest, Standing,
+    CallError, Judged, NodeReport, Operation, Overwrites, Refusal, Reply, Request, StampRequest,
+    Standing,
 };
 use crate::proto::v1;
 use crate::proto::v1::RefusalKind;
@@ -403,14 +402,6 @@ fn refusal_from_proto(refusal: v1::Refusal) -> Option<Refusal> {
         RefusalKind::Crowded => Refusal::Crowded(refusal.text),
         RefusalKind::Malformed => Refusal::Malformed(refusal.text),
     })
-}
-
-pub(super) fn key(bytes: Bytes) -> Result<RecordKey, Refusal> {
-    RecordKey::from_bytes(bytes).map_err(malformed)
-}
-
-pub(super) fn malformed(error: impl std::fmt::Display) -> Refusal {
-    Refusal::Malformed(error.to_string())
 }
 
 #[cfg(test)]

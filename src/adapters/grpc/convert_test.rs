@@ -1,10 +1,11 @@
 //! Every request and reply comes back from the wire as it was, and nonsense is refused.
 
+use bytes::Bytes;
 use prost::Message;
 
 use super::*;
 use crate::placement::PartitionId;
-use crate::ports::TenantId;
+use crate::ports::{RecordKey, TenantId};
 
 fn node(name: &str) -> NodeId {
     NodeId::new(name).unwrap()

@@ -12,7 +12,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
-use super::server::{EXCHANGE, HEALTH};
+use super::paths::{EXCHANGE, HEALTH};
 use super::settings::UNARY_MESSAGE_BYTES_MAX;
 use crate::adapters::front::{
     BodyBounds, Budget, Framing, Metered, RequestConduct, Share, Unread, collect,

@@ -19,6 +19,7 @@ use super::health::health;
 use super::intake::Intake;
 use super::only_grpc::OnlyGrpc;
 use super::outbox::CloseOnDrop;
+use super::paths::{EXCHANGE, HEALTH};
 use super::settings::{StorageFrontSettings, UNARY_MESSAGE_BYTES_MAX, WINDOW_BYTES};
 use crate::adapters::front::{
     self, Bounds, Budget, Http2Bounds, Manners, Patience, PlaceBounds, RequestConduct, SPARE_PLACES,
@@ -101,11 +102,6 @@ const MANNERS: Manners = Manners {
         Status::resource_exhausted(why).into_http::<Bytes>()
     },
 };
-
-/// Probes.
-pub(super) const HEALTH: &str = "/grpc.health.v1.Health/";
-/// The stream of coordinators.
-pub(super) const EXCHANGE: &str = "/pairdb.v1.StorageService/Exchange";
 
 /// The storage node's gRPC front.
 struct StorageFront<H> {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::convert::{key, malformed};
+use super::malformed::{key, malformed};
 use crate::placement::{Node, NodeId, NodeStatus};
 use crate::ports::{
     Digest, HintsReport, KeyHash, Purged, RecordKey, Refusal, Synced, TreeName, Upkeep, Upkept,

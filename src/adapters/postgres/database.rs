@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{PgConnection, PgPool};
 use tokio::time::{sleep, timeout};
 
 use super::PostgresSettings;
+use super::connection::{begin_session, options};
 use super::error::{asks_to_repeat, failed, late};
 use super::migrations;
 use crate::ports::StoreError;
-
-/// How long a first connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The first pause before a transaction is repeated, and the longest. It doubles, and is drawn from between half and all of
 /// it: those that were in each other's way must not meet again.
@@ -109,57 +107,6 @@ impl Database {
     pub(super) async fn close(&self) {
         self.pool.close().await;
     }
-}
-
-/// Whether a URL makes sense. Doesn't connect.
-///
-/// # Errors
-/// Says what is wrong, without showing the URL.
-pub fn check_url(url: &str) -> Result<(), String> {
-    options(url).map(drop).map_err(|error| error.to_string())
-}
-
-pub(super) fn options(url: &str) -> sqlx::Result<PgConnectOptions> {
-    let options: PgConnectOptions = url.parse()?;
-    Ok(match options.get_application_name() {
-        Some(_) => options,
-        None => options.application_name("pairdb"),
-    })
-}
-
-/// A connection of this process that is not the pool's, whose statements may take so long.
-pub(super) async fn connect(
-    options: &PgConnectOptions,
-    statement_limit: Duration,
-) -> Result<PgConnection, StoreError> {
-    let connecting = async {
-        let mut connection = PgConnection::connect_with(options).await?;
-        begin_session(&mut connection, &statement_limit.as_millis().to_string()).await?;
-        Ok(connection)
-    };
-    match timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(result) => result.map_err(|error| failed(&error)),
-        Err(_) => Err(late(&format!("{CONNECT_TIMEOUT:?}"))),
-    }
-}
-
-/// Bounds what a statement and an idle transaction may take, and sees to it that a commit is durable when it is answered.
-/// A server that waits for more than that goes on doing so.
-async fn begin_session(connection: &mut PgConnection, limit_ms: &str) -> sqlx::Result<()> {
-    sqlx::query(
-        "SELECT set_config('statement_timeout', $1, false),
-                set_config('idle_in_transaction_session_timeout', $1, false)",
-    )
-    .bind(limit_ms)
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query(
-        "SELECT set_config('synchronous_commit', 'on', false)
-         WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')",
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// How many standbys follow, if the database acknowledges without waiting for any of them.

@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{sleep, timeout};
 
-use super::database::{connect, options};
+use super::connection::{connect, options};
 use super::error::{failed, is_missing_table, is_unsupported, late};
 use crate::adapters::sql_migrations::{self, Migration, TABLE};
 use crate::ports::StoreError;

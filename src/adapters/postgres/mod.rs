@@ -13,6 +13,7 @@
 //! What this is not: made for a pooler that gives each transaction another session (LISTEN and prepared statements need one).
 
 mod api_keys;
+mod connection;
 mod database;
 mod error;
 mod leases;
@@ -22,7 +23,7 @@ mod watch;
 
 use std::time::Duration;
 
-pub use database::check_url;
+pub use connection::check_url;
 pub use metadata::PostgresMetadata;
 pub use migrations::{migrate, migrations};
 

@@ -17,9 +17,9 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Sqlite, SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 
-use super::SqliteSettings;
-use super::database::{failed, timed_out};
+use super::error::{failed, timed_out};
 use super::place::keep_reserve;
+use super::settings::SqliteSettings;
 use crate::adapters::vitals::{Vitals, keep};
 use crate::ports::StoreError;
 

@@ -7,7 +7,7 @@ use sqlx::migrate::{AppliedMigration, Migrate, Migrator};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
 
-use super::database::{STORE, failed, is_busy, is_short_of_room};
+use super::error::{STORE, failed, is_busy, is_short_of_room};
 use super::place::{give_up_reserve, place};
 use crate::adapters::sql_migrations::{self, Migration, TABLE};
 use crate::ports::StoreError;

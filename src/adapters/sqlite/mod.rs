@@ -12,45 +12,26 @@ mod api_keys;
 mod committer;
 mod database;
 mod entries;
+mod error;
 mod idempotency;
 mod leases;
 mod metadata;
 mod migrations;
 mod place;
+mod settings;
 mod watch;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use database::Database;
 pub use idempotency::SqliteIdempotency;
 pub use metadata::SqliteMetadata;
 pub use migrations::{migrate, migrations};
 pub use place::{PlaceError, place};
+pub use settings::SqliteSettings;
 
 use crate::ports::StoreError;
-
-/// How the file is used.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SqliteSettings {
-    /// The longest a call may take, waiting for other writers included.
-    pub call_timeout: Duration,
-    /// How many reads run at once.
-    pub readers_max: u32,
-    /// How often to look for changes by other processes, while anybody watches.
-    pub watch_interval: Duration,
-}
-
-impl Default for SqliteSettings {
-    fn default() -> Self {
-        Self {
-            call_timeout: Duration::from_secs(2),
-            readers_max: 4,
-            watch_interval: Duration::from_millis(50),
-        }
-    }
-}
 
 /// Both stores on one file. Copies share its connections.
 #[derive(Clone, Debug)]

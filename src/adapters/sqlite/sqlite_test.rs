@@ -1,5 +1,7 @@
 //! The suites on files, and what only files have: reopening, sharing, damage, other versions, locks.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::join_all;

@@ -9,7 +9,8 @@ use sqlx::{Row, SqliteConnection};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
-use super::database::{Database, failed};
+use super::database::Database;
+use super::error::failed;
 use crate::adapters::sql_rows as rows;
 use crate::adapters::vitals::{Vitals, keep};
 use crate::adapters::watched::{EVENTS_MAX, watched};

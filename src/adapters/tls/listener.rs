@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::connection::Connection;
 use super::handshake::{handshake, speaks};
+use super::protocol::Protocol;
 use super::sections::ServerTls;
 use crate::adapters::front::{Place, Places};
 
@@ -24,15 +25,6 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(10);
 
 /// How long a handshake may take in any case, whoever else waits.
 const HANDSHAKE_UNDISTURBED: Duration = Duration::from_secs(1);
-
-/// What is spoken on a listener, told to clients in the handshake.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Protocol {
-    /// HTTP/1.1.
-    Http1,
-    /// HTTP/2, and gRPC on it.
-    Http2,
-}
 
 /// A socket that is listened on.
 pub struct Listener {

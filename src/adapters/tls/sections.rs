@@ -9,8 +9,8 @@ use rustls::ServerConfig;
 use super::configs::{self, ClusterConfigs, ListenerConfigs};
 use super::connector::ClientTls;
 use super::error::TlsError;
-use super::listener::Protocol;
 use super::live::Live;
+use super::protocol::Protocol;
 use super::settings::{ClusterTlsSettings, TlsSettings};
 
 type ConfigFor = dyn Fn(Protocol) -> Arc<ServerConfig> + Send + Sync;

@@ -1,42 +1,8 @@
 //! Who asks, and whether that is enough for what is asked.
 
+use super::super::right::{ADMIN, Right};
 use super::Refused;
 use crate::ports::{TenantId, TenantRole};
-
-/// What a request needs.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Right {
-    /// To see a tenant and its keys' values.
-    Read,
-    /// To change its keys.
-    Write,
-    /// To change tenants, API keys and nodes, and to see what concerns all of them.
-    Admin,
-}
-
-impl Right {
-    /// The least role that gives it.
-    #[must_use]
-    pub const fn role(self) -> &'static str {
-        match self {
-            Self::Read => TenantRole::Read.as_str(),
-            Self::Write => TenantRole::Write.as_str(),
-            Self::Admin => ADMIN,
-        }
-    }
-}
-
-impl From<TenantRole> for Right {
-    fn from(role: TenantRole) -> Self {
-        match role {
-            TenantRole::Read => Self::Read,
-            TenantRole::Write => Self::Write,
-        }
-    }
-}
-
-/// The name of the role that may do everything.
-const ADMIN: &str = "admin";
 
 /// The greatest right that these roles give; roles of others mean nothing here.
 pub(super) fn greatest_right<'r>(roles: impl Iterator<Item = &'r str>) -> Option<Right> {

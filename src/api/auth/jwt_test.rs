@@ -8,8 +8,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
+use super::super::Right;
 use super::super::auth_test::{in_seconds, jwt, required};
-use super::super::caller::Right;
 use super::*;
 
 fn verify(settings: &AuthSettings, token: &str) -> Result<Caller, String> {

@@ -21,9 +21,9 @@ mod refused;
 mod secret;
 mod settings;
 
+pub use super::right::Right;
 pub(super) use api_keys::NewKey;
 pub use authority::{Authority, Known};
-pub use caller::Right;
 pub use refused::Refused;
 pub use secret::Secret;
 pub use settings::{AuthMode, AuthSettings};

@@ -17,9 +17,9 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde_json::Number;
 use serde_json::value::RawValue;
 
-use super::Gateway;
-use super::call::single;
 use super::failure::{Failure, refused, unsupported, wrong};
+use super::gateway::Gateway;
+use super::header::single;
 use super::members::{members, twice};
 use super::query::{self, Asked};
 

@@ -13,6 +13,7 @@ use tonic::metadata::MetadataMap;
 
 use super::body::agreed;
 use super::failure::{Failure, wrong};
+use super::header::single;
 
 /// How long the client waits, in its own words: `250ms`, `2s`.
 const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
@@ -35,22 +36,6 @@ impl<S: Sync> FromRequestParts<S> for Call {
             headers: parts.headers.clone(),
             extensions: parts.extensions.clone(),
         })
-    }
-}
-
-/// The value of a header that means something once only; proxies and libraries differ in which of several they take.
-pub(super) fn single<'h>(
-    headers: &'h HeaderMap,
-    name: &HeaderName,
-) -> Result<Option<&'h HeaderValue>, Failure> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next();
-    match values.all(|value| Some(value) == first) {
-        true => Ok(first),
-        false => Err(wrong(
-            name.as_str(),
-            "is given twice, and differently; leave one of them out",
-        )),
     }
 }
 

@@ -12,8 +12,8 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, Method, Uri};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
-use super::call::single;
 use super::failure::{Failure, forbidden};
+use super::header::single;
 use super::hosts;
 
 /// How long a browser may keep what it was told.

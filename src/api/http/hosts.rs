@@ -16,10 +16,8 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Version};
 use axum::middleware::{self, Next};
 
-use super::HttpSettings;
-use super::call::single;
 use super::failure::{Failure, misdirected, refused};
-use crate::adapters::tls::Listener;
+use super::header::single;
 
 /// The names that are answered to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,20 +33,6 @@ enum Reach {
     Machine,
     /// Others do.
     Network,
-}
-
-/// Lets `routes` answer to the names only that a listener there should.
-///
-/// # Errors
-/// When the settings can't be used.
-pub fn only_own_names(
-    routes: Router,
-    listener: &Listener,
-    settings: &HttpSettings,
-) -> std::io::Result<Router> {
-    let address = listener.local_addr()?.ip();
-    let hosts = Hosts::new(address, &settings.host_names).map_err(std::io::Error::other)?;
-    Ok(hosts.guard(routes))
 }
 
 impl Hosts {

@@ -17,6 +17,8 @@ mod call;
 mod cors;
 mod errors;
 mod failure;
+mod gateway;
+mod header;
 mod health;
 mod hosts;
 mod intake;
@@ -44,27 +46,16 @@ use utoipa_axum::routes;
 
 use self::cors::Origins;
 use self::failure::Failure;
+use self::gateway::{Gateway, Shared};
 use self::hosts::Hosts;
 use super::coordinator_service::CoordinatorFront;
 use super::gate::Gate;
 use crate::adapters::tls::Listener;
-use crate::coordinator::{Coordinator, Readiness};
+use crate::coordinator::Coordinator;
 use crate::ports::CoordinatorWorld;
-use crate::proto::v1::coordinator_service_server::CoordinatorService;
 
-pub use hosts::only_own_names;
 pub use listener::serve as serve_routes;
 pub use settings::HttpSettings;
-
-/// What the routes are served from.
-struct Gateway {
-    service: Box<dyn CoordinatorService>,
-    readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
-    gate: Gate,
-    settings: HttpSettings,
-}
-
-type Shared = Arc<Gateway>;
 
 /// Serves `coordinator` on `listener`, for whom `gate` lets in, until `shutdown`; then requests at work are finished.
 /// Bound the wait for that outside.
@@ -91,6 +82,20 @@ pub async fn serve_http<W: CoordinatorWorld>(
     let routes = router(Arc::new(gateway), hosts.map_err(std::io::Error::other)?)?;
     listener::serve("http", listener, routes, &settings, budget, shutdown).await;
     Ok(())
+}
+
+/// Lets `routes` answer to the names only that a listener there should.
+///
+/// # Errors
+/// When the settings can't be used.
+pub fn only_own_names(
+    routes: Router,
+    listener: &Listener,
+    settings: &HttpSettings,
+) -> std::io::Result<Router> {
+    let address = listener.local_addr()?.ip();
+    let hosts = Hosts::new(address, &settings.host_names).map_err(std::io::Error::other)?;
+    Ok(hosts.guard(routes))
 }
 
 /// All routes, each with its part of the OpenAPI document: what is served is what is described.

@@ -13,16 +13,8 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tonic::metadata::MetadataMap;
 
-use super::super::auth::Right;
-use super::settings::Rates;
-
-/// Time is counted in nanoseconds, and ten of them are the least that a rate is counted in.
-pub(super) const REQUESTS_MAX: u32 = 100_000_000;
-
-/// Bytes are counted in so many at once, for the same reason.
-const UNIT: u64 = 64;
-/// More than this in a second can't be counted.
-pub(super) const BYTES_MAX: u64 = REQUESTS_MAX as u64 * UNIT;
+use super::super::right::Right;
+use super::settings::{Rates, UNIT};
 
 /// A line for a tenant this often says enough.
 const TOLD: Quota = Quota::per_minute(NonZeroU32::MIN);

@@ -20,8 +20,8 @@ pub use buckets::Exceeded;
 use buckets::{Buckets, Standing};
 pub use settings::{LimitSettings, TenantLimits};
 
-use super::auth::Right;
 use super::log_pace;
+use super::right::Right;
 
 /// The limits of all tenants. Copies share the buckets.
 #[derive(Clone)]

@@ -2,7 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::buckets::{BYTES_MAX, REQUESTS_MAX};
+/// Time is counted in nanoseconds, and ten of them are the least that a rate is counted in.
+pub(super) const REQUESTS_MAX: u32 = 100_000_000;
+
+/// Bytes are counted in so many at once, for the same reason.
+pub(super) const UNIT: u64 = 64;
+/// More than this in a second can't be counted.
+pub(super) const BYTES_MAX: u64 = REQUESTS_MAX as u64 * UNIT;
 
 /// What each tenant may ask of one coordinator. 0 is unlimited.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -11,9 +11,9 @@ use tonic::{Request, Status};
 
 use super::super::client::{self, Authorization, Client, Effect, failure};
 use super::super::exit::Failure;
+use super::args::{Bench, TENANT};
 use super::mix::{Mix, Operation};
 use super::tally::Tally;
-use super::{Bench, TENANT};
 use crate::proto::v1::{ReadKeyValueRequest, WriteKeyValueRequest};
 
 const WARMING_UP: u8 = 0;

@@ -4,6 +4,7 @@
 //! busy by that many clients; or, with `--rate`, when it is due, and latencies count from then: what waits behind a
 //! slow answer has waited.
 
+mod args;
 mod cpu;
 mod load;
 mod mix;
@@ -13,19 +14,16 @@ mod tally;
 
 use std::time::Duration;
 
-use clap::Args;
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
-
-use super::bounds::patience;
-use super::client::{self, Authorization, Client, Effect, TokenArgs, failure};
+use super::client::{self, Authorization, Client, Effect, failure};
 use super::exit::{Exit, Failure};
 use super::output;
-use super::tls::TlsArgs;
 use crate::proto::v1::CreateTenantRequest;
 
+pub use args::Bench;
+
+use args::TENANT;
 use cpu::CpuTimes;
 use load::Load;
-use mix::Mix;
 use report::Report;
 use server::Server;
 
@@ -39,88 +37,6 @@ Examples:
 
 It writes to the tenant 'bench', which it creates if need be. A spawned cluster keeps its data below
 TMPDIR; that must be on the disk that is meant, not in memory.";
-
-/// The tenant it works on.
-const TENANT: &str = "bench";
-
-/// The arguments of `bench`.
-#[derive(Args, Clone, Debug)]
-pub struct Bench {
-    /// The coordinator's gRPC address
-    #[arg(
-        long,
-        env = "PAIRDB_SERVER",
-        default_value = "http://127.0.0.1:50051",
-        value_name = "URL"
-    )]
-    server: String,
-
-    /// Who asks
-    #[command(flatten)]
-    token: TokenArgs,
-
-    /// Over what
-    #[command(flatten)]
-    tls: TlsArgs,
-
-    /// Start a cluster for the measurement instead (`pairdb dev --ephemeral`)
-    #[arg(long)]
-    spawn_dev: bool,
-
-    /// How many storage nodes the started cluster has
-    #[arg(long, default_value_t = 3, value_name = "N", requires = "spawn_dev", value_parser = clap::value_parser!(u16).range(1..=100))]
-    nodes: u16,
-
-    /// The server's process, to tell its CPU time per operation
-    #[arg(long, value_name = "PID", conflicts_with = "spawn_dev")]
-    server_pid: Option<u32>,
-
-    /// How many clients, each with one request at a time
-    #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    clients: u32,
-
-    /// How many connections they share
-    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    connections: u32,
-
-    /// How many requests a second, from all clients; 0: as many as are answered
-    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    rate: u32,
-
-    /// How long a value is
-    #[arg(long, default_value_t = 100, value_name = "N",
-          value_parser = RangedU64ValueParser::<usize>::new().range(0..=32 * 1024 * 1024))]
-    value_bytes: usize,
-
-    /// How many keys there are; all are written before the measurement
-    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
-    keys: u64,
-
-    /// How long to measure
-    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=7 * 24 * 3600))]
-    seconds: u64,
-
-    /// How long to warm up before; not measured
-    #[arg(long, default_value_t = 2, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
-    warm_up: u64,
-
-    /// What to do, in which proportion
-    #[arg(long, default_value = "write=1,read=1", value_name = "write=N,read=N")]
-    mix: Mix,
-
-    /// How many replicas must answer
-    #[arg(long, default_value = "quorum", value_name = "LEVEL",
-          value_parser = PossibleValuesParser::new(["one", "quorum", "all"]))]
-    consistency: String,
-
-    /// How long each request may take
-    #[arg(long, default_value = "10s", value_parser = patience, value_name = "DURATION")]
-    timeout: Duration,
-
-    /// The result as one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
 
 impl Bench {
     /// Measures.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::exit::Failure;
 use super::super::output::{self, BAD, STRONG, styled};
-use super::Bench;
+use super::args::Bench;
 use super::cpu::CpuTimes;
 use super::tally::Tally;
 

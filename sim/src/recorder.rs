@@ -1,4 +1,5 @@
-//! What a run's page is made of: every call, fault, life and stored record, with its time, as values.
+//! What a run's page is made of: every call, fault, life and stored record, with its time, as values. What the page
+//! looks like is `page`'s.
 //!
 //! It records only when told to ([`Recorder::start`]), and nothing in the world can ask it anything, so a run that is
 //! recorded is the same run: neither its text nor its fingerprint differ.
@@ -12,7 +13,7 @@ use madsim::time::TimeHandle;
 
 use crate::describe::Said;
 use crate::endpoint::Endpoint;
-use crate::history::{OpId, Time};
+use crate::op::{OpId, Time};
 use crate::world::Fault;
 
 /// Writes down what happens, if anybody wants a page of it. Copies write to one log.

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::evidence::Evidence;
-use crate::history::{Kind, OpId, Time};
+use crate::op::{Kind, OpId, Time};
 use crate::story::Attempt;
 use crate::world::{Act, Given, Place, Step, World};
 
 /// The world of a run with every request as a step.
 #[must_use]
 pub fn out(evidence: &Evidence, began: Time, attempts: &[Attempt]) -> World {
-    let mut world = World::clone(&evidence.world);
+    let mut world = World::clone(&evidence.run.world);
     for client in &mut world.clients {
         client.steps.clear();
         // Without steps it would go by its habits.
@@ -18,7 +18,7 @@ pub fn out(evidence: &Evidence, began: Time, attempts: &[Attempt]) -> World {
     }
     let mut tries: BTreeMap<OpId, u32> = BTreeMap::new();
     for attempt in attempts {
-        let Some(op) = evidence.ops.get(&attempt.op) else {
+        let Some(op) = evidence.run.ops.get(&attempt.op) else {
             continue;
         };
         let Some(client) = usize::from(op.client)
@@ -30,7 +30,7 @@ pub fn out(evidence: &Evidence, began: Time, attempts: &[Attempt]) -> World {
         let tries = tries.entry(op.id).or_default();
         *tries += 1;
         let place = Place {
-            tenant: evidence.world.tenants[op.tenant].name.clone(),
+            tenant: evidence.run.world.tenants[op.tenant].name.clone(),
             key: op.key.clone(),
         };
         let act = match op.kind {
@@ -69,7 +69,7 @@ fn name(op: OpId) -> String {
 }
 
 /// Mends a world from which steps were taken away: no step refers to one that is not there.
-pub(super) fn mend(world: &mut World) {
+pub(crate) fn mend(world: &mut World) {
     loop {
         let names: BTreeSet<String> = (1..)
             .zip(&world.clients)

@@ -1,0 +1,459 @@
+//! What was seen of storage nodes' answers: which write got which dot where, who said to hold it, and what of that
+//! can't all be right.
+//!
+//! Values and their rules only; who looks at the answers as they pass is [`crate::tap`]'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use pairdb::placement::Epoch;
+use pairdb::ports::{Operation, RecordKey, Reply, Request};
+use pairdb::version::{Actor, Content, Dot, Record, Stamp, Version, VersionVector, WriteId};
+
+use crate::asked::Asked;
+use crate::attempts::Attempts;
+use crate::describe;
+use crate::endpoint::Endpoint;
+use crate::hash::Fnv;
+use crate::op::{OpId, Time};
+use crate::value;
+
+/// All that was seen.
+#[derive(Clone, Default, Debug)]
+pub struct Seen {
+    /// Every version that was in some answer or was sent to be joined, by its dot.
+    pub versions: BTreeMap<Dot, Sighting>,
+    /// Who said when to hold a version durably: (node, when).
+    pub holders: BTreeMap<Dot, Vec<(Endpoint, Time)>>,
+    /// When a node lost something it had said to hold.
+    pub losses: Vec<Loss>,
+    /// When a node's process ended.
+    pub ends: Vec<(Endpoint, Time)>,
+    /// Whose incarnation an actor is.
+    pub nodes: BTreeMap<Actor, Endpoint>,
+    /// What they were asked for.
+    pub asked: Asked,
+    /// Who was asked to stamp or join which write, and who was heard.
+    pub attempts: Attempts,
+    /// Contradictions, found on the spot.
+    pub contradictions: Vec<Contradiction>,
+    /// What was purged of each key, all together.
+    pub purged: BTreeMap<RecordKey, Record>,
+    /// The most that one node was ever seen to have left beside a write of its own, by key.
+    pub left: BTreeMap<RecordKey, Left>,
+    /// Of which writes of values an owner said that an attempt of theirs may have been overwritten.
+    pub told_over: BTreeSet<OpId>,
+    /// How often each node purged each key, and what of it.
+    purges: BTreeMap<(Endpoint, RecordKey), (u32, VersionVector)>,
+    /// What each node has said to know of each key.
+    memory: BTreeMap<(Endpoint, RecordKey), VersionVector>,
+    /// What nodes had said to know of their keys before they lost some of it.
+    knew: BTreeMap<(Endpoint, RecordKey), VersionVector>,
+    /// The greatest stamp up to which some record of each key remembers no overwritten writes by name.
+    pub forgotten: BTreeMap<RecordKey, Stamp>,
+    /// The newest epoch that each node has answered to.
+    epochs: BTreeMap<Endpoint, Epoch>,
+    /// Which nodes were made to believe in an epoch that nobody published.
+    misled: BTreeSet<Endpoint>,
+}
+
+/// Something that a node had said to hold was lost.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// The node.
+    pub who: Endpoint,
+    /// When.
+    pub at: Time,
+    /// The one record that is concerned; `None`: any may be.
+    pub of: Option<RecordKey>,
+}
+
+impl Loss {
+    /// Whether this record may be concerned.
+    #[must_use]
+    pub fn concerns(&self, key: &RecordKey) -> bool {
+        self.of.as_ref().is_none_or(|of| of == key)
+    }
+}
+
+/// What a node has said before a request arrives, and may not go back on.
+#[derive(Clone, Default, Debug)]
+pub struct Said {
+    seen: VersionVector,
+    epoch: Epoch,
+    purges: u32,
+}
+
+/// A version as it was first seen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sighting {
+    /// The record it belongs to.
+    pub key: RecordKey,
+    /// Its logical write.
+    pub write_id: WriteId,
+    /// Its stamp.
+    pub stamp: Stamp,
+    /// The operation that wrote it; `None` for a tombstone, and for a value that no operation wrote.
+    pub op: Option<OpId>,
+    /// A hash of the content; `None` for a tombstone.
+    pub content: Option<u64>,
+    /// When.
+    pub at: Time,
+}
+
+/// What one node's writes of a key leave beside the last of them.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Left {
+    /// Values, each logical write once.
+    pub shown: usize,
+    /// Bytes of siblings, as they are kept.
+    pub bytes: usize,
+    /// Tombstones.
+    pub tombstones: usize,
+}
+
+/// Answers that can't all be right.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Contradiction {
+    /// Which rule they break.
+    pub rule: &'static str,
+    /// Which record they are about.
+    pub key: RecordKey,
+    /// What they say.
+    pub what: String,
+}
+
+impl Left {
+    /// The most of one node in a record. Siblings are in the order of their dots, so each node's last write comes last.
+    fn of(record: &Record) -> Self {
+        let siblings = record
+            .siblings()
+            .chunk_by(|a, b| a.dot.actor == b.dot.actor);
+        siblings.fold(Self::default(), |most, own| {
+            let before = &own[..own.len() - 1];
+            let values = before.iter().filter(|version| !version.is_tombstone());
+            let shown: BTreeSet<WriteId> = values.map(|version| version.write_id).collect();
+            most.and(Self {
+                shown: shown.len(),
+                bytes: before.iter().map(Version::bytes).sum(),
+                tombstones: before
+                    .iter()
+                    .filter(|version| version.is_tombstone())
+                    .count(),
+            })
+        })
+    }
+
+    /// The most of both.
+    fn and(self, other: Self) -> Self {
+        Self {
+            shown: self.shown.max(other.shown),
+            bytes: self.bytes.max(other.bytes),
+            tombstones: self.tombstones.max(other.tombstones),
+        }
+    }
+}
+
+impl Seen {
+    /// A request about a record has arrived at a node.
+    #[must_use]
+    pub fn arrived(&mut self, from: Endpoint, who: Endpoint, request: &Request) -> Said {
+        let Some(key) = record_of(&request.operation) else {
+            return Said::default();
+        };
+        if !self.misled.contains(&from) {
+            self.asked.newest_epoch = self.asked.newest_epoch.max(request.epoch);
+        }
+        self.asked.note(who, key, request);
+        let memory = self.memory.get(&(who, key.clone()));
+        Said {
+            seen: memory.cloned().unwrap_or_default(),
+            epoch: self.epochs.get(&who).copied().unwrap_or_default(),
+            purges: self.purges(who, key),
+        }
+    }
+
+    /// A node does what it was asked, having `said` this before.
+    pub fn answered(
+        &mut self,
+        who: Endpoint,
+        request: &Request,
+        reply: &Reply,
+        said: Said,
+        at: Time,
+    ) {
+        let Some(key) = record_of(&request.operation) else {
+            return;
+        };
+        let remember = self.purges(who, key) == said.purges;
+        // If not, what was known when the request arrived may be gone, and rightly so.
+        let known = match remember {
+            true => said.seen,
+            false => VersionVector::default(),
+        };
+        self.answers_to(who, key, request.epoch, said.epoch);
+        match (&request.operation, reply) {
+            (Operation::Stamp(_), Reply::Stamped { dot, record }) => {
+                // Who has the write from somebody else answers with that one's dot.
+                self.nodes.entry(dot.actor).or_insert(who);
+                self.holds(who, key, record, &known, at, remember);
+            }
+            (
+                Operation::Stamp(stamp),
+                Reply::Superseded {
+                    may_be_over,
+                    record,
+                    ..
+                },
+            ) => {
+                if *may_be_over
+                    && let Content::Value(value) = &stamp.content
+                    && let Some(op) = value::parse(key.tenant(), key.key(), value)
+                {
+                    self.told_over.insert(op);
+                }
+                self.holds(who, key, record, &known, at, remember);
+            }
+            (Operation::Join { record, .. }, Reply::Joined { .. }) => {
+                self.holds(who, key, record, &VersionVector::default(), at, remember);
+            }
+            (Operation::Read { .. }, Reply::Found { record }) => {
+                let empty = Record::default().encode();
+                let record = record.as_ref().unwrap_or(&empty);
+                self.holds(who, key, record, &known, at, remember);
+            }
+            _ => {}
+        }
+    }
+
+    /// A node serves under `epoch`, having served under `before`.
+    fn answers_to(&mut self, who: Endpoint, key: &RecordKey, epoch: Epoch, before: Epoch) {
+        if epoch < before {
+            let what = format!("{who} answered to epoch {before} and then to {epoch}");
+            self.contradiction("epoch", key, what);
+        }
+        let newest = self.epochs.entry(who).or_default();
+        *newest = epoch.max(*newest);
+    }
+
+    /// A node removed a record. `others` have what the other owners hold of it; `owed`: it had
+    /// noted that one lacks it.
+    pub fn purged(
+        &mut self,
+        who: Endpoint,
+        key: &RecordKey,
+        old: &Bytes,
+        others: &[(Endpoint, Option<Bytes>)],
+        owed: bool,
+    ) {
+        let record = self.forgets(who, key, old);
+        let over = self.purged.get(key).is_some_and(|purged| {
+            let mut siblings = record.siblings().iter();
+            siblings.all(|sibling| purged.seen().covers(sibling.dot))
+        });
+        // What is damaged is removed where all other owners hold nothing.
+        let held = |(_, held): &(Endpoint, Option<Bytes>)| held.is_some();
+        let is_damaged = Record::decode(old.clone()).is_err() && !others.iter().any(held);
+        if !record.is_deleted() && !over && !is_damaged {
+            self.contradiction("purge", key, format!("{who} purged what was not deleted"));
+        }
+        for (other, held) in others {
+            let held = held
+                .clone()
+                .map(|held| Record::decode(held).unwrap_or_default());
+            // It had it, and lost it since: what it may have in its place is older, and goes when the others tell it.
+            let knew = self.knew.get(&(*other, key.clone()));
+            let knew = knew.is_some_and(|knew| knew.descends(record.seen()));
+            let purged = self.purges.get(&(*other, key.clone()));
+            let purged_too = purged.is_some_and(|(_, seen)| seen.descends(record.seen()));
+            let knows = |held: Record| held.seen().descends(record.seen());
+            if !purged_too && !knew && !held.is_none_or(knows) {
+                let what = format!("{who} purged a delete that {other} has not seen");
+                self.contradiction("purge", key, what);
+            }
+        }
+        // What is damaged can't be handed on.
+        if owed && !is_damaged {
+            let what = format!("{who} purged a delete that it had noted somebody lacks");
+            self.contradiction("purge", key, what);
+        }
+        let purged = self.purged.entry(key.clone()).or_default();
+        *purged = purged.join(&record);
+    }
+
+    /// A node may have removed a record in a commit that made it anew: what it knew of it before may be gone.
+    pub fn perhaps_purged(&mut self, who: Endpoint, key: &RecordKey, old: &Bytes) {
+        let _ = self.forgets(who, key, old);
+    }
+
+    /// What a node asks of others under an epoch that nobody published is no evidence.
+    pub fn misled(&mut self, who: Endpoint) {
+        self.misled.insert(who);
+    }
+
+    /// A node lost something that it had said to hold, and knows that.
+    pub fn lost(&mut self, who: Endpoint, at: Time) {
+        self.loses_memory(who, at, None);
+        self.epochs.remove(&who);
+    }
+
+    /// A record on a node's disk can't be read any more.
+    pub fn damaged(&mut self, who: Endpoint, at: Time, key: &RecordKey) {
+        self.loses_memory(who, at, Some(key));
+    }
+
+    /// A node says to hold `record` durably, or more.
+    fn holds(
+        &mut self,
+        who: Endpoint,
+        key: &RecordKey,
+        bytes: &Bytes,
+        known: &VersionVector,
+        at: Time,
+        remember: bool,
+    ) {
+        let record = match Record::decode(bytes.clone()) {
+            Ok(record) => record,
+            Err(error) => {
+                return self.contradiction("well-formed", key, format!("{who}: {error}"));
+            }
+        };
+        if !record.seen().descends(known) {
+            let what = format!(
+                "{who} knew {} and now answers {}",
+                describe::seen(known),
+                describe::seen(record.seen())
+            );
+            self.contradiction("memory", key, what);
+        }
+        let memory = self.memory.entry((who, key.clone())).or_default();
+        if remember {
+            memory.merge(record.seen());
+        }
+        if record.forgotten() > Stamp::ZERO {
+            let forgotten = self.forgotten.entry(key.clone()).or_default();
+            *forgotten = record.forgotten().max(*forgotten);
+        }
+        let left = self.left.entry(key.clone()).or_default();
+        *left = left.and(Left::of(&record));
+        for version in record.siblings() {
+            self.sighted(key, version, at);
+            let holders = self.holders.entry(version.dot).or_default();
+            if !holders.iter().any(|(holder, _)| *holder == who) {
+                holders.push((who, at));
+            }
+        }
+    }
+
+    fn sighted(&mut self, key: &RecordKey, version: &Version, at: Time) {
+        let content = match &version.content {
+            Content::Value(value) => Some(value),
+            Content::Tombstone => None,
+        };
+        let sighting = Sighting {
+            key: key.clone(),
+            write_id: version.write_id,
+            stamp: version.stamp,
+            op: content.and_then(|bytes| value::parse(key.tenant(), key.key(), bytes)),
+            content: content.map(|bytes| Fnv::of(bytes)),
+            at,
+        };
+        if let Some(value) = content.filter(|_| sighting.op.is_none())
+            && let Some((place, op)) = value::origin(value)
+        {
+            let what = format!(
+                "{} holds #{}, which was written to {place}",
+                version.dot, op.0
+            );
+            self.contradiction("isolation", key, what);
+        }
+        match self.versions.get(&version.dot) {
+            None => drop(self.versions.insert(version.dot, sighting)),
+            Some(first) => {
+                let at = first.at;
+                if (Sighting {
+                    at,
+                    ..sighting.clone()
+                }) != *first
+                {
+                    let what = format!("{} is {first:?} and {sighting:?}", version.dot);
+                    self.contradiction("one dot, one version", key, what);
+                }
+            }
+        }
+    }
+
+    /// A node lost what it said to hold, or some of it.
+    fn loses_memory(&mut self, who: Endpoint, at: Time, of: Option<&RecordKey>) {
+        let loss = Loss {
+            who,
+            at,
+            of: of.cloned(),
+        };
+        let memory = std::mem::take(&mut self.memory).into_iter();
+        let (gone, kept) = memory.partition(|((node, key), _)| *node == who && loss.concerns(key));
+        self.losses.push(loss);
+        self.memory = kept;
+        self.knew.extend(gone);
+    }
+
+    /// A node rightly forgets what it knew of a key.
+    fn forgets(&mut self, who: Endpoint, key: &RecordKey, old: &Bytes) -> Record {
+        self.memory.remove(&(who, key.clone()));
+        let record = Record::decode(old.clone()).unwrap_or_default();
+        let (count, seen) = self.purges.entry((who, key.clone())).or_default();
+        *count += 1;
+        seen.merge(record.seen());
+        record
+    }
+
+    fn purges(&self, who: Endpoint, key: &RecordKey) -> u32 {
+        let purges = self.purges.get(&(who, key.clone()));
+        purges.map_or(0, |(count, _)| *count)
+    }
+
+    fn contradiction(&mut self, rule: &'static str, key: &RecordKey, what: String) {
+        let key = key.clone();
+        let contradiction = Contradiction { rule, key, what };
+        if self.contradictions.len() < 20 && !self.contradictions.contains(&contradiction) {
+            self.contradictions.push(contradiction);
+        }
+    }
+
+    /// Whether every node that said to hold this version up to `until` has lost something since.
+    #[must_use]
+    pub fn may_be_lost(&self, dot: Dot, until: Time) -> bool {
+        let holders = self.holders.get(&dot).map_or(&[][..], Vec::as_slice);
+        let key = self.versions.get(&dot).map(|version| &version.key);
+        let safe = |(who, since): &(Endpoint, Time)| {
+            let mut losses = self.losses.iter();
+            let lost = |loss: &Loss| {
+                loss.who == *who && loss.at >= *since && key.is_none_or(|key| loss.concerns(key))
+            };
+            *since <= until && !losses.any(lost)
+        };
+        !holders.iter().any(safe)
+    }
+
+    /// The dots of each operation's write.
+    #[must_use]
+    pub fn dots_of_ops(&self) -> BTreeMap<OpId, BTreeSet<Dot>> {
+        let mut dots: BTreeMap<OpId, BTreeSet<Dot>> = BTreeMap::new();
+        for (dot, sighting) in &self.versions {
+            if let Some(op) = sighting.op {
+                dots.entry(op).or_default().insert(*dot);
+            }
+        }
+        dots
+    }
+}
+
+/// The record that an operation is about, if it is about one.
+#[must_use]
+pub fn record_of(operation: &Operation) -> Option<&RecordKey> {
+    match operation {
+        Operation::Stamp(stamp) => Some(&stamp.key),
+        Operation::Join { key, .. } | Operation::Read { key } => Some(key),
+        _ => None,
+    }
+}
