@@ -1,5 +1,5 @@
-//! What is under `deploy/` is read by those it is for: manifests by the types of the Kubernetes API, settings by the loader,
-//! arguments by the command line, queries by a PromQL parser.
+//! What is under `deploy/` is read by those it is for: manifests by the types of the Kubernetes API, settings by the
+//! loader, arguments by the command line, queries by a PromQL parser. Commands and links are checked in all pages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -56,6 +56,17 @@ fn files(under: &str, ending: &str) -> Vec<PathBuf> {
     found.sort();
     assert!(!found.is_empty(), "{under} has no {ending}");
     found
+}
+
+/// All pages for people: those under `deploy/`, those under `docs/`, and the README.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_dir(root.join("docs")).unwrap();
+    let mut pages: Vec<PathBuf> = docs.map(|entry| entry.unwrap().path()).collect();
+    pages.sort();
+    pages.push(root.join("README.md"));
+    pages.extend(files("", "md"));
+    pages
 }
 
 /// Reads an object as what it says it is. What is not there again when it is written has no place in the API.
@@ -547,7 +558,7 @@ fn images_are_named_by_digest() {
 #[test]
 fn pages_name_commands_that_exist() {
     let mut parsed = 0;
-    for path in files("", "md") {
+    for path in pages() {
         let text = read(&path);
         let between = text.split('`').skip(1).step_by(2);
         let lines = text.lines().map(str::trim);
@@ -676,7 +687,7 @@ fn the_dashboard_asks_for_metrics_that_exist() {
 
 #[test]
 fn links_between_pages_lead_somewhere() {
-    for path in files("", "md") {
+    for path in pages() {
         for link in read(&path)
             .split("](")
             .skip(1)

@@ -8,6 +8,8 @@
 mod durations;
 mod error;
 mod layers;
+#[cfg(test)]
+mod page_test;
 mod placeholders;
 mod ranges;
 mod sections;
