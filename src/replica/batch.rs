@@ -15,7 +15,7 @@ use super::ledger::Ledger;
 use super::recent::{self, Known, Name, RecentWrites};
 use super::slot::Slot;
 use super::stamp::{self, Limits, Outcome};
-use super::{debts, graves, identity};
+use super::{hints, identity, tombstones};
 use crate::marks::{self, Mark};
 use crate::placement::{Epoch, Node, NodeId};
 use crate::ports::{
@@ -33,7 +33,7 @@ pub(super) struct Batch<'a, R> {
     /// What was purged of trees since the batch began.
     purged_now: BTreeMap<TreeName, Purged>,
     hints: Vec<Put>,
-    debts: Vec<DebtChange>,
+    hint_changes: Vec<HintChange>,
     wall_ms: u64,
     recent: &'a RecentWrites,
     stamped: BTreeMap<Name, Known>,
@@ -54,24 +54,24 @@ pub(super) struct Loaded {
     pub(super) leaves: Leaves,
     /// What was purged of their trees.
     pub(super) purged: BTreeMap<TreeName, Purged>,
-    /// Those pointers among the ones it may change that are there.
-    pub(super) pointers: BTreeSet<Bytes>,
+    /// The names of those hints among the ones it may change that are there.
+    pub(super) hints: BTreeSet<Bytes>,
     /// How many records there are in all, should somebody want to know.
     pub(super) records: u64,
 }
 
-/// What changes in the account of what is owed, once the batch is durable.
+/// What changes in the count of the hints, once the batch is durable.
 #[derive(Debug)]
-pub(super) enum DebtChange {
-    /// Another key is owed.
-    Noted(Node),
-    /// A key is owed no more.
-    Settled(NodeId),
+pub(super) enum HintChange {
+    /// There is one more for a target.
+    Left(Node),
+    /// There is one less.
+    Dropped(NodeId),
 }
 
 /// What a batch comes to.
 pub(super) struct Applied {
-    pub(super) debts: Vec<DebtChange>,
+    pub(super) hint_changes: Vec<HintChange>,
     pub(super) purged: bool,
     pub(super) ledger: Ledger,
     pub(super) stamped: BTreeMap<Name, Known>,
@@ -96,7 +96,7 @@ impl<'a, R: Random> Batch<'a, R> {
             loaded,
             purged_now: BTreeMap::new(),
             hints: Vec::new(),
-            debts: Vec::new(),
+            hint_changes: Vec::new(),
             wall_ms,
             recent,
             stamped: BTreeMap::new(),
@@ -336,20 +336,20 @@ impl<'a, R: Random> Batch<'a, R> {
             return Err(Refusal::Unavailable("nothing is held of the key".into()));
         }
         for target in targets {
-            if !self.loaded.pointers.insert(debts::pointer(&target.id, key)) {
+            if !self.loaded.hints.insert(hints::name(&target.id, key)) {
                 marks::reached(Mark::HintCoalesced);
                 continue;
             }
-            self.hints.push(debts::locate(target));
+            self.hints.push(hints::locate(target));
             if !sabotage::on(Sabotage::HintNotStored) {
-                self.hints.push(debts::note(&target.id, key, self.wall_ms));
+                self.hints.push(hints::put(&target.id, key, self.wall_ms));
             }
-            self.debts.push(DebtChange::Noted(target.clone()));
+            self.hint_changes.push(HintChange::Left(target.clone()));
         }
         Ok(Reply::Upkept(Upkept::Done))
     }
 
-    /// Forgets what `target` is owed of `key`, if what is held of it is what was delivered, by its hash.
+    /// Drops the hint of `key` for `target` if what is held of the key is what was delivered, by its hash.
     pub(super) fn delivered(
         &mut self,
         target: &NodeId,
@@ -366,11 +366,11 @@ impl<'a, R: Random> Batch<'a, R> {
         Ok(())
     }
 
-    /// Forgets what `target` is owed of `key`.
+    /// Drops the hint of `key` for `target`.
     pub(super) fn forget(&mut self, target: &NodeId, key: &RecordKey) {
-        if self.loaded.pointers.remove(&debts::pointer(target, key)) {
-            self.hints.push(debts::settle(target, key));
-            self.debts.push(DebtChange::Settled(target.clone()));
+        if self.loaded.hints.remove(&hints::name(target, key)) {
+            self.hints.push(hints::remove(target, key));
+            self.hint_changes.push(HintChange::Dropped(target.clone()));
         }
     }
 
@@ -397,9 +397,9 @@ impl<'a, R: Random> Batch<'a, R> {
     /// tree: at a node that lacks others it would refuse them for ever, and have others [drop](Self::drop_purged) them.
     pub(super) fn purge(&mut self, purged: &KeyHash) -> Result<(), Refusal> {
         let refilling = self.ledger.identity.refilling;
-        let mut pointers = self.loaded.pointers.iter();
-        let owed = pointers.any(|pointer| pointer.ends_with(purged.key.as_bytes()));
-        if owed && !sabotage::on(Sabotage::PurgeBeforeHints) {
+        let mut hints = self.loaded.hints.iter();
+        let has_hint = hints.any(|hint| hint.ends_with(purged.key.as_bytes()));
+        if has_hint && !sabotage::on(Sabotage::PurgeBeforeHints) {
             return Ok(());
         }
         let Some(record) = self.removable(purged, Record::is_deleted)? else {
@@ -419,7 +419,7 @@ impl<'a, R: Random> Batch<'a, R> {
         Ok(())
     }
 
-    /// Removes a record that is still the one of which another owner has purged what overwrote it, owed or not: whoever
+    /// Removes a record that is still the one of which another owner has purged what overwrote it, whether there is a hint for it or not: whoever
     /// lacked it had it by then.
     pub(super) fn drop_purged(&mut self, dropped: &KeyHash) -> Result<(), Refusal> {
         if self.removable(dropped, |_| true)?.is_some() {
@@ -473,7 +473,7 @@ impl<'a, R: Random> Batch<'a, R> {
                 continue;
             };
             leaves.change(&key, &changed);
-            beside.extend(graves::change(&key, &changed, self.wall_ms));
+            beside.extend(tombstones::change(&key, &changed, self.wall_ms));
             records.push(Put {
                 space: Space::Records,
                 key: key.as_bytes().clone(),
@@ -490,14 +490,14 @@ impl<'a, R: Random> Batch<'a, R> {
         }
         puts.append(&mut beside);
         let floors = self.purged_now.iter();
-        puts.extend(floors.map(|(tree, purged)| graves::purged_put(tree, purged)));
+        puts.extend(floors.map(|(tree, purged)| tombstones::purged_put(tree, purged)));
         puts.extend(self.hints);
         if self.was_refilling && !self.ledger.identity.refilling {
             puts.push(identity::refilled_put());
         }
         puts.extend(self.ledger.put());
         Applied {
-            debts: self.debts,
+            hint_changes: self.hint_changes,
             purged,
             ledger: self.ledger,
             stamped: self.stamped,

@@ -14,12 +14,12 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::batch::Applied;
-use super::debts::after;
-use super::graves::Grave;
+use super::hints::after;
 use super::leaves::{self, Leaves};
 use super::mutations::Loop;
 use super::shared::Shared;
-use super::{graves, rebuild};
+use super::tombstones::Grave;
+use super::{rebuild, tombstones};
 use crate::ports::{
     Clock, Digest, KeyHash, Put, RecordKey, Refusal, ReplicaWorld, Reply, Space, StorageEngine,
     StorageError, Upkept,
@@ -123,8 +123,8 @@ impl<W: ReplicaWorld> Loop<W> {
                 .map_err(unavailable)?,
         );
         let grave = decoded.as_ref().map_or(Grave::None, Grave::of);
-        let found = graves::found(&key, grave, self.shared.world.clock().wall_ms());
-        puts.push(found.unwrap_or_else(|| graves::not_found(&key)));
+        let found = tombstones::found(&key, grave, self.shared.world.clock().wall_ms());
+        puts.push(found.unwrap_or_else(|| tombstones::not_found(&key)));
         puts.extend(self.aside(&key, damaged).await.map_err(unavailable)?);
         let mut ledger = self.ledger.clone();
         let seen = decoded.as_ref().map(Record::seen);
@@ -133,7 +133,7 @@ impl<W: ReplicaWorld> Loop<W> {
         }
         puts.extend(ledger.put());
         let healed = Applied {
-            debts: Vec::new(),
+            hint_changes: Vec::new(),
             purged: false,
             ledger,
             stamped: BTreeMap::new(),

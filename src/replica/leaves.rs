@@ -102,7 +102,7 @@ pub(super) fn decode(stored: &Bytes) -> Option<Digest> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::graves::Grave;
+    use super::super::tombstones::Grave;
     use super::*;
     use crate::placement::PartitionId;
     use crate::ports::TenantId;

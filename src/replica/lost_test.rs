@@ -230,7 +230,7 @@ async fn what_was_the_greatest_while_a_node_was_refilled_did_not_lead_there() {
 }
 
 #[tokio::test]
-async fn a_value_that_others_purged_is_dropped_though_it_is_owed() {
+async fn a_value_that_others_purged_is_dropped_though_there_is_a_hint_for_it() {
     let node = Node::new().await;
     node.join("back", &value(3)).await.unwrap();
     let target = crate::placement::Node {

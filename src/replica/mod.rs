@@ -29,12 +29,11 @@
 
 mod batch;
 mod crowd;
-mod debts;
-mod deliver;
 mod error;
-mod graves;
 mod handler;
+mod handoff;
 mod heal;
+mod hints;
 mod identity;
 mod leading;
 mod leaves;
@@ -51,6 +50,7 @@ mod stamp;
 mod sync;
 mod tend;
 mod throttle;
+mod tombstones;
 mod upkeep;
 
 use std::future::Future;
@@ -70,7 +70,7 @@ use crate::ports::{
 use crate::sabotage::{self, Sabotage};
 use crate::version::Actor;
 
-use debts::Debts;
+use hints::Hints;
 use identity::Resumed;
 use mutations::{Change, Mutation};
 use queue::Rejected;
@@ -91,7 +91,7 @@ pub struct Replica<W: ReplicaWorld> {
 /// What a node knows of what its engine holds.
 struct Known {
     resumed: Resumed,
-    debts: Debts,
+    hints: Hints,
     /// Partitions from this one on have no digests.
     digested: u32,
     /// Whether anything was ever purged.
@@ -107,16 +107,16 @@ impl Known {
         let wall_ms = world.clock().wall_ms();
         let refilling_since_ms =
             identity::refilling_since(storage, &resumed.identity, wall_ms).await?;
-        let debts = Debts::load(storage).await?;
+        let hints = Hints::load(storage).await?;
         let digested = match resumed.identity.digests_lost {
             true => 0,
             false => rebuild::digested(storage).await?,
         };
-        let (purged, end) = (graves::purged_prefix(), graves::purged_end());
+        let (purged, end) = (tombstones::purged_prefix(), tombstones::purged_end());
         let purged = storage.scan(Space::Meta, purged, Some(end), 1).await?;
         Ok(Self {
             resumed,
-            debts,
+            hints,
             digested,
             purged: !purged.is_empty(),
             refilling_since_ms,
@@ -161,7 +161,7 @@ impl<W: ReplicaWorld> Replica<W> {
             world.clone(),
             &settings,
             &known.resumed.identity,
-            known.debts,
+            known.hints,
             known.digested == rebuild::ALL,
             known.refilling_since_ms,
             when_finished,
@@ -187,7 +187,7 @@ impl<W: ReplicaWorld> Replica<W> {
                 .spawner()
                 .keep("replica digests", rebuild::run(weak()));
         }
-        world.spawner().keep("replica hints", deliver::run(weak()));
+        world.spawner().keep("replica hints", handoff::run(weak()));
         Ok(Self {
             handle: Arc::new(Handle { shared }),
         })
@@ -398,13 +398,13 @@ impl<W: ReplicaWorld> Shared<W> {
     async fn report(&self) -> Result<Reply, Refusal> {
         let keys = self.world.storage().approximate_count(Space::Records).await;
         let keys = keys.map_err(|error| Refusal::Unavailable(error.to_string()))?;
-        let graves = self
+        let tombstones = self
             .world
             .storage()
             .approximate_count(Space::Tombstones)
             .await;
-        let tombstones = graves.map_err(|error| Refusal::Unavailable(error.to_string()))?;
-        let hints = self.debts.report();
+        let tombstones = tombstones.map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        let hints = self.hints.report();
         let status = self.status();
         Ok(Reply::Report(NodeReport {
             node: self.node.clone(),

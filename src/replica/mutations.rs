@@ -2,7 +2,7 @@
 //!
 //! When a commit fails, and as long as the disk is full, the loop tries again after a pause, whether anybody writes or
 //! not. An engine that failed is opened again, and what the node knows of it is read again: what became of the commit,
-//! and with it which counters and stamps were given out, which epoch was adopted, and what is owed, is told by the
+//! and with it which counters and stamps were given out, which epoch was adopted, and which hints are held, is told by the
 //! engine only.
 
 use std::collections::BTreeSet;
@@ -16,7 +16,6 @@ use futures::channel::oneshot;
 use futures::future::{Either, select};
 
 use super::batch::{Applied, Batch, Loaded};
-use super::graves;
 use super::identity::Resumed;
 use super::leading::LeadingWrites;
 use super::leaves::Leaves;
@@ -26,6 +25,7 @@ use super::recent::RecentWrites;
 use super::shared::Shared;
 use super::slot::Slot;
 use super::tend::Tend;
+use super::tombstones;
 use super::{Known, OpenError, ReplicaSettings, rebuild};
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
@@ -260,7 +260,7 @@ impl<W: ReplicaWorld> Loop<W> {
         shared.status().refilling_since_ms = known.refilling_since_ms;
         self.ledger = Ledger::new(identity, self.settings.counter_reservation, false);
         self.recent = RecentWrites::new(self.settings.recent_writes_max, horizon);
-        shared.debts.replace(known.debts);
+        shared.hints.replace(known.hints);
         self.purged = known.purged;
         self.digested = known.digested;
         let has_digests = known.digested == rebuild::ALL;
@@ -354,15 +354,15 @@ impl<W: ReplicaWorld> Loop<W> {
             return Err(failed.clone());
         }
         let mut leaves = Leaves::new(self.digested);
-        let owed = self.shared.debts.targets();
-        let wanted = Wanted::of(waiting, &leaves, self.purged, &owed);
-        let purged: Vec<Bytes> = wanted.trees.iter().map(graves::purged_key).collect();
+        let targets = self.shared.hints.targets();
+        let wanted = Wanted::of(waiting, &leaves, self.purged, &targets);
+        let purged: Vec<Bytes> = wanted.trees.iter().map(tombstones::purged_key).collect();
         let records = wanted.keys.iter().map(|key| key.as_bytes().clone());
-        let (stored, digests, purged, noted) = futures::try_join!(
+        let (stored, digests, purged, found) = futures::try_join!(
             self.read(Space::Records, records.collect()),
             self.read(Space::Digests, wanted.leaves.clone()),
             self.read(Space::Meta, purged),
-            self.read(Space::Hints, wanted.pointers.clone()),
+            self.read(Space::Hints, wanted.hints.clone()),
         )?;
         let slots = wanted.keys.into_iter().zip(stored).map(|(key, bytes)| {
             let slot = Slot::load(key, bytes);
@@ -376,9 +376,9 @@ impl<W: ReplicaWorld> Loop<W> {
             leaves.load(name, digest.as_ref());
         }
         let purged = wanted.trees.into_iter().zip(purged);
-        let purged = purged.filter_map(|(tree, stored)| Some((tree, graves::purged(stored?))));
-        let noted = wanted.pointers.into_iter().zip(noted);
-        let noted = noted.filter_map(|(pointer, stored)| stored.map(|_| pointer));
+        let purged = purged.filter_map(|(tree, stored)| Some((tree, tombstones::purged(stored?))));
+        let found = wanted.hints.into_iter().zip(found);
+        let found = found.filter_map(|(hint, stored)| stored.map(|_| hint));
         let records = match wanted.count {
             true => {
                 let storage = self.shared.world.storage();
@@ -390,7 +390,7 @@ impl<W: ReplicaWorld> Loop<W> {
             slots,
             leaves,
             purged: purged.collect(),
-            pointers: noted.collect::<BTreeSet<_>>(),
+            hints: found.collect::<BTreeSet<_>>(),
             records,
         })
     }
@@ -414,7 +414,7 @@ impl<W: ReplicaWorld> Loop<W> {
             stamped,
             led,
             puts,
-            debts,
+            hint_changes,
             purged,
         }: Applied,
     ) -> Result<(), StorageError> {
@@ -425,7 +425,7 @@ impl<W: ReplicaWorld> Loop<W> {
                 }
                 self.ledger.commit(ledger);
                 self.purged |= purged;
-                self.shared.account(debts);
+                self.shared.account(hint_changes);
                 for (name, known) in stamped {
                     self.recent.insert(name, known);
                 }
@@ -533,24 +533,24 @@ struct Wanted<'m> {
     /// Trees of which it has to know what was purged.
     trees: Vec<TreeName>,
     /// Pointers that it may change or heeds.
-    pointers: Vec<Bytes>,
+    hints: Vec<Bytes>,
     /// Whether it has to know how many records there are.
     count: bool,
 }
 
 impl<'m> Wanted<'m> {
-    /// `purged` says whether anything was ever purged; `owed` is who is owed anything.
-    fn of(waiting: &'m [Mutation], leaves: &Leaves, purged: bool, owed: &[NodeId]) -> Self {
+    /// `purged` says whether anything was ever purged; `targets` is who has hints here.
+    fn of(waiting: &'m [Mutation], leaves: &Leaves, purged: bool, targets: &[NodeId]) -> Self {
         let mut keys: Vec<&RecordKey> = Vec::with_capacity(waiting.len());
         let mut trees = Vec::new();
-        let mut pointers = Vec::new();
+        let mut hints = Vec::new();
         let mut count = false;
         for Mutation { change, .. } in waiting {
             change.keys(&mut keys);
             match change {
                 Change::Tend { tend, .. } => {
                     trees.extend(tend.tree().cloned());
-                    tend.pointers(owed, &mut pointers);
+                    tend.hints(targets, &mut hints);
                 }
                 Change::AdoptIfEmpty { .. } => count = true,
                 Change::Stamp { .. }
@@ -574,7 +574,7 @@ impl<'m> Wanted<'m> {
             keys,
             leaves,
             trees,
-            pointers,
+            hints,
             count,
         }
     }

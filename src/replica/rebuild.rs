@@ -11,12 +11,12 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures::channel::oneshot;
 
-use super::debts::after;
-use super::graves::{self, Grave};
+use super::hints::after;
 use super::leaves;
 use super::mutations::{Change, Loop, Mutation};
 use super::shared::Shared;
 use super::tend::Tend;
+use super::tombstones::{self, Grave};
 use crate::marks::{self, Mark};
 use crate::ports::{
     Clock, Digest, Put, RecordKey, ReplicaWorld, Reply, Space, StorageEngine, StorageError, Upkept,
@@ -110,7 +110,7 @@ impl<W: ReplicaWorld> Loop<W> {
                 let digest = digests.entry(leaf).or_default();
                 digest.add(Digest::hash(&name, encoded));
                 let record = Record::decode(encoded.clone()).unwrap_or_default();
-                puts.extend(graves::found(&name, Grave::of(&record), wall_ms));
+                puts.extend(tombstones::found(&name, Grave::of(&record), wall_ms));
             }
             match page.last() {
                 Some((last, _)) if page.len() == PAGE => from = after(last),

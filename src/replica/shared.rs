@@ -7,9 +7,9 @@ use futures::channel::oneshot;
 use futures::lock::Mutex as AsyncMutex;
 
 use super::ReplicaSettings;
-use super::batch::DebtChange;
-use super::debts::Debts;
+use super::batch::HintChange;
 use super::heal::Wounds;
+use super::hints::Hints;
 use super::identity::Identity;
 use super::mutations::Mutation;
 use super::queue::Queue;
@@ -31,8 +31,8 @@ pub(super) struct Shared<W> {
     /// The newest epoch that the metadata store told of, or that was known at the start.
     told: AtomicU64,
     pub(super) settings: ReplicaSettings,
-    /// What it owes other nodes.
-    pub(super) debts: Debts,
+    /// The hints that it holds for other nodes.
+    pub(super) hints: Hints,
     /// Whether every record is in a digest.
     pub(super) digested: AtomicBool,
     /// One look through many records at a time, so that requests don't wait behind them.
@@ -76,7 +76,7 @@ impl<W: ReplicaWorld> Shared<W> {
         world: W,
         settings: &ReplicaSettings,
         identity: &Identity,
-        debts: Debts,
+        hints: Hints,
         digested: bool,
         refilling_since_ms: u64,
         reads_finished: oneshot::Receiver<()>,
@@ -95,7 +95,7 @@ impl<W: ReplicaWorld> Shared<W> {
             epoch: AtomicU64::new(identity.epoch.0),
             told: AtomicU64::new(identity.epoch.0),
             settings: *settings,
-            debts,
+            hints,
             digested: AtomicBool::new(digested),
             looking: AsyncMutex::new(()),
             syncing: AsyncMutex::new(()),
@@ -181,29 +181,29 @@ impl<W: ReplicaWorld> Shared<W> {
             .clone_from(&identity.incarnations);
     }
 
-    /// Keeps the account of what is owed.
-    pub(super) fn account(&self, changes: Vec<DebtChange>) {
+    /// Keeps count of the hints.
+    pub(super) fn account(&self, changes: Vec<HintChange>) {
         let clock = self.world.clock();
         for change in changes {
             match change {
-                DebtChange::Noted(target) => {
+                HintChange::Left(target) => {
                     marks::reached(Mark::HintNoted);
                     let first_try = clock.now() + self.settings.hint_pause_min;
-                    self.debts.noted(&target, clock.wall_ms(), first_try);
+                    self.hints.left(&target, clock.wall_ms(), first_try);
                 }
-                DebtChange::Settled(target) => self.debts.settled(&target),
+                HintChange::Dropped(target) => self.hints.dropped(&target),
             }
         }
-        debug_assert_eq!(self.check_debts(), Ok(()));
+        debug_assert_eq!(self.check_hints(), Ok(()));
     }
 
-    /// Whether the account of what is owed is sound.
-    pub(super) fn check_debts(&self) -> Result<(), &'static str> {
+    /// Whether the count of the hints is sound.
+    pub(super) fn check_hints(&self) -> Result<(), &'static str> {
         let pause_max = self
             .settings
             .hint_pause_max
             .max(self.settings.hint_pause_min);
-        self.debts.validate(self.world.clock().now(), pause_max)
+        self.hints.validate(self.world.clock().now(), pause_max)
     }
 
     pub(super) fn status(&self) -> MutexGuard<'_, Status> {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::graves::Grave;
+use super::tombstones::Grave;
 use crate::marks::{self, Mark};
 use crate::ports::{RecordKey, Refusal};
 use crate::version::Record;

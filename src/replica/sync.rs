@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::channel::oneshot;
 
-use super::deliver::PEER_PATIENCE;
+use super::handoff::PEER_PATIENCE;
 use super::mutations::{Change, Mutation};
 use super::shared::Shared;
 use super::tend::Tend;

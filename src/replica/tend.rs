@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::batch::Batch;
-use super::debts;
+use super::hints;
 use crate::placement::{Node, NodeId};
 use crate::ports::{KeyHash, Purged, Random, RecordKey, Refusal, Reply, TreeName, Upkept};
 use crate::version::Actor;
@@ -66,21 +66,21 @@ impl Tend {
         }
     }
 
-    /// The pointers that it may change or heeds; `owed` is who is owed anything.
-    pub(super) fn pointers(&self, owed: &[NodeId], into: &mut Vec<Bytes>) {
+    /// The hints that it may change or heeds; `hinted` is who has hints here.
+    pub(super) fn hints(&self, hinted: &[NodeId], into: &mut Vec<Bytes>) {
         match self {
             Self::Hint { key, targets } => {
-                into.extend(targets.iter().map(|node| debts::pointer(&node.id, key)));
+                into.extend(targets.iter().map(|node| hints::name(&node.id, key)));
             }
             Self::Delivered { target, keys } => {
-                into.extend(keys.iter().map(|(key, _)| debts::pointer(target, key)));
+                into.extend(keys.iter().map(|(key, _)| hints::name(target, key)));
             }
             Self::Forget { target, keys } => {
-                into.extend(keys.iter().map(|key| debts::pointer(target, key)));
+                into.extend(keys.iter().map(|key| hints::name(target, key)));
             }
             Self::Purge { keys } | Self::DropPurged { keys } => {
-                for target in owed {
-                    into.extend(keys.iter().map(|e| debts::pointer(target, &e.key)));
+                for target in hinted {
+                    into.extend(keys.iter().map(|e| hints::name(target, &e.key)));
                 }
             }
             Self::Settle { .. }

@@ -1,4 +1,4 @@
-//! Answers to requests for upkeep: what is here, to be compared; what is owed; what may be purged.
+//! Answers to requests for upkeep: what is here, to be compared; hints; what may be purged.
 //!
 //! Looks through many records go one at a time and page by page, so that a request waits behind one page at most.
 
@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::debts::{self, after};
+use super::hints::{self, after};
 use super::shared::Shared;
 use super::tend::Tend;
-use super::{graves, leaves};
+use super::{leaves, tombstones};
 use crate::placement::{Epoch, Node, NodeId};
 use crate::ports::{
     Clock, Digest, KeyHash, KeyPage, Purged, RecordKey, Refusal, ReplicaWorld, Reply, Space,
@@ -29,7 +29,7 @@ const RECORDS_PAGE: usize = 128;
 const RECORDS_AT_ONCE: usize = 16;
 /// Keys that one request may name.
 pub(super) const KEYS_MAX: usize = 1024;
-/// Nodes that may be owed something.
+/// Nodes that may have hints here.
 const TARGETS_MAX: usize = 1024;
 
 impl<W: ReplicaWorld> Shared<W> {
@@ -56,7 +56,7 @@ impl<W: ReplicaWorld> Shared<W> {
             Upkeep::Sync { tree, peer } => Upkept::Synced(self.sync(&tree, &peer).await?),
             Upkeep::Hint { key, targets } => return self.hint(key, targets).await,
             Upkeep::DeliverHints { target } => {
-                self.debts.is_back(&target, self.world.clock().now());
+                self.hints.is_back(&target, self.world.clock().now());
                 Upkept::Done
             }
             Upkeep::ForgetHints { target } => return self.forget(&target).await,
@@ -105,7 +105,7 @@ impl<W: ReplicaWorld> Shared<W> {
     /// Notes that `targets` may lack what is held of `key`.
     async fn hint(&self, key: RecordKey, targets: Vec<Node>) -> Result<Reply, Refusal> {
         super::check_key(key.as_bytes())?;
-        if targets.len() > TARGETS_MAX || self.debts.lock().len() > TARGETS_MAX {
+        if targets.len() > TARGETS_MAX || self.hints.lock().len() > TARGETS_MAX {
             return Err(Refusal::Overloaded);
         }
         self.tend(Tend::Hint { key, targets }).await
@@ -165,12 +165,15 @@ impl<W: ReplicaWorld> Shared<W> {
         if sabotage::on(Sabotage::FloorsStayBehind) {
             return Ok(Upkept::Roots { roots, more });
         }
-        let (begin, end) = (graves::purged_from(from), Some(graves::purged_end()));
+        let (begin, end) = (
+            tombstones::purged_from(from),
+            Some(tombstones::purged_end()),
+        );
         let page = self.look(Space::Meta, begin, end, FLOORS_PAGE).await?;
         let more_floors = page.len() == FLOORS_PAGE;
         let floors = page
             .into_iter()
-            .filter_map(|(key, stored)| Some((graves::purged_tree(&key)?, stored)));
+            .filter_map(|(key, stored)| Some((tombstones::purged_tree(&key)?, stored)));
         let floors: Vec<(TreeName, Bytes)> = floors.collect();
         // Beyond the end of what has another page nothing can be said yet.
         let root_end = roots.last().filter(|_| more).map(|(tree, _)| tree);
@@ -253,7 +256,7 @@ impl<W: ReplicaWorld> Shared<W> {
             let Some(key) = key(&name).filter(|_| self.is_past_grace(&at)) else {
                 continue;
             };
-            if graves::hides(&at) {
+            if tombstones::hides(&at) {
                 hiding.extend(last_write_wins.then_some(key));
                 continue;
             }
@@ -276,7 +279,7 @@ impl<W: ReplicaWorld> Shared<W> {
     }
 
     /// Those of `keys` that are held here just so, are nothing but tombstones, have been for the grace period, and are
-    /// owed to nobody. `since` is what is noted of each, if that was read already.
+    /// without a hint. `since` is since when each is one, if that was read already.
     async fn old_tombstones(
         &self,
         keys: Vec<KeyHash>,
@@ -298,18 +301,18 @@ impl<W: ReplicaWorld> Shared<W> {
             let held = some.iter().zip(held.map_err(unavailable)?);
             still_deleted.extend(held.map(|(entry, held)| is_still_deleted(entry, held)));
         }
-        let mut owed = vec![false; keys.len()];
-        for target in self.debts.targets() {
-            let pointers = keys.iter().map(|entry| debts::pointer(&target, &entry.key));
-            let pointers = storage.read(Space::Hints, pointers.collect()).await;
-            for (owed, pointer) in owed.iter_mut().zip(pointers.map_err(unavailable)?) {
-                *owed |= pointer.is_some();
+        let mut hinted = vec![false; keys.len()];
+        for target in self.hints.targets() {
+            let hints = keys.iter().map(|entry| hints::name(&target, &entry.key));
+            let hints = storage.read(Space::Hints, hints.collect()).await;
+            for (hinted, hint) in hinted.iter_mut().zip(hints.map_err(unavailable)?) {
+                *hinted |= hint.is_some();
             }
         }
-        let all = keys.into_iter().zip(since).zip(still_deleted).zip(owed);
-        let old = all.filter_map(|(((entry, since), still_deleted), owed)| {
-            let owed = owed && !sabotage::on(Sabotage::PurgeBeforeHints);
-            (still_deleted && !owed && self.is_past_grace(&since?)).then_some(entry)
+        let all = keys.into_iter().zip(since).zip(still_deleted).zip(hinted);
+        let old = all.filter_map(|(((entry, since), still_deleted), hinted)| {
+            let hinted = hinted && !sabotage::on(Sabotage::PurgeBeforeHints);
+            (still_deleted && !hinted && self.is_past_grace(&since?)).then_some(entry)
         });
         Ok(old.collect())
     }
@@ -318,26 +321,28 @@ impl<W: ReplicaWorld> Shared<W> {
     fn is_past_grace(&self, at: &Bytes) -> bool {
         let now_ms = self.world.clock().wall_ms();
         let grace_ms = u64::try_from(self.settings.tombstone_grace.as_millis()).unwrap_or(u64::MAX);
-        now_ms.saturating_sub(graves::since(at)) >= grace_ms
+        now_ms.saturating_sub(tombstones::since(at)) >= grace_ms
     }
 
     pub(super) async fn purged(&self, tree: &TreeName) -> Result<Purged, Refusal> {
         let read = self.world.storage();
-        let read = read.read(Space::Meta, vec![graves::purged_key(tree)]).await;
+        let read = read
+            .read(Space::Meta, vec![tombstones::purged_key(tree)])
+            .await;
         let stored = read.map_err(unavailable)?.pop().flatten();
-        Ok(stored.map(graves::purged).unwrap_or_default())
+        Ok(stored.map(tombstones::purged).unwrap_or_default())
     }
 
-    /// Forgets all that `target` is owed, page by page.
+    /// Drops all hints for `target`, page by page.
     async fn forget(&self, target: &NodeId) -> Result<Reply, Refusal> {
         loop {
-            let from = debts::prefix(target).freeze();
+            let from = hints::prefix(target).freeze();
             let page = self
                 .look(Space::Hints, after(&from), None, KEYS_MAX)
                 .await?;
             let keys: Vec<RecordKey> = page
                 .iter()
-                .map_while(|(pointer, _)| debts::parse(pointer).filter(|(owed, _)| owed == target))
+                .map_while(|(name, _)| hints::parse(name).filter(|(of, _)| of == target))
                 .filter_map(|(_, key)| key)
                 .collect();
             let last = keys.len() < KEYS_MAX;

@@ -1,4 +1,4 @@
-//! Background repair between storage nodes, told as sentences: what is owed is delivered, what differs is exchanged,
+//! Background repair between storage nodes, told as sentences: hints are delivered, what differs is exchanged,
 //! what all have deleted goes.
 
 use std::collections::BTreeMap;
@@ -148,7 +148,7 @@ impl Scene {
         self.records(n).remove(&key(name))
     }
 
-    fn owes(&self, n: u16, name: &str, target: u16) {
+    fn leaves_hint(&self, n: u16, name: &str, target: u16) {
         let hint = Upkeep::Hint {
             key: key(name),
             targets: vec![node(target)],
@@ -156,19 +156,19 @@ impl Scene {
         self.does(n, hint);
     }
 
-    /// How many keys node `n` owes `target`: by its account, and as many are stored.
-    fn owed(&self, n: u16, target: u16) -> u64 {
+    /// How many hints node `n` holds for `target`: by its count, and as many are stored.
+    fn hints(&self, n: u16, target: u16) -> u64 {
         let Ok(Reply::Report(report)) = self.ask(n, Operation::Probe) else {
             panic!("a probe is answered")
         };
         let target = node(target).id;
-        let account = report.hints.iter().find(|hints| hints.target == target);
-        let account = account.map_or(0, |hints| hints.outstanding);
+        let count = report.hints.iter().find(|hints| hints.target == target);
+        let count = count.map_or(0, |hints| hints.outstanding);
         let stored = self.nodes.all(&node(n).id, Space::Hints).into_iter();
-        let stored = stored.filter_map(|(pointer, _)| debts::parse(&pointer));
-        let pointers = stored.filter(|(owed, key)| *owed == target && key.is_some());
-        assert_eq!(pointers.count() as u64, account, "what is stored of it");
-        account
+        let stored = stored.filter_map(|(name, _)| hints::parse(&name));
+        let stored = stored.filter(|(of, key)| *of == target && key.is_some());
+        assert_eq!(stored.count() as u64, count, "what is stored of it");
+        count
     }
 
     fn sync(&self, n: u16, peer: u16) -> Result<Synced, Refusal> {
@@ -212,23 +212,23 @@ impl Scene {
 }
 
 #[test]
-fn what_is_owed_is_kept_while_the_target_is_away_and_delivered_when_it_is_back() {
+fn hints_are_kept_while_the_target_is_away_and_delivered_when_it_is_back() {
     for mood in [Mood::Down, Mood::Silent] {
         let scene = Scene::new();
         scene.nodes.set_mood(&node(2).id, mood);
         for counter in 1..=3 {
             scene.has(1, "often", &value(counter));
-            scene.owes(1, "often", 2);
+            scene.leaves_hint(1, "often", 2);
         }
         scene.has(1, "once", &value(4));
-        scene.owes(1, "once", 2);
-        assert_eq!(scene.owed(1, 2), 2, "one debt for each key");
+        scene.leaves_hint(1, "once", 2);
+        assert_eq!(scene.hints(1, 2), 2, "one hint for each key");
         scene.pass(60 * SECOND);
-        assert_eq!((scene.owed(1, 2), scene.records(2).len()), (2, 0));
+        assert_eq!((scene.hints(1, 2), scene.records(2).len()), (2, 0));
         scene.nodes.set_mood(&node(2).id, Mood::Fine);
         scene.does(1, Upkeep::DeliverHints { target: node(2) });
         scene.pass(6 * SECOND);
-        assert_eq!(scene.owed(1, 2), 0, "{mood:?}");
+        assert_eq!(scene.hints(1, 2), 0, "{mood:?}");
         assert_eq!(scene.records(2), scene.records(1));
     }
 }
@@ -238,45 +238,45 @@ fn a_target_that_nobody_says_is_back_is_tried_again_all_the_same() {
     let scene = Scene::new();
     scene.nodes.set_mood(&node(2).id, Mood::Down);
     scene.has(1, "k", &value(1));
-    scene.owes(1, "k", 2);
+    scene.leaves_hint(1, "k", 2);
     scene.pass(300 * SECOND);
     scene.nodes.set_mood(&node(2).id, Mood::Fine);
     scene.pass(ReplicaSettings::default().hint_pause_max + SECOND);
-    assert_eq!(scene.owed(1, 2), 0);
+    assert_eq!(scene.hints(1, 2), 0);
     assert_eq!(scene.record(2, "k"), Some(value(1)));
 }
 
 #[test]
-fn what_is_owed_outlives_a_loss_of_power() {
+fn hints_outlive_a_loss_of_power() {
     let scene = Scene::new();
     scene.nodes.set_mood(&node(2).id, Mood::Down);
     scene.has(1, "k", &value(1));
-    scene.owes(1, "k", 2);
+    scene.leaves_hint(1, "k", 2);
     scene.run(scene.nodes.lose_power(&node(1).id));
-    assert_eq!(scene.owed(1, 2), 1);
+    assert_eq!(scene.hints(1, 2), 1);
     scene.nodes.set_mood(&node(2).id, Mood::Fine);
     scene.does(1, Upkeep::DeliverHints { target: node(2) });
     scene.pass(SECOND);
-    assert_eq!(scene.owed(1, 2), 0);
+    assert_eq!(scene.hints(1, 2), 0);
     assert_eq!(scene.record(2, "k"), Some(value(1)));
 }
 
 #[test]
-fn a_debt_stays_when_the_record_has_changed_since_it_was_sent() {
+fn a_hint_stays_when_the_record_has_changed_since_it_was_sent() {
     let scene = Scene::new();
     let half = SECOND / 2;
     scene.nodes.set_mood(&node(2).id, Mood::Slow(half));
     scene.has(1, "k", &value(1));
-    scene.owes(1, "k", 2);
+    scene.leaves_hint(1, "k", 2);
     // The first try comes after a second; then probe and delivery take half a second each.
     scene.pass(SECOND + half + half / 2);
     scene.has(1, "k", &value(2));
     scene.pass(half);
     assert_eq!(scene.record(2, "k"), Some(value(1)), "it was delivered");
-    assert_eq!(scene.owed(1, 2), 1, "and is out of date");
+    assert_eq!(scene.hints(1, 2), 1, "and is out of date");
     scene.pass(5 * SECOND);
     assert_eq!(scene.record(2, "k"), Some(value(2)));
-    assert_eq!(scene.owed(1, 2), 0);
+    assert_eq!(scene.hints(1, 2), 0);
 }
 
 #[test]
@@ -291,13 +291,13 @@ fn what_the_target_has_purged_it_does_not_lack() {
     };
     scene.does(2, keep);
     scene.has(1, "k", &value(1));
-    scene.owes(1, "k", 2);
+    scene.leaves_hint(1, "k", 2);
     scene.pass(3 * SECOND);
-    assert_eq!((scene.owed(1, 2), scene.record(2, "k")), (0, None));
+    assert_eq!((scene.hints(1, 2), scene.record(2, "k")), (0, None));
 }
 
 #[test]
-fn what_is_owed_to_a_node_that_is_none_any_more_is_forgotten() {
+fn hints_for_a_node_that_is_none_any_more_are_dropped() {
     let scene = Scene::new();
     for n in [2, 3] {
         scene.nodes.set_mood(&node(n).id, Mood::Down);
@@ -305,16 +305,16 @@ fn what_is_owed_to_a_node_that_is_none_any_more_is_forgotten() {
     for counter in 1..=9 {
         let name = format!("k{counter}");
         scene.has(1, &name, &value(counter));
-        scene.owes(1, &name, 2);
-        scene.owes(1, &name, 3);
+        scene.leaves_hint(1, &name, 2);
+        scene.leaves_hint(1, &name, 3);
     }
     let target = node(2).id;
     scene.does(1, Upkeep::ForgetHints { target });
-    assert_eq!((scene.owed(1, 2), scene.owed(1, 3)), (0, 9));
+    assert_eq!((scene.hints(1, 2), scene.hints(1, 3)), (0, 9));
 }
 
 #[test]
-fn only_what_is_held_can_be_owed_and_only_to_so_many() {
+fn hints_are_of_what_is_held_and_for_so_many_targets() {
     let scene = Scene::new();
     let hint = |targets: u16| Upkeep::Hint {
         key: key("k"),
@@ -325,7 +325,7 @@ fn only_what_is_held_can_be_owed_and_only_to_so_many() {
     scene.has(1, "k", &value(1));
     assert_eq!(scene.upkeep(1, hint(1025)), Err(Refusal::Overloaded));
     scene.does(1, hint(1));
-    assert_eq!(scene.owed(1, 100), 1);
+    assert_eq!(scene.hints(1, 100), 1);
 }
 
 #[test]
@@ -455,7 +455,7 @@ fn record_of(actor: Actor, counter: u64) -> Record {
 }
 
 #[test]
-fn a_tombstone_may_be_purged_when_it_is_old_the_same_and_owed_to_nobody() {
+fn a_tombstone_may_be_purged_when_it_is_old_the_same_and_has_no_hint() {
     let scene = Scene::new();
     scene.has(1, "gone", &tombstone(2));
     scene.has(1, "alive", &value(3));
@@ -471,8 +471,8 @@ fn a_tombstone_may_be_purged_when_it_is_old_the_same_and_owed_to_nobody() {
     assert_eq!(scene.purgeable(1, asked.to_vec()), gone());
 
     scene.nodes.set_mood(&node(2).id, Mood::Down);
-    scene.owes(1, "gone", 2);
-    assert_eq!(scene.purgeable(1, gone()), [], "it is owed");
+    scene.leaves_hint(1, "gone", 2);
+    assert_eq!(scene.purgeable(1, gone()), [], "there is a hint for it");
     scene.does(1, Upkeep::Purge { keys: gone() });
     assert_eq!(scene.record(1, "gone"), Some(tombstone(2)), "and stays");
     scene.nodes.set_mood(&node(2).id, Mood::Fine);

@@ -153,7 +153,7 @@ async fn what_became_of_a_failed_commit_is_told_by_the_engine_only() {
     let dot = record.siblings()[0].dot;
     assert_eq!(node.stamped(write("a", 2)).await.0, dot);
     assert_ne!(node.stamped(write("b", 3)).await.0, dot);
-    // An epoch, and what is owed, are known from there, too.
+    // An epoch and the hints are known from there, too.
     node.storage.lose_answers(true);
     node.replica.learn_epoch(Epoch(7)).await;
     assert_eq!(node.report().await.epoch, Epoch(0));

@@ -168,9 +168,9 @@ mod tests {
             let put = change(&key, &changed, 7);
             put.map(|put| put.value.map(|value| (since(&value), hides(&value))))
         };
-        let graves = [Grave::None, Grave::Hides, Grave::Deleted];
+        let tombstones = [Grave::None, Grave::Hides, Grave::Deleted];
         assert_eq!(put(Grave::None, Grave::None), None);
-        for was in graves {
+        for was in tombstones {
             assert_eq!(put(was, Grave::Hides), Some(Some((7, true))));
             assert_eq!(put(was, Grave::Deleted), Some(Some((7, false))));
         }

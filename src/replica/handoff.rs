@@ -1,10 +1,10 @@
-//! Brings other nodes what they are owed: one target after the other, round by round.
+//! Hinted handoff: brings other nodes what they missed, one target after the other, round by round.
 //!
-//! A round probes the target, then goes through all its pointers in order: reads the record, has the target join it,
-//! and drops the pointer if the record is still the same. A target that does not answer is left alone, longer after
+//! A round probes the target, then goes through all its hints in order: reads the record, has the target join it,
+//! and drops the hint if the record is still the same. A target that does not answer is left alone, longer after
 //! each try, until a coordinator says that it is back. Deliveries keep to the node's pace for upkeep.
 //!
-//! What this is not: it doesn't decide who is owed what; coordinators do.
+//! What this is not: it does not decide who missed what; coordinators do.
 
 use std::pin::pin;
 use std::sync::{Arc, Weak};
@@ -16,7 +16,7 @@ use futures::channel::oneshot;
 use futures::future::{Either, poll_fn, select};
 use std::task::Poll;
 
-use super::debts::{self, Debt, after};
+use super::hints::{self, TargetHints, after};
 use super::mutations::{Change, Mutation};
 use super::shared::Shared;
 use super::slot::damaged;
@@ -30,7 +30,7 @@ use crate::ports::{
 use crate::sabotage::{self, Sabotage};
 use crate::version::Record;
 
-/// Pointers looked at together.
+/// Hints looked at together.
 const PAGE: usize = 64;
 /// Records on their way at the same time. One may have some MiB.
 const AT_ONCE: usize = 16;
@@ -58,20 +58,20 @@ pub(super) async fn run<W: ReplicaWorld>(shared: Weak<Shared<W>>) {
             return;
         };
         let now = here.world.clock().now();
-        let due = here.debts.next_due();
-        if let Some((target, debt)) = due.clone().filter(|(_, debt)| debt.due <= now) {
-            let delivered = here.deliver(&debt.node);
+        let due = here.hints.next_due();
+        if let Some((target, hints)) = due.clone().filter(|(_, hints)| hints.due <= now) {
+            let delivered = here.deliver(&hints.node);
             let Some(round) = here.stop.or(delivered).await else {
                 return;
             };
             here.round_over(&target, round);
             continue;
         }
-        let until = due.map_or(now + IDLE, |(_, debt)| debt.due);
+        let until = due.map_or(now + IDLE, |(_, hints)| hints.due);
         let timer = here.world.clock().sleep_until(until);
         let woken = poll_fn(|cx| {
-            here.debts.waker.register(cx.waker());
-            match here.debts.take_news() {
+            here.hints.waker.register(cx.waker());
+            match here.hints.take_news() {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             }
@@ -88,34 +88,34 @@ pub(super) async fn run<W: ReplicaWorld>(shared: Weak<Shared<W>>) {
 }
 
 impl<W: ReplicaWorld> Shared<W> {
-    /// Keeps the account of a round, and says when the next one is due.
+    /// Counts a round, and says when the next one is due.
     fn round_over(&self, target: &NodeId, round: Round) {
         let now = self.world.clock().now();
-        let mut targets = self.debts.lock();
-        let Some(debt) = targets.get_mut(target) else {
+        let mut targets = self.hints.lock();
+        let Some(hints) = targets.get_mut(target) else {
             return;
         };
         match round {
             Round::Done => {
                 marks::reached(Mark::HintsDelivered);
-                debt.rounds += 1;
-                debt.pause = Duration::ZERO;
-                debt.due = now + self.settings.hint_pause_min;
+                hints.rounds += 1;
+                hints.pause = Duration::ZERO;
+                hints.due = now + self.settings.hint_pause_min;
             }
             Round::Partly | Round::Away => {
                 if round == Round::Away {
                     marks::reached(Mark::HintTargetAway);
                 }
-                let pause = (debt.pause * 2).max(self.settings.hint_pause_min);
-                debt.pause = pause.min(self.settings.hint_pause_max);
-                debt.due = now + debt.pause;
+                let pause = (hints.pause * 2).max(self.settings.hint_pause_min);
+                hints.pause = pause.min(self.settings.hint_pause_max);
+                hints.due = now + hints.pause;
             }
         }
         drop(targets);
-        debug_assert_eq!(self.check_debts(), Ok(()));
+        debug_assert_eq!(self.check_hints(), Ok(()));
     }
 
-    /// Goes through all that `target` is owed.
+    /// Goes through all hints for `target`.
     async fn deliver(self: &Arc<Self>, target: &Node) -> Round {
         let probe = self.call(target, Probe, PROBE_PATIENCE).await;
         if probe.is_err() {
@@ -123,7 +123,7 @@ impl<W: ReplicaWorld> Shared<W> {
         }
         let mut round = Round::Done;
         let mut oldest_ms = u64::MAX;
-        let mut from = after(&debts::prefix(&target.id).freeze());
+        let mut from = after(&hints::prefix(&target.id).freeze());
         let end = end_of(&target.id);
         loop {
             let storage = self.world.storage();
@@ -133,9 +133,9 @@ impl<W: ReplicaWorld> Shared<W> {
             };
             let keys: Vec<(RecordKey, u64)> = page
                 .iter()
-                .filter_map(|(pointer, value)| {
-                    let (_, key) = debts::parse(pointer)?;
-                    Some((key?, debts::noted_ms(value)))
+                .filter_map(|(name, value)| {
+                    let (_, key) = hints::parse(name)?;
+                    Some((key?, hints::left_ms(value)))
                 })
                 .collect();
             let deliveries = keys.into_iter().map(|(key, noted_ms)| async move {
@@ -174,10 +174,10 @@ impl<W: ReplicaWorld> Shared<W> {
                 _ => break,
             }
         }
-        if let Some(debt) = self.debts.lock().get_mut(&target.id)
+        if let Some(hints) = self.hints.lock().get_mut(&target.id)
             && oldest_ms < u64::MAX
         {
-            debt.oldest_ms = oldest_ms;
+            hints.oldest_ms = oldest_ms;
         }
         round
     }
@@ -264,19 +264,20 @@ impl Round {
     }
 }
 
-impl super::debts::Debts {
+impl super::hints::Hints {
     /// Who is to be tried next.
-    fn next_due(&self) -> Option<(NodeId, Debt)> {
+    fn next_due(&self) -> Option<(NodeId, TargetHints)> {
         let targets = self.lock();
-        let owed = targets.iter().filter(|(_, debt)| debt.outstanding > 0);
-        owed.min_by_key(|(_, debt)| debt.due)
-            .map(|(target, debt)| (target.clone(), debt.clone()))
+        let hinted = targets.iter().filter(|(_, hints)| hints.outstanding > 0);
+        hinted
+            .min_by_key(|(_, hints)| hints.due)
+            .map(|(target, hints)| (target.clone(), hints.clone()))
     }
 }
 
-/// The end of all pointers to a target.
+/// The end of all hints for a target.
 fn end_of(target: &NodeId) -> Bytes {
-    let mut end = debts::prefix(target);
+    let mut end = hints::prefix(target);
     end.extend_from_slice(&[0xff; 2]); // a record key begins with its partition, and then a length and a name
     end.extend_from_slice(&[0xff; 300]);
     end.freeze()

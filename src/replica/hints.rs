@@ -1,17 +1,17 @@
-//! What this node owes others: for each of them, how many keys, since when, and when to try next.
+//! The hints that this node holds for others: for each target how many, since when, and when to try next.
 //!
-//! A *hint* is a pointer: "that node may lack what is held of this key". It is kept durably beside the record, once for each
-//! node and key however often the key is written, and its delivery is a join of the record as it is then. So an outage costs
-//! one delivery for each key that was written in it, and repeating one changes nothing.
+//! A *hint* says: "that node may lack what is held of this key". It is kept durably beside the record, once for each target
+//! and key however often the key is written, and its delivery is a join of the record as it is then. So an outage costs one
+//! delivery for each key that was written in it, and repeating one changes nothing.
 //!
-//! Stored under the target's name and the record's; the value is the wall clock's time when it was noted. Under the target's
-//! name alone is where it was last known to be.
+//! A hint is stored under the target's name and the record's; its value is the wall clock's time when it was left. Under the
+//! target's name alone is where the target was last known to be.
 //!
-//! Here is only the account, in memory, rebuilt when the node opens.
+//! Here is only the count, in memory, rebuilt when the node opens.
 //!
-//! Invariants, which [`Debts::validate`] checks:
-//! - each debt is kept under the name of the node that is owed;
-//! - nobody who is owed something is left alone longer than the longest pause.
+//! Invariants, which [`Hints::validate`] checks:
+//! - the hints for a target are kept under its name;
+//! - a target that has hints is tried again after the longest pause at the latest.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,17 +28,17 @@ use crate::ports::{HintsReport, Instant, Put, RecordKey, Space, StorageEngine, S
 const PAGE: usize = 1024;
 
 /// All of it.
-pub(super) struct Debts {
-    targets: Mutex<BTreeMap<NodeId, Debt>>,
+pub(super) struct Hints {
+    targets: Mutex<BTreeMap<NodeId, TargetHints>>,
     /// Whether there is something new for who delivers.
     news: AtomicBool,
     /// Wakes who delivers.
     pub(super) waker: AtomicWaker,
 }
 
-/// What one node is owed.
+/// The hints for one target.
 #[derive(Clone, Debug)]
-pub(super) struct Debt {
+pub(super) struct TargetHints {
     /// Where it is.
     pub(super) node: Node,
     pub(super) outstanding: u64,
@@ -50,10 +50,10 @@ pub(super) struct Debt {
     pub(super) pause: Duration,
 }
 
-impl Debts {
-    /// Reads the account from the engine. Everything is due at once.
+impl Hints {
+    /// Counts the hints in the engine. All are due at once.
     pub(super) async fn load(storage: &impl StorageEngine) -> Result<Self, StorageError> {
-        let mut targets: BTreeMap<NodeId, Debt> = BTreeMap::new();
+        let mut targets: BTreeMap<NodeId, TargetHints> = BTreeMap::new();
         let mut from = Bytes::new();
         loop {
             let page = storage.scan(Space::Hints, from.clone(), None, PAGE).await?;
@@ -61,12 +61,12 @@ impl Debts {
                 match parse(key) {
                     Some((target, None)) => {
                         if let Some(node) = address(&target, value.clone()) {
-                            targets.insert(target, Debt::new(node));
+                            targets.insert(target, TargetHints::new(node));
                         }
                     }
                     Some((target, Some(_))) => {
-                        if let Some(debt) = targets.get_mut(&target) {
-                            debt.add(noted_ms(value));
+                        if let Some(hints) = targets.get_mut(&target) {
+                            hints.add(left_ms(value));
                         }
                     }
                     None => {}
@@ -84,14 +84,14 @@ impl Debts {
         })
     }
 
-    /// Takes over another account of the same engine's.
+    /// Takes over another count of the same engine's.
     pub(super) fn replace(&self, other: Self) {
         let targets = other.targets.into_inner();
         *self.lock() = targets.unwrap_or_else(PoisonError::into_inner);
         self.wake();
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Debt>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, TargetHints>> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -101,12 +101,12 @@ impl Debts {
     /// Says which one is broken.
     pub(super) fn validate(&self, now: Instant, pause_max: Duration) -> Result<(), &'static str> {
         let targets = self.lock();
-        for (target, debt) in targets.iter() {
+        for (target, hints) in targets.iter() {
             match () {
-                () if debt.node.id != *target => return Err("a debt is kept under another name"),
-                () if debt.pause > pause_max => return Err("a pause is longer than the longest"),
-                () if debt.outstanding > 0 && debt.due > now + pause_max => {
-                    return Err("who is owed something is left alone too long");
+                () if hints.node.id != *target => return Err("hints are kept under another name"),
+                () if hints.pause > pause_max => return Err("a pause is longer than the longest"),
+                () if hints.outstanding > 0 && hints.due > now + pause_max => {
+                    return Err("a target with hints is left alone too long");
                 }
                 () => {}
             }
@@ -114,37 +114,37 @@ impl Debts {
         Ok(())
     }
 
-    /// A pointer became durable.
-    pub(super) fn noted(&self, target: &Node, at_ms: u64, first_try: Instant) {
+    /// A hint became durable.
+    pub(super) fn left(&self, target: &Node, at_ms: u64, first_try: Instant) {
         let mut targets = self.lock();
-        let debt = targets
+        let hints = targets
             .entry(target.id.clone())
-            .or_insert_with(|| Debt::new(target.clone()));
-        debt.node = target.clone();
-        if debt.outstanding == 0 {
-            debt.due = debt.due.max(first_try);
+            .or_insert_with(|| TargetHints::new(target.clone()));
+        hints.node = target.clone();
+        if hints.outstanding == 0 {
+            hints.due = hints.due.max(first_try);
         }
-        let first = debt.outstanding == 0;
-        debt.add(at_ms);
+        let first = hints.outstanding == 0;
+        hints.add(at_ms);
         drop(targets);
         if first {
             self.wake();
         }
     }
 
-    /// A pointer was removed.
-    pub(super) fn settled(&self, target: &NodeId) {
-        if let Some(debt) = self.lock().get_mut(target) {
-            debt.outstanding = debt.outstanding.saturating_sub(1);
+    /// A hint was removed.
+    pub(super) fn dropped(&self, target: &NodeId) {
+        if let Some(hints) = self.lock().get_mut(target) {
+            hints.outstanding = hints.outstanding.saturating_sub(1);
         }
     }
 
     /// The target is there, and there: try at once.
     pub(super) fn is_back(&self, node: &Node, now: Instant) {
-        if let Some(debt) = self.lock().get_mut(&node.id) {
-            debt.node = node.clone();
-            debt.due = now;
-            debt.pause = Duration::ZERO;
+        if let Some(hints) = self.lock().get_mut(&node.id) {
+            hints.node = node.clone();
+            hints.due = now;
+            hints.pause = Duration::ZERO;
         }
         self.wake();
     }
@@ -159,27 +159,28 @@ impl Debts {
         self.news.swap(false, Ordering::AcqRel)
     }
 
-    /// Who is owed something.
+    /// Who has hints.
     pub(super) fn targets(&self) -> Vec<NodeId> {
         let targets = self.lock();
-        let owed = targets.iter().filter(|(_, debt)| debt.outstanding > 0);
-        owed.map(|(target, _)| target.clone()).collect()
+        let hinted = targets.iter().filter(|(_, hints)| hints.outstanding > 0);
+        hinted.map(|(target, _)| target.clone()).collect()
     }
 
     pub(super) fn report(&self) -> Vec<HintsReport> {
         let targets = self.lock();
-        let owed = targets.iter().filter(|(_, debt)| debt.outstanding > 0);
-        owed.map(|(target, debt)| HintsReport {
-            target: target.clone(),
-            outstanding: debt.outstanding,
-            oldest_ms: debt.oldest_ms,
-            rounds: debt.rounds,
-        })
-        .collect()
+        let hinted = targets.iter().filter(|(_, hints)| hints.outstanding > 0);
+        hinted
+            .map(|(target, hints)| HintsReport {
+                target: target.clone(),
+                outstanding: hints.outstanding,
+                oldest_ms: hints.oldest_ms,
+                rounds: hints.rounds,
+            })
+            .collect()
     }
 }
 
-impl Debt {
+impl TargetHints {
     const fn new(node: Node) -> Self {
         Self {
             node,
@@ -200,14 +201,14 @@ impl Debt {
     }
 }
 
-/// Where a pointer is kept.
-pub(super) fn pointer(target: &NodeId, key: &RecordKey) -> Bytes {
+/// What a hint is stored under.
+pub(super) fn name(target: &NodeId, key: &RecordKey) -> Bytes {
     let mut bytes = prefix(target);
     bytes.put_slice(key.as_bytes());
     bytes.freeze()
 }
 
-/// All pointers to a target begin so; this alone is where its address is kept.
+/// The names of all hints for a target begin so; this alone is where its address is kept.
 pub(super) fn prefix(target: &NodeId) -> BytesMut {
     let name = target.as_str().as_bytes();
     let mut bytes = BytesMut::with_capacity(1 + name.len());
@@ -216,7 +217,7 @@ pub(super) fn prefix(target: &NodeId) -> BytesMut {
     bytes
 }
 
-/// What is kept there: whom it is about, and which key, if it is a pointer.
+/// What is kept there: whom it is about, and which key, if it is a hint.
 pub(super) fn parse(bytes: &Bytes) -> Option<(NodeId, Option<RecordKey>)> {
     let len = usize::from(*bytes.first()?);
     let name = str::from_utf8(bytes.get(1..1 + len)?).ok()?;
@@ -236,25 +237,25 @@ pub(super) fn after(key: &Bytes) -> Bytes {
     next.freeze()
 }
 
-/// When a pointer was noted.
-pub(super) fn noted_ms(value: &Bytes) -> u64 {
+/// When a hint was left.
+pub(super) fn left_ms(value: &Bytes) -> u64 {
     value.as_ref().try_get_u64().unwrap_or(0)
 }
 
-/// What notes a pointer.
-pub(super) fn note(target: &NodeId, key: &RecordKey, at_ms: u64) -> Put {
+/// Leaves a hint.
+pub(super) fn put(target: &NodeId, key: &RecordKey, at_ms: u64) -> Put {
     Put {
         space: Space::Hints,
-        key: pointer(target, key),
+        key: name(target, key),
         value: Some(Bytes::copy_from_slice(&at_ms.to_be_bytes())),
     }
 }
 
 /// What removes one.
-pub(super) fn settle(target: &NodeId, key: &RecordKey) -> Put {
+pub(super) fn remove(target: &NodeId, key: &RecordKey) -> Put {
     Put {
         space: Space::Hints,
-        key: pointer(target, key),
+        key: name(target, key),
         value: None,
     }
 }
@@ -290,7 +291,7 @@ mod tests {
     use crate::ports::TenantId;
 
     #[test]
-    fn a_broken_account_is_told_from_a_sound_one() {
+    fn a_broken_count_is_told_from_a_sound_one() {
         let node = Node {
             id: NodeId::new("node-1").unwrap(),
             host: "h".into(),
@@ -299,50 +300,50 @@ mod tests {
             status: NodeStatus::Active,
         };
         let (now, second) = (Instant(5_000_000_000), Duration::from_secs(1));
-        let check = |breaks: fn(&mut Debt)| {
-            let mut debt = Debt::new(node.clone());
-            debt.add(3);
-            debt.due = now + second;
-            debt.pause = second;
-            breaks(&mut debt);
-            let debts = Debts {
-                targets: Mutex::new([(node.id.clone(), debt)].into()),
+        let check = |breaks: fn(&mut TargetHints)| {
+            let mut hints = TargetHints::new(node.clone());
+            hints.add(3);
+            hints.due = now + second;
+            hints.pause = second;
+            breaks(&mut hints);
+            let hints = Hints {
+                targets: Mutex::new([(node.id.clone(), hints)].into()),
                 news: AtomicBool::new(false),
                 waker: AtomicWaker::new(),
             };
-            debts.validate(now, second)
+            hints.validate(now, second)
         };
         assert_eq!(check(|_| {}), Ok(()));
-        let breaks: [(fn(&mut Debt), &str); 3] = [
+        let breaks: [(fn(&mut TargetHints), &str); 3] = [
             (
-                |debt| debt.node.id = NodeId::new("node-2").unwrap(),
-                "a debt is kept under another name",
+                |hints| hints.node.id = NodeId::new("node-2").unwrap(),
+                "hints are kept under another name",
             ),
             (
-                |debt| debt.pause += Duration::from_nanos(1),
+                |hints| hints.pause += Duration::from_nanos(1),
                 "a pause is longer than the longest",
             ),
             (
-                |debt| debt.due = Instant(6_000_000_001),
-                "who is owed something is left alone too long",
+                |hints| hints.due = Instant(6_000_000_001),
+                "a target with hints is left alone too long",
             ),
         ];
         for (broken_by, why) in breaks {
             assert_eq!(check(broken_by), Err(why));
         }
-        let owed_nothing = check(|debt| {
-            debt.due = Instant(6_000_000_001);
-            debt.outstanding = 0;
+        let no_hints = check(|hints| {
+            hints.due = Instant(6_000_000_001);
+            hints.outstanding = 0;
         });
-        assert_eq!(owed_nothing, Ok(()), "there is nothing to try");
+        assert_eq!(no_hints, Ok(()), "there is nothing to try");
     }
 
     #[test]
-    fn pointers_and_addresses_are_told_apart() {
+    fn hints_and_addresses_are_told_apart() {
         let target = NodeId::new("node-1").unwrap();
         let key = RecordKey::new(PartitionId(3), &TenantId::new("t").unwrap(), "k");
-        let pointer = pointer(&target, &key);
-        assert_eq!(parse(&pointer), Some((target.clone(), Some(key.clone()))));
+        let hint = name(&target, &key);
+        assert_eq!(parse(&hint), Some((target.clone(), Some(key.clone()))));
         let node = Node {
             id: target.clone(),
             host: "h".into(),
@@ -353,7 +354,7 @@ mod tests {
         let put = locate(&node);
         assert_eq!(parse(&put.key), Some((target.clone(), None)));
         assert_eq!(address(&target, put.value.unwrap()), Some(node));
-        assert!(put.key < pointer && pointer < after(&pointer));
+        assert!(put.key < hint && hint < after(&hint));
         for bad in [&b""[..], b"\x05ab", b"\x01ab"] {
             assert_eq!(parse(&Bytes::copy_from_slice(bad)), None);
         }

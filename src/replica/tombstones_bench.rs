@@ -1,4 +1,4 @@
-//! What deleted keys cost those that are there: `cargo bench --bench graves`, `-- --tombstones 1000000` for a shorter
+//! What deleted keys cost those that are there: `cargo bench --bench tombstones`, `-- --tombstones 1000000` for a shorter
 //! run.
 //!
 //! One storage node on its engine in a temporary directory. A tenant has so many live keys, and is read and listed;
