@@ -15,15 +15,15 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Code, Status};
 use tower::{Layer, Service, ServiceExt};
 
 use super::auth::Right;
 use super::deadline;
 use super::errors::{late, overloaded, status};
 use super::gate::Gate;
-use super::rights;
+use super::methods;
 use crate::adapters::front::{
     BodyBounds, Charge, Framing, Metered, RequestConduct, Share, Unread, collect,
 };
@@ -135,7 +135,7 @@ impl Intake {
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
         B: Default,
     {
-        let Some(right) = rights::of_method(method) else {
+        let Some(known) = methods::method(method) else {
             return inner.oneshot(request.map(|_unread| Body::empty())).await;
         };
         let bounds = BodyBounds {
@@ -144,7 +144,7 @@ impl Intake {
             framing: Framing::Grpc,
             share: Share::Short,
         };
-        let (mut request, charge) = match self.read(request, Some(right), bounds).await {
+        let (mut request, charge) = match self.read(request, Some(known.right), bounds).await {
             Ok(read) => read,
             Err(status) => return Ok(status.into_http()),
         };
@@ -231,7 +231,7 @@ fn unread(unread: Unread) -> Status {
         Unread::Late => "the message did not arrive in time".into(),
         Unread::Broken => "the message could not be read".into(),
     };
-    status(Code::InvalidArgument, ErrorCode::InvalidRequest, message)
+    status(ErrorCode::InvalidRequest, message)
 }
 
 /// Some of the client's time is gone: what is done from now on has the rest.
