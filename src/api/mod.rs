@@ -52,6 +52,8 @@ pub use limits::{Allowance, LimitSettings, TenantLimits};
 pub use server::{FrontSettings, serve_grpc};
 
 #[cfg(test)]
+mod access_table;
+#[cfg(test)]
 mod api_test;
 #[cfg(test)]
 mod bounds_test;
