@@ -13,7 +13,7 @@ use http::{Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::errors::{MESSAGE_BYTES_MAX, cut, status};
+use super::errors::{MESSAGE_BYTES_MAX, cut, status_in};
 use crate::proto::v1::ErrorCode;
 
 const SERVICE: &str = "/pairdb.v1.CoordinatorService/";
@@ -81,5 +81,5 @@ fn in_our_words(given: &Status) -> Option<Status> {
         message => message,
     };
     let message = cut(message, MESSAGE_BYTES_MAX);
-    Some(status(code, ErrorCode::InvalidRequest, message))
+    Some(status_in(code, ErrorCode::InvalidRequest, message))
 }

@@ -1,13 +1,13 @@
 //! `pairdb.v1.CoordinatorService` over a [`Coordinator`].
 
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use super::auth::Known;
 use super::convergence;
 use super::convert;
 use super::deadline::patience;
-use super::errors::{status, to_status};
+use super::errors::{internal, to_status};
 use super::gate::Gate;
 use super::keys;
 use super::limits::Allowance;
@@ -18,7 +18,6 @@ use crate::adapters::front::Charge;
 use crate::coordinator::{Coordinator, CoordinatorError, WriteOutcome, WriteRequest};
 use crate::ports::{CoordinatorWorld, Tenant};
 use crate::proto::v1;
-use crate::proto::v1::ErrorCode;
 use crate::proto::v1::coordinator_service_server::CoordinatorService;
 
 /// The service.
@@ -69,11 +68,7 @@ impl<W: CoordinatorWorld> CoordinatorFront<W> {
                 if let Some(left_out) = log_pace::FAULT.tell() {
                     tracing::error!(%error, left_out, "a write panicked");
                 }
-                Err(status(
-                    Code::Internal,
-                    ErrorCode::InternalError,
-                    "internal error",
-                ))
+                Err(internal())
             }
         }
     }

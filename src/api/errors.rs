@@ -1,20 +1,6 @@
 //! What clients are told when something fails: one code, one status, one line, and what was needed.
 //!
-//! | error | code | status |
-//! |---|---|---|
-//! | a field is wrong | INVALID_REQUEST | INVALID_ARGUMENT |
-//! | the replication factor is | INVALID_REPLICATION_FACTOR | INVALID_ARGUMENT |
-//! | no such tenant, key, migration | …_NOT_FOUND | NOT_FOUND |
-//! | such a tenant already | TENANT_EXISTS | ALREADY_EXISTS |
-//! | an idempotency key used otherwise | IDEMPOTENCY_KEY_CONFLICT | ALREADY_EXISTS |
-//! | a request with the idempotency key is still running | IDEMPOTENCY_KEY_IN_USE | ABORTED, with RetryInfo |
-//! | the cluster's state forbids it | NODE_IN_USE | FAILED_PRECONDITION |
-//! | the key has too many unresolved siblings | KEY_CROWDED | FAILED_PRECONDITION |
-//! | overload | RATE_LIMIT_EXCEEDED | RESOURCE_EXHAUSTED, with RetryInfo |
-//! | too few replicas | QUORUM_NOT_REACHED | UNAVAILABLE, or DEADLINE_EXCEEDED |
-//! | a store is down, or did not answer in time | STORE_UNAVAILABLE | UNAVAILABLE, or DEADLINE_EXCEEDED, with RetryInfo |
-//! | the coordinator stops | STOPPING | UNAVAILABLE, with RetryInfo |
-//! | our fault | INTERNAL_ERROR | INTERNAL |
+//! Which code an error has is said here; what the code means, its status above all, is in `error_table.rs`.
 //!
 //! A status travels in trailers, which many clients bound at 8 KiB. So texts that clients or adapters chose are cut,
 //! and a context too long to fit is left out.
@@ -27,7 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::log_pace;
+use super::error_table::{ErrorRow, error_row};
+use super::{log_pace, methods};
 use crate::coordinator::{CoordinatorError, QuorumNotReached};
 use crate::ports::StoreError;
 use crate::proto::v1::ErrorCode;
@@ -75,12 +62,8 @@ pub const fn error_code(error: &CoordinatorError) -> ErrorCode {
 /// The status of an error, for a request of `tenant` (empty when it has none).
 #[must_use]
 pub fn to_status(error: &CoordinatorError, tenant: &str) -> Status {
-    let mut details = ErrorDetails::new();
-    details.set_error_info(
-        error_code(error).as_str_name(),
-        DOMAIN,
-        metadata(error, tenant),
-    );
+    let row = error_row(error_code(error));
+    let mut details = details(row, metadata(error, tenant));
     match error {
         CoordinatorError::InvalidRequest { field, problem } => {
             details.add_bad_request_violation(*field, cut(problem, MESSAGE_BYTES_MAX));
@@ -89,34 +72,46 @@ pub fn to_status(error: &CoordinatorError, tenant: &str) -> Status {
             details
                 .add_bad_request_violation("replication_factor", cut(problem, MESSAGE_BYTES_MAX));
         }
-        CoordinatorError::Overloaded(_)
-        | CoordinatorError::Stopping
-        | CoordinatorError::IdempotencyKeyInUse { .. }
-        | CoordinatorError::AnswerNotKept(_)
-        | CoordinatorError::Store(StoreError::Unavailable { .. } | StoreError::Late { .. }) => {
-            details.set_retry_info(Some(RETRY_AFTER));
-        }
         _ => {}
     }
-    Status::with_error_details(status_code(error), message(error), details)
+    Status::with_error_details(row.status_when(error.timed_out()), message(error), details)
+}
+
+/// What travels with every status: the code, what it is about, and when to try again.
+fn details(row: &ErrorRow, metadata: HashMap<String, String>) -> ErrorDetails {
+    let mut details = ErrorDetails::with_error_info(row.code.as_str_name(), DOMAIN, metadata);
+    if row.can_retry {
+        details.set_retry_info(Some(RETRY_AFTER));
+    }
+    details
 }
 
 /// For what is no [`CoordinatorError`].
-pub(super) fn status(code: Code, error_code: ErrorCode, message: impl Into<String>) -> Status {
-    let info = ErrorDetails::with_error_info(error_code.as_str_name(), DOMAIN, HashMap::new());
-    Status::with_error_details(code, message, info)
+pub(super) fn status(code: ErrorCode, message: impl Into<String>) -> Status {
+    status_in(error_row(code).status, code, message)
+}
+
+/// The same in another status than the code's own.
+pub(super) fn status_in(status: Code, code: ErrorCode, message: impl Into<String>) -> Status {
+    let info = ErrorDetails::with_error_info(code.as_str_name(), DOMAIN, HashMap::new());
+    Status::with_error_details(status, message, info)
 }
 
 /// The same for what can be tried again after a while.
 pub(super) fn status_to_retry(
-    (code, error_code): (Code, ErrorCode),
+    code: ErrorCode,
     message: impl Into<String>,
     after: Duration,
 ) -> Status {
-    let reason = error_code.as_str_name();
-    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    let row = error_row(code);
+    let mut details = ErrorDetails::with_error_info(code.as_str_name(), DOMAIN, HashMap::new());
     details.set_retry_info(Some(after));
-    Status::with_error_details(code, message, details)
+    Status::with_error_details(row.status, message, details)
+}
+
+/// A request met a bug of ours.
+pub(super) fn internal() -> Status {
+    status(ErrorCode::InternalError, "internal error")
 }
 
 /// The process has no room for a request.
@@ -134,19 +129,13 @@ pub(super) fn crowded() -> Status {
 /// The client's deadline passed. `begun`: the request was already at work, and whether it takes effect is not known;
 /// otherwise it had not arrived.
 pub(super) fn late(method: &str, begun: bool) -> Status {
-    let changes = !matches!(method, "ReadKeyValue" | "GetTenant")
-        && !method.starts_with("List")
-        && !matches!(
-            method,
-            "GetConvergence" | "GetMigrationStatus" | "VerifyPage"
-        );
-    let (code, what) = match method {
-        "ReadKeyValue" | "WriteKeyValue" | "DeleteKeyValue" => {
-            (ErrorCode::QuorumNotReached, "too few replicas answered")
-        }
-        _ => (ErrorCode::StoreUnavailable, "no store answered"),
+    let method = methods::method(method);
+    let code = method.map_or(ErrorCode::StoreUnavailable, |method| method.waits_for);
+    let what = match code {
+        ErrorCode::QuorumNotReached => "too few replicas answered",
+        _ => "no store answered",
     };
-    let indeterminate = changes && begun;
+    let indeterminate = begun && method.is_none_or(|method| method.changes);
     let message = match (begun, indeterminate) {
         (false, _) => "the deadline passed before the request had arrived".to_owned(),
         (true, false) => format!("{what} before the deadline"),
@@ -160,40 +149,8 @@ pub(super) fn late(method: &str, begun: bool) -> Status {
     if code == ErrorCode::StoreUnavailable {
         metadata.insert("store".to_owned(), "metadata store".to_owned());
     }
-    let mut details = ErrorDetails::with_error_info(code.as_str_name(), DOMAIN, metadata);
-    if code == ErrorCode::StoreUnavailable {
-        details.set_retry_info(Some(RETRY_AFTER));
-    }
-    Status::with_error_details(Code::DeadlineExceeded, message, details)
-}
-
-const fn status_code(error: &CoordinatorError) -> Code {
-    match error {
-        CoordinatorError::InvalidRequest { .. } | CoordinatorError::InvalidReplicationFactor(_) => {
-            Code::InvalidArgument
-        }
-        CoordinatorError::TenantNotFound(_)
-        | CoordinatorError::KeyNotFound { .. }
-        | CoordinatorError::MigrationNotFound(_) => Code::NotFound,
-        CoordinatorError::TenantExists(_) | CoordinatorError::IdempotencyKeyConflict { .. } => {
-            Code::AlreadyExists
-        }
-        CoordinatorError::IdempotencyKeyInUse { .. } => Code::Aborted,
-        CoordinatorError::NodeInUse(_) | CoordinatorError::Crowded(_) => Code::FailedPrecondition,
-        CoordinatorError::Overloaded(_) => Code::ResourceExhausted,
-        CoordinatorError::AnswerNotKept(StoreError::Late { .. })
-        | CoordinatorError::Store(StoreError::Late { .. }) => Code::DeadlineExceeded,
-        CoordinatorError::QuorumNotReached(shortfall) if shortfall.timed_out => {
-            Code::DeadlineExceeded
-        }
-        CoordinatorError::QuorumNotReached(_)
-        | CoordinatorError::Stopping
-        | CoordinatorError::AnswerNotKept(_)
-        | CoordinatorError::Store(StoreError::Unavailable { .. }) => Code::Unavailable,
-        CoordinatorError::Store(StoreError::Unreadable { .. }) | CoordinatorError::Internal(_) => {
-            Code::Internal
-        }
-    }
+    let row = error_row(code);
+    Status::with_error_details(row.status_when(true), message, details(row, metadata))
 }
 
 /// The line for people. What is ours goes to the log instead.
@@ -298,6 +255,7 @@ pub(super) fn cut(text: &str, bytes_max: usize) -> String {
 mod tests {
     use bytes::Bytes;
 
+    use super::super::error_table::Outcome;
     use super::*;
     use crate::quorum::Consistency;
 
@@ -324,163 +282,135 @@ mod tests {
         }
     }
 
+    /// One of every kind.
+    fn every_error() -> Vec<CoordinatorError> {
+        use CoordinatorError::*;
+        let key = || "i1".into();
+        let down = |store| StoreError::Unavailable {
+            store,
+            cause: "connect to 10.0.0.7".into(),
+        };
+        let late = || StoreError::Late {
+            store: "idempotency store",
+        };
+        let unreadable = StoreError::Unreadable {
+            store: "metadata store",
+            cause: "row 7".into(),
+        };
+        vec![
+            InvalidRequest {
+                field: "key",
+                problem: "is empty".into(),
+            },
+            InvalidReplicationFactor("11 is not possible".into()),
+            TenantNotFound("acme".into()),
+            key_not_found("k1", vec![]),
+            MigrationNotFound("m1".into()),
+            TenantExists("acme".into()),
+            IdempotencyKeyConflict {
+                key: key(),
+                cause: "used otherwise".into(),
+            },
+            IdempotencyKeyInUse { key: key() },
+            AnswerNotKept(down("idempotency store")),
+            AnswerNotKept(late()),
+            NodeInUse("node 'n1' holds data".into()),
+            Crowded("read it and write with its context".into()),
+            Overloaded("10000 requests are at work".into()),
+            Stopping,
+            shortfall(false, false),
+            shortfall(true, true),
+            Store(down("metadata store")),
+            Store(late()),
+            Store(unreadable),
+            Internal("a secret"),
+        ]
+    }
+
     #[test]
     fn every_error_has_its_code_and_status() {
-        let store = |error| CoordinatorError::Store(error);
-        let cases = [
-            (
-                CoordinatorError::InvalidRequest {
-                    field: "key",
-                    problem: "is empty".into(),
-                },
-                "INVALID_REQUEST",
-                Code::InvalidArgument,
-                "key: is empty",
-            ),
-            (
-                CoordinatorError::InvalidReplicationFactor("11 is not possible".into()),
-                "INVALID_REPLICATION_FACTOR",
-                Code::InvalidArgument,
-                "replication_factor: 11 is not possible",
-            ),
-            (
-                CoordinatorError::TenantNotFound("acme".into()),
-                "TENANT_NOT_FOUND",
-                Code::NotFound,
-                "tenant 'acme' not found; create it first",
-            ),
-            (
-                key_not_found("k1", vec![]),
-                "KEY_NOT_FOUND",
-                Code::NotFound,
-                "key 'k1' not found",
-            ),
-            (
-                CoordinatorError::MigrationNotFound("m1".into()),
-                "MIGRATION_NOT_FOUND",
-                Code::NotFound,
-                "migration 'm1' not found",
-            ),
-            (
-                CoordinatorError::TenantExists("acme".into()),
-                "TENANT_EXISTS",
-                Code::AlreadyExists,
-                "tenant 'acme' already exists",
-            ),
-            (
-                CoordinatorError::IdempotencyKeyConflict {
-                    key: "i1".into(),
-                    cause: "used otherwise".into(),
-                },
-                "IDEMPOTENCY_KEY_CONFLICT",
-                Code::AlreadyExists,
-                "idempotency key 'i1' conflict: used otherwise",
-            ),
-            (
-                CoordinatorError::IdempotencyKeyInUse { key: "i1".into() },
-                "IDEMPOTENCY_KEY_IN_USE",
-                Code::Aborted,
-                "a request with the idempotency key 'i1' is still running; repeat it after a moment, with the same key",
-            ),
-            (
-                CoordinatorError::AnswerNotKept(StoreError::Unavailable {
-                    store: "idempotency store",
-                    cause: "connect to 10.0.0.7".into(),
-                }),
-                "STORE_UNAVAILABLE",
-                Code::Unavailable,
-                "the write was made, but the idempotency store has not confirmed that it keeps the answer; repeat it with \
-                 the same idempotency key",
-            ),
-            (
-                store(StoreError::Late {
-                    store: "idempotency store",
-                }),
-                "STORE_UNAVAILABLE",
-                Code::DeadlineExceeded,
-                "the idempotency store did not answer before the deadline; retry with a later one",
-            ),
-            (
-                CoordinatorError::NodeInUse("node 'n1' holds data".into()),
-                "NODE_IN_USE",
-                Code::FailedPrecondition,
-                "node 'n1' holds data",
-            ),
-            (
-                CoordinatorError::Crowded("read it and write with its context".into()),
-                "KEY_CROWDED",
-                Code::FailedPrecondition,
-                "read it and write with its context",
-            ),
-            (
-                CoordinatorError::Overloaded("10000 requests are at work".into()),
-                "RATE_LIMIT_EXCEEDED",
-                Code::ResourceExhausted,
-                "overloaded: 10000 requests are at work; retry after a moment",
-            ),
-            (
-                CoordinatorError::Stopping,
-                "STOPPING",
-                Code::Unavailable,
-                "the coordinator is stopping; ask another one",
-            ),
-            (
-                shortfall(false, false),
-                "QUORUM_NOT_REACHED",
-                Code::Unavailable,
-                "1 of 2 replicas needed for quorum answered and no more can; missing: n2 (no answer), n3 (refused)",
-            ),
-            (
-                shortfall(true, true),
-                "QUORUM_NOT_REACHED",
-                Code::DeadlineExceeded,
-                "1 of 2 replicas needed for quorum answered before the deadline; missing: n2 (no answer), n3 (refused); \
-                 the topology keeps changing; the write is indeterminate: it may take effect later",
-            ),
-            (
-                store(StoreError::Unavailable {
-                    store: "metadata store",
-                    cause: "connect to 10.0.0.7".into(),
-                }),
-                "STORE_UNAVAILABLE",
-                Code::Unavailable,
-                "the metadata store is unavailable; retry after a moment",
-            ),
-            (
-                store(StoreError::Unreadable {
-                    store: "metadata store",
-                    cause: "row 7".into(),
-                }),
-                "INTERNAL_ERROR",
-                Code::Internal,
-                "internal error",
-            ),
-            (
-                CoordinatorError::Internal("a secret"),
-                "INTERNAL_ERROR",
-                Code::Internal,
-                "internal error",
-            ),
-        ];
-        for (error, reason, code, message) in cases {
+        let lines = every_error().into_iter().map(|error| {
             let status = to_status(&error, "acme");
-            assert_eq!((status.code(), status.message()), (code, message));
             let details = status.get_error_details();
             let info = details.error_info().unwrap();
-            assert_eq!(
-                (info.reason.as_str(), info.domain.as_str()),
-                (reason, "pairdb")
-            );
-            let retryable = matches!(
-                reason,
-                "RATE_LIMIT_EXCEEDED" | "STORE_UNAVAILABLE" | "STOPPING" | "IDEMPOTENCY_KEY_IN_USE"
-            );
-            assert_eq!(details.retry_info().is_some(), retryable, "{reason}");
-            assert_eq!(
-                details.bad_request().is_some(),
-                code == Code::InvalidArgument,
-                "{reason}"
-            );
+            assert_eq!(info.domain, "pairdb");
+            let retry = details.retry_info().map_or("", |_| ", RetryInfo");
+            let field = details.bad_request().map_or("", |_| ", BadRequest");
+            let code = status.code();
+            let message = status.message().replace("; ", ";\n    ");
+            format!("{} {code:?}{retry}{field}\n    {message}\n", info.reason)
+        });
+        insta::assert_snapshot!(lines.collect::<String>(), @r"
+        INVALID_REQUEST InvalidArgument, BadRequest
+            key: is empty
+        INVALID_REPLICATION_FACTOR InvalidArgument, BadRequest
+            replication_factor: 11 is not possible
+        TENANT_NOT_FOUND NotFound
+            tenant 'acme' not found;
+            create it first
+        KEY_NOT_FOUND NotFound
+            key 'k1' not found
+        MIGRATION_NOT_FOUND NotFound
+            migration 'm1' not found
+        TENANT_EXISTS AlreadyExists
+            tenant 'acme' already exists
+        IDEMPOTENCY_KEY_CONFLICT AlreadyExists
+            idempotency key 'i1' conflict: used otherwise
+        IDEMPOTENCY_KEY_IN_USE Aborted, RetryInfo
+            a request with the idempotency key 'i1' is still running;
+            repeat it after a moment, with the same key
+        STORE_UNAVAILABLE Unavailable, RetryInfo
+            the write was made, but the idempotency store has not confirmed that it keeps the answer;
+            repeat it with the same idempotency key
+        STORE_UNAVAILABLE DeadlineExceeded, RetryInfo
+            the write was made, but the idempotency store has not confirmed that it keeps the answer;
+            repeat it with the same idempotency key
+        NODE_IN_USE FailedPrecondition
+            node 'n1' holds data
+        KEY_CROWDED FailedPrecondition
+            read it and write with its context
+        RATE_LIMIT_EXCEEDED ResourceExhausted, RetryInfo
+            overloaded: 10000 requests are at work;
+            retry after a moment
+        STOPPING Unavailable, RetryInfo
+            the coordinator is stopping;
+            ask another one
+        QUORUM_NOT_REACHED Unavailable
+            1 of 2 replicas needed for quorum answered and no more can;
+            missing: n2 (no answer), n3 (refused)
+        QUORUM_NOT_REACHED DeadlineExceeded
+            1 of 2 replicas needed for quorum answered before the deadline;
+            missing: n2 (no answer), n3 (refused);
+            the topology keeps changing;
+            the write is indeterminate: it may take effect later
+        STORE_UNAVAILABLE Unavailable, RetryInfo
+            the metadata store is unavailable;
+            retry after a moment
+        STORE_UNAVAILABLE DeadlineExceeded, RetryInfo
+            the idempotency store did not answer before the deadline;
+            retry with a later one
+        INTERNAL_ERROR Internal
+            internal error
+        INTERNAL_ERROR Internal
+            internal error
+        ");
+    }
+
+    #[test]
+    fn what_may_have_been_done_is_told_as_the_table_says() {
+        for error in every_error() {
+            let row = error_row(error_code(&error));
+            let status = to_status(&error, "acme");
+            let info = status.get_details_error_info().unwrap();
+            let told = info.metadata.get("indeterminate");
+            if let Some(told) = told {
+                assert_eq!(*told, error.is_indeterminate().to_string(), "{error:?}");
+                assert_eq!(row.outcome, Outcome::Told, "{error:?}");
+            }
+            if error.is_indeterminate() {
+                let is_open = row.outcome == Outcome::Unknown;
+                assert!(told.is_some() || is_open, "{error:?}");
+            }
         }
     }
 

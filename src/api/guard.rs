@@ -6,12 +6,10 @@ use std::task::{Context, Poll};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Request, Response};
-use tonic::Code;
 use tower::{Layer, Service};
 
-use super::errors::status;
+use super::errors::internal;
 use super::log_pace;
-use crate::proto::v1::ErrorCode;
 
 /// Answers INTERNAL for a request that panicked.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +50,7 @@ where
                 if let Some(left_out) = log_pace::FAULT.tell() {
                     tracing::error!(path, left_out, "a request panicked");
                 }
-                Ok(status(Code::Internal, ErrorCode::InternalError, "internal error").into_http())
+                Ok(internal().into_http())
             })
         });
         guarded.boxed()
@@ -63,7 +61,7 @@ where
 mod tests {
     use std::convert::Infallible;
 
-    use tonic::Status;
+    use tonic::{Code, Status};
     use tower::service_fn;
 
     use super::*;

@@ -1,4 +1,4 @@
-//! grpc.health.v1 as readiness: SERVING while the coordinator takes requests.
+//! What grpc.health.v1 says of a coordinator: SERVING while it takes requests.
 //!
 //! A question is answered as things are at that moment: whoever has just added the first storage node and asks is told that
 //! the coordinator serves. Who watches is told of a change within a moment.
@@ -7,23 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::BoxStream;
-use tonic::{Request, Response, Status};
-
+use crate::adapters::grpc::{Serving, Stopping};
 use crate::coordinator::Coordinator;
 use crate::ports::CoordinatorWorld;
-use crate::proto::health::v1::health_check_response::ServingStatus;
-use crate::proto::health::v1::health_server::Health;
-use crate::proto::health::v1::{
-    HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
-};
 
 /// How often readiness is looked at for those who watch.
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// The names that are asked for: the server as a whole, and the service by its new and its old name.
-const NAMES: [&str; 3] = [
+pub(super) const NAMES: [&str; 3] = [
     "",
     "pairdb.v1.CoordinatorService",
     "proto.CoordinatorService",
@@ -61,68 +53,18 @@ impl<W: CoordinatorWorld> CoordinatorHealth<W> {
     fn is_shutting_down(&self) -> bool {
         self.is_shutting_down.load(Ordering::Acquire)
     }
-
-    fn status(&self) -> ServingStatus {
-        match !self.is_shutting_down() && self.coordinator.readiness().ready {
-            true => ServingStatus::Serving,
-            false => ServingStatus::NotServing,
-        }
-    }
 }
 
-fn answer(status: ServingStatus) -> HealthCheckResponse {
-    HealthCheckResponse {
-        status: status.into(),
+impl<W: CoordinatorWorld> Serving for CoordinatorHealth<W> {
+    fn now(&self) -> bool {
+        !self.is_shutting_down() && self.coordinator.readiness().ready
     }
-}
 
-#[tonic::async_trait]
-impl<W: CoordinatorWorld> Health for CoordinatorHealth<W> {
-    type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
-
-    async fn check(
-        &self,
-        request: Request<HealthCheckRequest>,
-    ) -> Result<Response<HealthCheckResponse>, Status> {
-        match NAMES.contains(&request.get_ref().service.as_str()) {
-            true => Ok(Response::new(answer(self.status()))),
-            false => Err(Status::not_found("there is no service of this name")),
+    async fn changed(&mut self) -> Result<(), Stopping> {
+        if self.is_shutting_down() {
+            return Err(Stopping);
         }
-    }
-
-    async fn list(
-        &self,
-        _request: Request<HealthListRequest>,
-    ) -> Result<Response<HealthListResponse>, Status> {
-        let now = answer(self.status());
-        let statuses = NAMES.map(|name| (name.to_owned(), now)).into();
-        Ok(Response::new(HealthListResponse { statuses }))
-    }
-
-    async fn watch(
-        &self,
-        request: Request<HealthCheckRequest>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
-        let is_known = NAMES.contains(&request.get_ref().service.as_str());
-        let health = self.clone();
-        let changes = async_stream::stream! {
-            let mut told = None;
-            loop {
-                let status = match is_known {
-                    true => health.status(),
-                    false => ServingStatus::ServiceUnknown,
-                };
-                if told != Some(status) {
-                    told = Some(status);
-                    yield Ok(answer(status));
-                }
-                if health.is_shutting_down() {
-                    yield Err(Status::unavailable("the server is stopping"));
-                    return;
-                }
-                tokio::time::sleep(INTERVAL).await;
-            }
-        };
-        Ok(Response::new(changes.boxed()))
+        tokio::time::sleep(INTERVAL).await;
+        Ok(())
     }
 }

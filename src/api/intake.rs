@@ -15,17 +15,17 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Code, Status};
 use tower::{Layer, Service, ServiceExt};
 
 use super::auth::Right;
 use super::deadline;
 use super::errors::{late, overloaded, status};
 use super::gate::Gate;
-use super::rights;
+use super::methods;
 use crate::adapters::front::{
-    BodyBounds, Charge, Framing, Metered, RequestConduct, Share, Unread, collect,
+    BodyBounds, Charge, Framing, Metered, PROBE_BYTES_MAX, Share, Unread, whole,
 };
 use crate::proto::v1::ErrorCode;
 
@@ -35,9 +35,6 @@ pub(super) const SERVICE: &str = "/pairdb.v1.CoordinatorService/";
 pub(super) const HEALTH: &str = "/grpc.health.v1.Health/";
 /// What lists methods for people.
 pub(super) const REFLECTION: &str = "/grpc.reflection.";
-
-/// The longest message of a probe, which names a service.
-const PROBE_BYTES_MAX: usize = 1024;
 
 /// Reads requests. See the module.
 #[derive(Clone)]
@@ -135,7 +132,7 @@ impl Intake {
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
         B: Default,
     {
-        let Some(right) = rights::of_method(method) else {
+        let Some(known) = methods::method(method) else {
             return inner.oneshot(request.map(|_unread| Body::empty())).await;
         };
         let bounds = BodyBounds {
@@ -144,7 +141,7 @@ impl Intake {
             framing: Framing::Grpc,
             share: Share::Short,
         };
-        let (mut request, charge) = match self.read(request, Some(right), bounds).await {
+        let (mut request, charge) = match self.read(request, Some(known.right), bounds).await {
             Ok(read) => read,
             Err(status) => return Ok(status.into_http()),
         };
@@ -203,23 +200,21 @@ impl Intake {
     /// The request with its whole message, and what that is charged to.
     async fn read(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         right: Option<Right>,
         bounds: BodyBounds,
     ) -> Result<(Request<Body>, Charge), Status> {
-        let (mut parts, body) = request.into_parts();
         if let Some(right) = right {
-            let known = self.gate.recognise(&parts.headers, right).await;
-            parts
-                .extensions
-                .insert(known.map_err(|refused| refused.to_status())?);
+            let known = self.gate.recognise(request.headers(), right).await;
+            let known = known.map_err(|refused| refused.to_status())?;
+            request.extensions_mut().insert(known);
         }
-        let conduct = parts.extensions.get::<RequestConduct>().cloned();
-        let read = collect(body, bounds, self.gate.budget(), conduct.as_ref()).await;
-        let (body, held) = read.map_err(unread)?;
+        let read = whole(request, bounds, self.gate.budget()).await;
+        let (request, held) = read.map_err(unread)?;
+        let mut request = request.map(Body::new);
         let charge = Charge::from(held);
-        parts.extensions.insert(charge.clone());
-        Ok((Request::from_parts(parts, Body::new(body)), charge))
+        request.extensions_mut().insert(charge.clone());
+        Ok((request, charge))
     }
 }
 
@@ -231,7 +226,7 @@ fn unread(unread: Unread) -> Status {
         Unread::Late => "the message did not arrive in time".into(),
         Unread::Broken => "the message could not be read".into(),
     };
-    status(Code::InvalidArgument, ErrorCode::InvalidRequest, message)
+    status(ErrorCode::InvalidRequest, message)
 }
 
 /// Some of the client's time is gone: what is done from now on has the rest.

@@ -1,6 +1,6 @@
 //! API keys, as messages.
 
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::auth::NewKey;
 use super::errors::{status, to_status};
@@ -74,7 +74,7 @@ pub(super) async fn revoke<W: CoordinatorWorld>(
     let revoked = coordinator.admin().revoke_api_key(&request.tenant_id, &id);
     let key = revoked.await.map_err(failed)?.ok_or_else(|| {
         let message = format!("API key '{id}' not found");
-        status(Code::NotFound, ErrorCode::ApiKeyNotFound, message)
+        status(ErrorCode::ApiKeyNotFound, message)
     })?;
     tracing::info!(key = %key.id, tenant = %key.tenant, "an API key was revoked");
     Ok(v1::RevokeApiKeyResponse {

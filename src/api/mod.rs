@@ -21,6 +21,7 @@ mod convergence;
 mod convert;
 mod coordinator_service;
 mod deadline;
+mod error_table;
 mod errors;
 mod gate;
 mod guard;
@@ -30,6 +31,7 @@ mod intake;
 mod keys;
 mod legacy_path;
 mod limits;
+mod methods;
 mod observe;
 mod reflection;
 mod request_name;
@@ -41,12 +43,17 @@ mod verify;
 use crate::adapters::log_pace;
 
 pub use auth::{AuthMode, AuthSettings, Refused, Right, Secret};
+pub use error_table::{
+    EXITS, ErrorRow, Exit, Fault, INDETERMINATE_HINT, Outcome, StatusRow, error_row, status_row,
+};
 pub use errors::{error_code, to_status};
 pub use gate::Gate;
 pub use http::{HttpSettings, only_own_names, serve_http, serve_routes};
 pub use limits::{Allowance, LimitSettings, TenantLimits};
 pub use server::{FrontSettings, serve_grpc};
 
+#[cfg(test)]
+mod access_table;
 #[cfg(test)]
 mod api_test;
 #[cfg(test)]

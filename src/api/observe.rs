@@ -16,37 +16,16 @@ use tonic_types::StatusExt;
 use tower::{Layer, Service};
 use tracing::{Instrument, Span, field};
 
+use super::error_table::{LATE, is_own_fault};
+use super::methods::method;
 use super::{deadline, log_pace, request_name};
 use crate::adapters::trace;
 
 /// The label of a method that there is none of: a name that a client made up must not become a series.
 const UNKNOWN: &str = "unknown";
 
-/// The methods of the coordinator's service, the most frequent first.
-pub(super) const METHODS: [&str; 16] = [
-    "ReadKeyValue",
-    "WriteKeyValue",
-    "DeleteKeyValue",
-    "AddStorageNode",
-    "CreateApiKey",
-    "CreateTenant",
-    "GetConvergence",
-    "GetMigrationStatus",
-    "GetTenant",
-    "ListApiKeys",
-    "ListStorageNodes",
-    "RemoveStorageNode",
-    "RevokeApiKey",
-    "SetSiblingLimits",
-    "UpdateReplicationFactor",
-    "VerifyPage",
-];
-
 /// The code of a request whose client hung up before it was answered.
 const ABANDONED: &str = "ABANDONED";
-
-/// The code of a request that was not answered in the time that its client gave it.
-const LATE: &str = "DEADLINE_EXCEEDED";
 
 /// A request under way. Whose client hangs up is dropped, and counted all the same.
 pub(super) struct Observation {
@@ -107,11 +86,7 @@ impl Observation {
         let took = self.began.elapsed();
         trace::named(&self.span, &method);
         if let Some(code) = failure {
-            let own_fault = matches!(
-                code,
-                "INTERNAL_ERROR" | "QUORUM_NOT_REACHED" | "STORE_UNAVAILABLE" | LATE
-            );
-            trace::failed(&self.span, code, own_fault);
+            trace::failed(&self.span, code, is_own_fault(code));
             let _entered = self.span.enter();
             // Why a store was needed that is down was told where it was noticed.
             let left_out = match code {
@@ -200,7 +175,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<A>) -> Self::Future {
-        let Some(method) = method(request.uri().path()) else {
+        let Some(method) = label(request.uri().path()) else {
             return self.0.call(request).boxed();
         };
         let name = request_name::name(request.headers_mut());
@@ -230,10 +205,9 @@ fn failure(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The method of a call of the coordinator's service.
-fn method(path: &str) -> Option<&'static str> {
+fn label(path: &str) -> Option<&'static str> {
     let name = path.strip_prefix("/pairdb.v1.CoordinatorService/")?;
-    let known = METHODS.iter().find(|method| **method == name);
-    Some(known.copied().unwrap_or(UNKNOWN))
+    Some(method(name).map_or(UNKNOWN, |known| known.name))
 }
 
 #[cfg(test)]
@@ -243,6 +217,7 @@ mod tests {
     use prost::Message;
     use prost_types::FileDescriptorSet;
 
+    use super::super::methods::METHODS;
     use super::*;
     use crate::proto::DESCRIPTORS;
 
@@ -253,19 +228,16 @@ mod tests {
         let service = services.filter(|service| service.name() == "CoordinatorService");
         let methods = service.flat_map(|service| &service.method);
         let methods: BTreeSet<&str> = methods.map(|method| method.name()).collect();
-        assert_eq!(methods, BTreeSet::from(METHODS));
+        assert_eq!(methods, METHODS.iter().map(|known| known.name).collect());
     }
 
     #[test]
     fn only_the_coordinators_own_methods_are_observed() {
         assert_eq!(
-            method("/pairdb.v1.CoordinatorService/ReadKeyValue"),
+            label("/pairdb.v1.CoordinatorService/ReadKeyValue"),
             Some("ReadKeyValue")
         );
-        assert_eq!(
-            method("/pairdb.v1.CoordinatorService/MadeUp"),
-            Some(UNKNOWN)
-        );
-        assert_eq!(method("/grpc.health.v1.Health/Check"), None);
+        assert_eq!(label("/pairdb.v1.CoordinatorService/MadeUp"), Some(UNKNOWN));
+        assert_eq!(label("/grpc.health.v1.Health/Check"), None);
     }
 }

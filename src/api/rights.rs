@@ -1,22 +1,11 @@
-//! What each request needs, and whose keys it is about.
+//! What each request needs once it is read, and whose keys it is about. Before, its method tells (`methods.rs`).
 //!
 //! A request that is not listed here can't be taken by the service (`CoordinatorFront::admitted`), and a test calls
 //! every method of the service's descriptor without a token.
 
 use super::auth::Right;
-use super::observe::METHODS;
 use crate::adapters::front::Charge;
 use crate::proto::v1;
-
-/// What a method of the service needs, as far as its headers tell; `None`: there is no such method.
-pub(super) fn of_method(method: &str) -> Option<Right> {
-    Some(match method {
-        "ReadKeyValue" | "GetTenant" => Right::Read,
-        "WriteKeyValue" | "DeleteKeyValue" => Right::Write,
-        other if METHODS.contains(&other) => Right::Admin,
-        _ => return None,
-    })
-}
 
 /// A request that says what it needs.
 pub(super) trait Guarded {

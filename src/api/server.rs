@@ -12,7 +12,7 @@ use super::coordinator_service::CoordinatorFront;
 use super::errors::crowded;
 use super::gate::Gate;
 use super::guard::PanicGuard;
-use super::health::CoordinatorHealth;
+use super::health::{CoordinatorHealth, NAMES};
 use super::intake::{HEALTH, Intake, REFLECTION};
 use super::legacy_path::LegacyPath;
 use super::observe::Observe;
@@ -20,11 +20,10 @@ use super::reflection;
 use crate::adapters::front::{
     self, Bounds, Http2Bounds, Manners, Patience, PlaceBounds, SPARE_PLACES,
 };
-use crate::adapters::grpc::OnlyGrpc;
+use crate::adapters::grpc::{self, OnlyGrpc};
 use crate::adapters::tls::Listener;
 use crate::coordinator::Coordinator;
 use crate::ports::CoordinatorWorld;
-use crate::proto::health::v1::health_server::HealthServer;
 use crate::proto::v1::coordinator_service_server::CoordinatorServiceServer;
 
 /// Beside the value a message has a key, a context and little else; and a value that is somewhat too long should be
@@ -115,7 +114,7 @@ pub async fn serve_grpc<W: CoordinatorWorld>(
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let health = CoordinatorHealth::new(coordinator.clone());
-    let health_service = HealthServer::new(health.clone());
+    let health_service = grpc::health(&NAMES, health.clone());
     let (budget, intake) = (
         gate.budget().clone(),
         Intake {

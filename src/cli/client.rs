@@ -18,7 +18,7 @@ use super::output;
 use super::peer::{self, Stranger};
 use super::tls::{self, TlsArgs};
 use crate::adapters::tls::trouble;
-use crate::api::Secret;
+use crate::api::{INDETERMINATE_HINT, Secret, error_row, status_row};
 use crate::proto::v1::ErrorCode;
 use crate::proto::v1::coordinator_service_client::CoordinatorServiceClient;
 
@@ -222,37 +222,22 @@ pub fn failure(status: &Status, effect: Effect) -> Failure {
     let Some(info) = status.get_error_details().error_info().cloned() else {
         return unexplained(status, effect);
     };
-    let code = ErrorCode::from_str_name(&info.reason).unwrap_or(ErrorCode::Unknown);
+    let row = error_row(ErrorCode::from_str_name(&info.reason).unwrap_or(ErrorCode::Unknown));
     let indeterminate = info
         .metadata
         .get("indeterminate")
         .is_some_and(|value| value == "true");
-    let exit = match code {
-        _ if indeterminate => Exit::Indeterminate,
-        ErrorCode::InvalidRequest | ErrorCode::InvalidReplicationFactor => Exit::Usage,
-        ErrorCode::TenantNotFound
-        | ErrorCode::KeyNotFound
-        | ErrorCode::MigrationNotFound
-        | ErrorCode::ApiKeyNotFound => Exit::NotFound,
-        ErrorCode::TenantExists
-        | ErrorCode::IdempotencyKeyConflict
-        | ErrorCode::IdempotencyKeyInUse => Exit::Conflict,
-        ErrorCode::QuorumNotReached | ErrorCode::StoreUnavailable | ErrorCode::Stopping => {
-            Exit::Unavailable
-        }
-        ErrorCode::NodeInUse
-        | ErrorCode::KeyCrowded
-        | ErrorCode::Unauthorized
-        | ErrorCode::Forbidden
-        | ErrorCode::RateLimitExceeded => Exit::Refused,
-        // The coordinator says when a write is indeterminate; here it did not.
-        ErrorCode::InternalError | ErrorCode::Unknown => exit_of(status.code(), Effect::Reads),
+    let (exit, hint) = match row.code {
+        _ if indeterminate => (Exit::Indeterminate, Some(INDETERMINATE_HINT)),
+        // A newer server's code. It says when a write is indeterminate; here it did not.
+        ErrorCode::Unknown => (status_row(status.code()).exit, None),
+        _ => (row.exit(), row.hint),
     };
     Failure {
         exit,
         code: info.reason,
         message: status.message().to_owned(),
-        hint: hint(code, indeterminate).map(str::to_owned),
+        hint: hint.map(str::to_owned),
         details: info.metadata.into_iter().collect(),
     }
 }
@@ -264,94 +249,28 @@ fn unexplained(status: &Status, effect: Effect) -> Failure {
         return tls::failure("the server", &trouble);
     }
     let code = status.code();
+    let row = status_row(code);
     if code == Code::Unimplemented {
         // Nothing was done.
         let message =
             "the server does not know this request: it is no coordinator, or an older one";
-        return Failure::new(Exit::Unavailable, grpc_name(code), message).hint(
+        return Failure::new(Exit::Unavailable, row.name, message).hint(
             "storage nodes answer `pairdb health` only; coordinators' gRPC port is 50051 unless configured otherwise",
         );
     }
-    let exit = exit_of(code, effect);
+    let exit = match effect {
+        Effect::Writes if row.is_lost_answer => Exit::Indeterminate,
+        _ => row.exit,
+    };
     let message = match status.message() {
         "" => code.description().to_owned(),
         message => message.to_owned(),
     };
-    Failure::new(exit, grpc_name(code), message).with_hint(match exit {
-        Exit::Indeterminate => hint(ErrorCode::Unknown, true),
+    Failure::new(exit, row.name, message).with_hint(match exit {
+        Exit::Indeterminate => Some(INDETERMINATE_HINT),
         Exit::Unavailable => Some("retry, or give it longer with --timeout"),
         _ => None,
     })
-}
-
-fn exit_of(code: Code, effect: Effect) -> Exit {
-    match code {
-        Code::InvalidArgument | Code::OutOfRange => Exit::Usage,
-        Code::NotFound => Exit::NotFound,
-        Code::AlreadyExists | Code::Aborted => Exit::Conflict,
-        Code::FailedPrecondition
-        | Code::PermissionDenied
-        | Code::Unauthenticated
-        | Code::ResourceExhausted => Exit::Refused,
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
-            match effect {
-                Effect::Reads => Exit::Unavailable,
-                Effect::Writes => Exit::Indeterminate,
-            }
-        }
-        _ => Exit::Failure,
-    }
-}
-
-fn hint(code: ErrorCode, indeterminate: bool) -> Option<&'static str> {
-    if indeterminate {
-        return Some(
-            "read the key to see; to repeat the write safely, give every attempt the same --idempotency-key",
-        );
-    }
-    match code {
-        ErrorCode::TenantNotFound => Some("create it with `pairdb tenant create TENANT`"),
-        ErrorCode::TenantExists => Some("`pairdb tenant get TENANT` shows it"),
-        ErrorCode::QuorumNotReached => Some(
-            "`pairdb status` shows the storage nodes; --consistency one needs only one of them",
-        ),
-        ErrorCode::StoreUnavailable => Some("retry after a moment; the server's log has the cause"),
-        ErrorCode::Stopping => Some("retry after a moment, or ask another coordinator"),
-        ErrorCode::KeyCrowded => {
-            Some("`pairdb get` shows what is there; write with the context that it prints")
-        }
-        ErrorCode::IdempotencyKeyConflict => Some("use a new idempotency key for a new request"),
-        ErrorCode::IdempotencyKeyInUse => {
-            Some("retry after a moment with the same idempotency key, to get that request's answer")
-        }
-        ErrorCode::RateLimitExceeded => Some("retry after a moment"),
-        ErrorCode::ApiKeyNotFound => Some("`pairdb tenant key list TENANT` shows the keys"),
-        ErrorCode::Unauthorized => Some("give a token with --token or PAIRDB_TOKEN"),
-        ErrorCode::Forbidden => Some("check the token's role and the tenant it belongs to"),
-        _ => None,
-    }
-}
-
-const fn grpc_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 #[cfg(test)]

@@ -7,38 +7,16 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use serde_json::{Value, json};
 
+use crate::api::EXITS;
 use crate::config::ConfigError;
 
-/// What the process exits with. The numbers are a promise to scripts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Exit {
-    /// Anything that has no code of its own.
-    Failure = 1,
-    /// The command line, the configuration or a value in it is wrong, or too large; nothing was done.
-    Usage = 2,
-    /// No such key, tenant, node or migration.
-    NotFound = 3,
-    /// It exists already, or the idempotency key belongs to another request, or to one that is still running.
-    Conflict = 4,
-    /// Too few replicas answered, or the server can't be reached; nothing was written.
-    Unavailable = 5,
-    /// The write may or may not take effect; reading the key tells.
-    Indeterminate = 6,
-    /// Refused: by the cluster's state, for lack of a permission, or because a limit is reached.
-    Refused = 7,
-}
+pub use crate::api::Exit;
 
 /// The table for `--help`.
-pub const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  any other failure
-  2  usage: the command line, the configuration or a value is wrong, or too large
-  3  not found: no such key, tenant, node or migration
-  4  conflict: it exists already, or the idempotency key is another request's, or of one still running
-  5  unavailable: too few replicas answered, or no server there; nothing was written
-  6  indeterminate: the write may or may not take effect
-  7  refused: by the cluster's state, for lack of a permission, or because a limit is reached";
+pub fn exit_codes() -> String {
+    let rows = EXITS.map(|(code, says)| format!("\n  {code}  {says}"));
+    format!("Exit codes:{}", rows.concat())
+}
 
 /// Why a command failed, and what to do about it.
 #[derive(Clone, PartialEq, Eq, Debug)]

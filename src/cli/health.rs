@@ -2,12 +2,12 @@
 
 use clap::Args;
 use serde_json::json;
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
 
 use super::client::{ClientArgs, Effect, failure};
 use super::exit::{Exit, Failure};
+use crate::proto::health::v1::HealthCheckRequest;
+use crate::proto::health::v1::health_check_response::ServingStatus;
+use crate::proto::health::v1::health_client::HealthClient;
 
 /// What `health --help` ends with.
 pub const EXAMPLES: &str = "\

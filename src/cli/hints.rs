@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -299,11 +299,8 @@ struct Progress(ProgressBar);
 
 impl Progress {
     fn new(node: &str) -> Self {
-        let bar = ProgressBar::new(0).with_message(node.to_owned());
-        if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {pos} of {len} keys") {
-            bar.set_style(style);
-        }
-        Self(bar)
+        let bar = output::progress("{msg} [{bar:30}] {pos} of {len} keys");
+        Self(bar.with_message(node.to_owned()))
     }
 
     fn show(&self, waiting: &Waiting) {

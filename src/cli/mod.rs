@@ -50,7 +50,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use exit::{EXIT_CODES, Failure};
+use exit::{Failure, exit_codes};
 use one_thread::on_one_thread;
 
 use crate::config::{Layers, check_names};
@@ -59,7 +59,7 @@ pub use serve::{METRICS, Metric, MetricKind, table as metric_table};
 
 /// A multi-tenant, Dynamo-style key-value store
 #[derive(Parser, Debug)]
-#[command(name = "pairdb", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "pairdb", version, after_help = exit_codes(), max_term_width = 100)]
 struct Cli {
     /// A TOML or YAML file of settings, for commands that serve and for `config`
     #[arg(long, global = true, env = "PAIRDB_CONFIG", value_name = "FILE")]

@@ -5,6 +5,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::exit::Failure;
@@ -56,16 +57,13 @@ pub fn note(text: &str) {
     let _ = writeln!(anstream::stderr(), "{text}");
 }
 
-/// Replaces the current line of standard error; only meant for a terminal.
-pub fn progress(text: &str) {
-    let mut err = anstream::stderr();
-    let _ = write!(err, "\r\x1b[2K{text}");
-    let _ = err.flush();
-}
-
-/// Whether standard error is a terminal, where progress makes sense.
-pub fn has_progress() -> bool {
-    io::stderr().is_terminal()
+/// A line of standard error that says what is going on, on a terminal only. It goes when it is dropped.
+pub fn progress(template: &str) -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
 }
 
 /// Writes a failure to standard error: cause and way out.

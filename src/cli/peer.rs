@@ -18,12 +18,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_client::HealthClient;
 use tower::service_fn;
 
 use super::exit::{Exit, Failure};
 use crate::adapters::tls::trouble;
+use crate::proto::health::v1::HealthCheckRequest;
+use crate::proto::health::v1::health_client::HealthClient;
 
 /// How long the first question may take. Who is slower is asked for real, with that request's own deadline.
 const FIRST_ANSWER_MAX: Duration = Duration::from_secs(1);

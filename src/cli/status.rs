@@ -2,15 +2,15 @@
 
 use clap::Args;
 use serde_json::json;
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
 
 use super::client::{ClientArgs, Effect, client, failure};
 use super::convergence;
 use super::exit::{Exit, Failure};
 use super::node;
 use super::output::{self, BAD, GOOD, styled};
+use crate::proto::health::v1::HealthCheckRequest;
+use crate::proto::health::v1::health_check_response::ServingStatus;
+use crate::proto::health::v1::health_client::HealthClient;
 
 /// What `status --help` ends with.
 pub const EXAMPLES: &str = "\

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::client::{ClientArgs, Effect, failure};
@@ -60,12 +59,7 @@ impl Verify {
     /// Goes through all pages and prints.
     pub async fn run(self) -> Result<(), Failure> {
         let mut client = self.client.connect().await?;
-        let bar = ProgressBar::new(0);
-        if let Ok(style) =
-            ProgressStyle::with_template("[{bar:30}] {percent:>3}% {msg} ({elapsed}, {eta} left)")
-        {
-            bar.set_style(style);
-        }
+        let bar = output::progress("[{bar:30}] {percent:>3}% {msg} ({elapsed}, {eta} left)");
         let mut found = Found::default();
         let mut after = Default::default();
         loop {

@@ -94,6 +94,18 @@ impl CoordinatorError {
             _ => false,
         }
     }
+
+    /// Whether time ran out, so that a later deadline might have helped.
+    #[must_use]
+    pub const fn timed_out(&self) -> bool {
+        match self {
+            Self::QuorumNotReached(shortfall) => shortfall.timed_out,
+            Self::AnswerNotKept(error) | Self::Store(error) => {
+                matches!(error, StoreError::Late { .. })
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Who was missing.

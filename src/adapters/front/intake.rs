@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
@@ -62,6 +63,27 @@ pub enum Unread {
     /// The connection or the stream broke.
     #[error("it could not be read")]
     Broken,
+}
+
+/// The longest message of a probe, which names a service.
+pub const PROBE_BYTES_MAX: usize = 1024;
+
+/// Reads a request's body. What it is handed on with pays for it.
+///
+/// # Errors
+/// [`Unread`]; nothing of it is kept then.
+pub async fn whole<B>(
+    request: Request<B>,
+    bounds: BodyBounds,
+    budget: &Budget,
+) -> Result<(Request<Segments>, Held), Unread>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let (parts, body) = request.into_parts();
+    let conduct = parts.extensions.get::<RequestConduct>().cloned();
+    let (body, held) = collect(body, bounds, budget, conduct.as_ref()).await?;
+    Ok((Request::from_parts(parts, body), held))
 }
 
 /// Reads a body. It is paid for by what is returned beside it.

@@ -16,7 +16,7 @@ mod serve;
 
 pub use super::places::{AtWork, Conduct, Ending, Patience, Place, PlaceBounds, Places};
 pub use budget::{Arriving, Budget, Charge, Held, NoRoom, Share};
-pub use intake::{BodyBounds, Framing, Segments, Unread, collect};
+pub use intake::{BodyBounds, Framing, PROBE_BYTES_MAX, Segments, Unread, collect, whole};
 pub use metered::Metered;
 pub use serve::{Bounds, Http2Bounds, Manners, RequestConduct, SPARE_PLACES, serve};
 

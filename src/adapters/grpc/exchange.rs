@@ -101,15 +101,10 @@ pub(super) async fn serve<H: RequestHandler, E: Display>(
         }
         let (at_work, none_arrived) = (running.len(), arrived.is_empty());
         let more = async {
-            let room = settings.in_flight_max.saturating_sub(at_work);
-            outbox.room(room, settings.unsent_bytes_max).await;
-            if !is_modest(&outbox) {
-                budget.room().await;
-            }
-            if none_arrived {
-                Some(batches.next().await)
-            } else {
-                None
+            room(&settings, at_work, &outbox, &budget).await;
+            match none_arrived {
+                true => Some(batches.next().await),
+                false => None,
             }
         };
         tokio::select! {
@@ -127,8 +122,7 @@ pub(super) async fn serve<H: RequestHandler, E: Display>(
                     given_up.into_iter().for_each(|id| send(&outbox, id, Err(Refusal::Overloaded)));
                 }
                 Err(problem) => {
-                    tracing::debug!(%problem, "a coordinator's stream broke");
-                    outbox.close();
+                    broke(&outbox, &problem);
                     reading = false;
                 }
             },
@@ -137,8 +131,7 @@ pub(super) async fn serve<H: RequestHandler, E: Display>(
                     Some(Ok(Some(requests))) => arrived.extend(requests),
                     Some(Ok(None)) => reading = false,
                     Some(Err(problem)) => {
-                        tracing::debug!(problem, "a coordinator's stream broke");
-                        outbox.close();
+                        broke(&outbox, &problem);
                         reading = false;
                     }
                     None => {} // room for what has arrived
@@ -147,6 +140,26 @@ pub(super) async fn serve<H: RequestHandler, E: Display>(
         }
     }
     outbox.finish();
+}
+
+/// What its end is told of, and gets no more replies for.
+fn broke(outbox: &Outbox<ReplicaReply>, problem: &dyn Display) {
+    tracing::debug!(%problem, "a coordinator's stream broke");
+    outbox.close();
+}
+
+/// Completes when there is room for one more request.
+async fn room(
+    settings: &StorageFrontSettings,
+    at_work: usize,
+    outbox: &Outbox<ReplicaReply>,
+    budget: &Budget,
+) {
+    let more = settings.in_flight_max.saturating_sub(at_work);
+    outbox.room(more, settings.unsent_bytes_max).await;
+    if !is_modest(outbox) {
+        budget.room().await;
+    }
 }
 
 fn has_room(

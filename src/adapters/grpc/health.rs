@@ -1,9 +1,11 @@
 //! grpc.health.v1, as gRPC specifies it: a service that there is not is NOT_FOUND to who asks once, and SERVICE_UNKNOWN,
-//! with the call kept open, to who watches. All names here are of one server and serve together or not at all.
+//! with the call kept open, to who watches. All names of a server serve together or not at all.
+//!
+//! What it is not: what serving means. Storage nodes say so themselves ([`Told`]); a coordinator is asked whether it is
+//! ready.
 
-use std::pin::Pin;
-
-use futures::Stream;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
@@ -13,32 +15,63 @@ use crate::proto::health::v1::{
     HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
 };
 
-/// Says whether the server serves. When it is dropped, whoever watches is told that the server stops.
-#[derive(Debug)]
-pub struct HealthReporter(watch::Sender<bool>);
+/// Whether a server serves. Copies say the same.
+pub trait Serving: Clone + Send + Sync + 'static {
+    /// At this moment.
+    fn now(&self) -> bool;
 
-impl HealthReporter {
-    /// Tells everybody who asks or watches.
-    pub fn set(&self, serving: bool) {
-        self.0.send_if_modified(|told| {
-            let is_new = *told != serving;
-            *told = serving;
-            is_new
-        });
+    /// Completes once it may be otherwise.
+    ///
+    /// # Errors
+    /// When the server stops.
+    fn changed(&mut self) -> impl Future<Output = Result<(), Stopping>> + Send;
+}
+
+/// The server stops.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopping;
+
+/// The health of a server with these names. The empty name is the whole server.
+#[must_use]
+pub fn health<S: Serving>(
+    names: &'static [&'static str],
+    serving: S,
+) -> HealthServer<HealthService<S>> {
+    HealthServer::new(HealthService { names, serving })
+}
+
+/// What a server was told to say. When the sender is dropped, the server stops.
+#[derive(Clone, Debug)]
+pub struct Told(pub watch::Receiver<bool>);
+
+impl Serving for Told {
+    fn now(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    async fn changed(&mut self) -> Result<(), Stopping> {
+        self.0.changed().await.map_err(|_| Stopping)
     }
 }
 
-/// The health of a server with these names, and who reports it; it does not serve yet. The empty name is the whole server.
-#[must_use]
-pub fn health(names: &'static [&'static str]) -> (HealthReporter, HealthServer<impl Health>) {
-    let (reporter, serving) = watch::channel(false);
-    let service = HealthService { names, serving };
-    (HealthReporter(reporter), HealthServer::new(service))
+/// See [`health`].
+#[derive(Clone, Debug)]
+pub struct HealthService<S> {
+    names: &'static [&'static str],
+    serving: S,
 }
 
-struct HealthService {
-    names: &'static [&'static str],
-    serving: watch::Receiver<bool>,
+impl<S: Serving> HealthService<S> {
+    fn knows(&self, request: &Request<HealthCheckRequest>) -> bool {
+        self.names.contains(&&*request.get_ref().service)
+    }
+}
+
+fn status(serving: &impl Serving) -> ServingStatus {
+    match serving.now() {
+        true => ServingStatus::Serving,
+        false => ServingStatus::NotServing,
+    }
 }
 
 fn response(status: ServingStatus) -> HealthCheckResponse {
@@ -47,23 +80,14 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
     }
 }
 
-const fn status(serving: bool) -> ServingStatus {
-    match serving {
-        true => ServingStatus::Serving,
-        false => ServingStatus::NotServing,
-    }
-}
-
-type Statuses = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
-
 #[tonic::async_trait]
-impl Health for HealthService {
+impl<S: Serving> Health for HealthService<S> {
     async fn check(
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        match self.names.contains(&&*request.get_ref().service) {
-            true => Ok(Response::new(response(status(*self.serving.borrow())))),
+        match self.knows(&request) {
+            true => Ok(Response::new(response(status(&self.serving)))),
             false => Err(Status::not_found("there is no service of this name")),
         }
     }
@@ -72,25 +96,25 @@ impl Health for HealthService {
         &self,
         _request: Request<HealthListRequest>,
     ) -> Result<Response<HealthListResponse>, Status> {
-        let now = response(status(*self.serving.borrow()));
+        let now = response(status(&self.serving));
         let names = self.names.iter();
         let statuses = names.map(|name| ((*name).to_owned(), now)).collect();
         Ok(Response::new(HealthListResponse { statuses }))
     }
 
-    type WatchStream = Statuses;
+    type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
 
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
-    ) -> Result<Response<Statuses>, Status> {
-        let is_known = self.names.contains(&&*request.get_ref().service);
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let is_known = self.knows(&request);
         let mut serving = self.serving.clone();
         let statuses = async_stream::stream! {
             let mut told = None;
             loop {
                 let now = match is_known {
-                    true => status(*serving.borrow_and_update()),
+                    true => status(&serving),
                     false => ServingStatus::ServiceUnknown,
                 };
                 if told != Some(now) {
@@ -103,6 +127,6 @@ impl Health for HealthService {
                 }
             }
         };
-        Ok(Response::new(Box::pin(statuses)))
+        Ok(Response::new(statuses.boxed()))
     }
 }

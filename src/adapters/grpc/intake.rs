@@ -15,14 +15,11 @@ use tower::{Service, ServiceExt};
 use super::paths::{EXCHANGE, HEALTH};
 use super::settings::UNARY_MESSAGE_BYTES_MAX;
 use crate::adapters::front::{
-    BodyBounds, Budget, Framing, Metered, RequestConduct, Share, Unread, collect,
+    BodyBounds, Budget, Framing, Metered, PROBE_BYTES_MAX, Share, Unread, whole,
 };
 
 /// How long one message may take.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// The longest message of a probe, which names a service.
-const PROBE_BYTES_MAX: usize = 1024;
 
 /// The service behind it, for requests that have not come yet.
 #[derive(Clone)]
@@ -60,15 +57,20 @@ where
                 Err(status) => Box::pin(async move { Ok(status.into_http()) }),
             };
         }
-        let bytes_max = match path.starts_with(HEALTH) {
-            true => PROBE_BYTES_MAX,
-            false => UNARY_MESSAGE_BYTES_MAX,
+        let bounds = BodyBounds {
+            bytes_max: match path.starts_with(HEALTH) {
+                true => PROBE_BYTES_MAX,
+                false => UNARY_MESSAGE_BYTES_MAX,
+            },
+            timeout: MESSAGE_TIMEOUT,
+            framing: Framing::Grpc,
+            share: Share::Inner,
         };
         let budget = self.budget.clone();
         Box::pin(async move {
-            match whole(request, bytes_max, &budget).await {
-                Ok((request, _paid)) => inner.oneshot(request).await,
-                Err(status) => Ok(status.into_http()),
+            match whole(request, bounds, &budget).await {
+                Ok((request, _paid)) => inner.oneshot(request.map(Body::new)).await,
+                Err(problem) => Ok(unread(problem).into_http()),
             }
         })
     }
@@ -81,25 +83,6 @@ impl<S> Intake<S> {
         let metered = metered.map_err(|_| unread(Unread::NoRoom))?;
         Ok(Request::from_parts(parts, Body::new(metered)))
     }
-}
-
-/// A request with its whole message, and what pays for it.
-async fn whole(
-    request: Request<Incoming>,
-    bytes_max: usize,
-    budget: &Budget,
-) -> Result<(Request<Body>, impl Sized + use<>), Status> {
-    let (parts, body) = request.into_parts();
-    let bounds = BodyBounds {
-        bytes_max,
-        timeout: MESSAGE_TIMEOUT,
-        framing: Framing::Grpc,
-        share: Share::Inner,
-    };
-    let conduct = parts.extensions.get::<RequestConduct>().cloned();
-    let read = collect(body, bounds, budget, conduct.as_ref()).await;
-    let (body, held) = read.map_err(unread)?;
-    Ok((Request::from_parts(parts, Body::new(body)), held))
 }
 
 fn unread(unread: Unread) -> Status {

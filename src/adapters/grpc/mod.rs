@@ -42,6 +42,7 @@ mod grpc_test;
 #[cfg(test)]
 mod tls_test;
 
+pub use health::{HealthService, Serving, Stopping, health};
 pub use only_grpc::OnlyGrpc;
 pub use server::serve_storage;
 pub use settings::{StorageFrontSettings, TransportSettings};

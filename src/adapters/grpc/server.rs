@@ -15,7 +15,7 @@ use tower::Layer;
 
 use super::convert::{reply_to_proto, request_from_proto};
 use super::exchange::{self, Surroundings};
-use super::health::health;
+use super::health::{Told, health};
 use super::intake::Intake;
 use super::only_grpc::OnlyGrpc;
 use super::outbox::CloseOnDrop;
@@ -42,8 +42,8 @@ pub async fn serve_storage<H: RequestHandler>(
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let (stop, stopping) = watch::channel(false);
-    let (reporter, health_service) = health(&["", SERVICE_NAME]);
-    reporter.set(true);
+    let (serving, told) = watch::channel(true);
+    let health_service = health(&["", SERVICE_NAME], Told(told));
     let around = Surroundings {
         settings,
         budget: budget.clone(),
@@ -52,7 +52,7 @@ pub async fn serve_storage<H: RequestHandler>(
     let front = StorageServiceServer::new(StorageFront { handler, around })
         .max_decoding_message_size(UNARY_MESSAGE_BYTES_MAX);
     let shutdown = shutdown.then(|()| async move {
-        reporter.set(false);
+        serving.send_replace(false);
         stop.send_replace(true);
     });
     let routes = Routes::new(health_service).add_service(front).prepare();

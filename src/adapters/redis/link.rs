@@ -9,8 +9,8 @@ use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, FromRedisValue, RedisError, RedisResult, ScriptInvocation,
-    TlsCertificates, TlsMode,
+    AsyncConnectionConfig, Client, ConnectionInfo, FromRedisValue, RedisError, RedisResult,
+    ScriptInvocation, TlsCertificates, TlsMode,
 };
 use tokio::sync::{Mutex, OnceCell};
 
@@ -54,81 +54,25 @@ struct Master {
 impl Link {
     /// Doesn't connect yet, but needs a runtime.
     pub(super) fn new(url: &RedisUrl, settings: &RedisSettings) -> RedisResult<Self> {
-        let limit = settings.call_timeout;
-        let certificates = settings
-            .authorities
-            .clone()
-            .map(|authorities| TlsCertificates {
-                client_tls: None,
-                root_cert: Some(authorities),
-            });
-        let certificates = certificates.filter(|_| url.has_tls);
-        let Some(first) = url.hosts.first().cloned() else {
-            return Err(RedisError::from((
-                redis::ErrorKind::InvalidClientConfig,
-                "no host",
-            )));
+        let authorities = settings.authorities.clone().filter(|_| url.has_tls);
+        let certificates = authorities.map(|authorities| TlsCertificates {
+            client_tls: None,
+            root_cert: Some(authorities),
+        });
+        let Some(first) = url.hosts.first() else {
+            let no_host = (redis::ErrorKind::InvalidClientConfig, "no host");
+            return Err(RedisError::from(no_host));
         };
+        let limit = settings.call_timeout;
         match &url.kind {
-            Kind::Single => {
-                let client = match certificates {
-                    Some(certificates) => Client::build_with_tls(first, certificates)?,
-                    None => Client::open(first)?,
-                };
-                let settings = ConnectionManagerConfig::new()
-                    .set_connection_timeout(Some(limit))
-                    .set_response_timeout(Some(limit))
-                    .set_max_delay(PAUSE_MAX);
-                let manager = ConnectionManager::new_lazy_with_config(client, settings)?;
-                Ok(Self::Single(manager))
-            }
+            Kind::Single => single(first, certificates, limit).map(Self::Single),
             Kind::Cluster => {
-                let mut builder = ClusterClientBuilder::new(url.hosts.clone())
-                    .connection_timeout(limit)
-                    .response_timeout(limit)
-                    .retries(REDIRECTS_MAX);
-                if let Some(certificates) = certificates {
-                    builder = builder.certs(certificates);
-                }
-                Ok(Self::Cluster(Arc::new(Cluster {
-                    client: builder.build()?,
-                    connection: OnceCell::new(),
-                })))
+                let cluster = Cluster::new(&url.hosts, certificates, limit)?;
+                Ok(Self::Cluster(Arc::new(cluster)))
             }
             Kind::Sentinel(name) => {
-                let addresses = url.hosts.iter().map(|host| host.addr().clone());
-                let mut builder =
-                    SentinelClientBuilder::new(addresses, name, SentinelServerType::Master)?;
-                let redis = first.redis_settings();
-                builder = builder.set_client_to_redis_db(redis.db());
-                if let Some(user) = redis.username() {
-                    builder = builder.set_client_to_redis_username(user);
-                }
-                if let Some(password) = redis.password() {
-                    builder = builder.set_client_to_redis_password(password);
-                }
-                if url.has_tls {
-                    builder = builder
-                        .set_client_to_redis_tls_mode(TlsMode::Secure)
-                        .set_client_to_sentinel_tls_mode(TlsMode::Secure);
-                }
-                if let Some(certificates) = certificates {
-                    builder = builder
-                        .set_client_to_redis_certificates(certificates.clone())
-                        .set_client_to_sentinel_certificates(certificates);
-                }
-                let settings = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(limit))
-                    .set_response_timeout(Some(limit));
-                let master = Master {
-                    sentinels: builder.build()?,
-                    connection: None,
-                    generation: 0,
-                };
-                Ok(Self::Sentinel(Arc::new(Sentinel {
-                    settings,
-                    master: Mutex::new(master),
-                })))
+                let sentinels = sentinels(url, first, name, certificates)?;
+                Ok(Self::Sentinel(Arc::new(Sentinel::new(sentinels, limit))))
             }
         }
     }
@@ -174,7 +118,71 @@ impl Link {
     }
 }
 
+fn single(
+    server: &ConnectionInfo,
+    certificates: Option<TlsCertificates>,
+    limit: Duration,
+) -> RedisResult<ConnectionManager> {
+    let client = match certificates {
+        Some(certificates) => Client::build_with_tls(server.clone(), certificates)?,
+        None => Client::open(server.clone())?,
+    };
+    let settings = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(limit))
+        .set_response_timeout(Some(limit))
+        .set_max_delay(PAUSE_MAX);
+    ConnectionManager::new_lazy_with_config(client, settings)
+}
+
+/// The sentinels of `url`, with what its master and they themselves ask for.
+fn sentinels(
+    url: &RedisUrl,
+    first: &ConnectionInfo,
+    name: &str,
+    certificates: Option<TlsCertificates>,
+) -> RedisResult<SentinelClient> {
+    let addresses = url.hosts.iter().map(|host| host.addr().clone());
+    let mut builder = SentinelClientBuilder::new(addresses, name, SentinelServerType::Master)?;
+    let redis = first.redis_settings();
+    builder = builder.set_client_to_redis_db(redis.db());
+    if let Some(user) = redis.username() {
+        builder = builder.set_client_to_redis_username(user);
+    }
+    if let Some(password) = redis.password() {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if url.has_tls {
+        builder = builder
+            .set_client_to_redis_tls_mode(TlsMode::Secure)
+            .set_client_to_sentinel_tls_mode(TlsMode::Secure);
+    }
+    if let Some(certificates) = certificates {
+        builder = builder
+            .set_client_to_redis_certificates(certificates.clone())
+            .set_client_to_sentinel_certificates(certificates);
+    }
+    builder.build()
+}
+
 impl Cluster {
+    fn new(
+        members: &[ConnectionInfo],
+        certificates: Option<TlsCertificates>,
+        limit: Duration,
+    ) -> RedisResult<Self> {
+        let mut builder = ClusterClientBuilder::new(members.to_vec())
+            .connection_timeout(limit)
+            .response_timeout(limit)
+            .retries(REDIRECTS_MAX);
+        if let Some(certificates) = certificates {
+            builder = builder.certs(certificates);
+        }
+        Ok(Self {
+            client: builder.build()?,
+            connection: OnceCell::new(),
+        })
+    }
+
     async fn connection(&self) -> RedisResult<ClusterConnection> {
         let connect = || self.client.get_async_connection();
         self.connection.get_or_try_init(connect).await.cloned()
@@ -182,6 +190,21 @@ impl Cluster {
 }
 
 impl Sentinel {
+    fn new(sentinels: SentinelClient, limit: Duration) -> Self {
+        let settings = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(limit))
+            .set_response_timeout(Some(limit));
+        let master = Master {
+            sentinels,
+            connection: None,
+            generation: 0,
+        };
+        Self {
+            settings,
+            master: Mutex::new(master),
+        }
+    }
+
     async fn connection(&self) -> RedisResult<(MultiplexedConnection, u64)> {
         let mut master = self.master.lock().await;
         if let Some(connection) = &master.connection {

@@ -17,14 +17,14 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_client::HealthClient;
 use tower::service_fn;
 
 use super::configs::{self, CommandFiles};
 use super::error::TlsError;
 use super::trouble::{of_handshake, trouble};
 use super::witness::{Seen, Witness};
+use crate::proto::health::v1::HealthCheckRequest;
+use crate::proto::health::v1::health_client::HealthClient;
 
 /// How long the first question may take where the endpoint has no connect timeout.
 const FIRST_ANSWER_MAX: Duration = Duration::from_secs(5);

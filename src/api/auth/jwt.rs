@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::api_keys::hash;
 use super::caller::{Caller, greatest_right};
-use super::{AuthSettings, Refused};
+use super::{AuthSettings, Refused, jwt_signatures};
 use crate::ports::TenantId;
 
 /// Longer ones are not looked at.
@@ -71,6 +71,7 @@ impl Verifier {
                 public_keys(&text).map_err(|problem| format!("{shown}: {problem}"))?
             }
         };
+        jwt_signatures::install();
         Ok(Self {
             secrets: secrets
                 .into_iter()
@@ -194,6 +195,11 @@ fn public_keys(text: &str) -> Result<Vec<(Option<String>, DecodingKey)>, String>
         .map(|key| {
             let decoding =
                 DecodingKey::from_jwk(key).map_err(|error| format!("has a bad key: {error}"))?;
+            if jwt_signatures::is_too_short(&decoding) {
+                return Err(
+                    "has an RSA key of less than 2048 bits, which RS256 may not use".into(),
+                );
+            }
             Ok((key.common.key_id.clone(), decoding))
         })
         .collect()

@@ -5,11 +5,16 @@ use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{EncodingKey, Header, encode};
+use ring::rand::SystemRandom;
+use ring::signature::{
+    RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RsaEncoding, RsaKeyPair, RsaPublicKeyComponents,
+};
+use rustls::pki_types::PrivatePkcs1KeyDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
 use super::super::Right;
-use super::super::auth_test::{in_seconds, jwt, required};
+use super::super::auth_test::{in_seconds, jwt, required, signed_with, unsigned};
 use super::*;
 
 fn verify(settings: &AuthSettings, token: &str) -> Result<Caller, String> {
@@ -19,26 +24,56 @@ fn verify(settings: &AuthSettings, token: &str) -> Result<Caller, String> {
         .map_err(|refused| refused.to_string())
 }
 
-/// An RSA key in PEM, made for this run.
-fn rsa_key(directory: &Path) -> Vec<u8> {
-    let file = directory.join("rsa.pem");
-    let made = Command::new("openssl")
-        .args(["genrsa", "-traditional", "-out"])
-        .arg(&file)
-        .arg("2048")
-        .output()
-        .expect("openssl runs");
-    assert!(made.status.success(), "{made:?}");
-    std::fs::read(file).unwrap()
+/// An RSA key, made for this run.
+struct RsaKey {
+    pem: Vec<u8>,
+    pair: RsaKeyPair,
 }
 
-/// Writes a JWKS with the public half of a key under this name.
-fn write_jwks(file: &Path, key: &EncodingKey, kid: &str) -> Jwk {
-    let mut jwk = Jwk::from_encoding_key(key, Algorithm::RS256).unwrap();
-    jwk.common.key_id = Some(kid.into());
+impl RsaKey {
+    fn new(directory: &Path) -> Self {
+        let file = directory.join("rsa.pem");
+        let made = Command::new("openssl")
+            .args(["genrsa", "-traditional", "-out"])
+            .arg(&file)
+            .arg("2048")
+            .output()
+            .expect("openssl runs");
+        assert!(made.status.success(), "{made:?}");
+        let pem = std::fs::read(file).unwrap();
+        let der = PrivatePkcs1KeyDer::from_pem_slice(&pem).unwrap();
+        let pair = RsaKeyPair::from_der(der.secret_pkcs1_der()).unwrap();
+        Self { pem, pair }
+    }
+
+    /// A JWT that is signed with it by RSASSA-PKCS1-v1_5, whatever its header says.
+    fn signed(&self, header: &Value, claims: &Value, encoding: &'static dyn RsaEncoding) -> String {
+        let message = unsigned(header, claims);
+        let mut signature = vec![0; self.pair.public().modulus_len()];
+        self.pair
+            .sign(
+                encoding,
+                &SystemRandom::new(),
+                message.as_bytes(),
+                &mut signature,
+            )
+            .unwrap();
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    /// The modulus of its public half.
+    fn modulus(&self) -> Vec<u8> {
+        let components: RsaPublicKeyComponents<Vec<u8>> = self.pair.public().into();
+        components.n
+    }
+}
+
+/// A JWKS with an RSA key of this modulus, and one of another kind.
+fn jwks(modulus: &[u8], kid: &str) -> String {
+    let n = URL_SAFE_NO_PAD.encode(modulus);
+    let rsa = json!({ "kty": "RSA", "n": n, "e": "AQAB", "kid": kid, "alg": "RS256" });
     let ec = json!({ "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "other" });
-    std::fs::write(file, json!({ "keys": [jwk, ec] }).to_string()).unwrap();
-    jwk
+    json!({ "keys": [rsa, ec] }).to_string()
 }
 
 #[test]
@@ -141,42 +176,31 @@ fn a_verified_token_is_kept_in_mind_until_it_expires() {
 fn algorithms_are_not_mixed_up() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("jwks.json");
-    let pem = rsa_key(directory.path());
-    let key = EncodingKey::from_rsa_pem(&pem).unwrap();
-    let jwk = write_jwks(&file, &key, "one");
+    let key = RsaKey::new(directory.path());
+    std::fs::write(&file, jwks(&key.modulus(), "one")).unwrap();
     let settings = AuthSettings {
         jwt_jwks_file: file.display().to_string(),
         ..required()
     };
     let claims = json!({ "roles": ["admin"], "exp": in_seconds(60) });
-    let signed = |kid: Option<&str>, algorithm, key: &EncodingKey| {
-        let header = Header {
-            kid: kid.map(str::to_owned),
-            ..Header::new(algorithm)
-        };
-        encode(&header, &claims, key).unwrap()
+    let header = |kid: Option<&str>, algorithm: &str| match kid {
+        None => json!({ "typ": "JWT", "alg": algorithm }),
+        Some(kid) => json!({ "typ": "JWT", "alg": algorithm, "kid": kid }),
     };
+    let rs256 = |kid| key.signed(&header(kid, "RS256"), &claims, &RSA_PKCS1_SHA256);
     for kid in [None, Some("one")] {
-        assert!(verify(&settings, &signed(kid, Algorithm::RS256, &key)).is_ok());
+        assert!(verify(&settings, &rs256(kid)).is_ok());
     }
-    assert!(verify(&settings, &signed(Some("two"), Algorithm::RS256, &key)).is_err());
-    assert!(verify(&settings, &signed(None, Algorithm::RS384, &key)).is_err());
-    assert!(verify(&required(), &signed(None, Algorithm::RS256, &key)).is_err());
+    assert!(verify(&settings, &rs256(Some("two"))).is_err());
+    let rs384 = key.signed(&header(None, "RS384"), &claims, &RSA_PKCS1_SHA384);
+    assert!(verify(&settings, &rs384).is_err());
+    assert!(verify(&required(), &rs256(None)).is_err());
 
     // What everybody knows of the key is no secret to sign with.
-    let AlgorithmParameters::RSA(public) = &jwk.algorithm else {
-        panic!("an RSA key")
-    };
-    for known in [
-        public.n.as_bytes(),
-        &URL_SAFE_NO_PAD.decode(&public.n).unwrap(),
-        &pem,
-    ] {
-        let forged = signed(
-            Some("one"),
-            Algorithm::HS256,
-            &EncodingKey::from_secret(known),
-        );
+    let modulus = key.modulus();
+    let shown = URL_SAFE_NO_PAD.encode(&modulus);
+    for known in [shown.as_bytes(), &modulus, &key.pem] {
+        let forged = signed_with(known, &header(Some("one"), "HS256"), &claims);
         assert!(verify(&settings, &forged).is_err());
     }
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
@@ -184,7 +208,7 @@ fn algorithms_are_not_mixed_up() {
         let header = part(&json!({ "alg": algorithm, "typ": "JWT" }));
         assert!(verify(&settings, &format!("{header}.{}.", part(&claims))).is_err());
     }
-    let good = signed(None, Algorithm::RS256, &key);
+    let good = rs256(None);
     let unsigned = &good[..=good.rfind('.').unwrap()];
     assert!(verify(&settings, unsigned).is_err());
     for garbage in ["", ".", "..", "a.b.c", &"a".repeat(TOKEN_BYTES_MAX + 1)] {
@@ -205,6 +229,7 @@ fn a_bad_jwks_is_told_of() {
         Verifier::new(&settings).map(drop).unwrap_err()
     };
     assert!(error("{").contains("is no JWKS"));
+    assert!(error(&jwks(&[0xff; 128], "short")).contains("less than 2048 bits"));
     assert!(error("{\"keys\": []}").contains("has no RSA key for signatures"));
     assert!(
         Verifier::again(&settings).is_ok(),

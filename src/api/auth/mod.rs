@@ -16,6 +16,7 @@ mod api_keys;
 mod authority;
 mod caller;
 mod jwt;
+mod jwt_signatures;
 mod known_keys;
 mod refused;
 mod secret;

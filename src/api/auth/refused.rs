@@ -1,6 +1,6 @@
 //! Why a request was not let in, and what its sender is told.
 
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::super::errors::{status, status_to_retry, to_status};
 use super::super::limits::Exceeded;
@@ -40,17 +40,17 @@ impl Refused {
     /// What a gRPC client is told.
     #[must_use]
     pub fn to_status(&self) -> Status {
-        let code = match self {
-            Self::Unauthorized(_) => Code::Unauthenticated,
-            Self::Forbidden(_) => Code::PermissionDenied,
-            Self::Exceeded(exceeded) => {
-                let code = (Code::ResourceExhausted, self.error_code());
-                let mut status = status_to_retry(code, self.to_string(), exceeded.retry_after);
-                exceeded.standing.write(status.metadata_mut());
-                return status;
+        match self {
+            Self::Unauthorized(_) | Self::Forbidden(_) => {
+                status(self.error_code(), self.to_string())
             }
-            Self::Store(error) => return to_status(&CoordinatorError::Store(error.clone()), ""),
-        };
-        status(code, self.error_code(), self.to_string())
+            Self::Exceeded(exceeded) => {
+                let message = self.to_string();
+                let mut status = status_to_retry(self.error_code(), message, exceeded.retry_after);
+                exceeded.standing.write(status.metadata_mut());
+                status
+            }
+            Self::Store(error) => to_status(&CoordinatorError::Store(error.clone()), ""),
+        }
     }
 }

@@ -1,11 +1,10 @@
 //! Every route by every kind of caller.
 
-use std::fmt::Write;
-
 use serde_json::{Value, json};
 
 use super::documented;
 use super::http_test::send;
+use crate::api::access_table::AccessTable;
 use crate::api::auth::auth_test::{ADMIN, in_seconds, jwt, required};
 use crate::api::limits::LimitSettings;
 use crate::api::test_cluster::TestCluster;
@@ -23,81 +22,88 @@ fn body(line: &str, tenant: &str) -> Value {
     }
 }
 
-#[tokio::test]
-async fn every_route_by_every_caller() {
-    let cluster = TestCluster::start_with(&required(), &LimitSettings::default()).await;
-    let own = |roles: &[&str]| jwt(json!({ "tenant_id": "own", "roles": roles }));
+/// Every kind of caller, and its token.
+fn callers() -> [(&'static str, Option<String>); 9] {
+    let own = |roles: &[&str]| Some(jwt(json!({ "tenant_id": "own", "roles": roles })));
     let expired = json!({ "tenant_id": "own", "roles": ["admin"], "exp": in_seconds(-60) });
-    let callers = [
+    [
         ("none", None),
         ("garbage", Some("garbage".to_owned())),
         ("expired", Some(jwt(expired))),
-        ("no-role", Some(own(&[]))),
-        ("read", Some(own(&["tenant-read"]))),
-        ("write", Some(own(&["tenant-write"]))),
-        ("admin-of-own", Some(own(&["admin"]))),
+        ("no-role", own(&[])),
+        ("read", own(&["tenant-read"])),
+        ("write", own(&["tenant-write"])),
+        ("admin-of-own", own(&["admin"])),
         ("admin", Some(jwt(json!({ "roles": ["admin"] })))),
         ("key-admin", Some(ADMIN.to_owned())),
-    ];
+    ]
+}
+
+/// Every route of the document, as "METHOD PATH".
+fn routes() -> Vec<String> {
     let (_, document) = documented().split_for_parts();
     let document = serde_json::to_value(document).unwrap();
-    let mut table = String::from("own tenant/other tenant\n");
-    for (path, methods) in document["paths"].as_object().unwrap() {
-        for method in methods.as_object().unwrap().keys() {
-            let line = format!("{} {path}", method.to_uppercase());
-            let mut answers: Vec<(String, Vec<&str>)> = Vec::new();
-            for (caller, token) in &callers {
-                let mut verdicts = Vec::new();
-                for tenant in ["own", "other"] {
-                    let asked = line
-                        .replace("{tenant_id}", tenant)
-                        .replace("{node_id}", "n9")
-                        .replace("{migration_id}", "m1");
-                    let query = format!("{asked}?tenant_id={tenant}&key=k");
-                    let asked = match &*line {
-                        "GET /v1/key-value" | "DELETE /v1/key-value" => &query,
-                        _ => &asked,
-                    };
-                    let body = body(&line, tenant);
-                    let (kind, body) = match body {
-                        Value::Null => ("accept: */*", String::new()),
-                        body => ("content-type: application/json", body.to_string()),
-                    };
-                    let bearer = token
-                        .as_ref()
-                        .map(|token| format!("authorization: Bearer {token}"));
-                    let headers: Vec<&str> = bearer.as_deref().into_iter().chain([kind]).collect();
-                    let answer = send(&cluster, asked, &headers, body.as_bytes()).await;
-                    let challenged = answer.header("www-authenticate") == Some("Bearer");
-                    assert_eq!(challenged, answer.status == 401, "{line}");
-                    verdicts.push(match answer.status {
-                        401 => {
-                            assert_eq!(answer.failure().1, "UNAUTHORIZED");
-                            "401"
-                        }
-                        403 => {
-                            assert_eq!(answer.failure().1, "FORBIDDEN");
-                            "403"
-                        }
-                        405 => panic!("{line}: {}", answer.body),
-                        _ => "yes", // let in, whatever else is wrong: there are no nodes and no tenants here
-                    });
-                }
-                match answers
-                    .iter_mut()
-                    .find(|(verdict, _)| *verdict == verdicts.join("/"))
-                {
-                    Some((_, callers)) => callers.push(caller),
-                    None => answers.push((verdicts.join("/"), vec![caller])),
-                }
-            }
-            writeln!(table, "{line}").unwrap();
-            for (verdicts, callers) in answers {
-                writeln!(table, "    {verdicts:7}  {}", callers.join(" ")).unwrap();
-            }
-        }
+    let paths = document["paths"].as_object().unwrap();
+    let routes = paths.iter().flat_map(|(path, methods)| {
+        let methods = methods.as_object().unwrap().keys();
+        methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+    });
+    routes.collect()
+}
+
+async fn verdict(
+    cluster: &TestCluster,
+    route: &str,
+    tenant: &str,
+    token: Option<&str>,
+) -> &'static str {
+    let mut asked = route
+        .replace("{tenant_id}", tenant)
+        .replace("{node_id}", "n9")
+        .replace("{migration_id}", "m1");
+    if matches!(route, "GET /v1/key-value" | "DELETE /v1/key-value") {
+        asked += &format!("?tenant_id={tenant}&key=k");
     }
-    insta::assert_snapshot!(table, @r"
+    let (kind, body) = match body(route, tenant) {
+        Value::Null => ("accept: */*", String::new()),
+        body => ("content-type: application/json", body.to_string()),
+    };
+    let bearer = token.map(|token| format!("authorization: Bearer {token}"));
+    let headers: Vec<&str> = bearer.as_deref().into_iter().chain([kind]).collect();
+    let answer = send(cluster, &asked, &headers, body.as_bytes()).await;
+    let challenged = answer.header("www-authenticate") == Some("Bearer");
+    assert_eq!(challenged, answer.status == 401, "{route}");
+    match answer.status {
+        401 => {
+            assert_eq!(answer.failure().1, "UNAUTHORIZED");
+            "401"
+        }
+        403 => {
+            assert_eq!(answer.failure().1, "FORBIDDEN");
+            "403"
+        }
+        405 => panic!("{route}: {}", answer.body),
+        _ => "yes", // let in, whatever else is wrong: there are no nodes and no tenants here
+    }
+}
+
+#[tokio::test]
+async fn every_route_by_every_caller() {
+    let cluster = TestCluster::start_with(&required(), &LimitSettings::default()).await;
+    let callers = callers();
+    let mut table = AccessTable::new();
+    for route in routes() {
+        let mut answers = Vec::new();
+        for (caller, token) in &callers {
+            let mut verdicts = Vec::new();
+            for tenant in ["own", "other"] {
+                verdicts.push(verdict(&cluster, &route, tenant, token.as_deref()).await);
+            }
+            answers.push((*caller, verdicts));
+        }
+        table.way(&route, answers);
+    }
+    insta::assert_snapshot!(table.text(), @r"
     own tenant/other tenant
     GET /health
         yes/yes  none garbage expired no-role read write admin-of-own admin key-admin

@@ -1,72 +1,91 @@
-//! The failures of the OpenAPI document: one list, the same for every route.
+//! The failures of the OpenAPI document: the same for every route, made from the table of errors.
 
 use std::collections::BTreeMap;
 
+use axum::http::StatusCode;
 use utoipa::openapi::schema::Ref;
 use utoipa::openapi::{ContentBuilder, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
 use super::failure::Error;
+use crate::api::error_table::{ERRORS, Outcome};
 
 /// Every failure there is.
 pub(super) struct Errors;
 
-const FAILURES: [(&str, &str); 14] = [
+/// Where HTTP has more to say than the code's own status.
+const OF_HTTP: [(StatusCode, &str); 4] = [
     (
-        "400",
-        "INVALID_REQUEST or INVALID_REPLICATION_FACTOR: the message names the field",
-    ),
-    ("401", "UNAUTHORIZED: no valid token"),
-    (
-        "403",
-        "FORBIDDEN: the token does not permit it, or a page of another site wanted to write",
+        StatusCode::REQUEST_TIMEOUT,
+        "INVALID_REQUEST: the body did not arrive in time",
     ),
     (
-        "404",
-        "TENANT_NOT_FOUND, KEY_NOT_FOUND or MIGRATION_NOT_FOUND",
-    ),
-    ("408", "INVALID_REQUEST: the body did not arrive in time"),
-    (
-        "409",
-        "TENANT_EXISTS or IDEMPOTENCY_KEY_CONFLICT; IDEMPOTENCY_KEY_IN_USE while a request with the key is running: \
-         Retry-After says when to try again, with the same key",
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "INVALID_REQUEST: the body is too long",
     ),
     (
-        "412",
-        "NODE_IN_USE: the cluster's state forbids it. KEY_CROWDED: too many unresolved siblings; read the key and write with \
-         its context",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "INVALID_REQUEST: the body is not application/json",
     ),
-    ("413", "INVALID_REQUEST: the body is too long"),
-    ("415", "INVALID_REQUEST: the body is not application/json"),
     (
-        "421",
+        StatusCode::MISDIRECTED_REQUEST,
         "INVALID_REQUEST: this server does not answer to the name in Host",
     ),
-    (
-        "429",
-        "RATE_LIMIT_EXCEEDED, for a tenant's limits and for overload: Retry-After says when to try again",
-    ),
-    ("500", "INTERNAL_ERROR"),
-    (
-        "503",
-        "QUORUM_NOT_REACHED, STORE_UNAVAILABLE or STOPPING; details.indeterminate says whether a write may have taken effect",
-    ),
-    (
-        "504",
-        "QUORUM_NOT_REACHED or STORE_UNAVAILABLE after the deadline; details.indeterminate as above",
-    ),
 ];
+
+/// What a client may be told with each status.
+fn failures() -> BTreeMap<StatusCode, String> {
+    let mut failures = BTreeMap::from(OF_HTTP.map(|(status, says)| (status, says.to_owned())));
+    for row in ERRORS.iter().filter(|row| row.is_in_http) {
+        let mut says = format!("{}: {}", row.code.as_str_name(), row.says);
+        if row.can_retry {
+            says += "; Retry-After says when to try again";
+        }
+        if row.outcome == Outcome::Told {
+            says += "; details.indeterminate says whether something may have been done";
+        }
+        for status in row.http() {
+            let all = failures.entry(status).or_default();
+            if !all.is_empty() {
+                *all += ". ";
+            }
+            *all += &says;
+        }
+    }
+    failures
+}
 
 impl IntoResponses for Errors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let error = Ref::from_schema_name(Error::name());
         let content = ContentBuilder::new().schema(Some(error)).build();
-        let failure = |(status, description): (&str, &str)| {
+        let failure = |(status, description): (StatusCode, String)| {
             let response = ResponseBuilder::new()
                 .description(description)
                 .content("application/json", content.clone());
-            (status.to_owned(), RefOr::T(response.build()))
+            (status.as_str().to_owned(), RefOr::T(response.build()))
         };
-        FAILURES.into_iter().map(failure).collect()
+        failures().into_iter().map(failure).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_status_says_which_codes_it_has() {
+        let failures = failures();
+        let numbers: Vec<_> = failures.keys().map(StatusCode::as_u16).collect();
+        let expected = [
+            400, 401, 403, 404, 408, 409, 412, 413, 415, 421, 429, 500, 503, 504,
+        ];
+        assert_eq!(numbers, expected);
+        assert_eq!(
+            failures[&StatusCode::GATEWAY_TIMEOUT],
+            "QUORUM_NOT_REACHED: too few replicas answered; details.indeterminate says whether something may have been \
+             done. STORE_UNAVAILABLE: a store that the request needs is down, or did not answer in time; Retry-After says \
+             when to try again; details.indeterminate says whether something may have been done"
+        );
     }
 }

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde::Serialize;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -19,7 +20,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::ToSchema;
 
 use super::answer;
-use crate::api::errors::{status, to_status};
+use crate::api::error_table::status_row;
+use crate::api::errors::{crowded, internal, status, to_status};
 use crate::api::log_pace;
 use crate::coordinator::CoordinatorError;
 use crate::proto::v1::ErrorCode;
@@ -63,7 +65,7 @@ pub(super) fn wrong(field: &str, problem: &str) -> Failure {
 /// A request that can't be understood.
 pub(super) fn refused(message: impl Into<String>) -> Failure {
     let message = crate::api::errors::cut(&message.into(), crate::api::errors::MESSAGE_BYTES_MAX);
-    status(Code::InvalidArgument, ErrorCode::InvalidRequest, message).into()
+    status(ErrorCode::InvalidRequest, message).into()
 }
 
 /// A request whose body is of a kind that is not read here.
@@ -79,7 +81,7 @@ pub(super) fn misdirected(message: impl Into<String>) -> Failure {
 /// A request that its sender may not make, whoever it is.
 pub(super) fn forbidden(message: impl Into<String>) -> Failure {
     let message = crate::api::errors::cut(&message.into(), crate::api::errors::MESSAGE_BYTES_MAX);
-    status(Code::PermissionDenied, ErrorCode::Forbidden, message).into()
+    status(ErrorCode::Forbidden, message).into()
 }
 
 /// No such route.
@@ -101,12 +103,7 @@ pub(super) fn panics() -> CatchPanicLayer<fn(Box<dyn Any + Send>) -> Response> {
         if let Some(left_out) = log_pace::FAULT.tell() {
             tracing::error!(left_out, "a request panicked");
         }
-        Failure::from(status(
-            Code::Internal,
-            ErrorCode::InternalError,
-            "internal error",
-        ))
-        .into_response()
+        Failure::from(internal()).into_response()
     })
 }
 
@@ -119,7 +116,8 @@ impl Failure {
 
     /// The HTTP status it is told with.
     pub(super) fn http_status(&self) -> StatusCode {
-        self.http.unwrap_or_else(|| http_status(self.status.code()))
+        self.http
+            .unwrap_or_else(|| status_row(self.status.code()).http)
     }
 }
 
@@ -153,70 +151,59 @@ impl IntoResponse for Failure {
 /// Gives a failure its body and returns its code. Other answers stay as they are.
 pub(super) fn write_out(answer: &mut Response, request_id: &HeaderValue) -> Option<String> {
     let Pending(failure) = answer.extensions_mut().remove()?;
-    let status = &failure.status;
-    let details = status.get_error_details();
-    let (error_code, details_shown) = match details.error_info() {
-        Some(info) => (
-            Cow::Owned(info.reason.clone()),
-            info.metadata.clone().into_iter().collect(),
-        ),
-        None => (
-            Cow::Borrowed(fallback_code(status.code()).as_str_name()),
-            BTreeMap::new(),
-        ),
-    };
-    let error = Error {
-        status: "error",
-        error_code,
-        message: status.message().to_owned(),
-        request_id: request_id.to_str().unwrap_or_default().to_owned(),
-        details: details_shown,
-    };
-    let headers = answer.headers_mut();
-    headers.remove(CONTENT_LENGTH);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if status.code() == Code::Unauthenticated {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    answer::copy_limits(status.metadata(), headers);
-    if let Some(after) = details.retry_info().and_then(|info| info.retry_delay) {
-        let seconds = after.as_millis().div_ceil(1000).max(1);
-        headers.insert(
-            RETRY_AFTER,
-            HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)),
-        );
-    }
-    *answer.body_mut() = Body::from(serde_json::to_vec(&error).unwrap_or_default());
+    let error = failure.error(request_id.to_str().unwrap_or_default());
+    failure.head(answer.headers_mut());
+    *answer.body_mut() = Body::from(error.json());
     Some(error.error_code.into_owned())
 }
 
-/// The contract's HTTP status of a gRPC one.
-const fn http_status(code: Code) -> StatusCode {
-    match code {
-        Code::Ok => StatusCode::OK,
-        Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
-        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Code::PermissionDenied => StatusCode::FORBIDDEN,
-        Code::NotFound => StatusCode::NOT_FOUND,
-        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
-        Code::FailedPrecondition => StatusCode::PRECONDITION_FAILED,
-        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
-        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
-        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
-        Code::Cancelled | Code::Unknown | Code::DataLoss | Code::Internal => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+/// What is said where there is no place for a request, which has no name yet.
+pub(super) fn no_place() -> Response<Bytes> {
+    let failure = Failure::from(crowded());
+    let mut answer = Response::new(failure.error("").json().into());
+    *answer.status_mut() = failure.http_status();
+    failure.head(answer.headers_mut());
+    answer
+}
+
+impl Error {
+    fn json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
     }
 }
 
-/// The code of a status that brings none.
-const fn fallback_code(code: Code) -> ErrorCode {
-    match code {
-        Code::InvalidArgument | Code::OutOfRange => ErrorCode::InvalidRequest,
-        Code::Unauthenticated => ErrorCode::Unauthorized,
-        Code::PermissionDenied => ErrorCode::Forbidden,
-        Code::ResourceExhausted => ErrorCode::RateLimitExceeded,
-        _ => ErrorCode::InternalError,
+impl Failure {
+    fn error(&self, request_id: &str) -> Error {
+        let (error_code, details) = match self.status.get_details_error_info() {
+            Some(info) => (Cow::Owned(info.reason), info.metadata.into_iter().collect()),
+            None => (
+                Cow::Borrowed(status_row(self.status.code()).code.as_str_name()),
+                BTreeMap::new(),
+            ),
+        };
+        Error {
+            status: "error",
+            error_code,
+            message: self.status.message().to_owned(),
+            request_id: request_id.to_owned(),
+            details,
+        }
+    }
+
+    fn head(&self, headers: &mut HeaderMap) {
+        headers.remove(CONTENT_LENGTH);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.status.code() == Code::Unauthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        answer::copy_limits(self.status.metadata(), headers);
+        let retry = self.status.get_details_retry_info();
+        if let Some(after) = retry.and_then(|info| info.retry_delay) {
+            let seconds = after.as_millis().div_ceil(1000).max(1);
+            headers.insert(
+                RETRY_AFTER,
+                HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)),
+            );
+        }
     }
 }

@@ -305,120 +305,117 @@ async fn an_idempotency_key_has_one_effect_and_one_answer() {
     );
 }
 
-#[tokio::test]
-async fn tenants_and_nodes_are_looked_after() {
-    let cluster = cluster().await;
-    let exists = tell(&cluster, "POST /v1/tenants", json!({ "tenant_id": "lww" })).await;
-    assert_eq!(exists.failure(), (409, "TENANT_EXISTS"));
-    let factor = tell(
-        &cluster,
-        "POST /v1/tenants",
-        json!({ "tenant_id": "t", "replication_factor": 11 }),
-    )
-    .await;
-    assert_eq!(factor.failure(), (400, "INVALID_REPLICATION_FACTOR"));
+/// Asks each of these, with a body where there is one, and expects its status and code.
+async fn all_fail(cluster: &TestCluster, asked: &[(&str, Value, u16, &str)]) {
+    for (line, body, status, code) in asked {
+        let answer = match body {
+            Value::Null => ask(cluster, line).await,
+            body => tell(cluster, line, body.clone()).await,
+        };
+        assert_eq!(answer.failure(), (*status, *code), "{line} {body}");
+    }
+}
 
-    let factor = tell(
-        &cluster,
-        "POST /v1/tenants",
-        json!({ "tenant_id": "t", "replication_factor": 10 }),
-    )
-    .await;
-    assert_eq!(factor.failure(), (400, "INVALID_REPLICATION_FACTOR"));
+#[tokio::test]
+async fn tenants_are_looked_after() {
+    const FACTOR: &str = "PUT /v1/tenants/lww/replication-factor";
+    let cluster = cluster().await;
+    let of = |tenant, factor| json!({ "tenant_id": tenant, "replication_factor": factor });
+    let wrong = [
+        (
+            "POST /v1/tenants",
+            json!({ "tenant_id": "lww" }),
+            409,
+            "TENANT_EXISTS",
+        ),
+        (
+            "POST /v1/tenants",
+            of("t", 11),
+            400,
+            "INVALID_REPLICATION_FACTOR",
+        ),
+        (
+            "POST /v1/tenants",
+            of("t", 10),
+            400,
+            "INVALID_REPLICATION_FACTOR",
+        ),
+        (
+            "GET /v1/tenants/nobody",
+            Value::Null,
+            404,
+            "TENANT_NOT_FOUND",
+        ),
+        ("GET /v1/tenants/a%3Ab", Value::Null, 400, "INVALID_REQUEST"),
+        ("GET /v1/tenants/%ff", Value::Null, 400, "INVALID_REQUEST"),
+        (
+            FACTOR,
+            json!({ "replication_factor": -1 }),
+            400,
+            "INVALID_REPLICATION_FACTOR",
+        ),
+    ];
+    all_fail(&cluster, &wrong).await;
+
+    let factor = tell(&cluster, "POST /v1/tenants", of("t", 10)).await;
     let nodes = ask(&cluster, "GET /v1/admin/storage-nodes").await;
     let nodes = nodes.body["nodes"].as_array().unwrap().len();
     let problem = factor.body["message"].as_str().unwrap();
     assert!(problem.contains(&format!("there are {nodes}")), "{problem}");
 
-    let tenant = ask(&cluster, "GET /v1/tenants/lww").await;
-    assert_eq!(tenant.body["replicas_now"], json!(3));
-    assert_eq!(
-        (tenant.status, &tenant.body["replication_factor"]),
-        (200, &json!(3))
-    );
-    assert!(tenant.body["updated_at"].as_i64() >= tenant.body["created_at"].as_i64());
-    assert_eq!(
-        ask(&cluster, "GET /v1/tenants/nobody").await.failure(),
-        (404, "TENANT_NOT_FOUND")
-    );
-    assert_eq!(
-        ask(&cluster, "GET /v1/tenants/a%3Ab").await.failure(),
-        (400, "INVALID_REQUEST")
-    );
-    assert_eq!(
-        ask(&cluster, "GET /v1/tenants/%ff").await.failure(),
-        (400, "INVALID_REQUEST")
-    );
+    let shown = ask(&cluster, "GET /v1/tenants/lww").await;
+    assert_eq!(shown.status, 200);
+    assert_eq!(shown.body["replicas_now"], 3);
+    assert_eq!(shown.body["replication_factor"], 3);
+    assert!(shown.body["updated_at"].as_i64() >= shown.body["created_at"].as_i64());
 
-    let same = tell(
-        &cluster,
-        "PUT /v1/tenants/lww/replication-factor",
-        json!({ "replication_factor": 3 }),
-    )
-    .await;
-    assert_eq!(
-        (
-            same.status,
-            &same.body["old_replication_factor"],
-            &same.body["new_replication_factor"]
-        ),
-        (200, &json!(3), &json!(3))
-    );
-    assert_eq!(&same.body["migration_id"], "");
-    let bad = tell(
-        &cluster,
-        "PUT /v1/tenants/lww/replication-factor",
-        json!({ "replication_factor": -1 }),
-    )
-    .await;
-    assert_eq!(bad.failure(), (400, "INVALID_REPLICATION_FACTOR"));
+    let same = tell(&cluster, FACTOR, json!({ "replication_factor": 3 })).await;
+    assert_eq!(same.status, 200);
+    assert_eq!(same.body["old_replication_factor"], 3);
+    assert_eq!(same.body["new_replication_factor"], 3);
+    assert_eq!(same.body["migration_id"], "");
+}
 
+#[tokio::test]
+async fn nodes_are_looked_after() {
+    const NODES: &str = "POST /v1/admin/storage-nodes";
+    const SECOND: &str = "DELETE /v1/admin/storage-nodes/n2";
+    let cluster = cluster().await;
     let nodes = ask(&cluster, "GET /v1/admin/storage-nodes").await;
+    assert_eq!(nodes.status, 200);
     let node = &nodes.body["nodes"][0];
     assert_eq!(
-        (nodes.status, &node["node_id"], &node["status"]),
-        (200, &json!("n1"), &json!("active"))
+        (&node["node_id"], &node["status"]),
+        (&json!("n1"), &json!("active"))
     );
     assert_eq!(
         (&node["virtual_nodes"], &node["port"]),
         (&json!(150), &json!(7001))
     );
-    let again = json!({ "node_id": "n1", "host": "localhost", "port": 7009 });
-    assert_eq!(
-        tell(&cluster, "POST /v1/admin/storage-nodes", again)
-            .await
-            .failure(),
-        (412, "NODE_IN_USE")
-    );
-    let bad = tell(
-        &cluster,
-        "POST /v1/admin/storage-nodes",
-        json!({ "node_id": "n9", "host": "h", "port": 70_000 }),
-    )
-    .await;
-    assert_eq!(bad.failure(), (400, "INVALID_REQUEST"));
 
-    assert_eq!(
-        ask(&cluster, "GET /v1/admin/migrations/m1").await.failure(),
-        (404, "MIGRATION_NOT_FOUND")
-    );
+    let of = |node, port| json!({ "node_id": node, "host": "localhost", "port": port });
+    let wrong = [
+        (NODES, of("n1", 7009), 412, "NODE_IN_USE"),
+        (NODES, of("n9", 70_000), 400, "INVALID_REQUEST"),
+        (
+            "GET /v1/admin/migrations/m1",
+            Value::Null,
+            404,
+            "MIGRATION_NOT_FOUND",
+        ),
+    ];
+    all_fail(&cluster, &wrong).await;
+
     let removed = ask(&cluster, "DELETE /v1/admin/storage-nodes/n3?force=true").await;
-    assert_eq!(
-        (removed.status, &removed.body["node_id"]),
-        (202, &json!("n3")),
-        "{}",
-        removed.body
-    );
+    assert_eq!(removed.status, 202, "{}", removed.body);
+    assert_eq!(removed.body["node_id"], "n3");
     cluster.fill(1).await;
-    let in_use = tell(
-        &cluster,
-        "DELETE /v1/admin/storage-nodes/n2",
-        json!({ "force": false }),
-    )
-    .await;
-    assert_eq!(in_use.failure(), (412, "NODE_IN_USE"));
-    let bad = ask(&cluster, "DELETE /v1/admin/storage-nodes/n2?force=perhaps").await;
-    assert_eq!(bad.failure(), (400, "INVALID_REQUEST"));
+    let perhaps = format!("{SECOND}?force=perhaps");
+    let wrong = [
+        (SECOND, json!({ "force": false }), 412, "NODE_IN_USE"),
+        (&perhaps, Value::Null, 400, "INVALID_REQUEST"),
+    ];
+    all_fail(&cluster, &wrong).await;
 }
 
 #[tokio::test]

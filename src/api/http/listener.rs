@@ -1,11 +1,8 @@
-//! The HTTP listener: its bounds, and what is said where there is no place.
+//! The HTTP listener: its bounds and manners.
 
 use axum::Router;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderValue, Response, StatusCode};
-use bytes::Bytes;
 
-use super::HttpSettings;
+use super::{HttpSettings, failure};
 use crate::adapters::front::{self, Bounds, Budget, Manners, Patience, PlaceBounds, SPARE_PLACES};
 use crate::adapters::tls::Listener;
 
@@ -17,7 +14,7 @@ const MANNERS: Manners = Manners {
         )
     },
     streams: |_| false,
-    busy,
+    busy: failure::no_place,
 };
 
 /// Serves `routes` on the listener that metrics call `name`, until `shutdown`, then finishes what is at work.
@@ -44,14 +41,4 @@ pub async fn serve(
         http2: None,
     };
     front::serve(listener, bounds, MANNERS, budget, routes, shutdown).await;
-}
-
-fn busy() -> Response<Bytes> {
-    const BODY: &[u8] = br#"{"status":"error","error_code":"RATE_LIMIT_EXCEEDED","message":"overloaded: all connections that there may be are at work; retry after a moment","request_id":""}"#;
-    let mut answer = Response::new(Bytes::from_static(BODY));
-    *answer.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    answer
 }

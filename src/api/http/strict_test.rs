@@ -184,140 +184,57 @@ async fn a_byte_order_mark_says_nothing() {
     assert_eq!(answer.body["message"], "the body is not UTF-8");
 }
 
+/// A request, `[headers]`, its body, and after `=>` the field that is said twice: in the query, in the body, in both, in
+/// the path and elsewhere, in headers. BOTH is the body of a write with an idempotency key.
+const SAID_TWICE: &str = r#"
+GET /v1/key-value?tenant_id=lww&key=a&key=b => key
+GET /v1/key-value?tenant_id=lww&key=a&key=a => key
+DELETE /v1/key-value?tenant_id=lww&tenant_id=x&key=a => tenant_id
+DELETE /v1/admin/storage-nodes/n1?force=true&force=false => force
+
+POST /v1/key-value {"tenant_id":"lww","key":"k","value":1,"key":"l"} => key
+POST /v1/key-value {"tenant_id":"lww","key":"k","value":1,"value":2} => value
+POST /v1/key-value {"tenant_id":"lww","key":"k","value":1,"\u006bey":"l"} => key
+POST /v1/tenants {"tenant_id":"t","tenant_id":"u"} => tenant_id
+
+DELETE /v1/key-value?tenant_id=lww&key=a {"key":"b"} => key
+DELETE /v1/key-value?tenant_id=lww&key=a {"tenant_id":"siblings"} => tenant_id
+DELETE /v1/key-value?tenant_id=lww&key=a&consistency=all {"consistency":"one"} => consistency
+DELETE /v1/key-value?tenant_id=lww&key=a&context=AA {"context":"AAA"} => context
+DELETE /v1/admin/storage-nodes/n1?force=true {"force":false} => force
+POST /v1/key-value?tenant_id=siblings BOTH => tenant_id
+POST /v1/tenants?replication_factor=1 {"tenant_id":"t"} => replication_factor
+
+PUT /v1/tenants/lww/replication-factor {"tenant_id":"x","replication_factor":3} => tenant_id
+GET /v1/tenants/lww?tenant_id=siblings => tenant_id
+DELETE /v1/admin/storage-nodes/n1?node_id=n2 => node_id
+
+POST /v1/key-value [Idempotency-Key: i2] BOTH => idempotency_key
+POST /v1/key-value [Idempotency-Key: i1] [Idempotency-Key: i2] BOTH => idempotency-key
+POST /v1/key-value [X-Request-Timeout: 1s] [X-Request-Timeout: 2s] BOTH => x-request-timeout
+"#;
+
+/// A line of [`SAID_TWICE`].
+fn request(line: &str) -> (&str, Vec<&str>, &str, &str) {
+    let (request, field) = line.split_once(" => ").expect("what is said twice");
+    let body_at = request.find('{').unwrap_or(request.len());
+    let (head, body) = request.split_at(body_at);
+    let (asked, headers) = head.split_once(" [").unwrap_or((head, ""));
+    let headers = headers
+        .split("] ")
+        .map(|header| header.trim_start_matches('['));
+    let headers = headers.filter(|header| !header.is_empty()).collect();
+    (asked.trim_end(), headers, body, field)
+}
+
 #[tokio::test]
 async fn what_is_said_twice_is_said_alike() {
     let cluster = cluster().await;
     let both = r#"{"tenant_id":"lww","key":"k","value":"v","idempotency_key":"i1"}"#;
-    let twice: [(&str, &[&str], &str, &str); 21] = [
-        // In the query.
-        (
-            "GET /v1/key-value?tenant_id=lww&key=a&key=b",
-            &[],
-            "",
-            "key",
-        ),
-        (
-            "GET /v1/key-value?tenant_id=lww&key=a&key=a",
-            &[],
-            "",
-            "key",
-        ),
-        (
-            "DELETE /v1/key-value?tenant_id=lww&tenant_id=x&key=a",
-            &[],
-            "",
-            "tenant_id",
-        ),
-        (
-            "DELETE /v1/admin/storage-nodes/n1?force=true&force=false",
-            &[],
-            "",
-            "force",
-        ),
-        // In the body.
-        (
-            WRITE,
-            &[],
-            r#"{"tenant_id":"lww","key":"k","value":1,"key":"l"}"#,
-            "key",
-        ),
-        (
-            WRITE,
-            &[],
-            r#"{"tenant_id":"lww","key":"k","value":1,"value":2}"#,
-            "value",
-        ),
-        (
-            WRITE,
-            &[],
-            r#"{"tenant_id":"lww","key":"k","value":1,"\u006bey":"l"}"#,
-            "key",
-        ),
-        (
-            "POST /v1/tenants",
-            &[],
-            r#"{"tenant_id":"t","tenant_id":"u"}"#,
-            "tenant_id",
-        ),
-        // In both.
-        (
-            "DELETE /v1/key-value?tenant_id=lww&key=a",
-            &[],
-            r#"{"key":"b"}"#,
-            "key",
-        ),
-        (
-            "DELETE /v1/key-value?tenant_id=lww&key=a",
-            &[],
-            r#"{"tenant_id":"siblings"}"#,
-            "tenant_id",
-        ),
-        (
-            "DELETE /v1/key-value?tenant_id=lww&key=a&consistency=all",
-            &[],
-            r#"{"consistency":"one"}"#,
-            "consistency",
-        ),
-        (
-            "DELETE /v1/key-value?tenant_id=lww&key=a&context=AA",
-            &[],
-            r#"{"context":"AAA"}"#,
-            "context",
-        ),
-        (
-            "DELETE /v1/admin/storage-nodes/n1?force=true",
-            &[],
-            r#"{"force":false}"#,
-            "force",
-        ),
-        (
-            "POST /v1/key-value?tenant_id=siblings",
-            &[],
-            both,
-            "tenant_id",
-        ),
-        (
-            "POST /v1/tenants?replication_factor=1",
-            &[],
-            r#"{"tenant_id":"t"}"#,
-            "replication_factor",
-        ),
-        // In the path and elsewhere.
-        (
-            "PUT /v1/tenants/lww/replication-factor",
-            &[],
-            r#"{"tenant_id":"x","replication_factor":3}"#,
-            "tenant_id",
-        ),
-        (
-            "GET /v1/tenants/lww?tenant_id=siblings",
-            &[],
-            "",
-            "tenant_id",
-        ),
-        (
-            "DELETE /v1/admin/storage-nodes/n1?node_id=n2",
-            &[],
-            "",
-            "node_id",
-        ),
-        // In headers.
-        (WRITE, &["Idempotency-Key: i2"], both, "idempotency_key"),
-        (
-            WRITE,
-            &["Idempotency-Key: i1", "Idempotency-Key: i2"],
-            both,
-            "idempotency-key",
-        ),
-        (
-            WRITE,
-            &["X-Request-Timeout: 1s", "X-Request-Timeout: 2s"],
-            both,
-            "x-request-timeout",
-        ),
-    ];
-    for (line, headers, body, field) in twice {
-        let answer = send(&cluster, line, headers, body.as_bytes()).await;
+    let twice = SAID_TWICE.replace("BOTH", both);
+    let twice = twice.lines().filter(|line| !line.is_empty());
+    for (line, headers, body, field) in twice.map(request) {
+        let answer = send(&cluster, line, &headers, body.as_bytes()).await;
         assert_eq!(answer.failure(), (400, "INVALID_REQUEST"), "{line} {body}");
         let message = answer.body["message"].as_str().unwrap();
         assert!(message.starts_with(&format!("{field}: is ")), "{message}");

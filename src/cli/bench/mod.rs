@@ -14,6 +14,8 @@ mod tally;
 
 use std::time::Duration;
 
+use indicatif::ProgressBar;
+
 use super::client::{self, Authorization, Client, Effect, failure};
 use super::exit::{Exit, Failure};
 use super::output;
@@ -74,17 +76,20 @@ impl Bench {
         self.make_tenant(&mut clients[0].clone(), token.as_ref())
             .await?;
         let load = Load::new(self, token, clients);
-        say("writing every key once ...");
+        let line = output::progress("{msg}");
+        line.set_message("writing every key once ...");
         load.fill().await?;
         let mut running = load.start();
-        wait("warming up", Duration::from_secs(self.warm_up), &running).await;
+        let warm_up = Duration::from_secs(self.warm_up);
+        wait(&line, "warming up", warm_up, &running).await;
 
         running.begin();
         let (server_before, own_before) = (server.cpu(), CpuTimes::of_self());
-        wait("measuring", Duration::from_secs(self.seconds), &running).await;
+        let seconds = Duration::from_secs(self.seconds);
+        wait(&line, "measuring", seconds, &running).await;
         let (server_after, own_after) = (server.cpu(), CpuTimes::of_self());
         let (tally, took) = running.end().await;
-        say("");
+        line.finish_and_clear();
         let span = |before: Option<CpuTimes>, after: Option<CpuTimes>| Some(after?.since(&before?));
         Ok(Report {
             bench: self.clone(),
@@ -117,23 +122,15 @@ impl Bench {
     }
 }
 
-/// Shows, on a terminal, what is going on.
-fn say(what: &str) {
-    if output::has_progress() {
-        output::progress(what);
-    }
-}
-
 /// Waits, with a line on a terminal that shows that something happens.
-async fn wait(what: &str, time: Duration, running: &load::Running) {
+async fn wait(line: &ProgressBar, what: &str, time: Duration, running: &load::Running) {
     let mut done_before = running.done();
     for second in 1..=time.as_secs() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let done = running.done();
-        say(&format!(
-            "{what}: {second} of {} s, {} operations/s",
-            time.as_secs(),
-            done - done_before
+        let (seconds, rate) = (time.as_secs(), done - done_before);
+        line.set_message(format!(
+            "{what}: {second} of {seconds} s, {rate} operations/s"
         ));
         done_before = done;
     }

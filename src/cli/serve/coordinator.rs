@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
+use futures::FutureExt;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -14,6 +16,7 @@ use super::listen::{Wish, address, bind};
 use super::metrics::{collect_metrics, sample_coordinator, serve_metrics};
 use super::stores::Stores;
 use super::world::CoordinatorAdapters;
+use crate::adapters::front::Budget;
 use crate::adapters::grpc::GrpcTransport;
 use crate::adapters::tls::{ClusterTls, Listener, ServerTls};
 use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
@@ -104,31 +107,14 @@ impl CoordinatorProcess {
             None => None,
         };
         let tls = ServerTls::open(&config.tls)?;
-        let nodes_tls = ClusterTls::open(&config.cluster_tls, &config.tls)?.map(|tls| tls.client);
-        let budget = config.server.budget();
-        let clock = TokioClock::new();
         let spawner = TokioSpawn::new();
-        let world = CoordinatorAdapters {
-            clock,
-            random: ThreadRandom,
-            spawner: spawner.clone(),
-            transport: GrpcTransport::with(
-                clock,
-                config.transport.clone(),
-                nodes_tls,
-                budget.clone(),
-            ),
-            metadata: stores.metadata.clone(),
-            idempotency: stores.idempotency.clone(),
-        };
+        let budget = config.server.budget();
+        let world = world(stores, config, &spawner, budget.clone())?;
         let coordinator =
             Coordinator::new(world, &config.server.node_id, config.coordinator.clone());
         coordinator.start().await.map_err(|error| {
-            Failure::new(
-                Exit::Unavailable,
-                "METADATA_STORE",
-                format!("the coordinator can't start: {error}"),
-            )
+            let cause = format!("the coordinator can't start: {error}");
+            Failure::new(Exit::Unavailable, "METADATA_STORE", cause)
         })?;
 
         let gate = Gate::new(&config.auth, &config.limits, &coordinator, budget.clone())
@@ -136,46 +122,23 @@ impl CoordinatorProcess {
         warn_of_open_doors(config, &gate, addresses);
 
         let (shutdown, stopping) = watch::channel(false);
-        let stopped = || {
-            let mut stopping = stopping.clone();
-            async move { drop(stopping.wait_for(|stop| *stop).await) }
+        let mut fronts = Fronts {
+            coordinator: coordinator.clone(),
+            config,
+            tls,
+            stopping,
+            tasks: JoinSet::new(),
         };
-        let mut fronts = JoinSet::new();
-        let grpc = serve_grpc(
-            coordinator.clone(),
-            gate.clone(),
-            Listener::new(listeners.grpc, tls.clone()),
-            config.grpc.clone(),
-            stopped(),
-        );
-        fronts.spawn(async move {
-            grpc.await;
-            Ok(())
-        });
-        let http = serve_http(
-            coordinator.clone(),
-            gate,
-            Listener::new(listeners.http, tls.clone()),
-            config.http.clone(),
-            stopped(),
-        );
-        fronts.spawn(async move { http.await.map_err(|error| format!("HTTP: {error}")) });
+        fronts.serve_clients(listeners.grpc, listeners.http, gate);
         if let (Some(listener), Some(collected)) = (listeners.metrics, collected) {
-            let sampled = coordinator.clone();
-            let sample = move || sample_coordinator(&sampled);
-            let listener = Listener::new(listener, tls.filter(|_| config.tls.metrics));
-            let metrics = serve_metrics(listener, collected, budget, sample, stopped());
-            fronts.spawn(async move {
-                metrics.await;
-                Ok(())
-            });
+            fronts.serve_metrics(listener, collected, budget);
         }
         Ok(Self {
             coordinator,
             spawner,
             addresses,
             shutdown,
-            fronts,
+            fronts: fronts.tasks,
         })
     }
 
@@ -236,6 +199,75 @@ impl CoordinatorProcess {
         }
         self.spawner.idle().await;
         result
+    }
+}
+
+/// What the coordinator sees of the outside.
+fn world(
+    stores: &Stores,
+    config: &Config,
+    spawner: &TokioSpawn,
+    budget: Budget,
+) -> Result<CoordinatorAdapters, Failure> {
+    let tls = ClusterTls::open(&config.cluster_tls, &config.tls)?.map(|tls| tls.client);
+    let clock = TokioClock::new();
+    Ok(CoordinatorAdapters {
+        clock,
+        random: ThreadRandom,
+        spawner: spawner.clone(),
+        transport: GrpcTransport::with(clock, config.transport.clone(), tls, budget),
+        metadata: stores.metadata.clone(),
+        idempotency: stores.idempotency.clone(),
+    })
+}
+
+/// The front doors, as they open.
+struct Fronts<'c> {
+    coordinator: Coordinator<CoordinatorAdapters>,
+    config: &'c Config,
+    tls: Option<ServerTls>,
+    stopping: watch::Receiver<bool>,
+    tasks: JoinSet<Result<(), String>>,
+}
+
+impl Fronts<'_> {
+    fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut stopping = self.stopping.clone();
+        async move { drop(stopping.wait_for(|stop| *stop).await) }
+    }
+
+    fn serve_clients(&mut self, grpc: TcpListener, http: TcpListener, gate: Gate) {
+        let grpc = serve_grpc(
+            self.coordinator.clone(),
+            gate.clone(),
+            Listener::new(grpc, self.tls.clone()),
+            self.config.grpc.clone(),
+            self.stopped(),
+        );
+        self.tasks.spawn(grpc.map(Ok));
+        let http = serve_http(
+            self.coordinator.clone(),
+            gate,
+            Listener::new(http, self.tls.clone()),
+            self.config.http.clone(),
+            self.stopped(),
+        );
+        self.tasks
+            .spawn(http.map(|ended| ended.map_err(|error| format!("HTTP: {error}"))));
+    }
+
+    fn serve_metrics(
+        &mut self,
+        listener: TcpListener,
+        collected: PrometheusHandle,
+        budget: Budget,
+    ) {
+        let tls = self.tls.clone().filter(|_| self.config.tls.metrics);
+        let sampled = self.coordinator.clone();
+        let sample = move || sample_coordinator(&sampled);
+        let listener = Listener::new(listener, tls);
+        let metrics = serve_metrics(listener, collected, budget, sample, self.stopped());
+        self.tasks.spawn(metrics.map(Ok));
     }
 }
 
