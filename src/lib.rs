@@ -17,12 +17,12 @@ pub mod cli;
 pub mod config;
 pub mod coordinator;
 pub mod marks;
+pub mod mutant;
 pub mod placement;
 pub mod ports;
 pub mod proto;
 pub mod quorum;
 pub mod replica;
-pub mod sabotage;
 #[cfg(test)]
 mod test_cluster;
 #[cfg(test)]

@@ -36,7 +36,7 @@ macro_rules! marks {
 }
 
 marks! {
-    // Upkeep.
+    // Maintenance.
     HiddenSettled "hidden-settled" "values that hid beneath a newer tombstone were dropped"
     HintNotTaken "hint-not-taken" "no owner noted that another one missed a write"
     RoundCutShort "round-cut-short" "the topology changed while owners were compared"

@@ -28,7 +28,7 @@ use pairdb::adapters::fjall::{FjallSettings, FjallStorage};
 use pairdb::adapters::tokio::{NodeWorld, ThreadRandom};
 use pairdb::placement::{Epoch, NodeId, PartitionId};
 use pairdb::ports::{
-    Operation, Overwrites, Random, RecordKey, Reply, Request, Space, StampRequest, StorageEngine,
+    AcceptRequest, Operation, Overwrites, Random, RecordKey, Reply, Request, Space, StorageEngine,
     TenantId,
 };
 use pairdb::replica::{Replica, ReplicaSettings};
@@ -172,7 +172,7 @@ fn child() {
 }
 
 async fn stamp(node: &Node, name: &str, number: u64, alone: bool) -> Option<Acknowledged> {
-    let request = StampRequest {
+    let request = AcceptRequest {
         key: key(name),
         write_id: WriteId(number.into()),
         stamp: Stamp(number),
@@ -180,8 +180,8 @@ async fn stamp(node: &Node, name: &str, number: u64, alone: bool) -> Option<Ackn
         content: Acknowledged::value(name),
         siblings_max: 256,
     };
-    match call(node, Operation::Stamp(Box::new(request))).await {
-        Reply::Stamped { dot, .. } => Some(Acknowledged {
+    match call(node, Operation::Accept(Box::new(request))).await {
+        Reply::Accepted { dot, .. } => Some(Acknowledged {
             name: name.into(),
             dot,
             alone,

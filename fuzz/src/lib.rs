@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 
-#[path = "../../src/sabotage.rs"]
-pub mod sabotage;
+#[path = "../../src/mutant.rs"]
+pub mod mutant;
 #[path = "../../src/version/mod.rs"]
 pub mod version;
 

@@ -40,7 +40,7 @@ impl Asked {
             return;
         };
         asked.nodes.insert(who);
-        if let Operation::Stamp(stamp) = &request.operation {
+        if let Operation::Accept(stamp) = &request.operation {
             match stamp.overwrites {
                 Overwrites::All(_) => asked.overwrites_all = true,
                 Overwrites::Covered(_) => asked.overwrites_covered = true,

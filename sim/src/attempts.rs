@@ -31,7 +31,7 @@ impl Attempts {
             return Vec::new();
         }
         let (stamps, writes) = match &request.operation {
-            Operation::Stamp(stamp) => (true, vec![(stamp.write_id, stamp.stamp)]),
+            Operation::Accept(stamp) => (true, vec![(stamp.write_id, stamp.stamp)]),
             Operation::Join { record, .. } => {
                 let record = Record::decode(record.clone()).unwrap_or_default();
                 let siblings = record.siblings().iter();

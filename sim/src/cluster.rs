@@ -13,8 +13,8 @@ use madsim::runtime::{Handle, NodeHandle};
 use pairdb::coordinator::Coordinator;
 use pairdb::placement::{Epoch, Node, NodeId, NodeStatus, Placement, Topology};
 use pairdb::ports::{
-    Change, MetadataStore, Operation, RecordKey, Request, SiblingLimits, Space, Tenant, TenantId,
-    Upkeep,
+    Change, Maintenance, MetadataStore, Operation, RecordKey, Request, SiblingLimits, Space,
+    Tenant, TenantId,
 };
 use pairdb::replica::Replica;
 use pairdb::version::Record;
@@ -613,7 +613,7 @@ impl Cluster {
         let request = Request {
             node: replica.node().clone(),
             epoch: NO_EPOCH,
-            operation: Operation::Upkeep(Box::new(Upkeep::Roots { after: None })),
+            operation: Operation::Maintenance(Box::new(Maintenance::Roots { after: None })),
         };
         drop(node.spawn(async move { drop(replica.handle(request).await) }));
     }

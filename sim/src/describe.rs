@@ -100,7 +100,7 @@ fn context(context: &Context) -> String {
 pub fn request(who: Endpoint, request: &Request) -> String {
     let epoch = request.epoch;
     match &request.operation {
-        Operation::Stamp(stamp) => {
+        Operation::Accept(stamp) => {
             let key = &stamp.key;
             let place = format!("{}/{}", key.tenant(), key.key());
             let overwrites = match &stamp.overwrites {
@@ -131,7 +131,7 @@ pub fn request(who: Endpoint, request: &Request) -> String {
 pub fn answer(who: Endpoint, key: &RecordKey, result: &Result<Reply, Refusal>) -> String {
     let place = format!("{}/{}", key.tenant(), key.key());
     let what = match result {
-        Ok(Reply::Stamped {
+        Ok(Reply::Accepted {
             dot: given,
             record: bytes,
         }) => {
@@ -166,7 +166,7 @@ pub fn answer(who: Endpoint, key: &RecordKey, result: &Result<Reply, Refusal>) -
 pub fn request_parts(request: &Request) -> Said {
     let epoch = request.epoch;
     match &request.operation {
-        Operation::Stamp(stamp) => {
+        Operation::Accept(stamp) => {
             let (over, seen) = match &stamp.overwrites {
                 Overwrites::All(seen) => ("all, knowing ", seen),
                 Overwrites::Covered(seen) => ("", seen),
@@ -210,7 +210,7 @@ pub fn request_parts(request: &Request) -> Said {
 #[must_use]
 pub fn answer_parts(result: &Result<Reply, Refusal>) -> Said {
     match result {
-        Ok(Reply::Stamped { dot: given, record }) => Said {
+        Ok(Reply::Accepted { dot: given, record }) => Said {
             record: Some(record.clone()),
             ..Said::new("stamped", dot(*given))
         },

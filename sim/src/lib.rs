@@ -29,7 +29,7 @@
 //! | | [`scenario`], [`shrink`], [`page`] | stories in files, how a failing run becomes one, a run as a page |
 //! | door | [`cli`] | the command line |
 //!
-//! What this is not: no product code is changed for it beyond [`pairdb::sabotage`],
+//! What this is not: no product code is changed for it beyond [`pairdb::mutant`],
 //! [`pairdb::buggify`] and [`pairdb::marks`], and nothing here is compiled into the
 //! product.
 //!

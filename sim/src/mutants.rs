@@ -3,15 +3,15 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use pairdb::sabotage::Sabotage;
+use pairdb::mutant::Mutant;
 use serde::Serialize;
 
 use crate::sweep::sweep;
 
-/// What became of one sabotage.
+/// What became of one mutant.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verdict {
-    /// The sabotage's name.
+    /// The mutant's name.
     pub name: &'static str,
     /// Whether it was found.
     pub caught: bool,
@@ -42,27 +42,21 @@ pub struct Score {
 
 /// Puts one bug back and looks for a seed that finds it, up to `seeds_max` and for as long as `limit`.
 #[must_use]
-pub fn hunt(
-    sabotage: Sabotage,
-    from: u64,
-    seeds_max: u64,
-    limit: Duration,
-    jobs: usize,
-) -> Verdict {
+pub fn hunt(mutant: Mutant, from: u64, seeds_max: u64, limit: Duration, jobs: usize) -> Verdict {
     let start = Instant::now();
     let mut verdict = Verdict {
-        name: sabotage.name(),
+        name: mutant.name(),
         caught: false,
         seeds: 0,
         seconds: 0.0,
-        what: sabotage.what(),
+        what: mutant.what(),
         seed: None,
         caught_by: Vec::new(),
     };
     sweep(
         from..from.saturating_add(seeds_max),
         jobs,
-        Some(sabotage),
+        Some(mutant),
         |outcome| {
             verdict.seeds += 1;
             if outcome.violations.is_empty() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pairdb::marks::Marks;
-use pairdb::sabotage::Sabotage;
+use pairdb::mutant::Mutant;
 
 use crate::history::History;
 use crate::invariants::{NO_PANIC, Violation};
@@ -19,7 +19,7 @@ use crate::world::World;
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Options {
     /// A bug to put back.
-    pub sabotage: Option<Sabotage>,
+    pub mutant: Option<Mutant>,
     /// Whether to write messages down too.
     pub messages: bool,
     /// Whether to record everything for a page.

@@ -44,7 +44,7 @@ pub fn run(world: World, options: Options) -> Outcome {
         .name(format!("{THREAD_NAME}{seed}"))
         .stack_size(8 << 20);
     let run = move || {
-        pairdb::sabotage::activate(options.sabotage);
+        pairdb::mutant::activate(options.mutant);
         let _ = marks::take();
         let outcome = run_here(world, options);
         Outcome {

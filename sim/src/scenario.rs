@@ -8,11 +8,11 @@ mod check;
 mod head;
 mod written;
 
-pub use head::{Head, sabotage};
+pub use head::{Head, mutant_named};
 
 use std::path::Path;
 
-use pairdb::sabotage::Sabotage;
+use pairdb::mutant::Mutant;
 
 use crate::outcome::{Options, Outcome};
 use crate::run::run;
@@ -74,7 +74,7 @@ impl Scenario {
     }
 
     /// Runs it under each of its seeds.
-    pub fn outcomes(&self, sabotage: Option<Sabotage>) -> impl Iterator<Item = Outcome> {
+    pub fn outcomes(&self, mutant: Option<Mutant>) -> impl Iterator<Item = Outcome> {
         let first = self.world.seed;
         (first..first + self.head.seeds).map(move |seed| {
             let world = World {
@@ -82,7 +82,7 @@ impl Scenario {
                 ..self.world.clone()
             };
             let options = Options {
-                sabotage,
+                mutant,
                 ..Options::default()
             };
             run(world, options)

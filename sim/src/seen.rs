@@ -193,13 +193,13 @@ impl Seen {
         };
         self.answers_to(who, key, request.epoch, said.epoch);
         match (&request.operation, reply) {
-            (Operation::Stamp(_), Reply::Stamped { dot, record }) => {
+            (Operation::Accept(_), Reply::Accepted { dot, record }) => {
                 // Who has the write from somebody else answers with that one's dot.
                 self.nodes.entry(dot.actor).or_insert(who);
                 self.holds(who, key, record, &known, at, remember);
             }
             (
-                Operation::Stamp(stamp),
+                Operation::Accept(stamp),
                 Reply::Superseded {
                     may_be_over,
                     record,
@@ -452,7 +452,7 @@ impl Seen {
 #[must_use]
 pub fn record_of(operation: &Operation) -> Option<&RecordKey> {
     match operation {
-        Operation::Stamp(stamp) => Some(&stamp.key),
+        Operation::Accept(stamp) => Some(&stamp.key),
         Operation::Join { key, .. } | Operation::Read { key } => Some(key),
         _ => None,
     }

@@ -234,7 +234,7 @@ impl Story {
 
     /// A request has arrived at a storage node.
     pub fn arrived(&self, who: Endpoint, request: &Request) {
-        if let Operation::Stamp(stamp) = &request.operation
+        if let Operation::Accept(stamp) = &request.operation
             && let Some(name) = self.writer(stamp.key.tenant(), stamp.key.key(), &stamp.content)
         {
             self.happens(Event::Reaches(name, who));
@@ -244,7 +244,7 @@ impl Story {
     /// A storage node is about to answer.
     pub fn answers(&self, who: Endpoint, request: &Request, result: &Result<Reply, Refusal>) {
         match (&request.operation, result) {
-            (Operation::Stamp(stamp), Ok(Reply::Stamped { .. })) => {
+            (Operation::Accept(stamp), Ok(Reply::Accepted { .. })) => {
                 let (tenant, key) = (stamp.key.tenant(), stamp.key.key());
                 if let Some(name) = self.writer(tenant, key, &stamp.content) {
                     self.happens(Event::StampedBy(name.clone(), who));

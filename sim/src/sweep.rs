@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use pairdb::sabotage::Sabotage;
+use pairdb::mutant::Mutant;
 
 use crate::outcome::{Options, Outcome};
 use crate::run::run;
@@ -16,7 +16,7 @@ use crate::world::World;
 pub fn sweep(
     seeds: std::ops::Range<u64>,
     jobs: usize,
-    sabotage: Option<Sabotage>,
+    mutant: Option<Mutant>,
     each: impl FnMut(Outcome) -> bool + Send,
 ) {
     let next = AtomicU64::new(seeds.start);
@@ -31,7 +31,7 @@ pub fn sweep(
                         return;
                     }
                     let options = Options {
-                        sabotage,
+                        mutant,
                         ..Options::default()
                     };
                     let outcome = run(World::draw(seed), options);

@@ -154,7 +154,7 @@ fn digest(who: Endpoint, request: &Request) -> [u8; 8] {
     hash.write(who.to_string().as_bytes());
     hash.write(&request.epoch.0.to_be_bytes());
     match &request.operation {
-        Operation::Stamp(stamp) => {
+        Operation::Accept(stamp) => {
             hash.write(b"stamp");
             hash.write(stamp.key.as_bytes());
             hash.write(&stamp.write_id.0.to_be_bytes());
@@ -179,8 +179,8 @@ fn fingerprint(operation: &Operation, result: &Result<Reply, Refusal>) -> u64 {
     let mut hash = Fnv::default();
     match (operation, result) {
         (
-            Operation::Stamp(_),
-            Ok(Reply::Stamped { record, .. } | Reply::Superseded { record, .. }),
+            Operation::Accept(_),
+            Ok(Reply::Accepted { record, .. } | Reply::Superseded { record, .. }),
         ) => {
             hash.write(record);
         }

@@ -11,7 +11,7 @@ use std::{env, fs};
 use pairdb_sim::cli::{report, stories};
 use pairdb_sim::outcome::Options;
 use pairdb_sim::run::run;
-use pairdb_sim::scenario::{Scenario, sabotage};
+use pairdb_sim::scenario::{Scenario, mutant_named};
 use pairdb_sim::shrink::shrink;
 use pairdb_sim::sweep::{cores, sweep};
 use pairdb_sim::world::World;
@@ -71,15 +71,15 @@ fn scenarios_go_as_they_say() {
 fn scenarios_catch_what_they_are_about() {
     let mut missed = Vec::new();
     for (file, scenario) in scenarios() {
-        for (mutant, invariant) in &scenario.head.catches {
-            let sabotage = sabotage(mutant).expect("a scenario's mutants exist");
-            let mut outcomes = scenario.outcomes(Some(sabotage));
+        for (name, invariant) in &scenario.head.catches {
+            let mutant = mutant_named(name).expect("a scenario's mutants exist");
+            let mut outcomes = scenario.outcomes(Some(mutant));
             let caught = outcomes.any(|outcome| {
                 let mut violations = outcome.violations.iter();
                 violations.any(|violation| violation.invariant == invariant)
             });
             if !caught {
-                missed.push(format!("{file}: {mutant} breaks no '{invariant}'"));
+                missed.push(format!("{file}: {name} breaks no '{invariant}'"));
             }
         }
     }
@@ -119,7 +119,7 @@ fn scenarios_are_listed() {
 /// A run of a planted bug shrinks to a story that a file can hold and that breaks the same.
 #[test]
 fn a_planted_bug_shrinks() {
-    let mutant = sabotage("quorum-short").expect("there is that mutant");
+    let mutant = mutant_named("quorum-short").expect("there is that mutant");
     let wanted = "quorum reads";
     // The smallest that finds it: how many runs that takes must not hang on which seed happens to be the first.
     let mut worlds: Vec<World> = (0..50).map(World::draw).collect();
@@ -132,7 +132,7 @@ fn a_planted_bug_shrinks() {
     });
     let failing = worlds.into_iter().find(|world| {
         let options = Options {
-            sabotage: Some(mutant),
+            mutant: Some(mutant),
             ..Options::default()
         };
         let violations = run(world.clone(), options).violations;
@@ -167,7 +167,7 @@ fn a_planted_bug_shrinks() {
 fn the_harness_has_switches() {
     let program = fs::read(env::current_exe().expect("this is a program"));
     let program = program.expect("a program can be read");
-    let switch = b"8sabotage6ACTIVE";
+    let switch = b"6mutant6ACTIVE";
     assert!(program.windows(switch.len()).any(|place| place == switch));
 }
 

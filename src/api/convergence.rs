@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use crate::coordinator::{HintsOutlook, NodeOutlook, Outlook};
+use crate::coordinator::{ConvergenceReport, NodeConvergence, TargetHints};
 use crate::ports::Instant;
 use crate::proto::v1;
 
 /// All of it. Nodes were asked at `asked`, if they were.
-pub(super) fn response(outlook: Outlook, asked: Option<Instant>) -> v1::GetConvergenceResponse {
-    let trees = outlook.trees;
+pub(super) fn response(
+    convergence: ConvergenceReport,
+    asked: Option<Instant>,
+) -> v1::GetConvergenceResponse {
+    let trees = convergence.trees;
     v1::GetConvergenceResponse {
         leads: trees.leads,
         rounds: trees.rounds,
-        round_age_ms: outlook.round_age.map(millis),
+        round_age_ms: convergence.round_age.map(millis),
         trees_equal: trees.equal,
         trees_divergent: trees.divergent,
         trees_unknown: trees.unknown,
@@ -20,17 +23,17 @@ pub(super) fn response(outlook: Outlook, asked: Option<Instant>) -> v1::GetConve
         records_exchanged: trees.exchanged,
         bytes_exchanged: trees.bytes,
         tombstones_purged: trees.purged,
-        repairs_queued: outlook.repairs_queued as u64,
-        repairs_dropped: outlook.repairs_dropped,
-        nodes: outlook
+        repairs_queued: convergence.repairs_queued as u64,
+        repairs_dropped: convergence.repairs_dropped,
+        nodes: convergence
             .nodes
             .into_iter()
-            .map(|outlook| node(outlook, asked))
+            .map(|convergence| node(convergence, asked))
             .collect(),
     }
 }
 
-fn node(node: NodeOutlook, asked: Option<Instant>) -> v1::NodeConvergence {
+fn node(node: NodeConvergence, asked: Option<Instant>) -> v1::NodeConvergence {
     v1::NodeConvergence {
         node_id: node.node.as_str().into(),
         reachable: node.answers,
@@ -42,7 +45,7 @@ fn node(node: NodeOutlook, asked: Option<Instant>) -> v1::NodeConvergence {
     }
 }
 
-fn hints(hints: HintsOutlook) -> v1::HintsOutstanding {
+fn hints(hints: TargetHints) -> v1::HintsOutstanding {
     v1::HintsOutstanding {
         target: hints.report.target.as_str().into(),
         outstanding: hints.report.outstanding,

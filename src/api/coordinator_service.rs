@@ -299,8 +299,8 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
             true => Some(self.coordinator.status().ask_nodes().await),
             false => None,
         };
-        let outlook = self.coordinator.status().outlook();
-        Ok(Response::new(convergence::response(outlook, asked)))
+        let convergence = self.coordinator.status().convergence_report();
+        Ok(Response::new(convergence::response(convergence, asked)))
     }
     async fn verify_page(
         &self,

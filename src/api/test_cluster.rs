@@ -21,8 +21,9 @@ use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
 use crate::coordinator::{Coordinator, CoordinatorSettings};
 use crate::placement::{Epoch, Node, NodeId, NodeStatus, PartitionId, Topology};
 use crate::ports::{
-    ApiKey, ApiKeyId, Change, CoordinatorWorld, Digest, KeyHash, LeaseOutcome, MetadataEvent,
-    MetadataStore, Operation, RecordKey, Reply, StoreError, Tenant, TenantId, Upkeep, Upkept,
+    ApiKey, ApiKeyId, Change, CoordinatorWorld, Digest, KeyHash, LeaseOutcome, Maintained,
+    Maintenance, MetadataEvent, MetadataStore, Operation, RecordKey, Reply, StoreError, Tenant,
+    TenantId,
 };
 use crate::replica::ReplicaSettings;
 use crate::test_cluster::{Mood, TestNodes, TestTransport};
@@ -355,8 +356,8 @@ impl TestCluster {
             })
             .collect();
         assert!(!keys.is_empty(), "there is none");
-        let drop = Operation::Upkeep(Box::new(Upkeep::DropPurged { keys }));
-        assert_eq!(self.ask(n, drop).await, Reply::Upkept(Upkept::Done));
+        let drop = Operation::Maintenance(Box::new(Maintenance::DropPurged { keys }));
+        assert_eq!(self.ask(n, drop).await, Reply::Maintained(Maintained::Done));
     }
 
     async fn ask(&self, n: usize, operation: Operation) -> Reply {

@@ -7,21 +7,21 @@ use super::source::Source;
 /// What each part of the crate may import of the others.
 const LAYERS: &[(&str, &[&str])] = &[
     // Switches for bugs and rare behaviour on purpose, marks, and generated messages: they know nobody.
-    ("sabotage", &[]),
+    ("mutant", &[]),
     ("buggify", &[]),
     ("marks", &[]),
     ("proto", &[]),
     // Pure values and decisions.
-    ("version", &["sabotage"]),
-    ("placement", &["sabotage"]),
-    ("quorum", &["sabotage", "version"]),
+    ("version", &["mutant"]),
+    ("placement", &["mutant"]),
+    ("quorum", &["mutant", "version"]),
     // The outside world, as traits.
-    ("ports", &["sabotage", "version", "placement", "quorum"]),
+    ("ports", &["mutant", "version", "placement", "quorum"]),
     // What the product is; the two don't know each other.
     (
         "coordinator",
         &[
-            "sabotage",
+            "mutant",
             "buggify",
             "marks",
             "version",
@@ -33,7 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "replica",
         &[
-            "sabotage",
+            "mutant",
             "buggify",
             "marks",
             "version",
@@ -45,19 +45,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The outside world, as it is.
     (
         "adapters",
-        &[
-            "sabotage",
-            "version",
-            "placement",
-            "quorum",
-            "ports",
-            "proto",
-        ],
+        &["mutant", "version", "placement", "quorum", "ports", "proto"],
     ),
     (
         "api",
         &[
-            "sabotage",
+            "mutant",
             "version",
             "placement",
             "quorum",

@@ -3,10 +3,10 @@
 use super::replication::Replication;
 use super::request::WriteOutcome;
 use super::write::{Write, Written};
+use crate::mutant::{self, Mutant};
 use crate::placement::Token;
 use crate::ports::CoordinatorWorld;
 use crate::quorum::Consistency;
-use crate::sabotage::{self, Sabotage};
 use crate::version::Context;
 
 /// What is known of the answer before the write is made.
@@ -56,7 +56,7 @@ impl Answering {
 fn context_after(written: &Written, before: Context) -> Context {
     let seen = written.record.seen();
     match written.record.siblings() {
-        _ if sabotage::on(Sabotage::WriteContextTooWide) => Context {
+        _ if mutant::on(Mutant::WriteContextTooWide) => Context {
             shown: seen.clone(),
             written: None,
         },
@@ -72,7 +72,7 @@ fn context_after(written: &Written, before: Context) -> Context {
             shown: before.shown,
             written: written
                 .dot
-                .filter(|_| !sabotage::on(Sabotage::OwnWriteNotInContext)),
+                .filter(|_| !mutant::on(Mutant::OwnWriteNotInContext)),
         },
     }
 }

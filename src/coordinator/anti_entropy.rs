@@ -25,7 +25,7 @@ use futures::stream::FuturesUnordered;
 use super::ask::ask;
 use super::convergence::{Convergence, Progress};
 use super::exchange::{Exchange, Tended};
-use super::heal::{Healing, Wounds};
+use super::heal::{DamagedRecords, Healing};
 use super::listing::{Found, Listings, Next};
 use super::metadata::Metadata;
 use super::refill::Refills;
@@ -34,11 +34,11 @@ use super::settings::CoordinatorSettings;
 use super::tenants::TenantCache;
 use super::topologies::Topologies;
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::ports::{
     Clock, CoordinatorWorld, LeaseOutcome, MetadataStore, NodeReport, Random, Refilled, Stop,
     TreeName,
 };
-use crate::sabotage::{self, Sabotage};
 
 /// What the lease is called.
 const LEASE: &str = "anti-entropy";
@@ -106,7 +106,7 @@ impl<W: CoordinatorWorld> AntiEntropy<W> {
         let holder = self.world.random().next_u64();
         let pause = self.settings.anti_entropy_pause;
         let mut wait = pause;
-        let (mut refills, mut wounds) = (Refills::default(), Wounds::default());
+        let (mut refills, mut damaged_records) = (Refills::default(), DamagedRecords::default());
         loop {
             // Not all coordinators at once.
             let jitter = Duration::from_nanos(self.world.random().next_u64() % 250_000_000);
@@ -118,7 +118,7 @@ impl<W: CoordinatorWorld> AntiEntropy<W> {
             if !self.leads(holder).await {
                 continue;
             }
-            let round = self.round(holder, &mut refills, &mut wounds);
+            let round = self.round(holder, &mut refills, &mut damaged_records);
             let Some(round) = stop.or(round).await else {
                 break;
             };
@@ -154,16 +154,16 @@ impl<W: CoordinatorWorld> AntiEntropy<W> {
     /// Sees to it that nodes that lost their disks, or have damaged records, are fenced: publishes an epoch, with the
     /// same nodes, if one of them is not. If that can't be done now, the round goes on without proving anything of
     /// them.
-    async fn fence(&self, refills: &mut Refills, wounds: &mut Wounds) {
+    async fn fence(&self, refills: &mut Refills, damaged_records: &mut DamagedRecords) {
         self.healing
-            .look_for_wounds(&self.topologies.routing(), wounds)
+            .look_for_damage(&self.topologies.routing(), damaged_records)
             .await;
         let unfenced = refills.look(&self.topologies.routing());
-        if !unfenced && !wounds.need_fence() {
+        if !unfenced && !damaged_records.need_fence() {
             return;
         }
-        if sabotage::on(Sabotage::RefilledUnfenced) {
-            wounds.fenced();
+        if mutant::on(Mutant::RefilledUnfenced) {
+            damaged_records.fenced();
             return refills.fenced();
         }
         match self.topologies.next_epoch().await {
@@ -175,7 +175,7 @@ impl<W: CoordinatorWorld> AntiEntropy<W> {
                     "a node lost what it had acknowledged, or a record of it: older epochs end"
                 );
                 refills.fenced();
-                wounds.fenced();
+                damaged_records.fenced();
             }
             Ok(None) => {} // somebody else published one meanwhile
             Err(error) => {
@@ -211,11 +211,11 @@ impl<W: CoordinatorWorld> AntiEntropy<W> {
         &self,
         holder: u64,
         refills: &mut Refills,
-        wounds: &mut Wounds,
+        damaged_records: &mut DamagedRecords,
     ) -> Option<Round> {
-        self.fence(refills, wounds).await;
+        self.fence(refills, damaged_records).await;
         let routing = self.topologies.routing();
-        self.healing.heal_all(&routing, wounds).await;
+        self.healing.heal_all(&routing, damaged_records).await;
         refills.begin(&routing);
         self.progress.lock().seen = 0;
         let mut listings = Listings::new(Arc::clone(&routing));
@@ -297,7 +297,7 @@ impl<W: CoordinatorWorld> AntiEntropy<W> {
 
     /// Tells nodes that have everything back that they count again.
     async fn end_refills(&self, routing: &Arc<Routing>, refills: &Refills) {
-        let proofs = match sabotage::on(Sabotage::RefilledUnproved) {
+        let proofs = match mutant::on(Mutant::RefilledUnproved) {
             true => refills.all(),
             false => refills.proofs(),
         };

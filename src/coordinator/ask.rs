@@ -24,7 +24,7 @@ pub(super) async fn ask<W: CoordinatorWorld, A: Ask>(
         Ok(answer) => Ok(answer),
         Err(CallError::Refused(Refusal::StaleEpoch { current })) => Err(Some(current)),
         Err(error) => {
-            tracing::debug!(node = %routing.node(index).id, %error, "upkeep failed");
+            tracing::debug!(node = %routing.node(index).id, %error, "maintenance failed");
             Err(None)
         }
     }

@@ -7,7 +7,8 @@ use super::{Coordinator, CoordinatorError, CoordinatorSettings, WriteRequest};
 use crate::adapters::memory::MemoryStorage;
 use crate::placement::{Epoch, Node, NodeId, NodeStatus};
 use crate::ports::{
-    Durability, Operation, Put, RecordKey, Refusal, Reply, Space, StorageEngine, Upkeep, Upkept,
+    Durability, Maintained, Maintenance, Operation, Put, RecordKey, Refusal, Reply, Space,
+    StorageEngine,
 };
 use crate::quorum::Consistency;
 use crate::replica::ReplicaSettings;
@@ -196,12 +197,12 @@ fn what_is_owed_to_a_node_that_the_cluster_does_not_have_is_forgotten() {
         virtual_nodes: 1,
         status: NodeStatus::Active,
     };
-    let hint = Upkeep::Hint {
+    let hint = Maintenance::Hint {
         key: scene.key(),
         targets: vec![stranger],
     };
-    let noted = scene.cluster.ask_upkeep(&scene.owners[0], hint);
-    assert_eq!((noted, scene.owed()), (Ok(Upkept::Done), 1));
+    let noted = scene.cluster.ask_maintenance(&scene.owners[0], hint);
+    assert_eq!((noted, scene.owed()), (Ok(Maintained::Done), 1));
     scene.pass(5 * SECOND);
     assert_eq!(scene.owed(), 0);
 }
@@ -269,7 +270,7 @@ fn owners_that_differ_become_equal_without_any_client() {
     scene.plant(1, 6, "newer");
     scene.pass(10 * SECOND);
     assert!(scene.all_have_the_same() && !scene.record(2).is_empty());
-    let convergence = scene.coordinator.status().outlook().trees;
+    let convergence = scene.coordinator.status().convergence_report().trees;
     assert!(convergence.leads && convergence.rounds > 0);
     assert!(convergence.exchanged > 0 && convergence.bytes > 0);
     assert_eq!(
@@ -293,11 +294,27 @@ fn a_tree_of_which_an_owner_is_silent_is_unknown_until_it_answers() {
     scene.is(2, Mood::Silent);
     scene.plant(0, 5, "v");
     scene.pass(90 * SECOND);
-    assert_eq!(scene.coordinator.status().outlook().trees.unknown, 1);
+    assert_eq!(
+        scene
+            .coordinator
+            .status()
+            .convergence_report()
+            .trees
+            .unknown,
+        1
+    );
     assert_eq!(scene.record(1), scene.record(0), "the others are equal");
     scene.is(2, Mood::Fine);
     scene.pass(40 * SECOND);
-    assert_eq!(scene.coordinator.status().outlook().trees.unknown, 0);
+    assert_eq!(
+        scene
+            .coordinator
+            .status()
+            .convergence_report()
+            .trees
+            .unknown,
+        0
+    );
     assert!(scene.all_have_the_same());
 }
 
@@ -309,17 +326,23 @@ fn one_coordinator_compares_and_another_takes_over_when_it_is_gone() {
         scene.pass(5 * SECOND);
         let second = scene.cluster.coordinator_with(comparing());
         scene.pass(5 * SECOND);
-        assert!(first.status().outlook().trees.leads && !second.status().outlook().trees.leads);
+        assert!(
+            first.status().convergence_report().trees.leads
+                && !second.status().convergence_report().trees.leads
+        );
         if in_order {
             first.stop();
             scene.pass(5 * SECOND);
         } else {
             its_tasks.lose();
             scene.pass(5 * SECOND);
-            assert!(!second.status().outlook().trees.leads, "the lease goes on");
+            assert!(
+                !second.status().convergence_report().trees.leads,
+                "the lease goes on"
+            );
             scene.pass(10 * SECOND);
         }
-        assert!(second.status().outlook().trees.leads);
+        assert!(second.status().convergence_report().trees.leads);
         scene.plant(0, 5, "v");
         scene.pass(10 * SECOND);
         assert!(scene.all_have_the_same());
@@ -341,7 +364,10 @@ fn a_tombstone_goes_when_all_owners_hold_it_and_its_grace_is_over_and_nothing_co
         let records = scene.cluster.nodes().records(owner);
         assert!(!records.contains_key(&key), "{owner}");
     }
-    assert_eq!(scene.coordinator.status().outlook().trees.purged, 1);
+    assert_eq!(
+        scene.coordinator.status().convergence_report().trees.purged,
+        1
+    );
     for owner in 0..3 {
         assert_eq!(scene.comes_late(owner, &late), Err(Refusal::Purged));
     }
@@ -364,12 +390,12 @@ fn a_tombstone_stays_while_an_owner_is_silent_or_somebody_is_owed_it() {
     let target = target
         .map(|node| node.node)
         .find(|node| node.id == *another);
-    let hint = Upkeep::Hint {
+    let hint = Maintenance::Hint {
         key: scene.key(),
         targets: vec![target.unwrap()],
     };
-    let noted = scene.cluster.ask_upkeep(&scene.owners[0], hint);
-    assert_eq!(noted, Ok(Upkept::Done));
+    let noted = scene.cluster.ask_maintenance(&scene.owners[0], hint);
+    assert_eq!(noted, Ok(Maintained::Done));
     scene.is(2, Mood::Fine);
     scene.pass(3 * GRACE);
     assert!(!scene.record(0).is_empty(), "somebody is owed it");
@@ -430,6 +456,8 @@ fn a_damaged_record_is_replaced_by_what_the_others_hold() {
     scene.shows("v");
     scene.pass(30 * SECOND);
     assert_eq!(scene.record(1), sound);
-    let left = scene.cluster.ask_upkeep(&scene.owners[1], Upkeep::Damaged);
-    assert!(matches!(left, Ok(Upkept::Keys { keys, .. }) if keys.is_empty()));
+    let left = scene
+        .cluster
+        .ask_maintenance(&scene.owners[1], Maintenance::Damaged);
+    assert!(matches!(left, Ok(Maintained::Keys { keys, .. }) if keys.is_empty()));
 }

@@ -12,8 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::placement::NodeId;
-use crate::sabotage::{self, Sabotage};
 use crate::version::{HybridClock, Stamp};
 
 /// Draws stamps.
@@ -56,7 +56,7 @@ impl ClusterClock {
             .hybrid
             .observe(greatest, bounded.saturating_add(self.ahead_max_ms));
         let drawn = state.hybrid.tick(bounded);
-        if sabotage::on(Sabotage::RaiseNotAbove) {
+        if mutant::on(Mutant::RaiseNotAbove) {
             return Some(drawn);
         }
         Some(drawn.max(greatest.next()?))

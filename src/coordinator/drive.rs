@@ -10,8 +10,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use super::owners::{Answer, Calls, Owners};
+use super::pass_failure::{Missing, PassFailure};
 use super::plan::{Notes, Plan, Then, Wait};
-use super::setback::{Missing, Setback};
 use super::wait::next_answer;
 use crate::marks::{self, Mark};
 use crate::ports::{Ask, CallError, Clock, CoordinatorWorld, Instant, Refusal};
@@ -33,7 +33,7 @@ impl<W: CoordinatorWorld> Driver<'_, W> {
         plan: &mut P,
         calls: &mut Calls<<P::Ask as Ask>::Answer>,
         missing: &mut Missing,
-    ) -> Result<P::Output, Setback> {
+    ) -> Result<P::Output, PassFailure> {
         let (owners, deadline) = (self.owners, self.deadline);
         let clock = owners.clock();
         let name_of = |position| owners.name(position);
@@ -61,7 +61,7 @@ impl<W: CoordinatorWorld> Driver<'_, W> {
                 }) => {
                     marks::reached(Mark::EpochRefused);
                     missing.may_have_happened |= P::MAY_HAPPEN_UNHEARD && !calls.is_empty();
-                    return Err(Setback::StaleEpoch(current));
+                    return Err(PassFailure::StaleEpoch(current));
                 }
                 Some(Answer { position, result }) => plan.on_answer(position, result, &mut notes),
                 None if clock.now() >= deadline => match plan.at_deadline() {
@@ -98,13 +98,18 @@ impl<W: CoordinatorWorld> Driver<'_, W> {
         patience.min().unwrap_or_default()
     }
 
-    fn fail<P: Plan>(&self, plan: &P, is_idle: bool, missing: &mut Missing) -> Setback {
+    fn fail<P: Plan>(&self, plan: &P, is_idle: bool, missing: &mut Missing) -> PassFailure {
         missing.may_have_happened |= P::MAY_HAPPEN_UNHEARD && !is_idle;
         self.failed(missing, plan.tally(), P::LATE)
     }
 
     /// What was noted so far as the pass's error; `late` is reached if it is one because its time is over.
-    pub(super) fn failed(&self, missing: &Missing, tally: Option<&Tally>, late: Mark) -> Setback {
+    pub(super) fn failed(
+        &self,
+        missing: &Missing,
+        tally: Option<&Tally>,
+        late: Mark,
+    ) -> PassFailure {
         // Calls end at the deadline too: the last of them may be heard before the timer is.
         let timed_out = self.owners.clock().now() >= self.deadline;
         if timed_out {
@@ -113,6 +118,6 @@ impl<W: CoordinatorWorld> Driver<'_, W> {
         if missing.may_have_happened {
             marks::reached(Mark::Indeterminate);
         }
-        Setback::Failed(missing.error(self.owners, self.consistency, tally, timed_out))
+        PassFailure::Failed(missing.error(self.owners, self.consistency, tally, timed_out))
     }
 }

@@ -14,13 +14,13 @@ use super::listing::Found;
 use super::routing::Routing;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::placement::NodeId;
 use crate::ports::{
     AreTombstones, Clock, CoordinatorWorld, Digest, KeyPage, Leaves, NodeReport, Purge, SyncTree,
     Tombstones, TreeName,
 };
 use crate::quorum::ConflictPolicy;
-use crate::sabotage::{self, Sabotage};
 
 /// How often an exchange goes around a tree's owners. What still differs then is left to the next round.
 const PASSES_MAX: usize = 4;
@@ -72,12 +72,12 @@ impl<W: CoordinatorWorld> Exchange<W> {
         let mut proof = Proof::default();
         if found.is_equal() {
             proof.whole = !found.has_silent();
-            if !found.has_silent() || sabotage::on(Sabotage::PurgeWithOwnerMissing) {
+            if !found.has_silent() || mutant::on(Mutant::PurgeWithOwnerMissing) {
                 self.purge(&routing, &found).await;
             }
         } else {
             marks::reached(Mark::TreeDiffered);
-            if sabotage::on(Sabotage::PurgeUnproved) {
+            if mutant::on(Mutant::PurgeUnproved) {
                 self.purge(&routing, &found).await;
             }
             proof = self.exchange(&routing, &found).await;
@@ -99,7 +99,7 @@ impl<W: CoordinatorWorld> Exchange<W> {
         // Best one that knows what was purged: those that are being refilled take from each other what it would have
         // refused.
         let (lost, others): (Vec<u16>, Vec<u16>) = found.answering().partition(|index| {
-            is_refilling(routing, *index) && !sabotage::on(Sabotage::DamageBlocksRefill)
+            is_refilling(routing, *index) && !mutant::on(Mutant::DamageBlocksRefill)
         });
         let answering = [others, lost].concat();
         for pivot in &answering {
@@ -167,7 +167,7 @@ impl<W: CoordinatorWorld> Exchange<W> {
             state.exchanged += records;
             state.bytes += synced.bytes;
             drop(state);
-            if synced.damaged_here > 0 && !sabotage::on(Sabotage::DamageBlocksRefill) {
+            if synced.damaged_here > 0 && !mutant::on(Mutant::DamageBlocksRefill) {
                 return None;
             }
             if synced.damaged_there > 0 {
@@ -214,7 +214,7 @@ impl<W: CoordinatorWorld> Exchange<W> {
                 let asked = AreTombstones { keys: keys.clone() };
                 match ask(&self.world, routing, *other, asked).await {
                     Ok(same) => keys = same.keys,
-                    _ if sabotage::on(Sabotage::PurgeWithOwnerMissing) => {}
+                    _ if mutant::on(Mutant::PurgeWithOwnerMissing) => {}
                     _ => return,
                 }
             }
@@ -246,11 +246,11 @@ impl<W: CoordinatorWorld> Exchange<W> {
             ask(&self.world, routing, *owner, Leaves { tree })
         };
         let leaves = futures::future::join_all(found.owners.iter().map(leaves)).await;
-        if sabotage::on(Sabotage::PurgeUnproved) {
+        if mutant::on(Mutant::PurgeUnproved) {
             return true;
         }
         let heeded = |leaves: &&Result<Vec<(u8, Digest)>, _>| {
-            leaves.is_ok() || !sabotage::on(Sabotage::PurgeWithOwnerMissing)
+            leaves.is_ok() || !mutant::on(Mutant::PurgeWithOwnerMissing)
         };
         let leaves: Vec<_> = leaves.iter().filter(heeded).collect();
         let first = leaves.first();

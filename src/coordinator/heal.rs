@@ -21,12 +21,12 @@ use super::routing::Routing;
 use super::settings::CoordinatorSettings;
 use super::tenants::TenantCache;
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::placement::NodeId;
 use crate::ports::{
-    CallError, Clock, CoordinatorWorld, DamagedRecords, Heal, PurgedOf, ReadRecord, RecordKey,
+    CallError, Clock, CoordinatorWorld, Heal, ListDamaged, PurgedOf, ReadRecord, RecordKey,
     Refusal, TenantId,
 };
-use crate::sabotage::{self, Sabotage};
 use crate::version::Record;
 
 /// Damaged records by node and key, each with the hash of its bytes.
@@ -34,7 +34,7 @@ type Known = BTreeMap<(NodeId, RecordKey), u128>;
 
 /// Damaged records that this coordinator knows of.
 #[derive(Debug, Default)]
-pub(super) struct Wounds {
+pub(super) struct DamagedRecords {
     /// As the nodes said when they were last asked. Each node tells a bounded number.
     now: Known,
     /// Those that were known before an epoch was published.
@@ -43,12 +43,12 @@ pub(super) struct Wounds {
     tried: Option<(NodeId, RecordKey)>,
 }
 
-impl Wounds {
+impl DamagedRecords {
     /// Whether some are known that no epoch was published for.
     pub(super) fn need_fence(&self) -> bool {
         self.now
             .iter()
-            .any(|(wound, hash)| self.fenced.get(wound) != Some(hash))
+            .any(|(damaged, hash)| self.fenced.get(damaged) != Some(hash))
     }
 
     /// An epoch was published after all of this was known.
@@ -67,16 +67,20 @@ pub(super) struct Healing<W: CoordinatorWorld> {
 
 impl<W: CoordinatorWorld> Healing<W> {
     /// Asks all nodes which of their records are damaged.
-    pub(super) async fn look_for_wounds(&self, routing: &Arc<Routing>, wounds: &mut Wounds) {
+    pub(super) async fn look_for_damage(
+        &self,
+        routing: &Arc<Routing>,
+        damaged_records: &mut DamagedRecords,
+    ) {
         let ask = |index| async move {
-            let damaged = ask(&self.world, routing, index, DamagedRecords);
+            let damaged = ask(&self.world, routing, index, ListDamaged);
             (index, damaged.await)
         };
         let answering = (0..).zip(routing.nodes());
         let answering = answering.filter(|(_, (_, health))| health.answers());
         let answers = futures::future::join_all(answering.map(|(index, _)| ask(index))).await;
         // Of who does not answer it is as it was.
-        let mut now = std::mem::take(&mut wounds.now);
+        let mut now = std::mem::take(&mut damaged_records.now);
         for (index, answer) in answers {
             if let Ok(keys) = answer {
                 let node = &routing.node(index).id;
@@ -85,32 +89,36 @@ impl<W: CoordinatorWorld> Healing<W> {
             }
         }
         now.retain(|(node, _), _| routing.topology().node(node).is_some());
-        wounds.now = Known::new();
-        for (wound, hash) in now {
+        damaged_records.now = Known::new();
+        for (damaged, hash) in now {
             // With one owner there is nobody to heal it, and no epoch to be published for it.
-            if self.has_other_owners(routing, &wound.1).await {
-                wounds.now.insert(wound, hash);
+            if self.has_other_owners(routing, &damaged.1).await {
+                damaged_records.now.insert(damaged, hash);
             }
         }
-        let fenced = std::mem::take(&mut wounds.fenced).into_iter();
-        wounds.fenced = fenced
-            .filter(|(wound, hash)| wounds.now.get(wound) == Some(hash))
+        let fenced = std::mem::take(&mut damaged_records.fenced).into_iter();
+        damaged_records.fenced = fenced
+            .filter(|(damaged, hash)| damaged_records.now.get(damaged) == Some(hash))
             .collect();
     }
 
     /// Heals what can be healed now, for no longer than one read may take: owners that hang must not hold up the round.
-    pub(super) async fn heal_all(&self, routing: &Arc<Routing>, wounds: &mut Wounds) {
+    pub(super) async fn heal_all(
+        &self,
+        routing: &Arc<Routing>,
+        damaged_records: &mut DamagedRecords,
+    ) {
         let until = self.world.clock().now() + self.settings.read_timeout;
-        let last = wounds.tried.take();
-        let (before, after): (Vec<_>, Vec<_>) = wounds
+        let last = damaged_records.tried.take();
+        let (before, after): (Vec<_>, Vec<_>) = damaged_records
             .fenced
             .iter()
-            .partition(|(wound, _)| last.as_ref().is_some_and(|last| *wound <= last));
+            .partition(|(damaged, _)| last.as_ref().is_some_and(|last| *damaged <= last));
         for ((node, key), hash) in after.into_iter().chain(before) {
             if self.world.clock().now() >= until {
                 return;
             }
-            wounds.tried = Some((node.clone(), key.clone()));
+            damaged_records.tried = Some((node.clone(), key.clone()));
             let nodes = (0..).zip(&routing.topology().nodes);
             let Some((index, _)) = nodes.into_iter().find(|(_, known)| known.id == *node) else {
                 continue;
@@ -206,7 +214,7 @@ impl<W: CoordinatorWorld> Healing<W> {
             // too. Not to wait for it: it may wait for this very record.
             match answer {
                 Err(CallError::Refused(Refusal::Refilling))
-                    if !sabotage::on(Sabotage::HealWaitsForRefill) =>
+                    if !mutant::on(Mutant::HealWaitsForRefill) =>
                 {
                     let found = owners.call_quietly(position, read, deadline).await;
                     (position, false, found)
@@ -229,7 +237,7 @@ impl<W: CoordinatorWorld> Healing<W> {
                 }
                 // It can give nothing back either.
                 Err(CallError::Refused(Refusal::Damaged)) => {}
-                Err(_) if sabotage::on(Sabotage::HealedFromSome) => held.sound += 1,
+                Err(_) if mutant::on(Mutant::HealedFromSome) => held.sound += 1,
                 Err(_) => return None,
             }
             if counts {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::mutant::{self, Mutant};
 use crate::ports::{Instant, NodeReport};
-use crate::sabotage::{self, Sabotage};
 
 /// This many failures in a row make a node unhealthy until it answers again.
 const FAILURES_MAX: u32 = 3;
@@ -63,7 +63,7 @@ impl NodeHealth {
     pub(super) fn answered(&self, latency: Duration) {
         let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1);
         let mut state = self.lock();
-        if !sabotage::on(Sabotage::UnhealthyForEver) {
+        if !mutant::on(Mutant::UnhealthyForEver) {
             state.back |= state.failures_in_row >= FAILURES_MAX;
             state.failures_in_row = 0;
             state.silences_in_row = 0;

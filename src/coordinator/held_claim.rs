@@ -16,11 +16,11 @@ use super::CoordinatorSettings;
 use super::admission::Admission;
 use super::wait::before;
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::ports::{
     Claim, Clock, Completion, CoordinatorWorld, IdempotencyScope, IdempotencyStore, Instant, Spawn,
     StoreError,
 };
-use crate::sabotage::{self, Sabotage};
 
 /// The way of the ends of claims to the idempotency store.
 pub(super) struct ClaimEnds<W: CoordinatorWorld> {
@@ -129,7 +129,7 @@ impl<W: CoordinatorWorld> HeldClaim<W> {
     /// Gives the claim back, or else abandons it; whether or not that is waited for.
     fn tell(&self, is_given_back: bool) -> oneshot::Receiver<()> {
         let (done, told) = oneshot::channel();
-        if sabotage::on(Sabotage::ClaimLeftToItsLease) {
+        if mutant::on(Mutant::ClaimLeftToItsLease) {
             return told;
         }
         let Ok(place) = self.ends.places.enter() else {

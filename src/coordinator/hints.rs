@@ -12,9 +12,9 @@ use futures::stream::FuturesUnordered;
 use super::owners::Owners;
 use super::settings::CoordinatorSettings;
 use super::topologies::Topologies;
+use crate::mutant::{self, Mutant};
 use crate::placement::NodeId;
 use crate::ports::{Clock, CoordinatorWorld, DeliverHints, ForgetHints, Hint, Instant, RecordKey};
-use crate::sabotage::{self, Sabotage};
 
 /// See the [module](self).
 #[derive(Clone)]
@@ -34,7 +34,7 @@ impl<W: CoordinatorWorld> Hints<W> {
         holders: &[usize],
         missed: &[usize],
     ) -> bool {
-        if missed.is_empty() || sabotage::on(Sabotage::HintSkipped) {
+        if missed.is_empty() || mutant::on(Mutant::HintSkipped) {
             return true;
         }
         let targets: Vec<_> = missed.iter().map(|p| owners.node(*p).clone()).collect();

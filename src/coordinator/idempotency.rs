@@ -28,13 +28,13 @@ use super::write::{ProposedStamp, Write, Written};
 use super::{ClockEntry, CoordinatorError, IdempotencyOutage, WriteOutcome};
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::placement::Token;
 use crate::ports::{
     Claim, Clock, Completion, CoordinatorWorld, Fingerprint, IdempotencyScope, IdempotencyStore,
     Instant, PurgedOf, Random, StoreError,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
-use crate::sabotage::{self, Sabotage};
 use crate::version::{Content, Context, Record, Stamp, WriteId};
 
 /// The answer as the store keeps it.
@@ -118,12 +118,12 @@ impl<W: CoordinatorWorld> Claims<W> {
             .maybe_pause(Site::PauseAfterClaim, deadline)
             .await;
         write.write_id = claim.write_id;
-        write.stamp = match sabotage::on(Sabotage::ClaimedStampRaised) {
+        write.stamp = match mutant::on(Mutant::ClaimedStampRaised) {
             true => ProposedStamp::Free(claim.stamp),
             false => ProposedStamp::Fixed(claim.stamp),
         };
         let answering = Answering::to(&write, token, key);
-        if sabotage::on(Sabotage::AnswerStoredFirst) {
+        if mutant::on(Mutant::AnswerStoredFirst) {
             let nothing = Written {
                 replicas: 0,
                 dot: None,
@@ -140,7 +140,7 @@ impl<W: CoordinatorWorld> Claims<W> {
             }
             Err(error) => {
                 let had_no_effect =
-                    !error.is_indeterminate() || sabotage::on(Sabotage::ClaimAlwaysReleased);
+                    !error.is_indeterminate() || mutant::on(Mutant::ClaimAlwaysReleased);
                 held.failed(had_no_effect, deadline).await;
                 Err(error)
             }
@@ -178,7 +178,7 @@ impl<W: CoordinatorWorld> Claims<W> {
         &self,
         write: &Write,
     ) -> Result<ProposedStamp, CoordinatorError> {
-        if sabotage::on(Sabotage::ClaimStampFromClock) {
+        if mutant::on(Mutant::ClaimStampFromClock) {
             return Ok(ProposedStamp::Fixed(write.stamp.get()));
         }
         let read = Read {
@@ -195,7 +195,7 @@ impl<W: CoordinatorWorld> Claims<W> {
         };
         let held = self.replication.read(&read).await?;
         let held = match held.siblings().is_empty() {
-            true if sabotage::on(Sabotage::ClaimIgnoresPurge) => Stamp::ZERO,
+            true if mutant::on(Mutant::ClaimIgnoresPurge) => Stamp::ZERO,
             true => self.purged_stamp(write).await,
             false => held.greatest_stamp(),
         };
@@ -240,7 +240,7 @@ impl<W: CoordinatorWorld> Claims<W> {
         loop {
             // Nobody is to wait for an attempt that is over.
             let left = deadline.since(clock.now());
-            let lease = match sabotage::on(Sabotage::ClaimLeftToItsLease) {
+            let lease = match mutant::on(Mutant::ClaimLeftToItsLease) {
                 true => settings.claim_lease,
                 false => settings.claim_lease.min(left),
             };
@@ -310,7 +310,7 @@ impl<W: CoordinatorWorld> Claims<W> {
         error: StoreError,
     ) -> Result<WriteOutcome, CoordinatorError> {
         match self.settings.idempotency_outage {
-            IdempotencyOutage::Refuse if !sabotage::on(Sabotage::ServedUnkept) => {
+            IdempotencyOutage::Refuse if !mutant::on(Mutant::ServedUnkept) => {
                 Err(CoordinatorError::AnswerNotKept(error))
             }
             _ => Ok(WriteOutcome {
@@ -374,7 +374,7 @@ fn decode_answer(
             .into_iter()
             .map(|(node, counter)| ClockEntry { node, counter })
             .collect(),
-        context: match sabotage::on(Sabotage::StoredAnswerDiffers) {
+        context: match mutant::on(Mutant::StoredAnswerDiffers) {
             true => Bytes::new(),
             false => context.into(),
         },

@@ -5,7 +5,7 @@
 //! step that it is empty and refuses the old epoch from then on, so no write can slip in before the change. Only a node
 //! that does not answer can be removed by force, without its promise.
 
-use super::setback::in_words;
+use super::pass_failure::in_words;
 use super::tenant_admin::Admin;
 use super::{CoordinatorError, validate::invalid};
 use crate::placement::{Epoch, Node, NodeId, Topology};

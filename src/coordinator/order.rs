@@ -23,8 +23,10 @@ impl Iterator for OwnerOrder {
 impl OwnerOrder {
     /// The positions below `owners`, by `preference`: smaller ones first, and among equals as they are.
     pub(super) fn by<P: Ord + Copy>(owners: usize, preference: impl Fn(usize) -> P) -> Self {
-        let mut order = Self::default();
-        order.len = owners.min(MAX_POSITIONS);
+        let mut order = Self {
+            len: owners.min(MAX_POSITIONS),
+            ..Self::default()
+        };
         for position in 0..order.len {
             order.positions[position] = position as u8; // below MAX_POSITIONS
         }

@@ -12,13 +12,13 @@ use super::order::OwnerOrder;
 use super::routing::Routing;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, Node};
 use crate::ports::{
     Ask, CallError, Clock, CoordinatorWorld, Instant, Operation, RecordKey, Refusal,
     ReplicaTransport, Reply, Request, answer_to,
 };
 use crate::quorum::{Consistency, MAX_POSITIONS, Tally};
-use crate::sabotage::{self, Sabotage};
 
 /// An owner that has to make something durable gets this many times its own 95th percentile before the next one is
 /// asked as well.
@@ -55,7 +55,7 @@ impl<W: CoordinatorWorld> Owners<W> {
     ) -> Self {
         let mut nodes = [0; MAX_POSITIONS];
         let owners = routing.owners(key.partition(), replication_factor);
-        let forgotten = usize::from(owners.len() > 1 && sabotage::on(Sabotage::OwnerForgotten));
+        let forgotten = usize::from(owners.len() > 1 && mutant::on(Mutant::OwnerForgotten));
         let len = owners.len().min(MAX_POSITIONS) - forgotten;
         nodes[..len].copy_from_slice(&owners[..len]);
         Self {
@@ -116,7 +116,7 @@ impl<W: CoordinatorWorld> Owners<W> {
     /// The positions, the most promising owner first. Among equals the preference list decides.
     pub(super) fn by_preference(&self) -> OwnerOrder {
         let now = self.world.clock().now();
-        if sabotage::on(Sabotage::HealthIgnored) {
+        if mutant::on(Mutant::HealthIgnored) {
             return OwnerOrder::by(self.len, |_| ());
         }
         let order = OwnerOrder::by(self.len, |position| self.health(position).preference(now));
@@ -178,7 +178,7 @@ impl<W: CoordinatorWorld> Owners<W> {
             let result = match call.await {
                 Ok(Reply::Refilling(_)) => Err(Refusal::Refilling.into()),
                 Err(CallError::Refused(Refusal::StaleEpoch { current }))
-                    if routing.doubts(current) && !sabotage::on(Sabotage::StaleEpochVetoes) =>
+                    if routing.doubts(current) && !mutant::on(Mutant::StaleEpochVetoes) =>
                 {
                     marks::reached(Mark::EpochDoubted);
                     health.set_out_of_step(true);

@@ -12,17 +12,17 @@ use futures::StreamExt;
 
 use super::drive::Driver;
 use super::owners::{Answer, Calls};
+use super::pass_failure::{Missing, PassFailure};
 use super::plan::{Gather, Gathered, Plan, Reached, Settle, Settled};
 use super::repair::Stragglers;
 use super::replication::{Replication, TOPOLOGY_RETRIES_MAX};
-use super::setback::{Missing, Setback};
 use super::{CoordinatorError, ReadOutcome, ReadValue};
 use crate::buggify::Site;
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::placement::Token;
 use crate::ports::{Clock, CoordinatorWorld, Instant, PurgedOf, RecordKey};
 use crate::quorum::{ConflictPolicy, Consistency, Verdict, resolve};
-use crate::sabotage::{self, Sabotage};
 use crate::version::{Context, Record, Version};
 
 /// A read that passed all checks.
@@ -65,7 +65,7 @@ impl<W: CoordinatorWorld> Replication<W> {
         if values.is_empty() {
             return Err(CoordinatorError::KeyNotFound {
                 key,
-                context: match sabotage::on(Sabotage::NotFoundWithoutContext) {
+                context: match mutant::on(Mutant::NotFoundWithoutContext) {
                     true => Bytes::new(),
                     false => context,
                 },
@@ -98,7 +98,7 @@ impl<W: CoordinatorWorld> Replication<W> {
                 Ok(Some(record)) => return Ok(record),
                 // Each time another write has come in between, so this ends with the writes, or at the deadline.
                 Ok(None) => marks::reached(Mark::ReadOvertaken),
-                Err(Setback::Failed(error)) => {
+                Err(PassFailure::Failed(error)) => {
                     topologies += 1;
                     let again = may_ask_again && self.clock().now() < deadline;
                     may_ask_again = false;
@@ -111,7 +111,7 @@ impl<W: CoordinatorWorld> Replication<W> {
                         return Err(error);
                     }
                 }
-                Err(Setback::StaleEpoch(newer)) => {
+                Err(PassFailure::StaleEpoch(newer)) => {
                     topologies += 1;
                     self.topologies.refresh(newer, deadline).await;
                 }
@@ -129,7 +129,7 @@ impl<W: CoordinatorWorld> Replication<W> {
         &self,
         driver: &Driver<'_, W>,
         read: &Read<'_>,
-    ) -> Result<Option<Record>, Setback> {
+    ) -> Result<Option<Record>, PassFailure> {
         let gathered = self.gather(driver, read.key, read.floor).await?;
         self.maybe_pause(Site::PauseBeforeSettle, read.deadline)
             .await;
@@ -142,7 +142,7 @@ impl<W: CoordinatorWorld> Replication<W> {
         driver: &Driver<'_, W>,
         key: &RecordKey,
         floor: &Context,
-    ) -> Result<Gathered, Setback> {
+    ) -> Result<Gathered, PassFailure> {
         let owners = driver.owners;
         let mut missing = Missing::default();
         let tally = owners.tally(driver.consistency);
@@ -196,7 +196,7 @@ impl<W: CoordinatorWorld> Replication<W> {
         driver: &Driver<'_, W>,
         read: &Read<'_>,
         gathered: Gathered,
-    ) -> Result<Option<Record>, Setback> {
+    ) -> Result<Option<Record>, PassFailure> {
         let Gathered {
             record,
             encoded,
@@ -212,14 +212,14 @@ impl<W: CoordinatorWorld> Replication<W> {
         }
         let mut tally = owners.tally(read.consistency);
         holders.iter().for_each(|position| tally.success(*position));
-        if tally.verdict() == Verdict::Reached || sabotage::on(Sabotage::ReadRepairSkipped) {
+        if tally.verdict() == Verdict::Reached || mutant::on(Mutant::ReadRepairSkipped) {
             marks::reached(Mark::RepairedBehindAnswer);
             self.repairs.push(read.key, read.replication_factor);
             return Ok(Some(record));
         }
         let older = answers.iter().find_map(|(_, answer)| answer.clone());
         let repair = match older {
-            Some(older) if sabotage::on(Sabotage::RepairWritesOlder) => older,
+            Some(older) if mutant::on(Mutant::RepairWritesOlder) => older,
             _ => encoded,
         };
         let is_new = |position| answers.iter().all(|(answered, _)| *answered != position);
@@ -259,7 +259,7 @@ impl<W: CoordinatorWorld> Replication<W> {
 /// The owners that answered with this, and those that answered with something else.
 fn divide(answers: &[(usize, Option<Bytes>)], encoded: &Bytes) -> (Vec<usize>, Vec<usize>) {
     let holds = |answer: &Option<Bytes>| {
-        let absent = answer.is_none() && sabotage::on(Sabotage::AbsentIsEqual);
+        let absent = answer.is_none() && mutant::on(Mutant::AbsentIsEqual);
         answer.as_ref() == Some(encoded) || absent
     };
     let (mut holders, mut stale) = (Vec::new(), Vec::new());

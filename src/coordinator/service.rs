@@ -36,13 +36,13 @@ use super::{
     WriteRequest, validate,
 };
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, Token};
 use crate::ports::{
     Clock, CoordinatorWorld, Instant, MetadataStore, Random, RecordKey, Spawn, Stop, StoreError,
     Tenant,
 };
 use crate::quorum::Consistency;
-use crate::sabotage::{self, Sabotage};
 use crate::version::{Content, WriteId};
 
 /// A coordinator. Clones are handles to the same one.
@@ -435,7 +435,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     }
 
     fn deadline(&self, asked: Option<Duration>, max: Duration) -> Instant {
-        let late = match sabotage::on(Sabotage::DeadlineIgnored) {
+        let late = match mutant::on(Mutant::DeadlineIgnored) {
             true => 5,
             false => 1,
         };

@@ -9,8 +9,8 @@
 //! had a quorum acknowledged what overwrote it, enough owners would say so. That conclusion takes the answers of all
 //! owners; while one is silent a write that was seen may take effect a second time.
 
+use crate::mutant::{self, Mutant};
 use crate::ports::Standing;
-use crate::sabotage::{self, Sabotage};
 use crate::version::Rank;
 
 /// What was said so far. A value: add an answer, ask for the verdict.
@@ -38,7 +38,7 @@ impl Standings {
     /// An owner, where `greatest` leads now, answered that the write stands so; its own rank is `rank`.
     pub(super) fn add(&mut self, standing: Standing, greatest: Rank, rank: Rank) {
         self.outranked |= greatest > rank;
-        let standing = match sabotage::on(Sabotage::SeenWriteRestamped) {
+        let standing = match mutant::on(Mutant::SeenWriteRestamped) {
             true if greatest > rank => Standing::Outstripped,
             _ => standing,
         };

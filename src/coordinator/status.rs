@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::anti_entropy::AntiEntropy;
-use super::outlook::{NodeOutlook, Outlook};
+use super::convergence_report::{ConvergenceReport, NodeConvergence};
 use super::probes::Probes;
 use super::replication::Replication;
 use super::settings::CoordinatorSettings;
@@ -76,16 +76,16 @@ impl<W: CoordinatorWorld> Status<W> {
         self.replication.stamps.offsets_ms()
     }
 
-    /// What upkeep has done and what is left to do.
+    /// What maintenance has done and what is left to do.
     #[must_use]
-    pub fn outlook(&self) -> Outlook {
+    pub fn convergence_report(&self) -> ConvergenceReport {
         let routing = self.topologies.routing();
         let clock = self.world.clock();
         let now = clock.now();
         let trees = self.anti_entropy.convergence();
         let nodes = routing.nodes();
-        let nodes = nodes.map(|(node, health)| NodeOutlook::of(node, health, now));
-        Outlook {
+        let nodes = nodes.map(|(node, health)| NodeConvergence::of(node, health, now));
+        ConvergenceReport {
             round_age: (trees.rounds > 0)
                 .then(|| Duration::from_millis(clock.wall_ms().saturating_sub(trees.ended_ms))),
             repairs_queued: self.replication.repairs.waiting(),
@@ -96,7 +96,7 @@ impl<W: CoordinatorWorld> Status<W> {
     }
 
     /// Asks all storage nodes how they are, and waits for those that answer soon. Whose
-    /// [`asked_at`](NodeOutlook::asked_at) is not before the returned time has answered this question.
+    /// [`asked_at`](NodeConvergence::asked_at) is not before the returned time has answered this question.
     pub async fn ask_nodes(&self) -> Instant {
         let asked = self.world.clock().now();
         self.probes.ask(asked + self.settings.probe_interval).await;

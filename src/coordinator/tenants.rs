@@ -19,7 +19,7 @@ use crate::ports::{
     Clock, CoordinatorWorld, Instant, MetadataStore, Spawn, StoreError, Tenant, TenantId,
 };
 
-use crate::sabotage::{self, Sabotage};
+use crate::mutant::{self, Mutant};
 
 type Fetch = Shared<BoxFuture<'static, Result<Option<Arc<Tenant>>, StoreError>>>;
 
@@ -80,12 +80,12 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
         let now = self.clock.now();
         let stale = {
             let mut state = self.lock();
-            let cached = match sabotage::on(Sabotage::TenantCacheMixedUp) {
+            let cached = match mutant::on(Mutant::TenantCacheMixedUp) {
                 true => state.cached.values().next(),
                 false => state.cached.get(id),
             };
             match cached {
-                Some(cached) if sabotage::on(Sabotage::TenantNeverExpires) => {
+                Some(cached) if mutant::on(Mutant::TenantNeverExpires) => {
                     return Ok(Arc::clone(&cached.tenant));
                 }
                 Some(cached) if now < cached.fresh_until && !buggify::on(Site::TenantExpired) => {

@@ -15,8 +15,8 @@ use crate::adapters::memory::{ManualClock, MemoryIdempotency, MemoryMetadata};
 use crate::placement::{DEFAULT_PARTITIONS, Epoch, Node, NodeId, NodeStatus, Token, Topology};
 use crate::ports::{
     ApiKey, ApiKeyId, Change, Claim, ClaimOutcome, Clock, Completion, CoordinatorWorld,
-    IdempotencyScope, IdempotencyStore, LeaseOutcome, MetadataEvent, MetadataStore, Operation,
-    Purged, RecordKey, Refusal, Reply, StoreError, Tenant, TenantId, Upkeep, Upkept,
+    IdempotencyScope, IdempotencyStore, LeaseOutcome, Maintained, Maintenance, MetadataEvent,
+    MetadataStore, Operation, Purged, RecordKey, Refusal, Reply, StoreError, Tenant, TenantId,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
 use crate::replica::ReplicaSettings;
@@ -399,11 +399,15 @@ impl TestCluster {
         self.run(self.nodes().ask(node, epoch, operation))
     }
 
-    /// The same for upkeep.
-    pub(super) fn ask_upkeep(&self, node: &NodeId, upkeep: Upkeep) -> Result<Upkept, Refusal> {
-        match self.ask(node, Operation::Upkeep(Box::new(upkeep)))? {
-            Reply::Upkept(upkept) => Ok(upkept),
-            other => panic!("not an answer to upkeep: {other:?}"),
+    /// The same for maintenance.
+    pub(super) fn ask_maintenance(
+        &self,
+        node: &NodeId,
+        maintenance: Maintenance,
+    ) -> Result<Maintained, Refusal> {
+        match self.ask(node, Operation::Maintenance(Box::new(maintenance)))? {
+            Reply::Maintained(maintained) => Ok(maintained),
+            other => panic!("not an answer to maintenance: {other:?}"),
         }
     }
 
@@ -444,14 +448,14 @@ impl TestCluster {
         stamp: Stamp,
     ) {
         let Dot { actor, counter } = planted(stamp);
-        let keep = Upkeep::KeepPurged {
+        let keep = Maintenance::KeepPurged {
             tree: self.record_key(coordinator, "lww", key).tree(),
             purged: Purged {
                 seen: [(actor, counter)].into_iter().collect(),
                 stamp,
             },
         };
-        assert_eq!(self.ask_upkeep(node, keep), Ok(Upkept::Done));
+        assert_eq!(self.ask_maintenance(node, keep), Ok(Maintained::Done));
     }
 
     /// What a tenant's key is called at nodes.

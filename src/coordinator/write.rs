@@ -1,10 +1,10 @@
-//! A write's way through the owners: stamped by one, joined by the others, acknowledged by a quorum.
+//! A write's way through the owners: accepted by one, joined by the others, acknowledged by a quorum.
 //!
 //! 1. One owner is asked to *stamp*: it gives the write its dot, joins it and makes it durable in one step. When it
 //!    does not answer in time, the next one is asked too, with the same write id and the same stamp.
 //! 2. The resulting record goes to the other owners, in parallel, to *join*.
 //! 3. Under `last_write_wins` an owner that joins tells the greatest rank it holds. If that is above the write's own, a
-//!    write that completed before may hold it: the write is stamped once more, above it. Ranks are compared, not
+//!    write that completed before may hold it: the write is accepted once more, above it. Ranks are compared, not
 //!    stamps: a completed write may hold the very same stamp.
 //! 4. When enough owners have it durably the client is answered; the rest go on in the background, and an owner that
 //!    missed the write is repaired.
@@ -21,19 +21,19 @@ use bytes::Bytes;
 use super::CoordinatorError;
 use super::drive::Driver;
 use super::owners::Calls;
+use super::pass_failure::{Missing, PassFailure};
 use super::plan::{Accept, Accepted, Join};
 use super::repair::Stragglers;
 use super::replication::{Replication, TOPOLOGY_RETRIES_MAX};
-use super::setback::{Missing, Setback};
 use super::validate::invalid;
 use crate::buggify::Site;
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::ports::{
-    CallError, Clock, CoordinatorWorld, Instant, JoinRecord, Judged, Overwrites, RecordKey,
-    Refusal, SiblingLimits, StampRequest,
+    AcceptRequest, CallError, Clock, CoordinatorWorld, Instant, JoinRecord, Judged, Overwrites,
+    RecordKey, Refusal, SiblingLimits,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
-use crate::sabotage::{self, Sabotage};
 use crate::version::{Content, Context, Dot, Rank, Record, Stamp, Version, WriteId};
 
 /// How often a greater stamp is proposed to owners that hold one above the last proposal.
@@ -79,7 +79,7 @@ pub(super) struct Written {
     pub(super) replicas: usize,
     /// Its dot; `None` when it was overwritten before it could be applied.
     pub(super) dot: Option<Dot>,
-    /// The record after the write, at the owner that stamped it.
+    /// The record after the write, at the owner that accepted it.
     pub(super) record: Record,
 }
 
@@ -102,9 +102,9 @@ impl Write {
     }
 
     /// What an owner is asked to accept.
-    fn request(&self) -> StampRequest {
+    fn request(&self) -> AcceptRequest {
         let context = self.context.clone();
-        StampRequest {
+        AcceptRequest {
             key: self.key.clone(),
             write_id: self.write_id,
             stamp: self.stamp.get(),
@@ -151,7 +151,7 @@ impl<W: CoordinatorWorld> Replication<W> {
                     self.look_at_siblings(&write.key, &written.record, write.siblings);
                     return Ok(written);
                 }
-                Err(Setback::Failed(error)) => {
+                Err(PassFailure::Failed(error)) => {
                     let again = may_ask_again && self.clock().now() < write.deadline;
                     may_ask_again = false;
                     let routing = owners.routing();
@@ -159,8 +159,8 @@ impl<W: CoordinatorWorld> Replication<W> {
                         return Err(error);
                     }
                 }
-                Err(Setback::StaleEpoch(_)) if sabotage::on(Sabotage::StaleEpochIsFinal) => break,
-                Err(Setback::StaleEpoch(newer)) => {
+                Err(PassFailure::StaleEpoch(_)) if mutant::on(Mutant::StaleEpochIsFinal) => break,
+                Err(PassFailure::StaleEpoch(newer)) => {
                     self.topologies.refresh(newer, write.deadline).await;
                     if self.clock().now() >= write.deadline {
                         break;
@@ -193,7 +193,7 @@ struct Pass<'a, W: CoordinatorWorld> {
 }
 
 /// The write as the owner that accepted it has it.
-struct Stamped {
+struct AcceptedWrite {
     position: usize,
     dot: Option<Dot>,
     /// The record after it, as it is sent to the others.
@@ -202,26 +202,26 @@ struct Stamped {
 }
 
 impl<W: CoordinatorWorld> Pass<'_, W> {
-    async fn run(mut self) -> Result<Written, Setback> {
-        let mut stamped = self.accept(None).await?;
+    async fn run(mut self) -> Result<Written, PassFailure> {
+        let mut accepted = self.accept(None).await?;
         let deadline = self.write.deadline;
         self.replication
             .maybe_pause(Site::PauseBeforeJoin, deadline)
             .await;
-        let (mut replicas, outranked_by) = self.join(&stamped, self.judges_stamps()).await?;
+        let (mut replicas, outranked_by) = self.join(&accepted, self.judges_stamps()).await?;
         if let Some(greatest) = outranked_by
-            && !sabotage::on(Sabotage::NoRestamp)
+            && !mutant::on(Mutant::NoRestamp)
             && self.is_raised_above(greatest.stamp)
         {
             marks::reached(Mark::Restamped);
-            stamped = self.accept(Some(stamped.position)).await?;
+            accepted = self.accept(Some(accepted.position)).await?;
             // Whatever completed before this write began is below its new stamp.
-            (replicas, _) = self.join(&stamped, false).await?;
+            (replicas, _) = self.join(&accepted, false).await?;
         }
         Ok(Written {
             replicas,
-            dot: stamped.dot,
-            record: stamped.record,
+            dot: accepted.dot,
+            record: accepted.record,
         })
     }
 
@@ -246,7 +246,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
 
     /// Has one owner accept the write: the most promising one, `first` before it if given, and further ones as patience
     /// runs out or they fail.
-    async fn accept(&mut self, first: Option<usize>) -> Result<Stamped, Setback> {
+    async fn accept(&mut self, first: Option<usize>) -> Result<AcceptedWrite, PassFailure> {
         let mut order = self.driver.owners.by_preference();
         if let Some(first) = first {
             order.again(first);
@@ -263,11 +263,11 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             let accepted = self.driver.run(&mut plan, &mut calls, self.missing).await?;
             self.write.write_id = plan.write_id();
             match accepted {
-                Accepted::Stamped {
+                Accepted::Made {
                     position,
                     dot,
                     record,
-                } => return stamped(position, dot, record),
+                } => return decoded(position, dot, record),
                 Accepted::Outranked { position, by } => {
                     raises += 1;
                     if raises > RAISES_MAX || !self.is_raised_above(by.stamp) {
@@ -284,13 +284,13 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     self.bring_up(position).await?;
                     plan.brought_up(position);
                 }
-                Accepted::Refused(refusal) => return Err(Setback::Failed(refused(refusal))),
+                Accepted::Refused(refusal) => return Err(PassFailure::Failed(refused(refusal))),
             }
         }
     }
 
     /// Joins into an owner what the write's context covers, which it has not seen yet.
-    async fn bring_up(&mut self, position: usize) -> Result<(), Setback> {
+    async fn bring_up(&mut self, position: usize) -> Result<(), PassFailure> {
         let driver = Driver {
             consistency: Consistency::One,
             ..self.driver
@@ -300,12 +300,12 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             .gather(&driver, &self.write.key, &self.write.context);
         let gathered = match gathering.await {
             Ok(gathered) => gathered,
-            Err(Setback::Failed(error)) if self.missing.may_have_happened => {
+            Err(PassFailure::Failed(error)) if self.missing.may_have_happened => {
                 self.missing
                     .because(format!("what the context covers is not reached: {error}"));
                 return Err(self.failed());
             }
-            Err(setback) => return Err(setback),
+            Err(failure) => return Err(failure),
         };
         let join = JoinRecord::new(self.write.key.clone(), gathered.record.encode());
         let (owners, deadline) = (self.driver.owners, self.write.deadline);
@@ -316,7 +316,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                 Ok(())
             }
             Err(CallError::Refused(Refusal::StaleEpoch { current })) => {
-                Err(Setback::StaleEpoch(current))
+                Err(PassFailure::StaleEpoch(current))
             }
             Err(error) => {
                 self.missing.failed(owners.name(position), &error);
@@ -326,22 +326,22 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
     }
 
     /// Sends the accepted record to the other owners and waits until enough have it. Returns how many that are, and what
-    /// the write has to be stamped above if it `judges` that and it does.
+    /// the write has to be accepted above if it `judges` that and it does.
     async fn join(
         &mut self,
-        stamped: &Stamped,
+        accepted: &AcceptedWrite,
         judges: bool,
-    ) -> Result<(usize, Option<Rank>), Setback> {
+    ) -> Result<(usize, Option<Rank>), PassFailure> {
         let owners = self.driver.owners;
         let rank = self.write.rank();
         let question = JoinRecord {
-            judged: self.is_outranked_by(stamped),
-            ..JoinRecord::new(self.write.key.clone(), stamped.encoded.clone())
+            judged: self.is_outranked_by(accepted),
+            ..JoinRecord::new(self.write.key.clone(), accepted.encoded.clone())
         };
         let mut plan = Join::new(
             question,
-            stamped.position,
-            (rank, stamped.record.greatest_rank(), judges),
+            accepted.position,
+            (rank, accepted.record.greatest_rank(), judges),
             (
                 owners.tally(self.write.consistency),
                 owners.len(),
@@ -379,28 +379,32 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
     /// The write, if an owner that knew it answered with a record where another one is greater: beside it, or having
     /// overwritten it. How that one stands at the owners says nothing of this one, so all of them are asked, this owner
     /// too.
-    fn is_outranked_by(&self, stamped: &Stamped) -> Option<Judged> {
+    fn is_outranked_by(&self, accepted: &AcceptedWrite) -> Option<Judged> {
         let rank = self.write.rank();
-        let attempts = stamped.record.siblings().iter();
+        let attempts = accepted.record.siblings().iter();
         let attempts = attempts.filter(|sibling| sibling.write_id == self.write.write_id);
         let held = attempts
             .max_by_key(|sibling| sibling.stamp)
             .map(|held| held.dot);
-        let dot = held.or(stamped.dot)?;
-        (stamped.record.greatest_rank() > rank).then_some(Judged { dot, rank })
+        let dot = held.or(accepted.dot)?;
+        (accepted.record.greatest_rank() > rank).then_some(Judged { dot, rank })
     }
 
-    fn failed(&self) -> Setback {
+    fn failed(&self) -> PassFailure {
         self.driver.failed(self.missing, None, Mark::StampDeadline)
     }
 }
 
-fn stamped(position: usize, dot: Option<Dot>, encoded: Bytes) -> Result<Stamped, Setback> {
+fn decoded(
+    position: usize,
+    dot: Option<Dot>,
+    encoded: Bytes,
+) -> Result<AcceptedWrite, PassFailure> {
     let record = Record::decode(encoded.clone()).map_err(|_| {
         let malformed = "a replica answered with a malformed record";
-        Setback::Failed(CoordinatorError::Internal(malformed))
+        PassFailure::Failed(CoordinatorError::Internal(malformed))
     })?;
-    Ok(Stamped {
+    Ok(AcceptedWrite {
         position,
         dot,
         encoded,

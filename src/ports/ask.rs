@@ -6,8 +6,8 @@
 use bytes::Bytes;
 
 use super::{
-    CallError, Digest, Judged, KeyHash, NodeReport, Operation, Purged, RecordKey, Reply,
-    StampRequest, Standing, Synced, TreeName, Upkeep, Upkept,
+    AcceptRequest, CallError, Digest, Judged, KeyHash, Maintained, Maintenance, NodeReport,
+    Operation, Purged, RecordKey, Reply, Standing, Synced, TreeName,
 };
 use crate::placement::{Epoch, Node};
 use crate::version::{Dot, Rank};
@@ -56,9 +56,9 @@ impl Ask for ReadRecord {
 
 /// What became of a write that an owner was asked to give a dot.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum StampAnswer {
-    /// See [`Reply::Stamped`].
-    Stamped {
+pub enum AcceptAnswer {
+    /// See [`Reply::Accepted`].
+    Accepted {
         /// The write's dot.
         dot: Dot,
         /// The encoded record after the write.
@@ -77,26 +77,26 @@ pub enum StampAnswer {
     Behind,
 }
 
-impl Ask for StampRequest {
-    type Answer = StampAnswer;
+impl Ask for AcceptRequest {
+    type Answer = AcceptAnswer;
 
     fn into_operation(self) -> Operation {
-        Operation::Stamp(Box::new(self))
+        Operation::Accept(Box::new(self))
     }
 
     fn answer(reply: Reply) -> Option<Self::Answer> {
         match reply {
-            Reply::Stamped { dot, record } => Some(StampAnswer::Stamped { dot, record }),
+            Reply::Accepted { dot, record } => Some(AcceptAnswer::Accepted { dot, record }),
             Reply::Superseded {
                 greatest,
                 may_be_over,
                 record,
-            } => Some(StampAnswer::Superseded {
+            } => Some(AcceptAnswer::Superseded {
                 greatest,
                 may_be_over,
                 record,
             }),
-            Reply::Behind => Some(StampAnswer::Behind),
+            Reply::Behind => Some(AcceptAnswer::Behind),
             _ => None,
         }
     }
@@ -202,7 +202,7 @@ impl Ask for AdoptEpochIfEmpty {
     }
 }
 
-/// Trees, in the order of their names: see [`Upkept::Roots`].
+/// Trees, in the order of their names: see [`Maintained::Roots`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TreePage {
     /// Each with the digest of all its records, and of what was purged.
@@ -211,7 +211,7 @@ pub struct TreePage {
     pub more: bool,
 }
 
-/// Keys, in order: see [`Upkept::Keys`].
+/// Keys, in order: see [`Maintained::Keys`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyPage {
     /// Each with the hash of its record.
@@ -220,8 +220,8 @@ pub struct KeyPage {
     pub more: Option<RecordKey>,
 }
 
-/// A question that is one kind of [`Upkeep`]: its fields are those of the variant.
-macro_rules! upkeep_questions {
+/// A question that is one kind of [`Maintenance`]: its fields are those of the variant.
+macro_rules! maintenance_questions {
     ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* } -> $answer:ty = $reply:pat => $value:expr;)+) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug)]
@@ -235,12 +235,12 @@ macro_rules! upkeep_questions {
 
             fn into_operation(self) -> Operation {
                 let Self { $($field),* } = self;
-                Operation::Upkeep(Box::new(Upkeep::$name { $($field),* }))
+                Operation::Maintenance(Box::new(Maintenance::$name { $($field),* }))
             }
 
             fn answer(reply: Reply) -> Option<Self::Answer> {
                 match reply {
-                    Reply::Upkept($reply) => Some($value),
+                    Reply::Maintained($reply) => Some($value),
                     _ => None,
                 }
             }
@@ -248,40 +248,40 @@ macro_rules! upkeep_questions {
     )+};
 }
 
-upkeep_questions! {
-    /// See [`Upkeep::Roots`].
-    Roots { after: Option<TreeName> } -> TreePage = Upkept::Roots { roots, more } => TreePage { roots, more };
-    /// See [`Upkeep::Leaves`].
-    Leaves { tree: TreeName } -> Vec<(u8, Digest)> = Upkept::Leaves { leaves } => leaves;
-    /// See [`Upkeep::Keys`].
+maintenance_questions! {
+    /// See [`Maintenance::Roots`].
+    Roots { after: Option<TreeName> } -> TreePage = Maintained::Roots { roots, more } => TreePage { roots, more };
+    /// See [`Maintenance::Leaves`].
+    Leaves { tree: TreeName } -> Vec<(u8, Digest)> = Maintained::Leaves { leaves } => leaves;
+    /// See [`Maintenance::Keys`].
     Keys { tree: TreeName, leaves: u64, after: Option<RecordKey> } -> KeyPage
-        = Upkept::Keys { keys, more } => KeyPage { keys, more };
-    /// See [`Upkeep::Sync`].
-    Sync { tree: TreeName, peer: Node } -> Synced = Upkept::Synced(synced) => synced;
-    /// See [`Upkeep::Hint`].
-    Hint { key: RecordKey, targets: Vec<Node> } -> () = Upkept::Done => ();
-    /// See [`Upkeep::Tombstones`].
+        = Maintained::Keys { keys, more } => KeyPage { keys, more };
+    /// See [`Maintenance::Sync`].
+    Sync { tree: TreeName, peer: Node } -> Synced = Maintained::Synced(synced) => synced;
+    /// See [`Maintenance::Hint`].
+    Hint { key: RecordKey, targets: Vec<Node> } -> () = Maintained::Done => ();
+    /// See [`Maintenance::Tombstones`].
     Tombstones { tree: TreeName, after: Option<RecordKey>, last_write_wins: bool } -> KeyPage
-        = Upkept::Keys { keys, more } => KeyPage { keys, more };
-    /// See [`Upkeep::AreTombstones`].
-    AreTombstones { keys: Vec<KeyHash> } -> KeyPage = Upkept::Keys { keys, more } => KeyPage { keys, more };
-    /// See [`Upkeep::Purge`].
-    Purge { keys: Vec<KeyHash> } -> () = Upkept::Done => ();
-    /// See [`Upkeep::DropPurged`].
-    DropPurged { keys: Vec<KeyHash> } -> () = Upkept::Done => ();
-    /// See [`Upkeep::KeepPurged`].
-    KeepPurged { tree: TreeName, purged: Purged } -> () = Upkept::Done => ();
-    /// See [`Upkeep::Heal`].
-    Heal { key: RecordKey, hash: u128, record: Option<Bytes> } -> () = Upkept::Done => ();
-    /// See [`Upkeep::Refilled`].
-    Refilled { incarnation: crate::version::Actor } -> () = Upkept::Done => ();
-    /// See [`Upkeep::DeliverHints`].
-    DeliverHints { target: Node } -> () = Upkept::Done => ();
-    /// See [`Upkeep::ForgetHints`].
-    ForgetHints { target: crate::placement::NodeId } -> () = Upkept::Done => ();
+        = Maintained::Keys { keys, more } => KeyPage { keys, more };
+    /// See [`Maintenance::AreTombstones`].
+    AreTombstones { keys: Vec<KeyHash> } -> KeyPage = Maintained::Keys { keys, more } => KeyPage { keys, more };
+    /// See [`Maintenance::Purge`].
+    Purge { keys: Vec<KeyHash> } -> () = Maintained::Done => ();
+    /// See [`Maintenance::DropPurged`].
+    DropPurged { keys: Vec<KeyHash> } -> () = Maintained::Done => ();
+    /// See [`Maintenance::KeepPurged`].
+    KeepPurged { tree: TreeName, purged: Purged } -> () = Maintained::Done => ();
+    /// See [`Maintenance::Heal`].
+    Heal { key: RecordKey, hash: u128, record: Option<Bytes> } -> () = Maintained::Done => ();
+    /// See [`Maintenance::Refilled`].
+    Refilled { incarnation: crate::version::Actor } -> () = Maintained::Done => ();
+    /// See [`Maintenance::DeliverHints`].
+    DeliverHints { target: Node } -> () = Maintained::Done => ();
+    /// See [`Maintenance::ForgetHints`].
+    ForgetHints { target: crate::placement::NodeId } -> () = Maintained::Done => ();
 }
 
-/// What has been purged of a tree? See [`Upkeep::Purged`].
+/// What has been purged of a tree? See [`Maintenance::Purged`].
 #[derive(Clone, Debug)]
 pub struct PurgedOf {
     /// Which tree.
@@ -292,31 +292,31 @@ impl Ask for PurgedOf {
     type Answer = Purged;
 
     fn into_operation(self) -> Operation {
-        Operation::Upkeep(Box::new(Upkeep::Purged { tree: self.tree }))
+        Operation::Maintenance(Box::new(Maintenance::Purged { tree: self.tree }))
     }
 
     fn answer(reply: Reply) -> Option<Self::Answer> {
         match reply {
-            Reply::Upkept(Upkept::Purged(purged)) => Some(purged),
+            Reply::Maintained(Maintained::Purged(purged)) => Some(purged),
             _ => None,
         }
     }
 }
 
-/// Which records are damaged? See [`Upkeep::Damaged`].
+/// Which records are damaged? See [`Maintenance::Damaged`].
 #[derive(Clone, Copy, Debug)]
-pub struct DamagedRecords;
+pub struct ListDamaged;
 
-impl Ask for DamagedRecords {
+impl Ask for ListDamaged {
     type Answer = Vec<KeyHash>;
 
     fn into_operation(self) -> Operation {
-        Operation::Upkeep(Box::new(Upkeep::Damaged))
+        Operation::Maintenance(Box::new(Maintenance::Damaged))
     }
 
     fn answer(reply: Reply) -> Option<Self::Answer> {
         match reply {
-            Reply::Upkept(Upkept::Keys { keys, .. }) => Some(keys),
+            Reply::Maintained(Maintained::Keys { keys, .. }) => Some(keys),
             _ => None,
         }
     }
@@ -335,17 +335,20 @@ mod tests {
         let odd = Err(CallError::NoAnswer("answered something else".into()));
         assert_eq!(answer_to::<Probe>(Ok(found.clone())), odd);
         assert!(odd.is_err_and(|error| error.may_have_happened()));
-        assert!(answer_to::<StampRequest>(Ok(found)).is_err());
+        assert!(answer_to::<AcceptRequest>(Ok(found)).is_err());
         let refused = CallError::NotSent("no connection".into());
         assert_eq!(answer_to::<Leaves>(Err(refused.clone())), Err(refused));
     }
 
     #[test]
-    fn a_question_of_upkeep_is_the_variant_of_its_name() {
+    fn a_question_of_maintenance_is_the_variant_of_its_name() {
         let tree = RecordKey::new(PartitionId(1), &TenantId::new("t").unwrap(), "k").tree();
         let asked = Leaves { tree: tree.clone() }.into_operation();
-        assert_eq!(asked, Operation::Upkeep(Box::new(Upkeep::Leaves { tree })));
-        let done = Reply::Upkept(Upkept::Done);
+        assert_eq!(
+            asked,
+            Operation::Maintenance(Box::new(Maintenance::Leaves { tree }))
+        );
+        let done = Reply::Maintained(Maintained::Done);
         assert_eq!(Purge::answer(done.clone()), Some(()));
         assert_eq!(Leaves::answer(done), None);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{RecordKey, StoreError};
-use crate::sabotage::{self, Sabotage};
+use crate::mutant::{self, Mutant};
 use crate::version::{Stamp, WriteId};
 
 /// SHA-256 over all that decides a request's effect. Two requests with one key and two fingerprints conflict.
@@ -41,7 +41,7 @@ impl Claim {
     /// lost the answer asks again, and must not be told to wait for itself.
     #[must_use]
     pub fn meets(self, held: Self, lease_is_over: bool) -> ClaimOutcome {
-        let is_own = held.holder == self.holder && !sabotage::on(Sabotage::OwnClaimUnknown);
+        let is_own = held.holder == self.holder && !mutant::on(Mutant::OwnClaimUnknown);
         if held.fingerprint != self.fingerprint || !is_own && !lease_is_over {
             return ClaimOutcome::Pending(held);
         }

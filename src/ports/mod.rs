@@ -15,6 +15,7 @@ mod clock;
 mod error;
 mod handler;
 mod idempotency;
+mod maintenance;
 mod metadata;
 mod random;
 mod record_key;
@@ -23,13 +24,12 @@ mod spawn;
 mod stop;
 mod storage;
 mod tenant;
-mod upkeep;
 
 pub use api_key::{ApiKey, ApiKeyId, ApiKeyIdError, TenantRole, TenantRoleError};
 pub use ask::{
-    AdoptEpochIfEmpty, AreTombstones, Ask, DamagedRecords, DeliverHints, DropPurged, ForgetHints,
-    Heal, Hint, JoinRecord, Joined, KeepPurged, KeyPage, Keys, Leaves, Probe, Purge, PurgedOf,
-    ReadRecord, Refilled, Roots, StampAnswer, Sync as SyncTree, Tombstones, TreePage, answer_to,
+    AcceptAnswer, AdoptEpochIfEmpty, AreTombstones, Ask, DeliverHints, DropPurged, ForgetHints,
+    Heal, Hint, JoinRecord, Joined, KeepPurged, KeyPage, Keys, Leaves, ListDamaged, Probe, Purge,
+    PurgedOf, ReadRecord, Refilled, Roots, Sync as SyncTree, Tombstones, TreePage, answer_to,
 };
 pub use clock::{Clock, Instant};
 pub use error::StoreError;
@@ -37,18 +37,20 @@ pub use handler::RequestHandler;
 pub use idempotency::{
     Claim, ClaimOutcome, Completion, Fingerprint, IdempotencyScope, IdempotencyStore,
 };
+pub use maintenance::{
+    Digest, HintsReport, KeyHash, LEAVES, Maintained, Maintenance, Purged, Synced, TreeName,
+};
 pub use metadata::{Change, LeaseOutcome, MetadataEvent, MetadataStore};
 pub use random::Random;
 pub use record_key::{RecordKey, RecordKeyError};
 pub use replica::{
-    CallError, Judged, NodeReport, Operation, Overwrites, Refusal, ReplicaTransport, Reply,
-    Request, StampRequest, Standing,
+    AcceptRequest, CallError, Judged, NodeReport, Operation, Overwrites, Refusal, ReplicaTransport,
+    Reply, Request, Standing,
 };
 pub use spawn::Spawn;
 pub use stop::Stop;
 pub use storage::{Batch, Durability, Proof, Put, Space, StorageEngine, StorageError};
 pub use tenant::{SiblingLimits, Tenant, TenantId, TenantIdError};
-pub use upkeep::{Digest, HintsReport, KeyHash, LEAVES, Purged, Synced, TreeName, Upkeep, Upkept};
 
 /// Everything a coordinator may touch outside itself.
 pub trait CoordinatorWorld: Clone + Send + Sync + 'static {

@@ -3,8 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::tenant::TenantId;
+use crate::mutant::{self, Mutant};
 use crate::placement::PartitionId;
-use crate::sabotage::{self, Sabotage};
 
 /// The name of a record everywhere behind the coordinator's front: partition, tenant and key in one byte string, in
 /// an order that keeps a partition's records together.
@@ -33,7 +33,7 @@ impl RecordKey {
         let tenant = tenant.as_str().as_bytes();
         let mut bytes = BytesMut::with_capacity(3 + tenant.len() + key.len());
         bytes.put_u16(partition.0);
-        let len = match sabotage::on(Sabotage::RecordKeyMixedUp) {
+        let len = match mutant::on(Mutant::RecordKeyMixedUp) {
             true => 1,
             false => tenant.len(),
         };

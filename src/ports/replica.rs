@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{HintsReport, Instant, RecordKey, Upkeep, Upkept};
+use super::{HintsReport, Instant, Maintained, Maintenance, RecordKey};
 use crate::placement::{Epoch, Node, NodeId};
 use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
 
@@ -24,7 +24,7 @@ pub enum Overwrites {
 
 /// A client's write, to be given a dot by one owner.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StampRequest {
+pub struct AcceptRequest {
     /// Which record.
     pub key: RecordKey,
     /// The write's name. An owner that has applied it already does not apply it again.
@@ -40,7 +40,7 @@ pub struct StampRequest {
     pub siblings_max: u16,
 }
 
-impl StampRequest {
+impl AcceptRequest {
     /// The write's place among the writes of its key.
     pub fn rank(&self) -> Rank {
         Rank {
@@ -53,9 +53,9 @@ impl StampRequest {
 /// What a replica is asked to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Operation {
-    /// Give a write its dot, join it, make it durable. Answer: [`Reply::Stamped`], [`Reply::Superseded`] or
+    /// Give a write its dot, join it, make it durable. Answer: [`Reply::Accepted`], [`Reply::Superseded`] or
     /// [`Reply::Behind`].
-    Stamp(Box<StampRequest>),
+    Accept(Box<AcceptRequest>),
     /// Join an encoded record, make it durable. Answer: [`Reply::Joined`].
     Join {
         /// Which record.
@@ -84,8 +84,8 @@ pub enum Operation {
         /// that owns something and lost its disk can't promise for what it had, and refuses ([`Refusal::Refilling`]).
         is_new: bool,
     },
-    /// Look after what is stored. Answer: [`Reply::Upkept`].
-    Upkeep(Box<Upkeep>),
+    /// Look after what is stored. Answer: [`Reply::Maintained`].
+    Maintenance(Box<Maintenance>),
 }
 
 impl Operation {
@@ -93,12 +93,12 @@ impl Operation {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Stamp(_) => "stamp",
+            Self::Accept(_) => "stamp",
             Self::Join { .. } => "join",
             Self::Read { .. } => "read",
             Self::Probe => "probe",
             Self::AdoptEpochIfEmpty { .. } => "adopt_epoch_if_empty",
-            Self::Upkeep(_) => "upkeep",
+            Self::Maintenance(_) => "upkeep",
         }
     }
 }
@@ -127,7 +127,7 @@ pub struct Request {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
     /// The write has its dot here, now or since an earlier attempt, and is durable.
-    Stamped {
+    Accepted {
         /// The write's dot.
         dot: Dot,
         /// The encoded record after the write.
@@ -166,8 +166,8 @@ pub enum Reply {
         /// False when records are held; nothing was changed then.
         adopted: bool,
     },
-    /// The answer to [`Operation::Upkeep`].
-    Upkept(Upkept),
+    /// The answer to [`Operation::Maintenance`].
+    Maintained(Maintained),
     /// It is done: this is a [`Reply::Joined`] or [`Reply::Found`] of a node that is being refilled. It counts for no
     /// quorum, since the node can't know what it held before it lost its disk.
     Refilling(Box<Self>),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sabotage::{self, Sabotage};
+use crate::mutant::{self, Mutant};
 
 /// How many of a key's owners have to answer.
 #[derive(
@@ -32,7 +32,7 @@ impl Consistency {
             Self::Quorum => r / 2 + 1,
             Self::All => r,
         };
-        let short = usize::from(required > 1 && sabotage::on(Sabotage::QuorumShort));
+        let short = usize::from(required > 1 && mutant::on(Mutant::QuorumShort));
         required - short
     }
 

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::ConflictPolicy;
-use crate::sabotage::{self, Sabotage};
+use crate::mutant::{self, Mutant};
 use crate::version::{Record, Version};
 
 /// The versions a read returns, no tombstone among them.
@@ -29,13 +29,13 @@ pub fn resolve(record: &Record, policy: ConflictPolicy) -> Resolution<'_> {
 
 /// The latest version; nothing if that is a delete, whatever older values stand beside it.
 fn winner(record: &Record) -> Option<&Version> {
-    let latest = if sabotage::on(Sabotage::ResolveOldest) {
+    let latest = if mutant::on(Mutant::ResolveOldest) {
         record.siblings().iter().min_by_key(|v| (v.rank(), v.dot))
     } else {
         record.latest()
     };
     let shown = |version: &&Version| !version.is_tombstone();
-    if sabotage::on(Sabotage::TombstoneShowsOlder) {
+    if mutant::on(Mutant::TombstoneShowsOlder) {
         let values = record.siblings().iter().filter(shown);
         return values.max_by_key(|v| (v.rank(), v.dot));
     }
@@ -44,13 +44,13 @@ fn winner(record: &Record) -> Option<&Version> {
 
 /// Every value, one for each logical write: a write retried at a second replica has two dots, and the greater is shown.
 fn maximal(record: &Record) -> Vec<&Version> {
-    let mut values: Vec<&Version> = match sabotage::on(Sabotage::AttemptOverwrittenAlone) {
+    let mut values: Vec<&Version> = match mutant::on(Mutant::AttemptOverwrittenAlone) {
         true => record.siblings().iter().collect(),
         false => record.shown().collect(),
     };
     values.retain(|version| !version.is_tombstone());
     values.sort_unstable_by_key(|version| (version.write_id, Reverse(version.dot)));
-    if !sabotage::on(Sabotage::RetriedShownTwice) {
+    if !mutant::on(Mutant::RetriedShownTwice) {
         values.dedup_by_key(|version| version.write_id);
     }
     values.sort_unstable_by_key(|version| Reverse((version.rank(), version.dot)));

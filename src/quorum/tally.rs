@@ -5,7 +5,7 @@
 //! While a partition changes its owners there are two sets of them, the old one and the new one, which may overlap. A
 //! tally then counts for both at once: it is reached when it is reached in each, and impossible when it is in one.
 
-use crate::sabotage::{self, Sabotage};
+use crate::mutant::{self, Mutant};
 
 /// The most owners a tally can count.
 pub const MAX_POSITIONS: usize = 16;
@@ -114,7 +114,7 @@ impl Tally {
     /// # Panics
     /// If there is no such owner.
     pub fn failure(&mut self, position: usize) {
-        if sabotage::on(Sabotage::FailureCountsAsSuccess) {
+        if mutant::on(Mutant::FailureCountsAsSuccess) {
             return self.success(position);
         }
         self.failed |= self.bit(position) & !self.succeeded;

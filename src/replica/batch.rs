@@ -8,21 +8,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::ReplicaSettings;
+use super::accept::{self, Limits, Outcome};
 use super::crowd::Room;
 use super::leading::LeadingWrites;
 use super::leaves::Leaves;
 use super::ledger::Ledger;
 use super::recent::{self, Known, Name, RecentWrites};
 use super::slot::Slot;
-use super::stamp::{self, Limits, Outcome};
 use super::{hints, identity, tombstones};
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, Node, NodeId};
 use crate::ports::{
-    Digest, Judged, KeyHash, Overwrites, Purged, Put, Random, RecordKey, Refusal, Reply, Space,
-    StampRequest, Standing, TreeName, Upkept,
+    AcceptRequest, Digest, Judged, KeyHash, Maintained, Overwrites, Purged, Put, Random, RecordKey,
+    Refusal, Reply, Space, Standing, TreeName,
 };
-use crate::sabotage::{self, Sabotage};
 use crate::version::{Actor, Dot, Rank, Record};
 
 pub(super) struct Batch<'a, R> {
@@ -124,7 +124,7 @@ impl<'a, R: Random> Batch<'a, R> {
         full
     }
 
-    pub(super) fn stamp(&mut self, request: StampRequest) -> Result<Reply, Refusal> {
+    pub(super) fn stamp(&mut self, request: AcceptRequest) -> Result<Reply, Refusal> {
         if self.is_refilling() {
             return Err(Refusal::Refilling);
         }
@@ -135,7 +135,7 @@ impl<'a, R: Random> Batch<'a, R> {
         self.ledger.notice(held.seen(), self.random);
         if self
             .ledger
-            .never_gave_of(stamp::context(&request.overwrites))
+            .never_gave_of(accept::context(&request.overwrites))
         {
             return Err(Refusal::Malformed(
                 "the context covers writes that this node never stamped".into(),
@@ -161,10 +161,10 @@ impl<'a, R: Random> Batch<'a, R> {
         };
         let unseen = Default::default();
         let before = purged.map_or(&unseen, |purged| &purged.seen);
-        match stamp::stamp(held, before, remembered, request, limits, || {
+        match accept::stamp(held, before, remembered, request, limits, || {
             self.ledger.give()
         })? {
-            Outcome::Known(dot) => Ok(Reply::Stamped {
+            Outcome::Known(dot) => Ok(Reply::Accepted {
                 dot,
                 record: slot.bytes(),
             }),
@@ -180,12 +180,12 @@ impl<'a, R: Random> Batch<'a, R> {
                 }
                 let bytes = record.encode();
                 self.made += bytes.len();
-                let answered = match sabotage::on(Sabotage::StampedWithoutSiblings) {
+                let answered = match mutant::on(Mutant::StampedWithoutSiblings) {
                     true => alone(&record, known.dot).encode(),
                     false => bytes.clone(),
                 };
                 slot.set(record, bytes);
-                Ok(Reply::Stamped {
+                Ok(Reply::Accepted {
                     dot: known.dot,
                     record: answered,
                 })
@@ -206,7 +206,7 @@ impl<'a, R: Random> Batch<'a, R> {
             marks::reached(Mark::PurgedLeftOut);
             return Err(Refusal::Refilling);
         }
-        let judged = judged.filter(|_| !sabotage::on(Sabotage::StandingOfAnother));
+        let judged = judged.filter(|_| !mutant::on(Mutant::StandingOfAnother));
         let joined = self.join_record(key, encoded, judged)?;
         Ok(match refilling {
             true => Reply::Refilling(Box::new(joined)),
@@ -216,7 +216,7 @@ impl<'a, R: Random> Batch<'a, R> {
 
     /// Whether what it says counts for no quorum.
     fn is_refilling(&self) -> bool {
-        let refilling = self.ledger.identity.refilling && !sabotage::on(Sabotage::RefillingCounts);
+        let refilling = self.ledger.identity.refilling && !mutant::on(Mutant::RefillingCounts);
         if refilling {
             marks::reached(Mark::AnsweredRefilling);
         }
@@ -227,7 +227,7 @@ impl<'a, R: Random> Batch<'a, R> {
     /// can't know: it may have lost part of its disk only, and not what it noted of the purge. Owners that exchange all
     /// they have decide.
     fn seems_purged(&mut self, key: &RecordKey, encoded: &Bytes) -> Result<bool, Refusal> {
-        if sabotage::on(Sabotage::RefillingTakesPurged) {
+        if mutant::on(Mutant::RefillingTakesPurged) {
             return Ok(false);
         }
         let Some(old) = purged(&self.loaded.purged, &self.purged_now, key) else {
@@ -268,7 +268,7 @@ impl<'a, R: Random> Batch<'a, R> {
         // A node that is refilled may lack what its floor covers: it may have lost part of its disk only, and not the
         // floor.
         let old = purged(&self.loaded.purged, &self.purged_now, key)
-            .filter(|_| !refilling && !sabotage::on(Sabotage::PurgedForgotten));
+            .filter(|_| !refilling && !mutant::on(Mutant::PurgedForgotten));
         let incoming = match old {
             Some(old) => without_purged(incoming, old, held, slot.is_absent())?,
             None => incoming,
@@ -341,12 +341,12 @@ impl<'a, R: Random> Batch<'a, R> {
                 continue;
             }
             self.hints.push(hints::locate(target));
-            if !sabotage::on(Sabotage::HintNotStored) {
+            if !mutant::on(Mutant::HintNotStored) {
                 self.hints.push(hints::put(&target.id, key, self.wall_ms));
             }
             self.hint_changes.push(HintChange::Left(target.clone()));
         }
-        Ok(Reply::Upkept(Upkept::Done))
+        Ok(Reply::Maintained(Maintained::Done))
     }
 
     /// Drops the hint of `key` for `target` if what is held of the key is what was delivered, by its hash.
@@ -358,7 +358,7 @@ impl<'a, R: Random> Batch<'a, R> {
     ) -> Result<(), Refusal> {
         let held = slot(&mut self.loaded.slots, key)?.encoded();
         let held = held.map(|encoded| Digest::hash(key, encoded));
-        if held != delivered && !sabotage::on(Sabotage::HintDroppedThoughNewer) {
+        if held != delivered && !mutant::on(Mutant::HintDroppedThoughNewer) {
             marks::reached(Mark::HintOutdated);
             return Ok(());
         }
@@ -399,7 +399,7 @@ impl<'a, R: Random> Batch<'a, R> {
         let refilling = self.ledger.identity.refilling;
         let mut hints = self.loaded.hints.iter();
         let has_hint = hints.any(|hint| hint.ends_with(purged.key.as_bytes()));
-        if has_hint && !sabotage::on(Sabotage::PurgeBeforeHints) {
+        if has_hint && !mutant::on(Mutant::PurgeBeforeHints) {
             return Ok(());
         }
         let Some(record) = self.removable(purged, Record::is_deleted)? else {
@@ -480,7 +480,7 @@ impl<'a, R: Random> Batch<'a, R> {
                 value: changed.after,
             });
         }
-        if sabotage::on(Sabotage::BatchLosesEffect) && records.len() > 1 {
+        if mutant::on(Mutant::BatchLosesEffect) && records.len() > 1 {
             records.pop();
         }
         let purged = !self.purged_now.is_empty();
@@ -530,7 +530,7 @@ impl Leads<'_> {
         };
         if greatest <= rank {
             // While something may be lacking here it says nothing of what was here before it.
-            if !refilling || sabotage::on(Sabotage::LedWhileRefilled) {
+            if !refilling || mutant::on(Mutant::LedWhileRefilled) {
                 self.now.push(rank);
             }
             return Standing::Leading;
@@ -570,9 +570,9 @@ fn without_purged(
 /// The join of what is held and what comes in.
 fn join(held: &Record, incoming: &Record) -> Record {
     match () {
-        () if sabotage::on(Sabotage::JoinReplacesRecord) => incoming.clone(),
-        () if sabotage::on(Sabotage::JoinKeepsOwn) && !held.is_empty() => held.clone(),
-        () if sabotage::on(Sabotage::AttemptOverwrittenAlone) => held.join(incoming),
+        () if mutant::on(Mutant::JoinReplacesRecord) => incoming.clone(),
+        () if mutant::on(Mutant::JoinKeepsOwn) && !held.is_empty() => held.clone(),
+        () if mutant::on(Mutant::AttemptOverwrittenAlone) => held.join(incoming),
         () => held.join(incoming).without_further_attempts(),
     }
 }

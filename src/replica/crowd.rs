@@ -15,8 +15,8 @@
 use std::collections::BTreeSet;
 
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::ports::Refusal;
-use crate::sabotage::{self, Sabotage};
 use crate::version::Version;
 
 /// What a write may leave beside it.
@@ -43,7 +43,7 @@ impl Room {
                 shown.insert(version.write_id);
             }
         }
-        let siblings = match sabotage::on(Sabotage::HiddenSiblingsCounted) {
+        let siblings = match mutant::on(Mutant::HiddenSiblingsCounted) {
             true => kept,
             false => shown.len(),
         };
@@ -54,7 +54,7 @@ impl Room {
                 self.siblings
             )));
         }
-        if bytes > self.bytes && !sabotage::on(Sabotage::SiblingBytesUnbounded) {
+        if bytes > self.bytes && !mutant::on(Mutant::SiblingBytesUnbounded) {
             marks::reached(Mark::SiblingBytesRefused);
             return Err(Refusal::Crowded(format!(
                 "the key's unresolved siblings have {bytes} bytes, and {} are allowed; {WAY_OUT}",
@@ -69,7 +69,7 @@ const WAY_OUT: &str = "read it and write with its context";
 
 /// Whether no reader would miss it: a tombstone that a new version takes the place of.
 pub(super) fn is_hidden(sibling: &Version) -> bool {
-    sibling.is_tombstone() && !sabotage::on(Sabotage::HiddenSiblingsCounted)
+    sibling.is_tombstone() && !mutant::on(Mutant::HiddenSiblingsCounted)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! A round probes the target, then goes through all its hints in order: reads the record, has the target join it,
 //! and drops the hint if the record is still the same. A target that does not answer is left alone, longer after
-//! each try, until a coordinator says that it is back. Deliveries keep to the node's pace for upkeep.
+//! each try, until a coordinator says that it is back. Deliveries keep to the node's pace for maintenance.
 //!
 //! What this is not: it does not decide who missed what; coordinators do.
 
@@ -17,17 +17,17 @@ use futures::future::{Either, poll_fn, select};
 use std::task::Poll;
 
 use super::hints::{self, TargetHints, after};
+use super::maintenance_change::MaintenanceChange;
 use super::mutations::{Change, Mutation};
 use super::shared::Shared;
 use super::slot::damaged;
-use super::tend::Tend;
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::placement::{Node, NodeId};
 use crate::ports::{
     Ask, CallError, Clock, Digest, JoinRecord, Probe, RecordKey, Refusal, ReplicaTransport,
     ReplicaWorld, Reply, Request, Space, StorageEngine, answer_to,
 };
-use crate::sabotage::{self, Sabotage};
 use crate::version::Record;
 
 /// Hints looked at together.
@@ -158,11 +158,11 @@ impl<W: ReplicaWorld> Shared<W> {
                 }
             }
             if !delivered.is_empty() {
-                let tend = Tend::Delivered {
+                let task = MaintenanceChange::Delivered {
                     target: target.id.clone(),
                     keys: delivered,
                 };
-                if self.tend(tend).await.is_err() {
+                if self.maintain(task).await.is_err() {
                     round = round.max_trouble(Round::Partly);
                 }
             }
@@ -190,7 +190,7 @@ impl<W: ReplicaWorld> Shared<W> {
         let hash = Digest::hash(key, &record);
         let bytes = (key.as_bytes().len() + record.len()) as u64;
         self.throttle.take(self.world.clock(), bytes).await;
-        if sabotage::on(Sabotage::HintNotDelivered) {
+        if mutant::on(Mutant::HintNotDelivered) {
             return Ok(Some(hash));
         }
         let join = JoinRecord::new(key.clone(), record);
@@ -210,7 +210,7 @@ impl<W: ReplicaWorld> Shared<W> {
         let mut read = read.map_err(|error| Refusal::Unavailable(error.to_string()))?;
         let held = read.pop().flatten();
         if let Some(Err(error)) = held.clone().map(Record::decode)
-            && !sabotage::on(Sabotage::DamageBlocksRefill)
+            && !mutant::on(Mutant::DamageBlocksRefill)
         {
             damaged(key, &error);
             self.met_damage(key);
@@ -237,12 +237,12 @@ impl<W: ReplicaWorld> Shared<W> {
     }
 
     /// Has the mutation loop do it, and waits until it is durable.
-    pub(super) async fn tend(&self, tend: Tend) -> Result<Reply, Refusal> {
-        let cost = tend.cost();
+    pub(super) async fn maintain(&self, task: MaintenanceChange) -> Result<Reply, Refusal> {
+        let cost = task.cost();
         let (answer, answered) = oneshot::channel();
         let mutation = Mutation {
             epoch: self.epoch(),
-            change: Change::Tend { tend, answer },
+            change: Change::Maintenance { task, answer },
         };
         self.mutations
             .push(mutation, cost)

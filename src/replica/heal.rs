@@ -20,11 +20,11 @@ use super::mutations::Loop;
 use super::shared::Shared;
 use super::tombstones::Grave;
 use super::{rebuild, tombstones};
+use crate::mutant::{self, Mutant};
 use crate::ports::{
-    Clock, Digest, KeyHash, Put, RecordKey, Refusal, ReplicaWorld, Reply, Space, StorageEngine,
-    StorageError, Upkept,
+    Clock, Digest, KeyHash, Maintained, Put, RecordKey, Refusal, ReplicaWorld, Reply, Space,
+    StorageEngine, StorageError,
 };
-use crate::sabotage::{self, Sabotage};
 use crate::version::{Record, VersionVector};
 
 /// Damaged records that are known at a time.
@@ -39,9 +39,9 @@ const ASIDE_END: Bytes = Bytes::from_static(b"damaged!");
 /// When there are too many, the one that was met first makes room: some can't be healed, and must not keep the others
 /// from it. Who still matters is met again.
 #[derive(Debug, Default)]
-pub(super) struct Wounds(Mutex<VecDeque<RecordKey>>);
+pub(super) struct DamagedRecords(Mutex<VecDeque<RecordKey>>);
 
-impl Wounds {
+impl DamagedRecords {
     pub(super) fn add(&self, key: &RecordKey) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.contains(key) {
@@ -65,12 +65,12 @@ impl<W: ReplicaWorld> Shared<W> {
     /// A damaged record was met.
     pub(super) fn met_damage(&self, key: &RecordKey) {
         self.damaged.fetch_add(1, Ordering::Relaxed);
-        self.wounds.add(key);
+        self.damaged_records.add(key);
     }
 
     /// Those that are known and still there.
-    pub(super) async fn damaged_records(&self) -> Result<Upkept, Refusal> {
-        let known = self.wounds.all();
+    pub(super) async fn damaged_records(&self) -> Result<Maintained, Refusal> {
+        let known = self.damaged_records.all();
         let names = known.iter().map(|key| key.as_bytes().clone()).collect();
         let stored = self.world.storage().read(Space::Records, names).await;
         let stored = stored.map_err(|error| Refusal::Unavailable(error.to_string()))?;
@@ -81,10 +81,10 @@ impl<W: ReplicaWorld> Shared<W> {
                     let hash = Digest::hash(&key, &bytes);
                     keys.push(KeyHash { key, hash });
                 }
-                None => self.wounds.remove(&key),
+                None => self.damaged_records.remove(&key),
             }
         }
-        Ok(Upkept::Keys { keys, more: None })
+        Ok(Maintained::Keys { keys, more: None })
     }
 }
 
@@ -103,8 +103,8 @@ impl<W: ReplicaWorld> Loop<W> {
         let stored = stored.map_err(|error| Refusal::Unavailable(error.to_string()))?;
         let stored = stored.into_iter().next().flatten();
         let Some(damaged) = stored.filter(|bytes| Record::decode(bytes.clone()).is_err()) else {
-            self.shared.wounds.remove(&key);
-            return Ok(Reply::Upkept(Upkept::Done));
+            self.shared.damaged_records.remove(&key);
+            return Ok(Reply::Maintained(Maintained::Done));
         };
         if Digest::hash(&key, &damaged) != hash {
             return Err(Refusal::Unavailable(
@@ -143,18 +143,18 @@ impl<W: ReplicaWorld> Loop<W> {
         self.commit(healed)
             .await
             .map_err(|error| super::mutations::refusal_of(&error))?;
-        if !sabotage::on(Sabotage::KnownFromMemoryAlone) {
+        if !mutant::on(Mutant::KnownFromMemoryAlone) {
             let nothing = VersionVector::default();
             let seen = decoded.as_ref().map_or(&nothing, Record::seen);
             self.recent.forget_unseen(key.as_bytes(), seen);
         }
-        self.shared.wounds.remove(&key);
+        self.shared.damaged_records.remove(&key);
         tracing::warn!(
             partition = key.partition().0,
             tenant = key.tenant(),
             "a damaged record was replaced; its bytes are kept aside"
         );
-        Ok(Reply::Upkept(Upkept::Done))
+        Ok(Reply::Maintained(Maintained::Done))
     }
 
     /// The digest of a key's leaf, made anew, with `record` as the key's.

@@ -290,6 +290,9 @@ mod tests {
     use crate::placement::PartitionId;
     use crate::ports::TenantId;
 
+    /// What makes a sound one unsound.
+    type Break = fn(&mut TargetHints);
+
     #[test]
     fn a_broken_count_is_told_from_a_sound_one() {
         let node = Node {
@@ -314,7 +317,7 @@ mod tests {
             hints.validate(now, second)
         };
         assert_eq!(check(|_| {}), Ok(()));
-        let breaks: [(fn(&mut TargetHints), &str); 3] = [
+        let breaks: [(Break, &str); 3] = [
             (
                 |hints| hints.node.id = NodeId::new("node-2").unwrap(),
                 "hints are kept under another name",

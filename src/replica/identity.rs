@@ -38,9 +38,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::OpenError;
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{Batch, Durability, Proof, Put, Random, Space, StorageEngine, StorageError};
-use crate::sabotage::{self, Sabotage};
 use crate::version::{Actor, Stamp};
 
 const KEY: Bytes = Bytes::from_static(b"identity");
@@ -128,7 +128,7 @@ pub(super) async fn open(
         .transpose()
         .map_err(OpenError::DamagedIdentity)?;
     let mut proof = storage.proof();
-    if matches!(proof, Proof::Lacking(_)) && sabotage::on(Sabotage::DoubtsIgnored) {
+    if matches!(proof, Proof::Lacking(_)) && mutant::on(Mutant::DoubtsIgnored) {
         proof = Proof::Whole;
     }
     let identity = resume(stored, node, storage.durability(), &proof, random)?;
@@ -164,7 +164,7 @@ fn resume(
         };
         marks::reached(Mark::IncarnationFirst);
         identity.renew(random, "there is no data of it");
-        if sabotage::on(Sabotage::IncarnationKeptAfterLoss) {
+        if mutant::on(Mutant::IncarnationKeptAfterLoss) {
             identity.incarnations =
                 vec![Actor(u64::from(crc32c::crc32c(node.as_str().as_bytes())))];
         }
@@ -187,10 +187,10 @@ fn resume(
     marks::reached(lacks.map_or(Mark::IncarnationKept, |(_, mark)| mark));
     let is_lacking = matches!(proof, Proof::Lacking(_));
     if let Some((why, _)) = lacks {
-        if !sabotage::on(Sabotage::IncarnationKeptAfterLoss) {
+        if !mutant::on(Mutant::IncarnationKeptAfterLoss) {
             identity.renew(random, why);
         }
-        identity.refilling |= is_lacking || !sabotage::on(Sabotage::UncleanCounts);
+        identity.refilling |= is_lacking || !mutant::on(Mutant::UncleanCounts);
     }
     identity.digests_lost |= is_lacking;
     identity.clean = false;

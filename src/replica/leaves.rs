@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 
 use super::slot::Changed;
+use crate::mutant::{self, Mutant};
 use crate::ports::{Digest, LEAVES, Put, RecordKey, Space, TreeName};
-use crate::sabotage::{self, Sabotage};
 
 /// The leaves that a batch changes.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl Leaves {
             return;
         };
         if let Some(before) = &changed.before
-            && !sabotage::on(Sabotage::DigestKeepsOld)
+            && !mutant::on(Mutant::DigestKeepsOld)
         {
             digest.remove(Digest::hash(key, before));
         }

@@ -13,9 +13,9 @@
 use super::identity::Identity;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::placement::Epoch;
 use crate::ports::{Put, Random, Refusal};
-use crate::sabotage::{self, Sabotage};
 use crate::version::{Context, Dot, Stamp, VersionVector};
 
 /// Stamps are reserved a second ahead of the greatest one.
@@ -35,7 +35,7 @@ pub(super) struct Ledger {
 impl Ledger {
     /// After a start every reserved counter counts as given out. An `unsaved` identity becomes part of the first batch.
     pub(super) fn new(identity: Identity, reservation: u64, unsaved: bool) -> Self {
-        let reused = sabotage::on(Sabotage::CounterReusedAfterRestart);
+        let reused = mutant::on(Mutant::CounterReusedAfterRestart);
         let last_given = if reused { 0 } else { identity.ceiling };
         Self {
             greatest_stamp: identity.stamp_ceiling,
@@ -58,7 +58,7 @@ impl Ledger {
             };
             marks::reached(Mark::CountersReserved);
             self.identity.ceiling = self.last_given.saturating_add(reservation);
-            self.changed |= !sabotage::on(Sabotage::ReservationNotStored);
+            self.changed |= !mutant::on(Mutant::ReservationNotStored);
         }
         self.last_given = counter;
         Ok(Dot {
@@ -116,7 +116,7 @@ impl Ledger {
     /// Refuses older epochs, takes on newer ones.
     pub(super) fn admit(&mut self, epoch: Epoch) -> Result<(), Refusal> {
         let current = self.identity.epoch;
-        if epoch < current && !sabotage::on(Sabotage::EpochNotChecked) {
+        if epoch < current && !mutant::on(Mutant::EpochNotChecked) {
             return Err(Refusal::StaleEpoch { current });
         }
         self.adopt(epoch);
@@ -126,7 +126,7 @@ impl Ledger {
     pub(super) fn adopt(&mut self, epoch: Epoch) {
         if epoch > self.identity.epoch {
             self.identity.epoch = epoch;
-            self.changed |= !sabotage::on(Sabotage::EpochForgotten);
+            self.changed |= !mutant::on(Mutant::EpochForgotten);
         }
     }
 
@@ -193,8 +193,8 @@ impl Ledger {
         let lasts = now.incarnation() == then.incarnation();
         let gave = !lasts || self.last_given > before.last_given;
         let stores = self.changed
-            || sabotage::on(Sabotage::ReservationNotStored)
-            || sabotage::on(Sabotage::EpochForgotten);
+            || mutant::on(Mutant::ReservationNotStored)
+            || mutant::on(Mutant::EpochForgotten);
         match () {
             () if gave && self.last_given > now.ceiling => {
                 Err("a counter was given that is not reserved")
@@ -235,6 +235,9 @@ mod tests {
     use crate::placement::NodeId;
     use crate::ports::Durability;
     use crate::version::Actor;
+
+    /// What makes a sound one unsound.
+    type Break = fn(&mut Ledger);
 
     #[derive(Clone)]
     struct Fixed;
@@ -350,7 +353,7 @@ mod tests {
     fn a_broken_ledger_is_told_from_a_sound_one() {
         let sound = ledger(20);
         assert_eq!(sound.validate(), Ok(()));
-        let breaks: [(fn(&mut Ledger), &str); 3] = [
+        let breaks: [(Break, &str); 3] = [
             (
                 |it| it.identity.incarnations.clear(),
                 "there is no current incarnation",
@@ -380,7 +383,7 @@ mod tests {
         after.adopt(Epoch(7));
         after.notice(&seen(1, 99), &Fixed);
         assert_eq!(after.follows(&before), Ok(()));
-        let breaks: [(fn(&mut Ledger), &str); 7] = [
+        let breaks: [(Break, &str); 7] = [
             (
                 |it| it.last_given = 21,
                 "a counter was given that is not reserved",

@@ -7,8 +7,8 @@ use crate::adapters::memory::MemoryStorage;
 use crate::adapters::tokio::NodeWorld;
 use crate::placement::PartitionId;
 use crate::ports::{
-    Digest, Durability, Judged, KeyHash, Overwrites, Purged, Put, RecordKey, StampRequest,
-    Standing, TenantId, TreeName, Upkeep, Upkept,
+    AcceptRequest, Digest, Durability, Judged, KeyHash, Maintained, Maintenance, Overwrites,
+    Purged, Put, RecordKey, Standing, TenantId, TreeName,
 };
 use crate::version::{Content, Context, Dot, Record, Stamp, Version, WriteId};
 
@@ -53,10 +53,13 @@ impl Node {
         reply.map(Reply::even_if_refilling)
     }
 
-    async fn upkeep(&self, upkeep: Upkeep) -> Result<Upkept, Refusal> {
-        match self.call(Operation::Upkeep(Box::new(upkeep))).await? {
-            Reply::Upkept(upkept) => Ok(upkept),
-            other => panic!("no upkeep: {other:?}"),
+    async fn maintenance(&self, maintenance: Maintenance) -> Result<Maintained, Refusal> {
+        match self
+            .call(Operation::Maintenance(Box::new(maintenance)))
+            .await?
+        {
+            Reply::Maintained(maintained) => Ok(maintained),
+            other => panic!("no maintenance: {other:?}"),
         }
     }
 
@@ -92,26 +95,29 @@ impl Node {
             key: key(name),
             hash,
         }];
-        assert_eq!(self.upkeep(Upkeep::Purge { keys }).await, Ok(Upkept::Done));
+        assert_eq!(
+            self.maintenance(Maintenance::Purge { keys }).await,
+            Ok(Maintained::Done)
+        );
     }
 
     async fn purged(&self) -> Purged {
-        match self.upkeep(Upkeep::Purged { tree: tree() }).await {
-            Ok(Upkept::Purged(purged)) => purged,
+        match self.maintenance(Maintenance::Purged { tree: tree() }).await {
+            Ok(Maintained::Purged(purged)) => purged,
             other => panic!("nothing of purges: {other:?}"),
         }
     }
 
     async fn roots(&self) -> Vec<(TreeName, Digest)> {
-        match self.upkeep(Upkeep::Roots { after: None }).await {
-            Ok(Upkept::Roots { roots, more: false }) => roots,
+        match self.maintenance(Maintenance::Roots { after: None }).await {
+            Ok(Maintained::Roots { roots, more: false }) => roots,
             other => panic!("no roots: {other:?}"),
         }
     }
 
     async fn damaged(&self) -> Vec<KeyHash> {
-        match self.upkeep(Upkeep::Damaged).await {
-            Ok(Upkept::Keys { keys, .. }) => keys,
+        match self.maintenance(Maintenance::Damaged).await {
+            Ok(Maintained::Keys { keys, .. }) => keys,
             other => panic!("no keys: {other:?}"),
         }
     }
@@ -172,13 +178,15 @@ async fn a_purge_keeps_a_node_that_is_refilled_from_nothing_that_it_lacks() {
         stamp,
     };
     let tree = tree();
-    let keep = Upkeep::KeepPurged { tree, purged };
-    node.upkeep(keep).await.unwrap();
+    let keep = Maintenance::KeepPurged { tree, purged };
+    node.maintenance(keep).await.unwrap();
     let late = node.join("lacking, too", &value(4)).await;
     assert_eq!(late, Err(Refusal::Refilling), "it may have been purged");
     node.exchange("lacking, too", &value(4)).await.unwrap();
     let incarnation = node.replica.incarnation();
-    node.upkeep(Upkeep::Refilled { incarnation }).await.unwrap();
+    node.maintenance(Maintenance::Refilled { incarnation })
+        .await
+        .unwrap();
     let late = node.join("late", &value(5)).await;
     assert_eq!(late, Err(Refusal::Purged));
 
@@ -219,7 +227,9 @@ async fn what_was_the_greatest_while_a_node_was_refilled_did_not_lead_there() {
         node.exchange("k", &greater).await.unwrap();
         if refilling {
             let incarnation = node.replica.incarnation();
-            node.upkeep(Upkeep::Refilled { incarnation }).await.unwrap();
+            node.maintenance(Maintenance::Refilled { incarnation })
+                .await
+                .unwrap();
         }
         let expected = match refilling {
             true => Standing::Outstripped,
@@ -241,18 +251,18 @@ async fn a_value_that_others_purged_is_dropped_though_there_is_a_hint_for_it() {
         status: crate::placement::NodeStatus::Active,
     };
     let key = key("back");
-    let hint = Upkeep::Hint {
+    let hint = Maintenance::Hint {
         key: key.clone(),
         targets: vec![target],
     };
-    node.upkeep(hint).await.unwrap();
+    node.maintenance(hint).await.unwrap();
     let hash = Digest::hash(&key, &value(3).encode());
     let keys = vec![KeyHash {
         key: key.clone(),
         hash,
     }];
-    let dropped = node.upkeep(Upkeep::DropPurged { keys }).await;
-    assert_eq!(dropped, Ok(Upkept::Done));
+    let dropped = node.maintenance(Maintenance::DropPurged { keys }).await;
+    assert_eq!(dropped, Ok(Maintained::Done));
     let read = node.call(Operation::Read { key }).await;
     assert_eq!(read, Ok(Reply::Found { record: None }));
 }
@@ -268,14 +278,14 @@ async fn a_node_that_is_refilled_purges_nothing_of_its_own_accord() {
         hash,
     }];
     for ask in [
-        Upkeep::AreTombstones { keys },
-        Upkeep::Tombstones {
+        Maintenance::AreTombstones { keys },
+        Maintenance::Tombstones {
             tree: tree(),
             after: None,
             last_write_wins: true,
         },
     ] {
-        assert_eq!(node.upkeep(ask).await, Err(Refusal::Refilling));
+        assert_eq!(node.maintenance(ask).await, Err(Refusal::Refilling));
     }
 }
 
@@ -292,12 +302,12 @@ async fn what_was_purged_is_compared_and_kept_where_it_is_handed_over() {
         "{roots:?}"
     );
     let purged = here.purged().await;
-    let keep = Upkeep::KeepPurged {
+    let keep = Maintenance::KeepPurged {
         tree: tree(),
         purged: purged.clone(),
     };
     for _ in 0..2 {
-        assert_eq!(there.upkeep(keep.clone()).await, Ok(Upkept::Done));
+        assert_eq!(there.maintenance(keep.clone()).await, Ok(Maintained::Done));
         assert_eq!(there.purged().await, purged);
         assert_eq!(there.roots().await, roots);
     }
@@ -331,19 +341,23 @@ async fn a_damaged_record_is_replaced_and_its_bytes_are_kept_aside() {
     };
     assert_eq!(node.damaged().await, [known]);
 
-    let heal = |hash, record: Option<Bytes>| Upkeep::Heal {
+    let heal = |hash, record: Option<Bytes>| Maintenance::Heal {
         key: key("hurt"),
         hash,
         record,
     };
     let whole = Some(value(3).encode());
-    assert!(node.upkeep(heal(hash ^ 1, whole.clone())).await.is_err());
-    let malformed = node.upkeep(heal(hash, Some(damaged.clone()))).await;
+    assert!(
+        node.maintenance(heal(hash ^ 1, whole.clone()))
+            .await
+            .is_err()
+    );
+    let malformed = node.maintenance(heal(hash, Some(damaged.clone()))).await;
     assert!(matches!(malformed, Err(Refusal::Malformed(_))));
     assert_eq!(node.call(read.clone()).await, Err(Refusal::Damaged));
 
-    let healed = node.upkeep(heal(hash, whole.clone())).await;
-    assert_eq!(healed, Ok(Upkept::Done));
+    let healed = node.maintenance(heal(hash, whole.clone())).await;
+    assert_eq!(healed, Ok(Maintained::Done));
     assert_eq!(
         node.call(read.clone()).await,
         Ok(Reply::Found { record: whole })
@@ -354,7 +368,10 @@ async fn a_damaged_record_is_replaced_and_its_bytes_are_kept_aside() {
     let kept = node.storage.read(Space::Meta, vec![aside]).await.unwrap();
     assert_eq!(kept, [Some(damaged)]);
     // A second one that comes late changes nothing.
-    assert_eq!(node.upkeep(heal(hash, None)).await, Ok(Upkept::Done));
+    assert_eq!(
+        node.maintenance(heal(hash, None)).await,
+        Ok(Maintained::Done)
+    );
     assert!(matches!(
         node.call(read).await,
         Ok(Reply::Found { record: Some(_) })
@@ -367,7 +384,7 @@ async fn a_damaged_record_is_replaced_and_its_bytes_are_kept_aside() {
 async fn what_a_replaced_record_never_had_is_stamped_anew() {
     let node = Node::new().await;
     let stamp = || async {
-        let request = StampRequest {
+        let request = AcceptRequest {
             key: key("hurt"),
             write_id: WriteId(77),
             stamp: Stamp(1_000),
@@ -375,8 +392,8 @@ async fn what_a_replaced_record_never_had_is_stamped_anew() {
             content: Content::Value(Bytes::from_static(b"mine")),
             siblings_max: 256,
         };
-        match node.call(Operation::Stamp(Box::new(request))).await {
-            Ok(Reply::Stamped { dot, record }) => (dot, Record::decode(record).unwrap()),
+        match node.call(Operation::Accept(Box::new(request))).await {
+            Ok(Reply::Accepted { dot, record }) => (dot, Record::decode(record).unwrap()),
             other => panic!("not stamped: {other:?}"),
         }
     };
@@ -385,12 +402,12 @@ async fn what_a_replaced_record_never_had_is_stamped_anew() {
     let damaged = node.damage("hurt", &held).await;
     let read = Operation::Read { key: key("hurt") };
     assert_eq!(node.call(read).await, Err(Refusal::Damaged));
-    let heal = Upkeep::Heal {
+    let heal = Maintenance::Heal {
         key: key("hurt"),
         hash: Digest::hash(&key("hurt"), &damaged),
         record: Some(value(3).encode()),
     };
-    assert_eq!(node.upkeep(heal).await, Ok(Upkept::Done));
+    assert_eq!(node.maintenance(heal).await, Ok(Maintained::Done));
     let (second, held) = stamp().await;
     assert_ne!(second, first);
     assert!(held.find(WriteId(77)).is_some(), "and it is there");
@@ -401,12 +418,12 @@ async fn where_no_other_owner_has_a_record_none_is_left() {
     let node = Node::new().await;
     node.join("hurt", &value(3)).await.unwrap();
     let damaged = node.damage("hurt", &value(3)).await;
-    let heal = Upkeep::Heal {
+    let heal = Maintenance::Heal {
         key: key("hurt"),
         hash: Digest::hash(&key("hurt"), &damaged),
         record: None,
     };
-    assert_eq!(node.upkeep(heal).await, Ok(Upkept::Done));
+    assert_eq!(node.maintenance(heal).await, Ok(Maintained::Done));
     let read = node.call(Operation::Read { key: key("hurt") }).await;
     assert_eq!(read, Ok(Reply::Found { record: None }));
     assert_eq!(node.roots().await, []);

@@ -11,7 +11,7 @@
 //! Invariants:
 //! - a dot is given once: counters are reserved durably before they are used, and an incarnation ends when the node
 //!   can't prove that it holds all it gave out (see [`identity`]);
-//! - an owner applies a write once, however often it is asked (see [`stamp`]);
+//! - an owner applies a write once, however often it is asked (see [`accept`]);
 //! - once an epoch was answered to, older ones are refused for ever; so one that is far from all that the metadata
 //!   store told of is not answered to;
 //! - what a node that lost its disk says counts for no quorum before it has got everything back;
@@ -27,6 +27,7 @@
 //! Papers: Preguiça, Baquero, Almeida, Fonte, Gonçalves: *Dotted Version Vectors* (2012). Gawlick, Kinkade: *Varieties
 //! of Concurrency Control in IMS/VS Fast Path* (1985), for group commit.
 
+mod accept;
 mod batch;
 mod crowd;
 mod error;
@@ -38,6 +39,8 @@ mod identity;
 mod leading;
 mod leaves;
 mod ledger;
+mod maintenance;
+mod maintenance_change;
 mod mutations;
 mod queue;
 mod reads;
@@ -46,12 +49,9 @@ mod recent;
 mod settings;
 mod shared;
 mod slot;
-mod stamp;
 mod sync;
-mod tend;
 mod throttle;
 mod tombstones;
-mod upkeep;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -62,12 +62,12 @@ use futures::channel::oneshot;
 
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
     Clock, NodeReport, Operation, RecordKey, Refusal, ReplicaWorld, Reply, Request, Space, Spawn,
     StorageEngine, StorageError,
 };
-use crate::sabotage::{self, Sabotage};
 use crate::version::Actor;
 
 use hints::Hints;
@@ -309,11 +309,13 @@ impl<W: ReplicaWorld> Shared<W> {
         let (answer, answered) = oneshot::channel();
         let change = match request.operation {
             Operation::Probe => return self.report().await,
-            Operation::Upkeep(upkeep) => return self.upkeep(epoch, *upkeep).await,
+            Operation::Maintenance(maintenance) => {
+                return self.maintenance(epoch, *maintenance).await;
+            }
             Operation::Read { key } => return self.find(epoch, key).await,
-            Operation::Stamp(request) => {
+            Operation::Accept(request) => {
                 check_key(request.key.as_bytes())?;
-                Change::Stamp { request, answer }
+                Change::Accept { request, answer }
             }
             Operation::Join {
                 key,
@@ -368,7 +370,7 @@ impl<W: ReplicaWorld> Shared<W> {
         }
         let view = self.view()?;
         // As it is before anything is read: what is read now may lack what comes back meanwhile.
-        let counts = !self.is_refilling() || sabotage::on(Sabotage::RefillingCounts);
+        let counts = !self.is_refilling() || mutant::on(Mutant::RefillingCounts);
         let (answer, answered) = oneshot::channel();
         let cost = key.as_bytes().len();
         self.reads
@@ -453,7 +455,7 @@ fn rejected(rejected: Rejected) -> Refusal {
 #[cfg(test)]
 mod lost_test;
 #[cfg(test)]
+mod maintenance_test;
+#[cfg(test)]
 #[path = "replica_test.rs"]
 mod tests;
-#[cfg(test)]
-mod upkeep_test;

@@ -20,21 +20,21 @@ use super::identity::Resumed;
 use super::leading::LeadingWrites;
 use super::leaves::Leaves;
 use super::ledger::Ledger;
+use super::maintenance_change::MaintenanceChange;
 use super::queue::EndsWithLoop;
 use super::recent::RecentWrites;
 use super::shared::Shared;
 use super::slot::Slot;
-use super::tend::Tend;
 use super::tombstones;
 use super::{Known, OpenError, ReplicaSettings, rebuild};
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    Clock, Durability, Instant, Judged, KeyHash, Put, Random, RecordKey, Refusal, ReplicaWorld,
-    Reply, Space, Spawn, StampRequest, StorageEngine, StorageError, TreeName,
+    AcceptRequest, Clock, Durability, Instant, Judged, KeyHash, Put, Random, RecordKey, Refusal,
+    ReplicaWorld, Reply, Space, Spawn, StorageEngine, StorageError, TreeName,
 };
-use crate::sabotage::{self, Sabotage};
 
 pub(super) type Answer = oneshot::Sender<Result<Reply, Refusal>>;
 
@@ -44,8 +44,8 @@ pub(super) struct Mutation {
 }
 
 pub(super) enum Change {
-    Stamp {
-        request: Box<StampRequest>,
+    Accept {
+        request: Box<AcceptRequest>,
         answer: Answer,
     },
     Join {
@@ -61,7 +61,10 @@ pub(super) enum Change {
         answer: Answer,
     },
     /// Look after what is stored.
-    Tend { tend: Tend, answer: Answer },
+    Maintenance {
+        task: MaintenanceChange,
+        answer: Answer,
+    },
     /// Take on the mutation's epoch and do nothing else.
     Learn { answer: Answer },
     /// Come back from a later epoch to the mutation's.
@@ -76,7 +79,7 @@ impl Change {
     /// What it takes of the queue's room.
     pub(super) fn cost(&self) -> usize {
         match self {
-            Self::Stamp { request, .. } => {
+            Self::Accept { request, .. } => {
                 let value = match &request.content {
                     crate::version::Content::Value(value) => value.len(),
                     crate::version::Content::Tombstone => 0,
@@ -84,7 +87,7 @@ impl Change {
                 request.key.as_bytes().len() + value
             }
             Self::Join { key, record, .. } => key.as_bytes().len() + record.len(),
-            Self::Tend { tend, .. } => tend.cost(),
+            Self::Maintenance { task, .. } => task.cost(),
             Self::AdoptIfEmpty { .. }
             | Self::Learn { .. }
             | Self::Reset { .. }
@@ -95,9 +98,9 @@ impl Change {
     /// The records that it reads or changes.
     fn keys<'a>(&'a self, into: &mut Vec<&'a RecordKey>) {
         match self {
-            Self::Stamp { request, .. } => into.push(&request.key),
+            Self::Accept { request, .. } => into.push(&request.key),
             Self::Join { key, .. } => into.push(key),
-            Self::Tend { tend, .. } => into.extend(tend.keys()),
+            Self::Maintenance { task, .. } => into.extend(task.keys()),
             Self::AdoptIfEmpty { .. }
             | Self::Learn { .. }
             | Self::Reset { .. }
@@ -246,7 +249,7 @@ impl<W: ReplicaWorld> Loop<W> {
             self.meet(error.clone());
             return Err(error.into());
         }
-        if sabotage::on(Sabotage::ViewKeptAfterFailure) {
+        if mutant::on(Mutant::ViewKeptAfterFailure) {
             shared.open_view();
             return Ok(());
         }
@@ -316,7 +319,7 @@ impl<W: ReplicaWorld> Loop<W> {
             rebuild,
             stop,
         } = replies;
-        if sabotage::on(Sabotage::AckBeforeSync) {
+        if mutant::on(Mutant::AckBeforeSync) {
             answer_all(std::mem::take(&mut answers), None);
         }
         let refusal = self
@@ -324,7 +327,7 @@ impl<W: ReplicaWorld> Loop<W> {
             .await
             .err()
             .filter(|error| {
-                !matches!(error, StorageError::Full(_)) || !sabotage::on(Sabotage::FullDiskAnswered)
+                !matches!(error, StorageError::Full(_)) || !mutant::on(Mutant::FullDiskAnswered)
             })
             .map(|error| refusal_of(&error));
         answer_all(answers, refusal.as_ref());
@@ -483,10 +486,10 @@ impl<W: ReplicaWorld> Loop<W> {
     async fn refuse(&mut self, waiting: &mut Vec<Mutation>, error: &StorageError) {
         for Mutation { change, .. } in waiting.drain(..) {
             match change {
-                Change::Stamp { answer, .. }
+                Change::Accept { answer, .. }
                 | Change::Join { answer, .. }
                 | Change::AdoptIfEmpty { answer, .. }
-                | Change::Tend { answer, .. }
+                | Change::Maintenance { answer, .. }
                 | Change::Learn { answer }
                 | Change::Reset { answer } => {
                     drop(answer.send(Err(Refusal::Unavailable(error.to_string()))))
@@ -548,12 +551,12 @@ impl<'m> Wanted<'m> {
         for Mutation { change, .. } in waiting {
             change.keys(&mut keys);
             match change {
-                Change::Tend { tend, .. } => {
-                    trees.extend(tend.tree().cloned());
-                    tend.hints(targets, &mut hints);
+                Change::Maintenance { task, .. } => {
+                    trees.extend(task.tree().cloned());
+                    task.hints(targets, &mut hints);
                 }
                 Change::AdoptIfEmpty { .. } => count = true,
-                Change::Stamp { .. }
+                Change::Accept { .. }
                 | Change::Join { .. }
                 | Change::Learn { .. }
                 | Change::Reset { .. }
@@ -602,7 +605,7 @@ impl Replies {
         stored: u64,
     ) {
         let (answer, reply) = match change {
-            Change::Stamp { request, answer } => {
+            Change::Accept { request, answer } => {
                 let admitted = batch.ledger.admit(epoch);
                 (answer, admitted.and_then(|()| batch.stamp(*request)))
             }
@@ -626,15 +629,15 @@ impl Replies {
                 let reply = batch.adopt_if_empty(epoch.max(next), is_new, stored);
                 (answer, reply)
             }
-            Change::Tend {
-                tend: Tend::Rebuild,
+            Change::Maintenance {
+                task: MaintenanceChange::Rebuild,
                 answer,
             } => {
                 self.rebuild = Some(answer);
                 return;
             }
-            Change::Tend {
-                tend: Tend::Heal { damaged, record },
+            Change::Maintenance {
+                task: MaintenanceChange::Heal { damaged, record },
                 answer,
             } => match batch.ledger.admit(epoch) {
                 Ok(()) => {
@@ -643,9 +646,9 @@ impl Replies {
                 }
                 Err(refusal) => (answer, Err(refusal)),
             },
-            Change::Tend { tend, answer } => {
+            Change::Maintenance { task, answer } => {
                 let admitted = batch.ledger.admit(epoch);
-                (answer, admitted.and_then(|()| tend.apply(batch)))
+                (answer, admitted.and_then(|()| task.apply(batch)))
             }
             Change::Learn { answer } => {
                 batch.ledger.adopt(epoch);
@@ -666,7 +669,7 @@ impl Replies {
 
 /// Tells everybody what became of their operation; `failed` is told to all whose effect the batch should have had.
 fn answer_all(mut answers: Vec<(Answer, Result<Reply, Refusal>)>, failed: Option<&Refusal>) {
-    if sabotage::on(Sabotage::BatchSwapsAnswers)
+    if mutant::on(Mutant::BatchSwapsAnswers)
         && let [(_, first), (_, second), ..] = answers.as_mut_slice()
     {
         std::mem::swap(first, second);

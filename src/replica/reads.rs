@@ -12,9 +12,9 @@ use super::queue::EndsWithLoop;
 use super::shared::Shared;
 use super::slot::damaged;
 use crate::buggify::{self, Site};
+use crate::mutant::{self, Mutant};
 use crate::placement::Epoch;
 use crate::ports::{Clock, RecordKey, Refusal, ReplicaWorld, Reply, Space, StorageEngine};
-use crate::sabotage::{self, Sabotage};
 use crate::version::Record;
 
 /// So many records are held at once at most, whatever their length, before they are handed on.
@@ -79,7 +79,7 @@ pub(super) async fn run<W: ReplicaWorld>(
 fn check(key: &RecordKey, record: Option<Bytes>) -> Result<Reply, Refusal> {
     if let Some(record) = &record
         && let Err(error) = Record::decode(record.clone())
-        && !sabotage::on(Sabotage::DamagedServed)
+        && !mutant::on(Mutant::DamagedServed)
     {
         damaged(key, &error);
         return Err(Refusal::Damaged);

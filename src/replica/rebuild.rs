@@ -13,13 +13,14 @@ use futures::channel::oneshot;
 
 use super::hints::after;
 use super::leaves;
+use super::maintenance_change::MaintenanceChange;
 use super::mutations::{Change, Loop, Mutation};
 use super::shared::Shared;
-use super::tend::Tend;
 use super::tombstones::{self, Grave};
 use crate::marks::{self, Mark};
 use crate::ports::{
-    Clock, Digest, Put, RecordKey, ReplicaWorld, Reply, Space, StorageEngine, StorageError, Upkept,
+    Clock, Digest, Maintained, Put, RecordKey, ReplicaWorld, Reply, Space, StorageEngine,
+    StorageError,
 };
 use crate::version::Record;
 
@@ -66,8 +67,8 @@ pub(super) async fn run<W: ReplicaWorld>(shared: std::sync::Weak<Shared<W>>) {
         let (answer, answered) = oneshot::channel();
         let rebuild = Mutation {
             epoch: here.epoch(),
-            change: Change::Tend {
-                tend: Tend::Rebuild,
+            change: Change::Maintenance {
+                task: MaintenanceChange::Rebuild,
                 answer,
             },
         };
@@ -143,7 +144,7 @@ impl<W: ReplicaWorld> Loop<W> {
         }
         let all = digested == ALL;
         self.shared.digested.store(all, Ordering::Release);
-        Ok(Reply::Upkept(Upkept::Done))
+        Ok(Reply::Maintained(Maintained::Done))
     }
 }
 

@@ -19,7 +19,7 @@ use pairdb::adapters::memory::MemoryStorage;
 use pairdb::adapters::tokio::{NodeWorld, ThreadRandom};
 use pairdb::placement::{Epoch, NodeId, PartitionId};
 use pairdb::ports::{
-    Durability, Operation, Overwrites, Random, RecordKey, Reply, Request, StampRequest,
+    AcceptRequest, Durability, Operation, Overwrites, Random, RecordKey, Reply, Request,
     StorageEngine, TenantId,
 };
 use pairdb::replica::{Replica, ReplicaSettings};
@@ -145,7 +145,7 @@ async fn run<S: StorageEngine>(
                         &name,
                     );
                     let stamp = |key| {
-                        Operation::Stamp(Box::new(StampRequest {
+                        Operation::Accept(Box::new(AcceptRequest {
                             key,
                             write_id: WriteId(number.into()),
                             stamp: Stamp(number),
@@ -179,7 +179,7 @@ async fn run<S: StorageEngine>(
                         .record(asked.elapsed().as_nanos() as u64)
                         .expect("the histogram grows");
                     done.fetch_add(1, Ordering::Relaxed);
-                    if let Reply::Stamped {
+                    if let Reply::Accepted {
                         record: stamped, ..
                     } = reply
                     {

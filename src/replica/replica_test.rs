@@ -20,7 +20,8 @@ use crate::adapters::memory::MemoryStorage;
 use crate::adapters::tokio::NodeWorld;
 use crate::placement::PartitionId;
 use crate::ports::{
-    Durability, Overwrites, Put, RecordKey, StampRequest, Standing, TenantId, Upkeep, Upkept,
+    AcceptRequest, Durability, Maintained, Maintenance, Overwrites, Put, RecordKey, Standing,
+    TenantId,
 };
 use crate::version::{Content, Context, Dot, Record, Stamp, Version, VersionVector, WriteId};
 
@@ -85,7 +86,7 @@ impl Node {
     async fn refill(&self) {
         assert!(self.replica.is_refilling());
         let incarnation = self.replica.incarnation();
-        let refilled = Operation::Upkeep(Box::new(Upkeep::Refilled { incarnation }));
+        let refilled = Operation::Maintenance(Box::new(Maintenance::Refilled { incarnation }));
         self.call(0, refilled).await.unwrap();
     }
 
@@ -118,17 +119,17 @@ impl Node {
         })
     }
 
-    async fn stamp(&self, request: StampRequest) -> Result<Reply, Refusal> {
-        self.call(0, Operation::Stamp(Box::new(request))).await
+    async fn stamp(&self, request: AcceptRequest) -> Result<Reply, Refusal> {
+        self.call(0, Operation::Accept(Box::new(request))).await
     }
 
-    async fn stamped(&self, request: StampRequest) -> (Dot, Record) {
+    async fn stamped(&self, request: AcceptRequest) -> (Dot, Record) {
         self.stamped_under(0, request).await
     }
 
-    async fn stamped_under(&self, epoch: u64, request: StampRequest) -> (Dot, Record) {
-        match self.call(epoch, Operation::Stamp(Box::new(request))).await {
-            Ok(Reply::Stamped { dot, record }) => (dot, Record::decode(record).unwrap()),
+    async fn stamped_under(&self, epoch: u64, request: AcceptRequest) -> (Dot, Record) {
+        match self.call(epoch, Operation::Accept(Box::new(request))).await {
+            Ok(Reply::Accepted { dot, record }) => (dot, Record::decode(record).unwrap()),
             other => panic!("not stamped: {other:?}"),
         }
     }
@@ -170,8 +171,8 @@ fn seen<const N: usize>(entries: [(Actor, u64); N]) -> VersionVector {
 }
 
 /// A last-write-wins write. Its stamp is its write id.
-fn write(name: &str, id: u64) -> StampRequest {
-    StampRequest {
+fn write(name: &str, id: u64) -> AcceptRequest {
+    AcceptRequest {
         key: key(name),
         write_id: WriteId(id.into()),
         stamp: Stamp(id),
@@ -181,12 +182,12 @@ fn write(name: &str, id: u64) -> StampRequest {
     }
 }
 
-fn sibling(name: &str, id: u64, shown: VersionVector) -> StampRequest {
+fn sibling(name: &str, id: u64, shown: VersionVector) -> AcceptRequest {
     let context = Context {
         shown,
         written: None,
     };
-    StampRequest {
+    AcceptRequest {
         overwrites: Overwrites::Covered(context),
         ..write(name, id)
     }

@@ -8,7 +8,7 @@ use futures::lock::Mutex as AsyncMutex;
 
 use super::ReplicaSettings;
 use super::batch::HintChange;
-use super::heal::Wounds;
+use super::heal::DamagedRecords;
 use super::hints::Hints;
 use super::identity::Identity;
 use super::mutations::Mutation;
@@ -16,9 +16,9 @@ use super::queue::Queue;
 use super::reads::Read;
 use super::throttle::Throttle;
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{Clock, Refusal, ReplicaWorld, Stop, StorageError};
-use crate::sabotage::{self, Sabotage};
 use crate::version::Actor;
 
 pub(super) struct Shared<W> {
@@ -49,7 +49,7 @@ pub(super) struct Shared<W> {
     /// How often a damaged record was met.
     pub(super) damaged: AtomicU64,
     /// Which records these were.
-    pub(super) wounds: Wounds,
+    pub(super) damaged_records: DamagedRecords,
     status: Mutex<Status>,
     reads_finished: Mutex<Option<oneshot::Receiver<()>>>,
 }
@@ -104,7 +104,7 @@ impl<W: ReplicaWorld> Shared<W> {
             view: AtomicU64::new(0),
             stop: Stop::new(),
             damaged: AtomicU64::new(0),
-            wounds: Wounds::default(),
+            damaged_records: DamagedRecords::default(),
             status: Mutex::new(status),
             reads_finished: Mutex::new(Some(reads_finished)),
         }
@@ -154,7 +154,7 @@ impl<W: ReplicaWorld> Shared<W> {
     /// Refuses what was routed by an older epoch, or by one that can't be.
     pub(super) fn admit(&self, epoch: Epoch) -> Result<(), Refusal> {
         let current = self.epoch();
-        if epoch < current && !sabotage::on(Sabotage::EpochNotChecked) {
+        if epoch < current && !mutant::on(Mutant::EpochNotChecked) {
             return Err(Refusal::StaleEpoch { current });
         }
         self.believe(epoch)
@@ -164,7 +164,7 @@ impl<W: ReplicaWorld> Shared<W> {
     pub(super) fn believe(&self, epoch: Epoch) -> Result<(), Refusal> {
         let told = Epoch(self.told.load(Ordering::Acquire));
         let known = told.max(self.epoch());
-        if epoch <= known || epoch.is_plausible(told) || sabotage::on(Sabotage::AnyEpochBelieved) {
+        if epoch <= known || epoch.is_plausible(told) || mutant::on(Mutant::AnyEpochBelieved) {
             return Ok(());
         }
         marks::reached(Mark::EpochImpossible);

@@ -14,17 +14,17 @@ use futures::StreamExt;
 use futures::channel::oneshot;
 
 use super::handoff::PEER_PATIENCE;
+use super::maintenance_change::MaintenanceChange;
 use super::mutations::{Change, Mutation};
 use super::shared::Shared;
-use super::tend::Tend;
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::placement::Node;
 use crate::ports::{
     Ask, CallError, Clock, Digest, DropPurged, JoinRecord, KeepPurged, KeyHash, KeyPage, Keys,
     LEAVES, Leaves, Purge, Purged, PurgedOf, ReadRecord, RecordKey, Refusal, ReplicaWorld, Reply,
     Synced, TreeName,
 };
-use crate::sabotage::{self, Sabotage};
 use crate::version::Record;
 
 /// Records exchanged in one call.
@@ -65,7 +65,7 @@ impl<W: ReplicaWorld> Shared<W> {
         // by no floors then, and counts again when it has exchanged all with every other owner.)
         let damaged_there = synced.damaged_there > 0 && !self.is_refilling();
         let whole = synced.complete && synced.damaged_here == 0 && !damaged_there;
-        if whole && ours != theirs && !sabotage::on(Sabotage::FloorsStayBehind) {
+        if whole && ours != theirs && !mutant::on(Mutant::FloorsStayBehind) {
             let gives = synced.damaged_there == 0;
             synced.floors = self.hand_over(tree, peer, (ours, theirs), gives).await?;
         }
@@ -86,7 +86,8 @@ impl<W: ReplicaWorld> Shared<W> {
         let mut learnt = 0;
         if both != ours {
             let (tree, purged) = (tree.clone(), both.clone());
-            self.tend(Tend::KeepPurged { tree, purged }).await?;
+            self.maintain(MaintenanceChange::KeepPurged { tree, purged })
+                .await?;
             learnt += 1;
         }
         if gives && both != theirs {
@@ -213,7 +214,7 @@ impl<W: ReplicaWorld> Shared<W> {
                 return Ok(exchanged);
             }
         }
-        if sabotage::on(Sabotage::SyncOneWay) {
+        if mutant::on(Mutant::SyncOneWay) {
             return Ok(exchanged);
         }
         let held = match self.held(key).await {
@@ -295,12 +296,12 @@ impl<W: ReplicaWorld> Shared<W> {
             Err(CallError::Refused(Refusal::Purged)) => {
                 let hash = ours.unwrap_or_else(|| Digest::hash(&key, &held));
                 let keys = vec![KeyHash { key, hash }];
-                let tend = match is_deleted(&held) {
-                    true => Tend::Purge { keys },
-                    false => Tend::DropPurged { keys },
+                let task = match is_deleted(&held) {
+                    true => MaintenanceChange::Purge { keys },
+                    false => MaintenanceChange::DropPurged { keys },
                 };
                 may_drop(&held)?;
-                self.tend(tend).await?;
+                self.maintain(task).await?;
                 exchanged.dropped = !is_deleted(&held);
                 exchanged.received = true;
                 Ok(())
@@ -388,7 +389,7 @@ fn is_deleted(encoded: &Bytes) -> bool {
 /// Nothing but the planted bug keeps what another owner has purged.
 fn may_drop(record: &Bytes) -> Result<(), Refusal> {
     marks::reached(Mark::PurgeCaughtUp);
-    match sabotage::on(Sabotage::PurgedValueKept) && !is_deleted(record) {
+    match mutant::on(Mutant::PurgedValueKept) && !is_deleted(record) {
         true => Err(Refusal::Purged),
         false => Ok(()),
     }

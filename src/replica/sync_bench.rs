@@ -25,8 +25,8 @@ use pairdb::adapters::memory::{MemoryStorage, MemoryTransport};
 use pairdb::adapters::tokio::{NodeWorld, TokioClock, TokioSpawn};
 use pairdb::placement::{DEFAULT_PARTITIONS, Epoch, Node, NodeId, NodeStatus, Token};
 use pairdb::ports::{
-    Digest, Durability, Operation, Put, RecordKey, Refusal, Reply, Request, RequestHandler, Space,
-    StorageEngine, Synced, TenantId, TreeName, Upkeep, Upkept,
+    Digest, Durability, Maintained, Maintenance, Operation, Put, RecordKey, Refusal, Reply,
+    Request, RequestHandler, Space, StorageEngine, Synced, TenantId, TreeName,
 };
 use pairdb::replica::{Replica, ReplicaSettings};
 use pairdb::version::{Actor, Content, Dot, Record, Stamp, Version, VersionVector, WriteId};
@@ -83,9 +83,12 @@ impl Owner {
         self.door.handle(request).await.unwrap()
     }
 
-    async fn upkeep(&self, upkeep: Upkeep) -> Upkept {
-        match self.ask(Operation::Upkeep(Box::new(upkeep))).await {
-            Reply::Upkept(upkept) => upkept,
+    async fn maintenance(&self, maintenance: Maintenance) -> Maintained {
+        match self
+            .ask(Operation::Maintenance(Box::new(maintenance)))
+            .await
+        {
+            Reply::Maintained(maintained) => maintained,
             other => panic!("answered {other:?}"),
         }
     }
@@ -94,7 +97,9 @@ impl Owner {
     async fn roots(&self) -> (BTreeMap<TreeName, Digest>, u64) {
         let (mut all, mut after, mut bytes) = (BTreeMap::new(), None, 0);
         loop {
-            let Upkept::Roots { roots, more } = self.upkeep(Upkeep::Roots { after }).await else {
+            let Maintained::Roots { roots, more } =
+                self.maintenance(Maintenance::Roots { after }).await
+            else {
                 panic!("answered something else");
             };
             after = roots.last().map(|(tree, _)| tree.clone());
@@ -245,7 +250,7 @@ async fn is_digested(owner: &Owner) -> bool {
     let request = Request {
         node: owner.at.id.clone(),
         epoch: Epoch(1),
-        operation: Operation::Upkeep(Box::new(Upkeep::Roots { after: None })),
+        operation: Operation::Maintenance(Box::new(Maintenance::Roots { after: None })),
     };
     owner.door.handle(request).await.is_ok()
 }
@@ -285,11 +290,11 @@ async fn round(owners: &[Owner]) -> (usize, u64, Synced) {
             let (here, there) = (&owners[number % 2], &owners[1 - number % 2]);
             let mut all = Synced::default();
             while !all.complete {
-                let sync = Upkeep::Sync {
+                let sync = Maintenance::Sync {
                     tree: tree.clone(),
                     peer: there.at.clone(),
                 };
-                let Upkept::Synced(synced) = here.upkeep(sync).await else {
+                let Maintained::Synced(synced) = here.maintenance(sync).await else {
                     panic!("answered something else");
                 };
                 add(&mut all, synced);

@@ -22,7 +22,9 @@ use hdrhistogram::Histogram;
 use pairdb::adapters::fjall::{FjallDurability, FjallSettings, FjallStorage};
 use pairdb::adapters::tokio::NodeWorld;
 use pairdb::placement::{DEFAULT_PARTITIONS, Epoch, NodeId, Token};
-use pairdb::ports::{Operation, RecordKey, Reply, Request, TenantId, TreeName, Upkeep, Upkept};
+use pairdb::ports::{
+    Maintained, Maintenance, Operation, RecordKey, Reply, Request, TenantId, TreeName,
+};
 use pairdb::replica::{Replica, ReplicaSettings};
 use pairdb::version::{Actor, Content, Dot, Record, Stamp, Version, VersionVector, WriteId};
 
@@ -111,7 +113,7 @@ async fn open(directory: &Path, settings: ReplicaSettings) -> (FjallStorage, Nod
     while node
         .handle(request(
             &node,
-            Operation::Upkeep(Box::new(Upkeep::Roots { after: None })),
+            Operation::Maintenance(Box::new(Maintenance::Roots { after: None })),
         ))
         .await
         .is_err()
@@ -139,9 +141,9 @@ async fn ask(node: &Node, operation: Operation) -> Reply {
     node.handle(request(node, operation)).await.unwrap()
 }
 
-async fn upkeep(node: &Node, upkeep: Upkeep) -> Upkept {
-    match ask(node, Operation::Upkeep(Box::new(upkeep))).await {
-        Reply::Upkept(upkept) => upkept,
+async fn maintenance(node: &Node, maintenance: Maintenance) -> Maintained {
+    match ask(node, Operation::Maintenance(Box::new(maintenance))).await {
+        Reply::Maintained(maintained) => maintained,
         other => panic!("answered {other:?}"),
     }
 }
@@ -195,12 +197,12 @@ async fn show(node: &Node, what: &str) {
     for tree in &trees {
         let mut after = None;
         loop {
-            let page = Upkeep::Keys {
+            let page = Maintenance::Keys {
                 tree: tree.clone(),
                 leaves: u64::MAX,
                 after,
             };
-            let Upkept::Keys { keys, more } = upkeep(node, page).await else {
+            let Maintained::Keys { keys, more } = maintenance(node, page).await else {
                 panic!("answered something else");
             };
             live_keys += keys.len() as u64;
@@ -216,12 +218,12 @@ async fn show(node: &Node, what: &str) {
     for tree in &trees {
         let mut after = None;
         loop {
-            let page = Upkeep::Tombstones {
+            let page = Maintenance::Tombstones {
                 last_write_wins: true,
                 tree: tree.clone(),
                 after,
             };
-            let Upkept::Keys { keys, more } = upkeep(node, page).await else {
+            let Maintained::Keys { keys, more } = maintenance(node, page).await else {
                 panic!("answered something else");
             };
             assert!(keys.is_empty(), "none is old");
@@ -265,7 +267,9 @@ async fn read(node: &Node) -> (f64, Histogram<u64>) {
 async fn trees(node: &Node) -> Vec<TreeName> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let Upkept::Roots { roots, more } = upkeep(node, Upkeep::Roots { after }).await else {
+        let Maintained::Roots { roots, more } =
+            maintenance(node, Maintenance::Roots { after }).await
+        else {
             panic!("answered something else");
         };
         after = roots.last().map(|(tree, _)| tree.clone());
@@ -282,17 +286,17 @@ async fn purge(node: &Node) -> u64 {
     for tree in trees(node).await {
         let mut after = None;
         loop {
-            let page = Upkeep::Tombstones {
+            let page = Maintenance::Tombstones {
                 last_write_wins: true,
                 tree: tree.clone(),
                 after,
             };
-            let Upkept::Keys { keys, more } = upkeep(node, page).await else {
+            let Maintained::Keys { keys, more } = maintenance(node, page).await else {
                 panic!("answered something else");
             };
             if !keys.is_empty() {
                 purged += keys.len() as u64;
-                upkeep(node, Upkeep::Purge { keys }).await;
+                maintenance(node, Maintenance::Purge { keys }).await;
             }
             after = more;
             if after.is_none() {

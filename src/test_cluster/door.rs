@@ -9,8 +9,8 @@ use futures::future::{BoxFuture, pending};
 use crate::adapters::memory::MemoryTransport;
 use crate::placement::{Node, NodeId};
 use crate::ports::{
-    CallError, Clock, Instant, Operation, Refusal, ReplicaTransport, Reply, Request,
-    RequestHandler, Spawn, Upkept,
+    CallError, Clock, Instant, Maintained, Operation, Refusal, ReplicaTransport, Reply, Request,
+    RequestHandler, Spawn,
 };
 
 /// What a node does to requests.
@@ -105,9 +105,9 @@ impl<C: Clock> Door<C> {
             None => pending().await,
         };
         match answer {
-            Ok(Reply::Upkept(page)) => {
+            Ok(Reply::Maintained(page)) => {
                 let page_max = self.page_max.load(Ordering::SeqCst);
-                Ok(Reply::Upkept(shortened(page, page_max)))
+                Ok(Reply::Maintained(shortened(page, page_max)))
             }
             answer => answer,
         }
@@ -126,7 +126,7 @@ impl<C: Clock> RequestHandler for Door<C> {
         let this = self.clone();
         async move {
             let operation = &request.operation;
-            if matches!(operation, Operation::Stamp(_) | Operation::Read { .. }) {
+            if matches!(operation, Operation::Accept(_) | Operation::Read { .. }) {
                 this.asked.fetch_add(1, Ordering::SeqCst);
             }
             match this.mood.get() {
@@ -171,16 +171,16 @@ impl<C: Clock, S: Spawn> ReplicaTransport for TestTransport<C, S> {
 }
 
 /// The first `page_max` of a page, as a node may list fewer than it could.
-fn shortened(page: Upkept, page_max: usize) -> Upkept {
+fn shortened(page: Maintained, page_max: usize) -> Maintained {
     match page {
-        Upkept::Roots { mut roots, .. } if roots.len() > page_max => {
+        Maintained::Roots { mut roots, .. } if roots.len() > page_max => {
             roots.truncate(page_max);
-            Upkept::Roots { roots, more: true }
+            Maintained::Roots { roots, more: true }
         }
-        Upkept::Keys { mut keys, .. } if keys.len() > page_max => {
+        Maintained::Keys { mut keys, .. } if keys.len() > page_max => {
             keys.truncate(page_max);
             let more = keys.last().map(|last| last.key.clone());
-            Upkept::Keys { keys, more }
+            Maintained::Keys { keys, more }
         }
         page => page,
     }

@@ -27,7 +27,7 @@ use thiserror::Error;
 
 use super::framing::{self, CHECKSUM_LEN, put_varint, put_vector, varint_len, vector_len};
 use super::{Actor, DecodeError, Dot, VersionVector};
-use crate::sabotage::{self, Sabotage};
+use crate::mutant::{self, Mutant};
 
 const FORMAT: u8 = 1;
 
@@ -78,7 +78,7 @@ impl Context {
     pub fn is_covered_by(&self, seen: &VersionVector) -> bool {
         let written = self
             .written
-            .filter(|_| !sabotage::on(Sabotage::FloorWithoutOwnWrite));
+            .filter(|_| !mutant::on(Mutant::FloorWithoutOwnWrite));
         seen.descends(&self.shown) && written.is_none_or(|dot| seen.covers(dot))
     }
 
@@ -87,7 +87,7 @@ impl Context {
     /// Of more than [`Context::ACTORS_MAX`] actors the greatest counters are kept. The context then covers less than was
     /// shown, which at worst leaves a sibling that the client meant to overwrite: nothing is lost by it.
     pub fn encode(&self, binding: u64) -> Bytes {
-        let actors_max = match sabotage::on(Sabotage::ContextForgetsActors) {
+        let actors_max = match mutant::on(Mutant::ContextForgetsActors) {
             true => 2,
             false => Context::ACTORS_MAX,
         };

@@ -7,7 +7,7 @@
 use thiserror::Error;
 
 use super::{Actor, VersionVector};
-use crate::sabotage::{self, Sabotage};
+use crate::mutant::{self, Mutant};
 
 /// Why bytes are not what they should be.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Error)]
@@ -42,7 +42,7 @@ pub(super) fn open(bytes: &[u8], format: u8) -> Result<Reader<'_>, DecodeError> 
     if found != format {
         return Err(DecodeError::UnknownFormat(found));
     }
-    if crc32c::crc32c(body).to_le_bytes() != checksum && !sabotage::on(Sabotage::ChecksumIgnored) {
+    if crc32c::crc32c(body).to_le_bytes() != checksum && !mutant::on(Mutant::ChecksumIgnored) {
         return Err(DecodeError::Damaged);
     }
     Ok(Reader { body, at: 1 })

@@ -18,7 +18,7 @@
 use std::cmp::Ordering;
 
 use super::{Record, Version};
-use crate::sabotage::{self, Sabotage};
+use crate::mutant::{self, Mutant};
 
 impl Record {
     /// The least record that knows all that both know.
@@ -53,14 +53,14 @@ impl Record {
             }
         }
 
-        if sabotage::on(Sabotage::JoinDropsConcurrent) {
+        if mutant::on(Mutant::JoinDropsConcurrent) {
             let latest = siblings
                 .iter()
                 .map(|version| (version.rank(), version.dot))
                 .max();
             siblings.retain(|version| Some((version.rank(), version.dot)) == latest);
         }
-        if sabotage::on(Sabotage::JoinDropsTombstones) {
+        if mutant::on(Mutant::JoinDropsTombstones) {
             siblings.retain(|version| !version.is_tombstone());
         }
         Record {
@@ -74,7 +74,7 @@ impl Record {
 
 /// `absent_from` has no sibling of this dot: either it doesn't know the dot yet, or it knows that it was overwritten.
 fn keep_unless_overwritten(version: &Version, absent_from: &Record, kept: &mut Vec<Version>) {
-    if !absent_from.seen.covers(version.dot) || sabotage::on(Sabotage::JoinIgnoresSeen) {
+    if !absent_from.seen.covers(version.dot) || mutant::on(Mutant::JoinIgnoresSeen) {
         kept.push(version.clone());
     }
 }

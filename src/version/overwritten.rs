@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use super::past_write::Overwritten;
 use super::{Record, Stamp, Version, WriteId};
-use crate::sabotage::{self, Sabotage};
+use crate::mutant::{self, Mutant};
 
 /// A record remembers so many overwritten writes, unless they are old.
 pub const REMEMBERED_MIN: usize = 16;
@@ -134,7 +134,7 @@ impl Record {
                 old.is_none()
             });
         }
-        if !further.is_empty() && !sabotage::on(Sabotage::AttemptLeavesNoName) {
+        if !further.is_empty() && !mutant::on(Mutant::AttemptLeavesNoName) {
             self.overwritten.append(&mut further);
             self.overwritten.sort_unstable();
         }
@@ -145,7 +145,7 @@ impl Record {
     pub(super) fn join_overwritten(&self, other: &Record) -> Vec<Overwritten> {
         let none = self.overwritten.is_empty() && other.overwritten.is_empty();
         // Whoever keeps what was overwritten has not heard its name either.
-        if none || sabotage::on(Sabotage::JoinIgnoresSeen) {
+        if none || mutant::on(Mutant::JoinIgnoresSeen) {
             return Vec::new();
         }
         let kept = |old: &&Overwritten, absent_from: &Record| {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Dot, Rank, Stamp, WriteId};
-use crate::sabotage::{self, Sabotage};
+use crate::mutant::{self, Mutant};
 
 /// What was written.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -32,7 +32,7 @@ impl Version {
     pub fn rank(&self) -> Rank {
         Rank {
             stamp: self.stamp,
-            write_id: match sabotage::on(Sabotage::EqualStampsByDot) {
+            write_id: match mutant::on(Mutant::EqualStampsByDot) {
                 true => WriteId::default(),
                 false => self.write_id,
             },

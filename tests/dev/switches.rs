@@ -4,7 +4,7 @@ use std::fs;
 
 /// The variable that says which bug is put back, as the symbol table spells it. The simulation's own test of this finds
 /// it in the harness.
-const SWITCH: &[u8] = b"8sabotage6ACTIVE";
+const SWITCH: &[u8] = b"6mutant6ACTIVE";
 
 #[test]
 fn the_program_has_no_switches() {

@@ -1,7 +1,7 @@
 //! The core of PairDB with its switches: what the simulation runs.
 //!
 //! It is the very source of the program's core, compiled once more with the feature `mutants`: the bugs that can be put
-//! back ([`sabotage`]), the rare behaviour that can be made common ([`buggify`]) and the branches that are counted
+//! back ([`mutant`]), the rare behaviour that can be made common ([`buggify`]) and the branches that are counted
 //! ([`marks`]). The package of the program has no such feature. So whatever is built together with the simulation, the
 //! program that is tested, measured and shipped has no switches.
 //!
@@ -22,6 +22,8 @@ pub mod buggify;
 pub mod coordinator;
 #[path = "../../../src/marks.rs"]
 pub mod marks;
+#[path = "../../../src/mutant.rs"]
+pub mod mutant;
 #[path = "../../../src/placement/mod.rs"]
 pub mod placement;
 #[path = "../../../src/ports/mod.rs"]
@@ -30,7 +32,5 @@ pub mod ports;
 pub mod quorum;
 #[path = "../../../src/replica/mod.rs"]
 pub mod replica;
-#[path = "../../../src/sabotage.rs"]
-pub mod sabotage;
 #[path = "../../../src/version/mod.rs"]
 pub mod version;

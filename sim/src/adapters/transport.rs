@@ -207,7 +207,7 @@ impl ReplicaTransport for SimTransport {
             may_repeat: true,
             counted: matches!(
                 request.operation,
-                Operation::Stamp(_) | Operation::Join { .. }
+                Operation::Accept(_) | Operation::Join { .. }
             ),
             call,
         };

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use pairdb::sabotage::Sabotage;
+use pairdb::mutant::Mutant;
 
 use super::stories::files;
 use crate::mutants::{Score, Verdict, hunt};
-use crate::scenario::{Scenario, sabotage};
+use crate::scenario::{Scenario, mutant_named};
 use crate::sweep::cores;
 
 /// Which bugs to hunt, for how long, and where to put the result.
@@ -46,11 +46,11 @@ impl Mutants {
     /// Says which mutant does not exist, or why the file can't be written.
     pub fn run(&self) -> Result<bool, String> {
         let wanted = match self.only.is_empty() {
-            true => Sabotage::ALL.to_vec(),
+            true => Mutant::ALL.to_vec(),
             false => self
                 .only
                 .iter()
-                .map(|name| sabotage(name))
+                .map(|name| mutant_named(name))
                 .collect::<Result<_, _>>()?,
         };
         let jobs = self.jobs.unwrap_or_else(cores);
@@ -62,8 +62,8 @@ impl Mutants {
             );
         }
         let mut verdicts = Vec::new();
-        for sabotage in wanted {
-            let verdict = hunt(sabotage, self.from, self.seeds, limit, jobs);
+        for mutant in wanted {
+            let verdict = hunt(mutant, self.from, self.seeds, limit, jobs);
             println!(
                 "{}",
                 if self.json {
@@ -121,7 +121,7 @@ const HEAD: &str = "\
 # Planted bugs
 
 Made by `cargo sim mutants --write sim/MUTANTS.md`; don't edit. Each bug is one place in the core, switched on for the
-harness only (`src/sabotage.rs`). A row says what finds it, and which promises break: the first general seed that does,
+harness only (`src/mutant.rs`). A row says what finds it, and which promises break: the first general seed that does,
 or else a story in `scenarios/`. What only unit tests find is found by nobody here.
 ";
 
@@ -186,7 +186,7 @@ mod tests {
             .iter()
             .map(|row| (row[0].trim_matches('`').to_owned(), row[1]))
             .collect();
-        let all = Sabotage::ALL.iter();
+        let all = Mutant::ALL.iter();
         let mut all: Vec<(String, &str)> =
             all.map(|bug| (bug.name().to_owned(), bug.what())).collect();
         all.sort();

@@ -29,7 +29,7 @@ pub(super) fn run(asked: &Shrink) -> Result<bool, String> {
     let mut tell = |what: String| eprintln!("{:>6.1} s  {what}", start.elapsed().as_secs_f64());
     let shrunk = shrink(
         &asked.which.world()?,
-        asked.which.sabotage()?,
+        asked.which.mutant_named()?,
         asked.invariant.as_deref(),
         limit,
         &mut tell,

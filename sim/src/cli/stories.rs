@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use pairdb::sabotage::Sabotage;
+use pairdb::mutant::Mutant;
 
 use super::report;
-use crate::scenario::{Scenario, sabotage};
+use crate::scenario::{Scenario, mutant_named};
 
 #[derive(Args)]
 pub(super) struct Stories {
@@ -53,10 +53,10 @@ pub(super) fn run(asked: &Stories) -> Result<bool, String> {
 fn catches(scenario: &Scenario, all_mutants: bool) -> Result<bool, String> {
     let mut all_well = true;
     let named = &scenario.head.catches;
-    let mutants: Vec<Sabotage> = match all_mutants {
-        true => Sabotage::ALL.to_vec(),
+    let mutants: Vec<Mutant> = match all_mutants {
+        true => Mutant::ALL.to_vec(),
         false => {
-            let named = named.keys().map(|name| sabotage(name));
+            let named = named.keys().map(|name| mutant_named(name));
             named.collect::<Result<_, _>>()?
         }
     };

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use pairdb::sabotage::Sabotage;
+use pairdb::mutant::Mutant;
 
 use crate::outcome::{Options, Outcome};
 use crate::run::run;
-use crate::scenario::{Scenario, sabotage};
+use crate::scenario::{Scenario, mutant_named};
 use crate::world::World;
 
 #[derive(Args)]
@@ -36,13 +36,13 @@ impl Which {
         Ok(world)
     }
 
-    pub(super) fn sabotage(&self) -> Result<Option<Sabotage>, String> {
-        self.mutant.as_deref().map(sabotage).transpose()
+    pub(super) fn mutant_named(&self) -> Result<Option<Mutant>, String> {
+        self.mutant.as_deref().map(mutant_named).transpose()
     }
 
     pub(super) fn run(&self, messages: bool, record: bool) -> Result<Outcome, String> {
         let options = Options {
-            sabotage: self.sabotage()?,
+            mutant: self.mutant_named()?,
             messages,
             record,
             ..Options::default()

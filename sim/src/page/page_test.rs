@@ -1,6 +1,6 @@
 //! The page of a run: complete, self-contained, the same every time, and no change to the run.
 
-use pairdb::sabotage::Sabotage;
+use pairdb::mutant::Mutant;
 
 use super::*;
 use crate::endpoint::Endpoint;
@@ -10,7 +10,7 @@ use crate::run::run;
 use crate::world::{Fault, FaultStep, World};
 
 const RECORDED: Options = Options {
-    sabotage: None,
+    mutant: None,
     messages: false,
     record: true,
     spell: false,
@@ -112,7 +112,7 @@ fn a_panic_leaves_a_page_too() {
 #[test]
 fn a_planted_bug_is_shown_with_the_operations_it_concerns() {
     let options = Options {
-        sabotage: Some(Sabotage::ResolveOldest),
+        mutant: Some(Mutant::ResolveOldest),
         ..RECORDED
     };
     let broken = (0..20)

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::head::{Head, sabotage};
+use super::head::{Head, mutant_named};
 use crate::endpoint::Endpoint;
 use crate::invariants;
 use crate::world::{Act, Event, World, endpoints};
 
 pub(super) fn check(head: &Head, world: &World) -> Result<(), String> {
     for (mutant, invariant) in &head.catches {
-        sabotage(mutant).map_err(|problem| format!("catches: {problem}"))?;
+        mutant_named(mutant).map_err(|problem| format!("catches: {problem}"))?;
         let known: Vec<&str> = invariants::names().collect();
         if !known.contains(&invariant.as_str()) {
             let known = known.join(", ");

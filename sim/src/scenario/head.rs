@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pairdb::sabotage::Sabotage;
+use pairdb::mutant::Mutant;
 use serde::{Deserialize, Serialize};
 
 /// What is told beside the world.
@@ -48,15 +48,10 @@ const fn is_zero(number: &u8) -> bool {
 ///
 /// # Errors
 /// Names those that there are.
-pub fn sabotage(name: &str) -> Result<Sabotage, String> {
-    let found = Sabotage::ALL
-        .iter()
-        .find(|sabotage| sabotage.name() == name);
+pub fn mutant_named(name: &str) -> Result<Mutant, String> {
+    let found = Mutant::ALL.iter().find(|mutant| mutant.name() == name);
     found.copied().ok_or_else(|| {
-        let names: Vec<&str> = Sabotage::ALL
-            .iter()
-            .map(|sabotage| sabotage.name())
-            .collect();
+        let names: Vec<&str> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
         format!(
             "there is no mutant '{name}'; there are {}",
             names.join(", ")

@@ -12,7 +12,7 @@ mod size;
 
 use std::time::{Duration, Instant};
 
-use pairdb::sabotage::Sabotage;
+use pairdb::mutant::Mutant;
 
 use self::reduce::Search;
 pub use self::size::Size;
@@ -47,13 +47,13 @@ pub struct Shrunk {
 /// When nothing breaks, or not that.
 pub fn shrink(
     world: &World,
-    sabotage: Option<Sabotage>,
+    mutant: Option<Mutant>,
     invariant: Option<&str>,
     limit: Duration,
     tell: &mut dyn FnMut(String),
 ) -> Result<Shrunk, String> {
     let options = Options {
-        sabotage,
+        mutant,
         spell: true,
         ..Options::default()
     };
@@ -61,7 +61,7 @@ pub fn shrink(
     let target = target(&first, invariant)?;
     let before = Size::of(world, first.operations);
     tell(format!("'{target}' breaks with {before}"));
-    let mut search = Search::new(target, sabotage, Instant::now() + limit, world.seed, tell);
+    let mut search = Search::new(target, mutant, Instant::now() + limit, world.seed, tell);
     let key = first
         .violations
         .iter()
@@ -81,7 +81,7 @@ pub fn shrink(
     let last = run(small.clone(), options);
     let after = Size::of(&small, last.operations);
     let scenario = Scenario {
-        head: head(world, sabotage, target, &last, before, after),
+        head: head(world, mutant, target, &last, before, after),
         world: small,
     };
     Ok(Shrunk {
@@ -116,7 +116,7 @@ fn seed_for(search: &mut Search<'_>, spelled: &World) -> Option<World> {
 
 fn head(
     world: &World,
-    sabotage: Option<Sabotage>,
+    mutant: Option<Mutant>,
     target: &str,
     last: &Outcome,
     before: Size,
@@ -127,10 +127,10 @@ fn head(
         .iter()
         .find(|broken| broken.invariant == target);
     let what = violation.map_or_else(String::new, ToString::to_string);
-    let with = sabotage.map_or_else(String::new, |sabotage| {
-        format!(" with the mutant {}: {}", sabotage.name(), sabotage.what())
+    let with = mutant.map_or_else(String::new, |mutant| {
+        format!(" with the mutant {}: {}", mutant.name(), mutant.what())
     });
-    let catches = sabotage.map(|sabotage| (sabotage.name().to_owned(), target.to_owned()));
+    let catches = mutant.map(|mutant| (mutant.name().to_owned(), target.to_owned()));
     Head {
         title: format!("Shrunk: {target}"),
         about: format!(

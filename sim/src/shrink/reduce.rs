@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use pairdb::mutant::Mutant;
 use pairdb::quorum::Consistency;
-use pairdb::sabotage::Sabotage;
 use serde_json::Value;
 
 use super::ddmin::ddmin;
@@ -18,7 +18,7 @@ use crate::world::{ClientPlan, FOREVER_MS, Fault, FaultStep, Given, Step, World,
 /// A search for a smaller world that breaks the same.
 pub(super) struct Search<'a> {
     target: &'static str,
-    sabotage: Option<Sabotage>,
+    mutant: Option<Mutant>,
     until: Instant,
     /// The seed under which the invariant broke last.
     seed: u64,
@@ -67,14 +67,14 @@ const SIMPLER_STEPS: &[fn(&mut Step)] = &[
 impl<'a> Search<'a> {
     pub(super) fn new(
         target: &'static str,
-        sabotage: Option<Sabotage>,
+        mutant: Option<Mutant>,
         until: Instant,
         seed: u64,
         tell: &'a mut dyn FnMut(String),
     ) -> Self {
         Self {
             target,
-            sabotage,
+            mutant,
             until,
             seed,
             others: 0,
@@ -125,7 +125,7 @@ impl<'a> Search<'a> {
     fn breaks_as_it_is(&mut self, world: World) -> bool {
         self.runs += 1;
         let options = Options {
-            sabotage: self.sabotage,
+            mutant: self.mutant,
             ..Options::default()
         };
         let outcome = run(world, options);

@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
+use super::maintenance;
 use super::malformed::{key, malformed};
-use super::upkeep;
 use super::waiters::Answer;
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    CallError, Judged, NodeReport, Operation, Overwrites, Refusal, Reply, Request, StampRequest,
+    AcceptRequest, CallError, Judged, NodeReport, Operation, Overwrites, Refusal, Reply, Request,
     Standing,
 };
 use crate::proto::v1;
@@ -31,7 +31,7 @@ pub(super) fn request_to_proto(
         request.node.as_str().into()
     };
     let operation = match request.operation {
-        Operation::Stamp(stamp) => Wire::Stamp(stamp_to_proto(*stamp)),
+        Operation::Accept(stamp) => Wire::Accept(stamp_to_proto(*stamp)),
         Operation::Join {
             key,
             record,
@@ -56,7 +56,7 @@ pub(super) fn request_to_proto(
                 is_new,
             })
         }
-        Operation::Upkeep(task) => Wire::Upkeep(upkeep::to_proto(*task)),
+        Operation::Maintenance(task) => Wire::Maintenance(maintenance::to_proto(*task)),
     };
     v1::ReplicaRequest {
         id,
@@ -77,7 +77,7 @@ pub(super) fn request_from_proto(
         _ => NodeId::new(request.node_id).map_err(malformed)?,
     };
     let operation = match request.operation {
-        Some(Wire::Stamp(stamp)) => Operation::Stamp(Box::new(stamp_from_proto(stamp)?)),
+        Some(Wire::Accept(stamp)) => Operation::Accept(Box::new(stamp_from_proto(stamp)?)),
         Some(Wire::Join(join)) => Operation::Join {
             key: key(join.key)?,
             record: join.record,
@@ -92,7 +92,9 @@ pub(super) fn request_from_proto(
             epoch: Epoch(adopt.epoch),
             is_new: adopt.is_new,
         },
-        Some(Wire::Upkeep(task)) => Operation::Upkeep(Box::new(upkeep::from_proto(task)?)),
+        Some(Wire::Maintenance(task)) => {
+            Operation::Maintenance(Box::new(maintenance::from_proto(task)?))
+        }
         None => {
             return Err(Refusal::Malformed(
                 "no operation, or one that this node does not know".into(),
@@ -110,9 +112,9 @@ pub(super) fn request_from_proto(
 pub(super) fn reply_to_proto(id: u64, outcome: Result<Reply, Refusal>) -> v1::ReplicaReply {
     let refilling = matches!(outcome, Ok(Reply::Refilling(_)));
     let outcome = match outcome.map(Reply::even_if_refilling) {
-        Ok(Reply::Stamped { dot, record }) => {
+        Ok(Reply::Accepted { dot, record }) => {
             let dot = Some(dot_to_proto(dot));
-            Outcome::Stamped(v1::Stamped { dot, record })
+            Outcome::Accepted(v1::Accepted { dot, record })
         }
         Ok(Reply::Superseded {
             greatest,
@@ -131,7 +133,9 @@ pub(super) fn reply_to_proto(id: u64, outcome: Result<Reply, Refusal>) -> v1::Re
         Ok(Reply::Found { record }) => Outcome::Found(v1::Found { record }),
         Ok(Reply::Report(report)) => Outcome::Report(report_to_proto(report)),
         Ok(Reply::Adopted { adopted }) => Outcome::Adopted(v1::Adopted { adopted }),
-        Ok(Reply::Upkept(upkept)) => Outcome::Upkept(upkeep::answer_to_proto(upkept)),
+        Ok(Reply::Maintained(maintained)) => {
+            Outcome::Maintained(maintenance::answer_to_proto(maintained))
+        }
         // One in another, which no node says.
         Ok(Reply::Refilling(_)) => Outcome::Refusal(refusal_to_proto(Refusal::Refilling)),
         Err(refusal) => Outcome::Refusal(refusal_to_proto(refusal)),
@@ -185,12 +189,12 @@ pub(super) fn answer_from_proto(reply: v1::ReplicaReply) -> Answer {
         |what: &str| CallError::NoAnswer(format!("the node answered something unreadable: {what}"));
     let refilling = reply.refilling;
     let answer = match reply.outcome {
-        Some(Outcome::Stamped(stamped)) => {
+        Some(Outcome::Accepted(stamped)) => {
             let dot = stamped
                 .dot
                 .ok_or_else(|| no_answer("a stamp without a dot"))?;
             let dot = dot_from_proto(dot);
-            Reply::Stamped {
+            Reply::Accepted {
                 dot,
                 record: stamped.record,
             }
@@ -225,7 +229,7 @@ pub(super) fn answer_from_proto(reply: v1::ReplicaReply) -> Answer {
                 hints: report
                     .hints
                     .into_iter()
-                    .filter_map(upkeep::hints_from_proto)
+                    .filter_map(maintenance::hints_from_proto)
                     .collect(),
                 refilling: report.refilling_ms.map(Duration::from_millis),
             })
@@ -233,9 +237,9 @@ pub(super) fn answer_from_proto(reply: v1::ReplicaReply) -> Answer {
         Some(Outcome::Adopted(adopted)) => Reply::Adopted {
             adopted: adopted.adopted,
         },
-        Some(Outcome::Upkept(upkept)) => Reply::Upkept(
-            upkeep::answer_from_proto(upkept)
-                .ok_or_else(|| no_answer("upkeep of some other kind"))?,
+        Some(Outcome::Maintained(maintained)) => Reply::Maintained(
+            maintenance::answer_from_proto(maintained)
+                .ok_or_else(|| no_answer("maintenance of some other kind"))?,
         ),
         Some(Outcome::Refusal(refusal)) => {
             let refusal =
@@ -250,7 +254,7 @@ pub(super) fn answer_from_proto(reply: v1::ReplicaReply) -> Answer {
     })
 }
 
-fn stamp_to_proto(stamp: StampRequest) -> v1::Stamp {
+fn stamp_to_proto(stamp: AcceptRequest) -> v1::Accept {
     let (overwrites_all, context) = match stamp.overwrites {
         Overwrites::All(context) => (true, context),
         Overwrites::Covered(context) => (false, context),
@@ -258,7 +262,7 @@ fn stamp_to_proto(stamp: StampRequest) -> v1::Stamp {
     let shown = context.shown.iter();
     let (actors, counters) = shown.map(|(actor, counter)| (actor.0, counter)).unzip();
     let written = context.written.map(dot_to_proto);
-    v1::Stamp {
+    v1::Accept {
         key: stamp.key.as_bytes().clone(),
         write_id_high: (stamp.write_id.0 >> 64) as u64,
         write_id_low: stamp.write_id.0 as u64,
@@ -277,7 +281,7 @@ fn stamp_to_proto(stamp: StampRequest) -> v1::Stamp {
     }
 }
 
-fn stamp_from_proto(stamp: v1::Stamp) -> Result<StampRequest, Refusal> {
+fn stamp_from_proto(stamp: v1::Accept) -> Result<AcceptRequest, Refusal> {
     let v1::Context {
         actors,
         counters,
@@ -292,7 +296,7 @@ fn stamp_from_proto(stamp: v1::Stamp) -> Result<StampRequest, Refusal> {
         shown: actors.into_iter().map(Actor).zip(counters).collect(),
         written: written.map(dot_from_proto),
     };
-    Ok(StampRequest {
+    Ok(AcceptRequest {
         key: key(stamp.key)?,
         write_id: write_id(stamp.write_id_high, stamp.write_id_low),
         stamp: Stamp(stamp.stamp),
@@ -352,7 +356,7 @@ fn report_to_proto(report: NodeReport) -> v1::NodeReport {
         hints: report
             .hints
             .into_iter()
-            .map(upkeep::hints_to_proto)
+            .map(maintenance::hints_to_proto)
             .collect(),
         refilling_ms: report
             .refilling

@@ -16,7 +16,7 @@ fn record_key() -> RecordKey {
 }
 
 fn stamp(overwrites: Overwrites, content: Content) -> Operation {
-    Operation::Stamp(Box::new(StampRequest {
+    Operation::Accept(Box::new(AcceptRequest {
         key: record_key(),
         write_id: WriteId(u128::MAX - 1),
         stamp: Stamp(u64::MAX - 2),
@@ -115,7 +115,7 @@ fn report(refuses_writes: Option<String>) -> Reply {
 
 fn outcomes() -> Vec<Result<Reply, Refusal>> {
     vec![
-        Ok(Reply::Stamped {
+        Ok(Reply::Accepted {
             dot: Dot {
                 actor: Actor(u64::MAX),
                 counter: 1,
@@ -192,7 +192,7 @@ fn a_request_that_makes_no_sense_is_refused() {
             counters: vec![1],
             written: None,
         });
-        Wire::Stamp(v1::Stamp {
+        Wire::Accept(v1::Accept {
             key,
             context,
             ..Default::default()
@@ -253,7 +253,7 @@ fn a_reply_that_makes_no_sense_is_no_answer() {
         },
         v1::ReplicaReply {
             id: 1,
-            outcome: Some(Outcome::Stamped(v1::Stamped::default())),
+            outcome: Some(Outcome::Accepted(v1::Accepted::default())),
             refilling: false,
         },
         v1::ReplicaReply {

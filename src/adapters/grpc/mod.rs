@@ -25,6 +25,7 @@ mod convert;
 mod exchange;
 mod health;
 mod intake;
+mod maintenance;
 mod malformed;
 mod only_grpc;
 mod outbox;
@@ -34,7 +35,6 @@ mod server;
 mod session;
 mod settings;
 mod transport;
-mod upkeep;
 mod waiters;
 
 #[cfg(test)]

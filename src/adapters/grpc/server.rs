@@ -153,7 +153,7 @@ impl<H: RequestHandler> StorageService for StorageFront<H> {
         request: tonic::Request<ReplicaRequest>,
     ) -> Result<Response<ReplicaReply>, Status> {
         let is_write =
-            |operation: &_| matches!(operation, Operation::Stamp(stamp) if stamp.value.is_some());
+            |operation: &_| matches!(operation, Operation::Accept(stamp) if stamp.value.is_some());
         self.one(request, is_write, "a stamp with a value").await
     }
 
@@ -174,7 +174,7 @@ impl<H: RequestHandler> StorageService for StorageFront<H> {
         request: tonic::Request<ReplicaRequest>,
     ) -> Result<Response<ReplicaReply>, Status> {
         let is_delete =
-            |operation: &_| matches!(operation, Operation::Stamp(stamp) if stamp.value.is_none());
+            |operation: &_| matches!(operation, Operation::Accept(stamp) if stamp.value.is_none());
         self.one(request, is_delete, "a stamp without a value")
             .await
     }

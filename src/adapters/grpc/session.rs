@@ -114,7 +114,7 @@ impl Session {
     fn paid_for(&self, mut reply: ReplicaReply) -> Option<ReplicaReply> {
         let record = match &mut reply.outcome {
             Some(Outcome::Found(found)) => found.record.as_mut(),
-            Some(Outcome::Stamped(stamped)) => Some(&mut stamped.record),
+            Some(Outcome::Accepted(stamped)) => Some(&mut stamped.record),
             Some(Outcome::Superseded(superseded)) => Some(&mut superseded.record),
             _ => None,
         };

@@ -130,7 +130,7 @@ impl<C: Clock> ReplicaTransport for GrpcTransport<C> {
 /// Counts what is asked of storage nodes for clients.
 fn count(operation: &Operation) {
     match operation {
-        Operation::Stamp(_) | Operation::Join { .. } => {
+        Operation::Accept(_) | Operation::Join { .. } => {
             counter!("coordinator_replica_writes_total").increment(1)
         }
         Operation::Read { .. } => counter!("coordinator_replica_reads_total").increment(1),

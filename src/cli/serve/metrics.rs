@@ -16,7 +16,7 @@ use crate::adapters::front::Budget;
 use crate::adapters::tls::Listener;
 use crate::adapters::vitals::{Vitals, keep};
 use crate::api::{HttpSettings, only_own_names, serve_routes};
-use crate::coordinator::{Coordinator, Outlook};
+use crate::coordinator::{ConvergenceReport, Coordinator};
 use crate::ports::CoordinatorWorld;
 
 /// From what is fast for a read in one machine to the longest that a write may take.
@@ -44,14 +44,14 @@ pub fn collect_metrics() -> Result<PrometheusHandle, Failure> {
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| Failure::local(format!("can't collect metrics: {error}")))?;
     metric_table::describe();
-    let upkeep = handle.clone();
+    let maintenance = handle.clone();
     let folding = async move {
         loop {
             tokio::time::sleep(UPKEEP_INTERVAL).await;
-            upkeep.run_upkeep();
+            maintenance.run_upkeep();
         }
     };
-    tokio::spawn(keep(Vitals::process(), "upkeep of metrics", folding));
+    tokio::spawn(keep(Vitals::process(), "maintenance of metrics", folding));
     Ok(handle)
 }
 
@@ -112,7 +112,7 @@ pub fn sample_coordinator<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
     gauge!("coordinator_repair_queue_size").set(readiness.repairs_queued as f64);
     counter!("coordinator_repairs_total").absolute(coordinator.status().repairs_done());
     sample_clocks(coordinator);
-    sample_upkeep(&coordinator.status().outlook());
+    sample_maintenance(&coordinator.status().convergence_report());
 }
 
 fn sample_clocks<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
@@ -150,28 +150,28 @@ fn sample_clocks<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
     }
 }
 
-fn sample_upkeep(outlook: &Outlook) {
-    let trees = &outlook.trees;
-    counter!("coordinator_repairs_dropped_total").absolute(outlook.repairs_dropped);
+fn sample_maintenance(convergence: &ConvergenceReport) {
+    let trees = &convergence.trees;
+    counter!("coordinator_repairs_dropped_total").absolute(convergence.repairs_dropped);
     gauge!("coordinator_anti_entropy_leads").set(if trees.leads { 1.0 } else { 0.0 });
     counter!("coordinator_anti_entropy_rounds_total").absolute(trees.rounds);
     counter!("coordinator_anti_entropy_records_total").absolute(trees.exchanged);
     counter!("coordinator_anti_entropy_bytes_total").absolute(trees.bytes);
     counter!("coordinator_tombstones_purged_total").absolute(trees.purged);
-    if let Some(age) = outlook.round_age {
+    if let Some(age) = convergence.round_age {
         gauge!("coordinator_anti_entropy_round_age_seconds").set(age.as_secs_f64());
         gauge!("coordinator_trees", "state" => "equal").set(trees.equal as f64);
         gauge!("coordinator_trees", "state" => "divergent").set(trees.divergent as f64);
         gauge!("coordinator_trees", "state" => "unknown").set(trees.unknown as f64);
     }
-    for node in &outlook.nodes {
+    for node in &convergence.nodes {
         let name = node.node.to_string();
         gauge!("coordinator_storage_node_refilling", "node" => name.clone())
             .set(f64::from(u8::from(node.refilling.is_some())));
         gauge!("coordinator_tombstones_waiting", "node" => name).set(node.tombstones as f64);
     }
-    let mut owed = outlook.owed();
-    for node in &outlook.nodes {
+    let mut owed = convergence.owed();
+    for node in &convergence.nodes {
         owed.entry(node.node.clone()).or_default(); // brought to zero when nothing is owed any more
     }
     for (target, (outstanding, oldest)) in owed {

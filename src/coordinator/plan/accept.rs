@@ -16,8 +16,8 @@ use super::{Candidates, Next, Notes, Plan, Positions, Wait};
 use crate::buggify::{self, Site};
 use crate::coordinator::order::OwnerOrder;
 use crate::marks::{self, Mark};
-use crate::ports::{CallError, Overwrites, Refusal, StampAnswer, StampRequest};
-use crate::sabotage::{self, Sabotage};
+use crate::mutant::{self, Mutant};
+use crate::ports::{AcceptAnswer, AcceptRequest, CallError, Overwrites, Refusal};
 use crate::version::{Content, Dot, Rank, Stamp, WriteId};
 
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use bytes::Bytes;
 /// See the [module](self).
 #[derive(Clone, Debug)]
 pub(in crate::coordinator) struct Accept {
-    request: StampRequest,
+    request: AcceptRequest,
     /// Whether its stamp says for good which writes it wins over.
     is_fixed: bool,
     /// Whether it may have been attempted by another request, under the same name.
@@ -40,7 +40,7 @@ pub(in crate::coordinator) struct Accept {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::coordinator) enum Accepted {
     /// It has it durably.
-    Stamped {
+    Made {
         /// Who.
         position: usize,
         /// `None` when it was overwritten before it could be applied.
@@ -66,7 +66,7 @@ pub(in crate::coordinator) enum Accepted {
 
 impl Accept {
     pub(in crate::coordinator) const fn new(
-        request: StampRequest,
+        request: AcceptRequest,
         is_fixed: bool,
         is_claimed: bool,
         order: OwnerOrder,
@@ -110,7 +110,7 @@ impl Accept {
         if *self.first.get_or_insert(position) != position {
             marks::reached(Mark::StampFailedOver);
         }
-        let wait = match sabotage::on(Sabotage::PatienceEndless) {
+        let wait = match mutant::on(Mutant::PatienceEndless) {
             true => Wait::UntilDeadline,
             false if buggify::on(Site::StampImpatience) => Wait::For(Duration::ZERO),
             false => Wait::ForSlowest(Positions::one(position)),
@@ -128,7 +128,7 @@ impl Accept {
         let siblings = matches!(self.request.overwrites, Overwrites::Covered(_));
         let again_is_more = siblings && self.request.content != Content::Tombstone;
         let attempted = self.is_claimed || again_is_more && notes.missing.may_have_happened;
-        if may_be_over && attempted && !sabotage::on(Sabotage::OverwrittenWrittenAgain) {
+        if may_be_over && attempted && !mutant::on(Mutant::OverwrittenWrittenAgain) {
             marks::reached(Mark::MayBeOver);
             notes.missing.may_have_happened = true;
             notes.missing.because(
@@ -136,9 +136,9 @@ impl Accept {
             );
             return Next::fail();
         }
-        if self.is_fixed || sabotage::on(Sabotage::SupersededIsSuccess) {
+        if self.is_fixed || mutant::on(Mutant::SupersededIsSuccess) {
             marks::reached(Mark::SupersededFixed);
-            return Next::done(Accepted::Stamped {
+            return Next::done(Accepted::Made {
                 position,
                 dot: None,
                 record,
@@ -149,13 +149,13 @@ impl Accept {
 }
 
 impl Plan for Accept {
-    type Ask = StampRequest;
+    type Ask = AcceptRequest;
     type Output = Accepted;
 
     const MAY_HAPPEN_UNHEARD: bool = true;
     const LATE: Mark = Mark::StampDeadline;
 
-    fn question(&self) -> StampRequest {
+    fn question(&self) -> AcceptRequest {
         self.request.clone()
     }
 
@@ -166,25 +166,25 @@ impl Plan for Accept {
     fn on_answer(
         &mut self,
         position: usize,
-        answer: Result<StampAnswer, CallError>,
+        answer: Result<AcceptAnswer, CallError>,
         notes: &mut Notes<'_>,
     ) -> Next<Accepted> {
         self.candidates.answered();
         // Another owner that was asked may stamp it yet.
         let is_elsewhere = !self.candidates.is_idle();
         match answer {
-            Ok(StampAnswer::Stamped { dot, record }) => {
+            Ok(AcceptAnswer::Accepted { dot, record }) => {
                 if self.first != Some(position) {
                     marks::reached(Mark::StampedElsewhere);
                 }
                 notes.missing.may_have_happened = true;
-                Next::done(Accepted::Stamped {
+                Next::done(Accepted::Made {
                     position,
                     dot: Some(dot),
                     record,
                 })
             }
-            Ok(StampAnswer::Superseded {
+            Ok(AcceptAnswer::Superseded {
                 greatest,
                 may_be_over,
                 record,
@@ -192,7 +192,7 @@ impl Plan for Accept {
                 notes.missing.may_have_happened |= is_elsewhere;
                 self.superseded(position, (greatest, may_be_over, record), notes)
             }
-            Ok(StampAnswer::Behind) => {
+            Ok(AcceptAnswer::Behind) => {
                 notes.missing.may_have_happened |= is_elsewhere;
                 Next::done(Accepted::Behind { position })
             }
@@ -206,7 +206,7 @@ impl Plan for Accept {
             }
             Err(error) => {
                 notes.failed(position, &error);
-                match sabotage::on(Sabotage::StampFailoverSkipped) {
+                match mutant::on(Mutant::StampFailoverSkipped) {
                     true => Next::fail(),
                     false => self.ask_next(),
                 }
@@ -218,7 +218,7 @@ impl Plan for Accept {
         if let Some(position) = self.latest.take() {
             notes.too_slow(position, "slow to stamp");
         }
-        if sabotage::on(Sabotage::FailoverForgetsWriteId) {
+        if mutant::on(Mutant::FailoverForgetsWriteId) {
             self.request.write_id.0 = self.request.write_id.0.wrapping_add(1);
         }
         self.ask_next()

@@ -19,8 +19,8 @@ const GREATER: Rank = Rank {
     write_id: WriteId(2),
 };
 
-fn request() -> StampRequest {
-    StampRequest {
+fn request() -> AcceptRequest {
+    AcceptRequest {
         key: RecordKey::new(PartitionId(1), &TenantId::new("t").unwrap(), "k"),
         write_id: WriteId(1),
         stamp: Stamp(50),
@@ -30,22 +30,22 @@ fn request() -> StampRequest {
     }
 }
 
-fn siblings() -> StampRequest {
-    StampRequest {
+fn siblings() -> AcceptRequest {
+    AcceptRequest {
         overwrites: Overwrites::Covered(Context::default()),
         ..request()
     }
 }
 
-fn delete() -> StampRequest {
-    StampRequest {
+fn delete() -> AcceptRequest {
+    AcceptRequest {
         content: Content::Tombstone,
         ..siblings()
     }
 }
 
 /// Owners 2, 0 and 1, in this order.
-fn of(request: StampRequest) -> Trial<Accept> {
+fn of(request: AcceptRequest) -> Trial<Accept> {
     Trial::of(Accept::new(request, false, false, order(&[2, 0, 1])))
 }
 
@@ -61,8 +61,8 @@ fn record() -> Bytes {
     Bytes::from_static(b"record")
 }
 
-fn superseded(may_be_over: bool) -> Result<StampAnswer, CallError> {
-    Ok(StampAnswer::Superseded {
+fn superseded(may_be_over: bool) -> Result<AcceptAnswer, CallError> {
+    Ok(AcceptAnswer::Superseded {
         greatest: GREATER,
         may_be_over,
         record: record(),
@@ -70,15 +70,15 @@ fn superseded(may_be_over: bool) -> Result<StampAnswer, CallError> {
 }
 
 fn stamped_at(position: usize) -> Next<Accepted> {
-    Next::done(Accepted::Stamped {
+    Next::done(Accepted::Made {
         position,
         dot: Some(DOT),
         record: record(),
     })
 }
 
-fn yes() -> Result<StampAnswer, CallError> {
-    Ok(StampAnswer::Stamped {
+fn yes() -> Result<AcceptAnswer, CallError> {
+    Ok(AcceptAnswer::Accepted {
         dot: DOT,
         record: record(),
     })
@@ -181,7 +181,7 @@ fn what_was_asked_elsewhere_before_a_stamp_is_raised_may_have_happened() {
 fn a_write_of_a_fixed_stamp_that_is_outranked_was_made_and_overwritten() {
     let mut accept = claimed(true);
     accept.start();
-    let overwritten = Next::done(Accepted::Stamped {
+    let overwritten = Next::done(Accepted::Made {
         position: 2,
         dot: None,
         record: record(),
@@ -230,7 +230,7 @@ fn an_owner_that_is_behind_is_brought_up_and_asked_again() {
     let mut accept = of(siblings());
     accept.start();
     let behind = Next::done(Accepted::Behind { position: 2 });
-    assert_eq!(accept.answers(2, Ok(StampAnswer::Behind)), behind);
+    assert_eq!(accept.answers(2, Ok(AcceptAnswer::Behind)), behind);
     assert!(!accept.missing.may_have_happened);
     accept.plan.brought_up(2);
     assert_eq!(accept.start(), asks([2], slowest(2)));

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::ports::{Claim, ClaimOutcome, Fingerprint};
-use crate::sabotage::{self, Sabotage};
 
 /// First pause between looks at a claim somebody else holds; it doubles up to a quarter of a second.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -65,13 +65,13 @@ impl Claiming {
         let claim = self.claim;
         match outcome {
             ClaimOutcome::Claimed => Look::Claimed(Claimed::First(claim)),
-            ClaimOutcome::Answered { .. } if sabotage::on(Sabotage::StoredAnswerIgnored) => {
+            ClaimOutcome::Answered { .. } if mutant::on(Mutant::StoredAnswerIgnored) => {
                 Look::Claimed(Claimed::First(claim))
             }
-            ClaimOutcome::Pending(_) if sabotage::on(Sabotage::PendingClaimIgnored) => {
+            ClaimOutcome::Pending(_) if mutant::on(Mutant::PendingClaimIgnored) => {
                 Look::Claimed(Claimed::First(claim))
             }
-            ClaimOutcome::TakenOver(_) if sabotage::on(Sabotage::TakeoverNewWrite) => {
+            ClaimOutcome::TakenOver(_) if mutant::on(Mutant::TakeoverNewWrite) => {
                 Look::Claimed(Claimed::TakenOver(claim))
             }
             ClaimOutcome::TakenOver(first) => Look::Claimed(Claimed::TakenOver(Claim {
@@ -88,7 +88,7 @@ impl Claiming {
     }
 
     fn differs(&self, other: Fingerprint) -> bool {
-        other != self.claim.fingerprint && !sabotage::on(Sabotage::FingerprintIgnored)
+        other != self.claim.fingerprint && !mutant::on(Mutant::FingerprintIgnored)
     }
 
     fn pending(&mut self, left: Duration) -> Look {

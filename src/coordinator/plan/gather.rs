@@ -12,9 +12,9 @@ use super::{Candidates, Next, Notes, Plan, Positions, Then, Wait};
 use crate::buggify::{self, Site};
 use crate::coordinator::order::OwnerOrder;
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::ports::{CallError, ReadRecord, RecordKey};
 use crate::quorum::{Tally, Verdict};
-use crate::sabotage::{self, Sabotage};
 use crate::version::{Context, DecodeError, Record};
 
 /// See the [module](self).
@@ -81,7 +81,7 @@ impl<'a> Gather<'a> {
             Verdict::Impossible => return Next::fail(),
         };
         let is_covered = || self.floor.is_covered_by(self.gathered.record.seen());
-        if enough && (is_covered() || sabotage::on(Sabotage::FloorIgnored)) {
+        if enough && (is_covered() || mutant::on(Mutant::FloorIgnored)) {
             let hedged = |(position, _): &(usize, _)| Some(*position) == self.hedge;
             if self.gathered.answers.iter().any(hedged) {
                 marks::reached(Mark::HedgeWon);
@@ -125,7 +125,7 @@ impl Plan for Gather<'_> {
         let ask: Positions = std::iter::from_fn(|| self.candidates.next())
             .take(required)
             .collect();
-        if sabotage::on(Sabotage::ReadAsksNoMore) {
+        if mutant::on(Mutant::ReadAsksNoMore) {
             self.candidates.order = OwnerOrder::default();
         }
         if buggify::on(Site::HedgeAtOnce) {
@@ -149,7 +149,7 @@ impl Plan for Gather<'_> {
         }
         self.candidates.answered();
         match answer {
-            Ok(None) if sabotage::on(Sabotage::NotFoundIsFailure) => self.tally.failure(position),
+            Ok(None) if mutant::on(Mutant::NotFoundIsFailure) => self.tally.failure(position),
             Ok(record) => match self.gathered.take(position, record) {
                 Ok(()) => self.tally.success(position),
                 Err(error) => {
@@ -175,7 +175,7 @@ impl Plan for Gather<'_> {
         let Some(position) = self.candidates.next() else {
             return Next::wait(Wait::UntilDeadline);
         };
-        if sabotage::on(Sabotage::HedgeCancelsFirst) {
+        if mutant::on(Mutant::HedgeCancelsFirst) {
             self.candidates.under_way = 1;
             self.given_up = !(1 << position);
         }

@@ -9,9 +9,9 @@ use super::{Candidates, Next, Notes, Plan, Positions, Then, Wait};
 use crate::coordinator::order::OwnerOrder;
 use crate::coordinator::standings::Standings;
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::ports::{CallError, JoinRecord, Joined, Refusal, Standing};
 use crate::quorum::{Tally, Verdict};
-use crate::sabotage::{self, Sabotage};
 use crate::version::Rank;
 
 /// See the [module](self).
@@ -81,7 +81,7 @@ impl Join {
     fn look(&mut self) -> Next<()> {
         let is_idle = self.candidates.is_idle();
         match self.tally.verdict() {
-            Verdict::Reached if !is_idle && sabotage::on(Sabotage::StragglersAwaited) => {
+            Verdict::Reached if !is_idle && mutant::on(Mutant::StragglersAwaited) => {
                 Next::wait(Wait::On)
             }
             Verdict::Reached if !self.judges || self.standings.are_enough() || is_idle => {

@@ -26,7 +26,7 @@ pub(super) use settle::{Settle, Settled};
 use std::time::Duration;
 
 use super::order::OwnerOrder;
-use super::setback::Missing;
+use super::pass_failure::Missing;
 use crate::marks::Mark;
 use crate::ports::{Ask, CallError};
 use crate::quorum::{MAX_POSITIONS, Tally};

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use super::{Candidates, Next, Notes, Plan, Positions, Then, Wait};
 use crate::coordinator::order::OwnerOrder;
 use crate::marks::{self, Mark};
+use crate::mutant::{self, Mutant};
 use crate::ports::{CallError, JoinRecord, Joined, RecordKey, Refusal, Standing};
 use crate::quorum::{ConflictPolicy, Tally, Verdict};
-use crate::sabotage::{self, Sabotage};
 
 /// See the [module](self).
 #[derive(Clone, Debug)]
@@ -114,7 +114,7 @@ impl Plan for Settle<'_> {
             Ok(Joined { standing, .. })
                 if self.policy == ConflictPolicy::LastWriteWins
                     && standing != Standing::Leading
-                    && !sabotage::on(Sabotage::OvertakenReadAnswered) =>
+                    && !mutant::on(Mutant::OvertakenReadAnswered) =>
             {
                 Next::done(Settled::Overtaken)
             }
@@ -137,7 +137,7 @@ impl Plan for Settle<'_> {
     }
 
     fn on_patience(&mut self, _: &mut Notes<'_>) -> Next<Settled> {
-        let next = match sabotage::on(Sabotage::SilentRepairAwaited) {
+        let next = match mutant::on(Mutant::SilentRepairAwaited) {
             true => None,
             false => self.ask_another(),
         };

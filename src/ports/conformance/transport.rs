@@ -14,8 +14,8 @@ use futures::future::{Shared, join_all};
 use super::within;
 use crate::placement::{DEFAULT_VIRTUAL_NODES, Epoch, Node, NodeId, NodeStatus, PartitionId};
 use crate::ports::{
-    CallError, Clock, HintsReport, Instant, NodeReport, Operation, Overwrites, RecordKey, Refusal,
-    ReplicaTransport, Reply, Request, RequestHandler, StampRequest, Standing, TenantId,
+    AcceptRequest, CallError, Clock, HintsReport, Instant, NodeReport, Operation, Overwrites,
+    RecordKey, Refusal, ReplicaTransport, Reply, Request, RequestHandler, Standing, TenantId,
 };
 use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
 
@@ -114,7 +114,7 @@ async fn every_request_arrives_as_it_left<T: ReplicaTransport>(
         }),
     };
     let stamp = |overwrites, content| {
-        Operation::Stamp(Box::new(StampRequest {
+        Operation::Accept(Box::new(AcceptRequest {
             key: key("k"),
             write_id: WriteId(u128::MAX - 5),
             stamp: Stamp::new(1_700_000_000_000, 3),
@@ -191,7 +191,7 @@ async fn every_answer_arrives_as_it_left<T: ReplicaTransport>(
         })
     };
     let answers = [
-        Ok(Reply::Stamped {
+        Ok(Reply::Accepted {
             dot: Dot {
                 actor: Actor(u64::MAX),
                 counter: 1,

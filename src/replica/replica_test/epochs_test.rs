@@ -11,11 +11,11 @@ async fn older_epochs_are_refused_for_ever() {
             current: Epoch(current),
         })
     };
-    node.call(5, Operation::Stamp(Box::new(write("a", 1))))
+    node.call(5, Operation::Accept(Box::new(write("a", 1))))
         .await
         .unwrap();
     assert_eq!(
-        node.call(4, Operation::Stamp(Box::new(write("a", 2))))
+        node.call(4, Operation::Accept(Box::new(write("a", 2))))
             .await,
         stale(5)
     );
@@ -57,7 +57,7 @@ async fn an_epoch_that_cannot_be_is_taken_on_by_nothing() {
         let tree = key("a").tree();
         vec![
             Operation::Read { key: key("a") },
-            Operation::Stamp(Box::new(write("a", 2))),
+            Operation::Accept(Box::new(write("a", 2))),
             Operation::Join {
                 key: key("a"),
                 record: record.encode(),
@@ -68,8 +68,8 @@ async fn an_epoch_that_cannot_be_is_taken_on_by_nothing() {
                 epoch: Epoch(NO_EPOCH),
                 is_new: true,
             },
-            Operation::Upkeep(Box::new(Upkeep::Roots { after: None })),
-            Operation::Upkeep(Box::new(Upkeep::Leaves { tree })),
+            Operation::Maintenance(Box::new(Maintenance::Roots { after: None })),
+            Operation::Maintenance(Box::new(Maintenance::Leaves { tree })),
         ]
     };
     for epoch in [NO_EPOCH, u64::MAX, 7 + Epoch::AHEAD_MAX + 1] {
@@ -139,7 +139,7 @@ async fn a_node_comes_back_from_an_epoch_that_cannot_be() {
 #[tokio::test]
 async fn an_epoch_is_durable_even_where_writes_are_not() {
     let node = Node::on(MemoryStorage::new(Durability::Interval)).await;
-    node.call(5, Operation::Stamp(Box::new(write("a", 1))))
+    node.call(5, Operation::Accept(Box::new(write("a", 1))))
         .await
         .unwrap();
     node.call(6, Operation::Read { key: key("a") })
@@ -164,7 +164,7 @@ async fn an_epoch_is_adopted_only_where_nothing_is_held() {
         node.call(2, adopt(4)).await,
         Err(Refusal::StaleEpoch { current: Epoch(3) })
     );
-    node.call(3, Operation::Stamp(Box::new(write("a", 1))))
+    node.call(3, Operation::Accept(Box::new(write("a", 1))))
         .await
         .unwrap();
     assert_eq!(
@@ -177,7 +177,7 @@ async fn an_epoch_is_adopted_only_where_nothing_is_held() {
 #[tokio::test]
 async fn an_epoch_is_not_adopted_in_a_batch_with_a_first_record() {
     let node = Node::new().await;
-    let stamp = node.call(0, Operation::Stamp(Box::new(write("a", 1))));
+    let stamp = node.call(0, Operation::Accept(Box::new(write("a", 1))));
     let adopt = node.adopt_if_empty(3);
     let (stamped, adopted) = futures::join!(stamp, adopt);
     stamped.unwrap();

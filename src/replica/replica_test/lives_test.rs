@@ -140,7 +140,8 @@ async fn a_node_that_lost_its_disk_does_not_count_before_it_is_refilled() {
     // It is so after a restart, too, and nobody else's word ends it.
     let again = node(open().await);
     assert!(again.replica.is_refilling());
-    let refilled = |incarnation| Operation::Upkeep(Box::new(Upkeep::Refilled { incarnation }));
+    let refilled =
+        |incarnation| Operation::Maintenance(Box::new(Maintenance::Refilled { incarnation }));
     assert_eq!(
         again.adopt_if_empty(1).await,
         Ok(Reply::Adopted { adopted: false })
@@ -159,10 +160,10 @@ async fn digests_are_made_again_of_what_is_left() {
     let node = Node::new().await;
     node.stamped(write("kept", 1)).await;
     let roots = async |node: &Node| {
-        let roots = Operation::Upkeep(Box::new(Upkeep::Roots { after: None }));
+        let roots = Operation::Maintenance(Box::new(Maintenance::Roots { after: None }));
         loop {
             match node.call(0, roots.clone()).await {
-                Ok(Reply::Upkept(Upkept::Roots { roots, .. })) => return roots,
+                Ok(Reply::Maintained(Maintained::Roots { roots, .. })) => return roots,
                 _ => node.world.clock().sleep(Duration::from_millis(10)).await,
             }
         }
@@ -191,7 +192,7 @@ async fn stopping_finishes_what_is_queued_and_refuses_the_rest() {
     let node = Node::new().await;
     node.storage.hold_commits();
     let queued =
-        (0..5).map(|id| node.call(0, Operation::Stamp(Box::new(write(&id.to_string(), id)))));
+        (0..5).map(|id| node.call(0, Operation::Accept(Box::new(write(&id.to_string(), id)))));
     let queued = tokio::spawn(join_all(queued));
     tokio::task::yield_now().await;
     let stop = tokio::spawn({

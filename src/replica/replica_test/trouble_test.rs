@@ -161,11 +161,11 @@ async fn what_became_of_a_failed_commit_is_told_by_the_engine_only() {
     node.is_back().await;
     assert_eq!(node.report().await.epoch, Epoch(7));
     node.storage.lose_answers(true);
-    let hint = Upkeep::Hint {
+    let hint = Maintenance::Hint {
         key: key("a"),
         targets: vec![target],
     };
-    let hint = Operation::Upkeep(Box::new(hint));
+    let hint = Operation::Maintenance(Box::new(hint));
     assert!(node.call(7, hint).await.is_err());
     assert!(node.report().await.hints.is_empty());
     node.storage.lose_answers(false);
@@ -234,10 +234,10 @@ async fn more_than_the_queue_holds_is_refused() {
     };
     let node = Node::with(MemoryStorage::new(Durability::Always), small).await;
     node.storage.hold_commits();
-    let first = tokio::spawn(node.call(0, Operation::Stamp(Box::new(write("first", 1)))));
+    let first = tokio::spawn(node.call(0, Operation::Accept(Box::new(write("first", 1)))));
     tokio::task::yield_now().await;
     tokio::task::yield_now().await;
-    let more = (0..6).map(|id| node.call(0, Operation::Stamp(Box::new(write("a", 10 + id)))));
+    let more = (0..6).map(|id| node.call(0, Operation::Accept(Box::new(write("a", 10 + id)))));
     let more = tokio::spawn(join_all(more));
     tokio::task::yield_now().await;
     node.storage.release_commits();

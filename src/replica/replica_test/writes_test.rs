@@ -80,7 +80,7 @@ async fn an_older_write_is_superseded_and_stamped_again_above() {
         (others(9, 1, 20).greatest_rank(), vec![10, 20])
     );
     let (again, record) = node
-        .stamped(StampRequest {
+        .stamped(AcceptRequest {
             stamp: Stamp(21),
             ..write("a", 10)
         })
@@ -156,7 +156,7 @@ async fn one_batch_is_one_commit_and_its_operations_follow_each_other() {
     let before = node.storage.commits();
 
     let on_one_key =
-        (1..=5).map(|id| node.call(0, Operation::Stamp(Box::new(sibling("a", id, seen([]))))));
+        (1..=5).map(|id| node.call(0, Operation::Accept(Box::new(sibling("a", id, seen([]))))));
     let joined = node.call(
         0,
         Operation::Join {
@@ -166,7 +166,7 @@ async fn one_batch_is_one_commit_and_its_operations_follow_each_other() {
             exchanged: false,
         },
     );
-    let repeated = node.call(0, Operation::Stamp(Box::new(sibling("a", 3, seen([])))));
+    let repeated = node.call(0, Operation::Accept(Box::new(sibling("a", 3, seen([])))));
     let all = tokio::spawn(join_all(
         on_one_key
             .chain([])
@@ -188,7 +188,7 @@ async fn one_batch_is_one_commit_and_its_operations_follow_each_other() {
         "all that waited shared one commit"
     );
     let stamped = replies.iter().filter_map(|reply| match reply {
-        Ok(Reply::Stamped { dot, .. }) => Some(dot.counter),
+        Ok(Reply::Accepted { dot, .. }) => Some(dot.counter),
         _ => None,
     });
     let dots: Vec<_> = stamped.collect();
@@ -200,7 +200,7 @@ async fn one_batch_is_one_commit_and_its_operations_follow_each_other() {
 async fn nothing_undurable_is_read() {
     let node = Node::new().await;
     node.storage.hold_commits();
-    let stamp = tokio::spawn(node.call(0, Operation::Stamp(Box::new(write("a", 1)))));
+    let stamp = tokio::spawn(node.call(0, Operation::Accept(Box::new(write("a", 1)))));
     tokio::task::yield_now().await;
     assert_eq!(node.read("a").await, None);
     node.storage.release_commits();
@@ -225,7 +225,7 @@ async fn a_context_that_nobody_gave_out_is_refused() {
         node.stamp(sibling("a", 2, forged.clone())).await,
         Err(Refusal::Malformed(_))
     ));
-    let all = StampRequest {
+    let all = AcceptRequest {
         overwrites: Overwrites::All(Context {
             shown: forged,
             written: None,
@@ -241,7 +241,7 @@ async fn a_context_that_nobody_gave_out_is_refused() {
         written,
         ..Context::default()
     });
-    let own = StampRequest {
+    let own = AcceptRequest {
         overwrites: own,
         ..write("a", 4)
     };
@@ -254,7 +254,7 @@ async fn a_context_that_nobody_gave_out_is_refused() {
         written: elsewhere,
         ..Context::default()
     });
-    let behind = StampRequest {
+    let behind = AcceptRequest {
         overwrites: behind,
         ..write("a", 5)
     };
@@ -294,8 +294,8 @@ async fn requests_for_others_are_refused() {
 }
 
 /// A write of so many bytes that knows of no other.
-fn blind(name: &str, id: u64, bytes: usize) -> StampRequest {
-    StampRequest {
+fn blind(name: &str, id: u64, bytes: usize) -> AcceptRequest {
+    AcceptRequest {
         content: Content::Value(Bytes::from(vec![7; bytes])),
         ..sibling(name, id, seen([]))
     }
@@ -305,7 +305,7 @@ fn blind(name: &str, id: u64, bytes: usize) -> StampRequest {
 async fn deletes_that_know_of_nothing_take_no_room() {
     let node = Node::new().await;
     for id in 1..=300 {
-        let delete = StampRequest {
+        let delete = AcceptRequest {
             content: Content::Tombstone,
             ..sibling("a", id, seen([]))
         };
@@ -342,7 +342,7 @@ async fn bytes_of_siblings_are_bounded_and_a_context_is_the_way_out() {
     node.join("a", &others(9, 1, 99)).await.unwrap();
     let found = node.read("a").await.unwrap();
     assert_eq!(ids(&found).len(), 5);
-    let resolving = StampRequest {
+    let resolving = AcceptRequest {
         content: Content::Value(Bytes::from(vec![7; 5_000])),
         ..sibling("a", 500, found.seen().clone())
     };
@@ -363,13 +363,13 @@ async fn one_batch_makes_a_bounded_number_of_bytes() {
     assert!(first.as_mut().now_or_never().is_none());
     tokio::task::yield_now().await;
     let before = node.storage.commits();
-    let stamps = (2..=20).map(|id| node.call(0, Operation::Stamp(Box::new(blind("a", id, 1)))));
+    let stamps = (2..=20).map(|id| node.call(0, Operation::Accept(Box::new(blind("a", id, 1)))));
     let stamps = tokio::spawn(join_all(stamps));
     tokio::task::yield_now().await;
     node.storage.release_commits();
     first.await.unwrap();
     let dots = stamps.await.unwrap().into_iter().map(|reply| match reply {
-        Ok(Reply::Stamped { dot, .. }) => dot.counter,
+        Ok(Reply::Accepted { dot, .. }) => dot.counter,
         other => panic!("not stamped: {other:?}"),
     });
     let dots: Vec<_> = dots.collect();
@@ -397,13 +397,13 @@ async fn values_that_hide_beneath_a_tombstone_are_dropped_where_the_last_write_w
         node.join(name, &others(9, 1, 5)).await.unwrap();
     }
     let tombstones = async |last_write_wins| {
-        let list = Upkeep::Tombstones {
+        let list = Maintenance::Tombstones {
             tree: key("a").tree(),
             after: None,
             last_write_wins,
         };
-        match node.call(0, Operation::Upkeep(Box::new(list))).await {
-            Ok(Reply::Upkept(Upkept::Keys { keys, .. })) => keys.len(),
+        match node.call(0, Operation::Maintenance(Box::new(list))).await {
+            Ok(Reply::Maintained(Maintained::Keys { keys, .. })) => keys.len(),
             other => panic!("not listed: {other:?}"),
         }
     };

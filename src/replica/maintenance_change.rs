@@ -1,14 +1,14 @@
-//! The changes of upkeep that go through the mutation loop: one step with the records they are about.
+//! The changes of maintenance that go through the mutation loop: one step with the records they are about.
 
 use bytes::Bytes;
 
 use super::batch::Batch;
 use super::hints;
 use crate::placement::{Node, NodeId};
-use crate::ports::{KeyHash, Purged, Random, RecordKey, Refusal, Reply, TreeName, Upkept};
+use crate::ports::{KeyHash, Maintained, Purged, Random, RecordKey, Refusal, Reply, TreeName};
 use crate::version::Actor;
 
-pub(super) enum Tend {
+pub(super) enum MaintenanceChange {
     /// Note that nodes may lack what is held of a key.
     Hint { key: RecordKey, targets: Vec<Node> },
     /// The target has these records now, by their hashes (`None`: there was none to deliver).
@@ -40,7 +40,7 @@ pub(super) enum Tend {
     Rebuild,
 }
 
-impl Tend {
+impl MaintenanceChange {
     /// The records that it is about.
     pub(super) fn keys(&self) -> Vec<&RecordKey> {
         match self {
@@ -142,6 +142,6 @@ impl Tend {
             Self::Refilled { incarnation } => batch.refilled(*incarnation)?,
             Self::Heal { .. } | Self::Rebuild => {}
         }
-        Ok(Reply::Upkept(Upkept::Done))
+        Ok(Reply::Maintained(Maintained::Done))
     }
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::adapters::memory::{ManualClock, MemoryStorage};
 use crate::placement::{Node, NodeStatus, PartitionId};
 use crate::ports::{
-    Digest, KeyHash, Purged, Put, RecordKey, Synced, TenantId, TreeName, Upkeep, Upkept,
+    Digest, KeyHash, Maintained, Maintenance, Purged, Put, RecordKey, Synced, TenantId, TreeName,
 };
 use crate::test_cluster::{ManualTasks, Mood, TestNodes};
 use crate::version::{Content, Dot, Record, Stamp, Version, WriteId};
@@ -114,15 +114,15 @@ impl Scene {
         self.run(self.nodes.ask(&node(n).id, Epoch(1), operation))
     }
 
-    fn upkeep(&self, n: u16, upkeep: Upkeep) -> Result<Upkept, Refusal> {
-        match self.ask(n, Operation::Upkeep(Box::new(upkeep)))? {
-            Reply::Upkept(upkept) => Ok(upkept),
-            other => panic!("not an answer to upkeep: {other:?}"),
+    fn maintenance(&self, n: u16, maintenance: Maintenance) -> Result<Maintained, Refusal> {
+        match self.ask(n, Operation::Maintenance(Box::new(maintenance)))? {
+            Reply::Maintained(maintained) => Ok(maintained),
+            other => panic!("not an answer to maintenance: {other:?}"),
         }
     }
 
-    fn does(&self, n: u16, upkeep: Upkeep) {
-        assert_eq!(self.upkeep(n, upkeep), Ok(Upkept::Done));
+    fn does(&self, n: u16, maintenance: Maintenance) {
+        assert_eq!(self.maintenance(n, maintenance), Ok(Maintained::Done));
     }
 
     fn join(&self, n: u16, name: &str, record: &Record) -> Result<Reply, Refusal> {
@@ -149,7 +149,7 @@ impl Scene {
     }
 
     fn leaves_hint(&self, n: u16, name: &str, target: u16) {
-        let hint = Upkeep::Hint {
+        let hint = Maintenance::Hint {
             key: key(name),
             targets: vec![node(target)],
         };
@@ -173,23 +173,23 @@ impl Scene {
 
     fn sync(&self, n: u16, peer: u16) -> Result<Synced, Refusal> {
         let (tree, peer) = (tree(), node(peer));
-        match self.upkeep(n, Upkeep::Sync { tree, peer })? {
-            Upkept::Synced(synced) => Ok(synced),
+        match self.maintenance(n, Maintenance::Sync { tree, peer })? {
+            Maintained::Synced(synced) => Ok(synced),
             other => panic!("not an answer to an exchange: {other:?}"),
         }
     }
 
     fn floor(&self, n: u16) -> Purged {
-        match self.upkeep(n, Upkeep::Purged { tree: tree() }) {
-            Ok(Upkept::Purged(purged)) => purged,
+        match self.maintenance(n, Maintenance::Purged { tree: tree() }) {
+            Ok(Maintained::Purged(purged)) => purged,
             other => panic!("nothing of purges: {other:?}"),
         }
     }
 
     /// Those of `keys` that could be purged, as far as node `n` goes.
     fn purgeable(&self, n: u16, keys: Vec<KeyHash>) -> Vec<KeyHash> {
-        match self.upkeep(n, Upkeep::AreTombstones { keys }) {
-            Ok(Upkept::Keys { keys, more: None }) => keys,
+        match self.maintenance(n, Maintenance::AreTombstones { keys }) {
+            Ok(Maintained::Keys { keys, more: None }) => keys,
             other => panic!("no keys: {other:?}"),
         }
     }
@@ -226,7 +226,7 @@ fn hints_are_kept_while_the_target_is_away_and_delivered_when_it_is_back() {
         scene.pass(60 * SECOND);
         assert_eq!((scene.hints(1, 2), scene.records(2).len()), (2, 0));
         scene.nodes.set_mood(&node(2).id, Mood::Fine);
-        scene.does(1, Upkeep::DeliverHints { target: node(2) });
+        scene.does(1, Maintenance::DeliverHints { target: node(2) });
         scene.pass(6 * SECOND);
         assert_eq!(scene.hints(1, 2), 0, "{mood:?}");
         assert_eq!(scene.records(2), scene.records(1));
@@ -255,7 +255,7 @@ fn hints_outlive_a_loss_of_power() {
     scene.run(scene.nodes.lose_power(&node(1).id));
     assert_eq!(scene.hints(1, 2), 1);
     scene.nodes.set_mood(&node(2).id, Mood::Fine);
-    scene.does(1, Upkeep::DeliverHints { target: node(2) });
+    scene.does(1, Maintenance::DeliverHints { target: node(2) });
     scene.pass(SECOND);
     assert_eq!(scene.hints(1, 2), 0);
     assert_eq!(scene.record(2, "k"), Some(value(1)));
@@ -282,7 +282,7 @@ fn a_hint_stays_when_the_record_has_changed_since_it_was_sent() {
 #[test]
 fn what_the_target_has_purged_it_does_not_lack() {
     let scene = Scene::new();
-    let keep = Upkeep::KeepPurged {
+    let keep = Maintenance::KeepPurged {
         tree: tree(),
         purged: Purged {
             seen: [(Actor(99), 5)].into_iter().collect(),
@@ -309,21 +309,21 @@ fn hints_for_a_node_that_is_none_any_more_are_dropped() {
         scene.leaves_hint(1, &name, 3);
     }
     let target = node(2).id;
-    scene.does(1, Upkeep::ForgetHints { target });
+    scene.does(1, Maintenance::ForgetHints { target });
     assert_eq!((scene.hints(1, 2), scene.hints(1, 3)), (0, 9));
 }
 
 #[test]
 fn hints_are_of_what_is_held_and_for_so_many_targets() {
     let scene = Scene::new();
-    let hint = |targets: u16| Upkeep::Hint {
+    let hint = |targets: u16| Maintenance::Hint {
         key: key("k"),
         targets: (0..targets).map(|n| node(100 + n)).collect(),
     };
-    let refused = scene.upkeep(1, hint(1));
+    let refused = scene.maintenance(1, hint(1));
     assert!(matches!(&refused, Err(Refusal::Unavailable(why)) if why.contains("nothing is held")));
     scene.has(1, "k", &value(1));
-    assert_eq!(scene.upkeep(1, hint(1025)), Err(Refusal::Overloaded));
+    assert_eq!(scene.maintenance(1, hint(1025)), Err(Refusal::Overloaded));
     scene.does(1, hint(1));
     assert_eq!(scene.hints(1, 100), 1);
 }
@@ -419,7 +419,7 @@ fn what_was_purged_goes_at_the_other_side_and_does_not_come_back() {
     let scene = Scene::new();
     scene.has(1, "gone", &tombstone(2));
     let keys = vec![held("gone", &tombstone(2))];
-    scene.does(1, Upkeep::Purge { keys });
+    scene.does(1, Maintenance::Purge { keys });
     scene.has(2, "gone", &value(1));
     let synced = scene.sync(1, 2).unwrap();
     assert_eq!((synced.dropped, synced.floors), (1, 1), "{synced:?}");
@@ -435,7 +435,7 @@ fn what_was_purged_is_handed_over_only_to_who_has_the_rest() {
     let scene = Scene::new();
     scene.has(1, "gone", &tombstone(9));
     let keys = vec![held("gone", &tombstone(9))];
-    scene.does(1, Upkeep::Purge { keys });
+    scene.does(1, Maintenance::Purge { keys });
     for n in [1, 2] {
         scene.has(n, "hurt", &record_of(Actor(98), 1));
     }
@@ -473,13 +473,13 @@ fn a_tombstone_may_be_purged_when_it_is_old_the_same_and_has_no_hint() {
     scene.nodes.set_mood(&node(2).id, Mood::Down);
     scene.leaves_hint(1, "gone", 2);
     assert_eq!(scene.purgeable(1, gone()), [], "there is a hint for it");
-    scene.does(1, Upkeep::Purge { keys: gone() });
+    scene.does(1, Maintenance::Purge { keys: gone() });
     assert_eq!(scene.record(1, "gone"), Some(tombstone(2)), "and stays");
     scene.nodes.set_mood(&node(2).id, Mood::Fine);
-    scene.does(1, Upkeep::DeliverHints { target: node(2) });
+    scene.does(1, Maintenance::DeliverHints { target: node(2) });
     scene.pass(SECOND);
     assert_eq!(scene.purgeable(1, gone()), gone());
-    scene.does(1, Upkeep::Purge { keys: gone() });
+    scene.does(1, Maintenance::Purge { keys: gone() });
     assert_eq!(scene.record(1, "gone"), None);
     assert_eq!(scene.record(1, "alive"), Some(value(3)));
 }
@@ -488,12 +488,12 @@ fn a_tombstone_may_be_purged_when_it_is_old_the_same_and_has_no_hint() {
 fn a_request_may_name_only_so_many_keys() {
     let scene = Scene::new();
     let many = || vec![held("k", &tombstone(1)); 1025];
-    for upkeep in [
-        Upkeep::AreTombstones { keys: many() },
-        Upkeep::Purge { keys: many() },
-        Upkeep::DropPurged { keys: many() },
+    for maintenance in [
+        Maintenance::AreTombstones { keys: many() },
+        Maintenance::Purge { keys: many() },
+        Maintenance::DropPurged { keys: many() },
     ] {
-        let refused = scene.upkeep(1, upkeep);
+        let refused = scene.maintenance(1, maintenance);
         assert!(matches!(refused, Err(Refusal::Malformed(_))), "{refused:?}");
     }
 }
@@ -530,6 +530,6 @@ fn digests_of_a_disk_that_has_none_are_made_and_are_what_they_would_be() {
     scene.run(scene.nodes.restart_on(&id, storage));
     scene.pass(SECOND);
     assert_eq!(scene.nodes.all(&id, Space::Digests), expected);
-    let roots = scene.upkeep(1, Upkeep::Roots { after: None });
-    assert!(matches!(roots, Ok(Upkept::Roots { roots, .. }) if roots.len() == 100));
+    let roots = scene.maintenance(1, Maintenance::Roots { after: None });
+    assert!(matches!(roots, Ok(Maintained::Roots { roots, .. }) if roots.len() == 100));
 }

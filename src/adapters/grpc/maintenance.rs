@@ -1,24 +1,25 @@
-//! Upkeep as protobuf, and back. As in [`convert`](super::convert), what comes from outside may be anything.
+//! Maintenance as protobuf, and back. As in [`convert`](super::convert), what comes from outside may be anything.
 
 use bytes::Bytes;
 
 use super::malformed::{key, malformed};
 use crate::placement::{Node, NodeId, NodeStatus};
 use crate::ports::{
-    Digest, HintsReport, KeyHash, Purged, RecordKey, Refusal, Synced, TreeName, Upkeep, Upkept,
+    Digest, HintsReport, KeyHash, Maintained, Maintenance, Purged, RecordKey, Refusal, Synced,
+    TreeName,
 };
 use crate::proto::v1;
-use crate::proto::v1::upkeep::Task;
-use crate::proto::v1::upkept::Outcome;
+use crate::proto::v1::maintained::Outcome;
+use crate::proto::v1::maintenance::Task;
 use crate::version::{Actor, Stamp};
 
-pub(super) fn to_proto(upkeep: Upkeep) -> v1::Upkeep {
+pub(super) fn to_proto(maintenance: Maintenance) -> v1::Maintenance {
     let name = |tree: TreeName| tree.as_bytes().clone();
     let or_empty = |key: Option<RecordKey>| key.map_or_else(Bytes::new, |k| k.as_bytes().clone());
-    let task = match upkeep {
-        Upkeep::Roots { after } => Task::RootsAfter(after.map_or_else(Bytes::new, name)),
-        Upkeep::Leaves { tree } => Task::Leaves(name(tree)),
-        Upkeep::Keys {
+    let task = match maintenance {
+        Maintenance::Roots { after } => Task::RootsAfter(after.map_or_else(Bytes::new, name)),
+        Maintenance::Leaves { tree } => Task::Leaves(name(tree)),
+        Maintenance::Keys {
             tree,
             leaves,
             after,
@@ -28,17 +29,17 @@ pub(super) fn to_proto(upkeep: Upkeep) -> v1::Upkeep {
             after: or_empty(after),
             last_write_wins: false,
         }),
-        Upkeep::Sync { tree, peer } => Task::Sync(v1::SyncTree {
+        Maintenance::Sync { tree, peer } => Task::Sync(v1::SyncTree {
             tree: name(tree),
             peer: Some(peer_to_proto(peer)),
         }),
-        Upkeep::Hint { key, targets } => Task::Hint(v1::Hint {
+        Maintenance::Hint { key, targets } => Task::Hint(v1::Hint {
             key: key.as_bytes().clone(),
             targets: targets.into_iter().map(peer_to_proto).collect(),
         }),
-        Upkeep::DeliverHints { target } => Task::DeliverHints(peer_to_proto(target)),
-        Upkeep::ForgetHints { target } => Task::ForgetHints(target.as_str().into()),
-        Upkeep::Tombstones {
+        Maintenance::DeliverHints { target } => Task::DeliverHints(peer_to_proto(target)),
+        Maintenance::ForgetHints { target } => Task::ForgetHints(target.as_str().into()),
+        Maintenance::Tombstones {
             tree,
             after,
             last_write_wins,
@@ -48,44 +49,44 @@ pub(super) fn to_proto(upkeep: Upkeep) -> v1::Upkeep {
             after: or_empty(after),
             last_write_wins,
         }),
-        Upkeep::AreTombstones { keys } => Task::AreTombstones(hashes_to_proto(keys)),
-        Upkeep::Purge { keys } => Task::Purge(hashes_to_proto(keys)),
-        Upkeep::DropPurged { keys } => Task::DropPurged(hashes_to_proto(keys)),
-        Upkeep::Purged { tree } => Task::Purged(name(tree)),
-        Upkeep::Damaged => Task::Damaged(v1::Done {}),
-        Upkeep::Heal { key, hash, record } => Task::Heal(v1::Heal {
+        Maintenance::AreTombstones { keys } => Task::AreTombstones(hashes_to_proto(keys)),
+        Maintenance::Purge { keys } => Task::Purge(hashes_to_proto(keys)),
+        Maintenance::DropPurged { keys } => Task::DropPurged(hashes_to_proto(keys)),
+        Maintenance::Purged { tree } => Task::Purged(name(tree)),
+        Maintenance::Damaged => Task::Damaged(v1::Done {}),
+        Maintenance::Heal { key, hash, record } => Task::Heal(v1::Heal {
             damaged: hashes_to_proto(vec![KeyHash { key, hash }]).keys.pop(),
             record,
         }),
-        Upkeep::KeepPurged { tree, purged } => Task::KeepPurged(v1::KeepPurged {
+        Maintenance::KeepPurged { tree, purged } => Task::KeepPurged(v1::KeepPurged {
             tree: name(tree),
             purged: Some(purged_to_proto(&purged)),
         }),
-        Upkeep::Refilled { incarnation } => Task::Refilled(incarnation.0),
+        Maintenance::Refilled { incarnation } => Task::Refilled(incarnation.0),
     };
-    v1::Upkeep { task: Some(task) }
+    v1::Maintenance { task: Some(task) }
 }
 
-pub(super) fn from_proto(upkeep: v1::Upkeep) -> Result<Upkeep, Refusal> {
-    let unknown = || Refusal::Malformed("upkeep that this node does not know".into());
-    Ok(match upkeep.task.ok_or_else(unknown)? {
-        Task::RootsAfter(after) => Upkeep::Roots {
+pub(super) fn from_proto(maintenance: v1::Maintenance) -> Result<Maintenance, Refusal> {
+    let unknown = || Refusal::Malformed("maintenance that this node does not know".into());
+    Ok(match maintenance.task.ok_or_else(unknown)? {
+        Task::RootsAfter(after) => Maintenance::Roots {
             after: match after.is_empty() {
                 true => None,
                 false => Some(tree(after)?),
             },
         },
-        Task::Leaves(name) => Upkeep::Leaves { tree: tree(name)? },
-        Task::Keys(list) => Upkeep::Keys {
+        Task::Leaves(name) => Maintenance::Leaves { tree: tree(name)? },
+        Task::Keys(list) => Maintenance::Keys {
             tree: tree(list.tree)?,
             leaves: list.leaves,
             after: key_or_none(list.after)?,
         },
-        Task::Sync(sync) => Upkeep::Sync {
+        Task::Sync(sync) => Maintenance::Sync {
             tree: tree(sync.tree)?,
             peer: peer_from_proto(sync.peer.unwrap_or_default())?,
         },
-        Task::Hint(hint) => Upkeep::Hint {
+        Task::Hint(hint) => Maintenance::Hint {
             key: key(hint.key)?,
             targets: hint
                 .targets
@@ -93,51 +94,51 @@ pub(super) fn from_proto(upkeep: v1::Upkeep) -> Result<Upkeep, Refusal> {
                 .map(peer_from_proto)
                 .collect::<Result<_, _>>()?,
         },
-        Task::DeliverHints(target) => Upkeep::DeliverHints {
+        Task::DeliverHints(target) => Maintenance::DeliverHints {
             target: peer_from_proto(target)?,
         },
-        Task::ForgetHints(target) => Upkeep::ForgetHints {
+        Task::ForgetHints(target) => Maintenance::ForgetHints {
             target: NodeId::new(target).map_err(malformed)?,
         },
-        Task::Tombstones(list) => Upkeep::Tombstones {
+        Task::Tombstones(list) => Maintenance::Tombstones {
             tree: tree(list.tree)?,
             after: key_or_none(list.after)?,
             last_write_wins: list.last_write_wins,
         },
-        Task::AreTombstones(keys) => Upkeep::AreTombstones {
+        Task::AreTombstones(keys) => Maintenance::AreTombstones {
             keys: hashes_from_proto(keys.keys)?,
         },
-        Task::Purge(keys) => Upkeep::Purge {
+        Task::Purge(keys) => Maintenance::Purge {
             keys: hashes_from_proto(keys.keys)?,
         },
-        Task::DropPurged(keys) => Upkeep::DropPurged {
+        Task::DropPurged(keys) => Maintenance::DropPurged {
             keys: hashes_from_proto(keys.keys)?,
         },
-        Task::Purged(name) => Upkeep::Purged { tree: tree(name)? },
-        Task::Damaged(v1::Done {}) => Upkeep::Damaged,
+        Task::Purged(name) => Maintenance::Purged { tree: tree(name)? },
+        Task::Damaged(v1::Done {}) => Maintenance::Damaged,
         Task::Heal(heal) => {
             let none = || Refusal::Malformed("nothing to heal".into());
             let damaged = hashes_from_proto(heal.damaged.into_iter().collect())?;
             let KeyHash { key, hash } = damaged.into_iter().next().ok_or_else(none)?;
             let record = heal.record;
-            Upkeep::Heal { key, hash, record }
+            Maintenance::Heal { key, hash, record }
         }
         Task::KeepPurged(keep) => {
             let uneven = || Refusal::Malformed("actors without counters".into());
-            Upkeep::KeepPurged {
+            Maintenance::KeepPurged {
                 tree: tree(keep.tree)?,
                 purged: purged_from_proto(keep.purged.unwrap_or_default()).ok_or_else(uneven)?,
             }
         }
-        Task::Refilled(incarnation) => Upkeep::Refilled {
+        Task::Refilled(incarnation) => Maintenance::Refilled {
             incarnation: Actor(incarnation),
         },
     })
 }
 
-pub(super) fn answer_to_proto(upkept: Upkept) -> v1::Upkept {
-    let outcome = match upkept {
-        Upkept::Roots { roots, more } => Outcome::Roots(v1::Roots {
+pub(super) fn answer_to_proto(maintained: Maintained) -> v1::Maintained {
+    let outcome = match maintained {
+        Maintained::Roots { roots, more } => Outcome::Roots(v1::Roots {
             roots: roots
                 .into_iter()
                 .map(|(tree, digest)| v1::Root {
@@ -147,7 +148,7 @@ pub(super) fn answer_to_proto(upkept: Upkept) -> v1::Upkept {
                 .collect(),
             more,
         }),
-        Upkept::Leaves { leaves } => Outcome::Leaves(v1::Leaves {
+        Maintained::Leaves { leaves } => Outcome::Leaves(v1::Leaves {
             leaves: leaves
                 .into_iter()
                 .map(|(leaf, digest)| v1::Leaf {
@@ -156,11 +157,11 @@ pub(super) fn answer_to_proto(upkept: Upkept) -> v1::Upkept {
                 })
                 .collect(),
         }),
-        Upkept::Keys { keys, more } => Outcome::Keys(v1::KeyPage {
+        Maintained::Keys { keys, more } => Outcome::Keys(v1::KeyPage {
             keys: hashes_to_proto(keys).keys,
             more: more.map_or_else(Bytes::new, |key| key.as_bytes().clone()),
         }),
-        Upkept::Synced(synced) => Outcome::Synced(v1::Synced {
+        Maintained::Synced(synced) => Outcome::Synced(v1::Synced {
             sent: synced.sent,
             received: synced.received,
             bytes: synced.bytes,
@@ -170,18 +171,18 @@ pub(super) fn answer_to_proto(upkept: Upkept) -> v1::Upkept {
             damaged_there: synced.damaged_there,
             dropped: synced.dropped,
         }),
-        Upkept::Purged(purged) => Outcome::Purged(purged_to_proto(&purged)),
-        Upkept::Done => Outcome::Done(v1::Done {}),
+        Maintained::Purged(purged) => Outcome::Purged(purged_to_proto(&purged)),
+        Maintained::Done => Outcome::Done(v1::Done {}),
     };
-    v1::Upkept {
+    v1::Maintained {
         outcome: Some(outcome),
     }
 }
 
 /// `None` for what makes no sense.
-pub(super) fn answer_from_proto(upkept: v1::Upkept) -> Option<Upkept> {
-    Some(match upkept.outcome? {
-        Outcome::Roots(roots) => Upkept::Roots {
+pub(super) fn answer_from_proto(maintained: v1::Maintained) -> Option<Maintained> {
+    Some(match maintained.outcome? {
+        Outcome::Roots(roots) => Maintained::Roots {
             roots: roots
                 .roots
                 .into_iter()
@@ -192,7 +193,7 @@ pub(super) fn answer_from_proto(upkept: v1::Upkept) -> Option<Upkept> {
                 .collect::<Option<_>>()?,
             more: roots.more,
         },
-        Outcome::Leaves(leaves) => Upkept::Leaves {
+        Outcome::Leaves(leaves) => Maintained::Leaves {
             leaves: leaves
                 .leaves
                 .into_iter()
@@ -202,11 +203,11 @@ pub(super) fn answer_from_proto(upkept: v1::Upkept) -> Option<Upkept> {
                 })
                 .collect::<Option<_>>()?,
         },
-        Outcome::Keys(page) => Upkept::Keys {
+        Outcome::Keys(page) => Maintained::Keys {
             keys: hashes_from_proto(page.keys).ok()?,
             more: key_or_none(page.more).ok()?,
         },
-        Outcome::Synced(synced) => Upkept::Synced(Synced {
+        Outcome::Synced(synced) => Maintained::Synced(Synced {
             sent: synced.sent,
             received: synced.received,
             bytes: synced.bytes,
@@ -216,8 +217,8 @@ pub(super) fn answer_from_proto(upkept: v1::Upkept) -> Option<Upkept> {
             damaged_there: synced.damaged_there,
             dropped: synced.dropped,
         }),
-        Outcome::Purged(purged) => Upkept::Purged(purged_from_proto(purged)?),
-        Outcome::Done(v1::Done {}) => Upkept::Done,
+        Outcome::Purged(purged) => Maintained::Purged(purged_from_proto(purged)?),
+        Outcome::Done(v1::Done {}) => Maintained::Done,
     })
 }
 
@@ -333,5 +334,5 @@ fn tree(bytes: Bytes) -> Result<TreeName, Refusal> {
 }
 
 #[cfg(test)]
-#[path = "upkeep_test.rs"]
+#[path = "maintenance_test.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! Every kind of upkeep comes back as it went out, and nonsense is refused.
+//! Every kind of maintenance comes back as it went out, and nonsense is refused.
 
 use super::*;
 use crate::placement::PartitionId;
@@ -28,47 +28,47 @@ fn every_task_comes_back() {
     let tree = some_key().tree();
     let target = peer().id;
     for task in [
-        Upkeep::Roots { after: None },
-        Upkeep::Roots {
+        Maintenance::Roots { after: None },
+        Maintenance::Roots {
             after: Some(tree.clone()),
         },
-        Upkeep::Leaves { tree: tree.clone() },
-        Upkeep::Keys {
+        Maintenance::Leaves { tree: tree.clone() },
+        Maintenance::Keys {
             tree: tree.clone(),
             leaves: 5,
             after: Some(some_key()),
         },
-        Upkeep::Sync {
+        Maintenance::Sync {
             tree: tree.clone(),
             peer: peer(),
         },
-        Upkeep::Hint {
+        Maintenance::Hint {
             key: some_key(),
             targets: vec![peer()],
         },
-        Upkeep::DeliverHints { target: peer() },
-        Upkeep::ForgetHints { target },
-        Upkeep::Tombstones {
+        Maintenance::DeliverHints { target: peer() },
+        Maintenance::ForgetHints { target },
+        Maintenance::Tombstones {
             tree: tree.clone(),
             after: None,
             last_write_wins: true,
         },
-        Upkeep::AreTombstones { keys: hashes() },
-        Upkeep::Purge { keys: hashes() },
-        Upkeep::DropPurged { keys: hashes() },
-        Upkeep::Purged { tree: tree.clone() },
-        Upkeep::Damaged,
-        Upkeep::Heal {
+        Maintenance::AreTombstones { keys: hashes() },
+        Maintenance::Purge { keys: hashes() },
+        Maintenance::DropPurged { keys: hashes() },
+        Maintenance::Purged { tree: tree.clone() },
+        Maintenance::Damaged,
+        Maintenance::Heal {
             key: some_key(),
             hash: 7 << 90,
             record: Some(Bytes::from_static(b"record")),
         },
-        Upkeep::Heal {
+        Maintenance::Heal {
             key: some_key(),
             hash: 0,
             record: None,
         },
-        Upkeep::KeepPurged {
+        Maintenance::KeepPurged {
             tree,
             purged: Purged {
                 seen: [(Actor(1), 2)].into_iter().collect(),
@@ -87,18 +87,18 @@ fn every_answer_comes_back() {
         records: 4,
     };
     for answer in [
-        Upkept::Roots {
+        Maintained::Roots {
             roots: vec![(some_key().tree(), digest)],
             more: true,
         },
-        Upkept::Leaves {
+        Maintained::Leaves {
             leaves: vec![(0, digest), (63, digest)],
         },
-        Upkept::Keys {
+        Maintained::Keys {
             keys: hashes(),
             more: Some(some_key()),
         },
-        Upkept::Synced(Synced {
+        Maintained::Synced(Synced {
             sent: 1,
             received: 2,
             bytes: 3,
@@ -108,11 +108,11 @@ fn every_answer_comes_back() {
             damaged_there: 7,
             dropped: 8,
         }),
-        Upkept::Purged(Purged {
+        Maintained::Purged(Purged {
             seen: [(Actor(1), 2), (Actor(3), 4)].into_iter().collect(),
             stamp: Stamp(5),
         }),
-        Upkept::Done,
+        Maintained::Done,
     ] {
         assert_eq!(
             answer_from_proto(answer_to_proto(answer.clone())),
@@ -175,7 +175,7 @@ fn nonsense_is_refused() {
         })),
     ] {
         assert!(matches!(
-            from_proto(v1::Upkeep { task }),
+            from_proto(v1::Maintenance { task }),
             Err(Refusal::Malformed(_))
         ));
     }
@@ -184,6 +184,6 @@ fn nonsense_is_refused() {
         ..v1::PurgedOf::default()
     });
     for outcome in [None, Some(uneven)] {
-        assert_eq!(answer_from_proto(v1::Upkept { outcome }), None);
+        assert_eq!(answer_from_proto(v1::Maintained { outcome }), None);
     }
 }

@@ -8,8 +8,8 @@ use super::crowd::{self, Room};
 use super::recent::Known;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
-use crate::ports::{Overwrites, Refusal, StampRequest};
-use crate::sabotage::{self, Sabotage};
+use crate::mutant::{self, Mutant};
+use crate::ports::{AcceptRequest, Overwrites, Refusal};
 use crate::version::{Context, Dot, Rank, Record, Stamp, Version, VersionVector, WriteId};
 
 /// Stamps beyond this (in the year 6429) are refused: a key that held the greatest stamp could never be written again.
@@ -49,7 +49,7 @@ pub(super) fn stamp(
     held: &Record,
     before: &VersionVector,
     recent: Option<Known>,
-    request: StampRequest,
+    request: AcceptRequest,
     limits: Limits,
     give: impl FnOnce() -> Result<Dot, Refusal>,
 ) -> Result<Outcome, Refusal> {
@@ -69,7 +69,7 @@ pub(super) fn stamp(
     }
     if let Overwrites::Covered(context) = &request.overwrites
         && is_behind(context, held, before)
-        && !sabotage::on(Sabotage::BehindIgnored)
+        && !mutant::on(Mutant::BehindIgnored)
     {
         marks::reached(Mark::Behind);
         return Ok(Outcome::Behind);
@@ -92,7 +92,7 @@ pub(super) fn stamp(
     }
     let version = Version {
         dot,
-        write_id: match known.is_some() && sabotage::on(Sabotage::WriteIdForgotten) {
+        write_id: match known.is_some() && mutant::on(Mutant::WriteIdForgotten) {
             true => WriteId(request.write_id.0 ^ u128::from(dot.counter)),
             false => request.write_id,
         },
@@ -105,7 +105,7 @@ pub(super) fn stamp(
 
 /// What is known of the write here, from the record and from memory: of several attempts the one with the greatest
 /// stamp.
-fn known(held: &Record, recent: Option<Known>, request: &StampRequest) -> Option<Known> {
+fn known(held: &Record, recent: Option<Known>, request: &AcceptRequest) -> Option<Known> {
     let siblings = held.siblings().iter();
     let among_held = siblings
         .filter(|sibling| sibling.write_id == request.write_id)
@@ -131,10 +131,10 @@ fn known(held: &Record, recent: Option<Known>, request: &StampRequest) -> Option
 }
 
 /// Whether the request asks for what is known already. Where the last write wins, one with a greater stamp does not.
-fn is_repetition(known: Known, request: &StampRequest) -> bool {
+fn is_repetition(known: Known, request: &AcceptRequest) -> bool {
     let stamped_higher =
         matches!(request.overwrites, Overwrites::All(_)) && request.stamp > known.stamp;
-    !stamped_higher && !sabotage::on(Sabotage::WriteIdForgotten)
+    !stamped_higher && !mutant::on(Mutant::WriteIdForgotten)
 }
 
 fn mark_known(held: &Record, dot: Dot) {
@@ -146,12 +146,12 @@ fn mark_known(held: &Record, dot: Dot) {
 }
 
 /// What to answer if it may be a repetition of one that was overwritten, and then forgotten or purged.
-fn may_be_repetition(held: &Record, limits: Limits, request: &StampRequest) -> Option<Outcome> {
+fn may_be_repetition(held: &Record, limits: Limits, request: &AcceptRequest) -> Option<Outcome> {
     let covered = matches!(request.overwrites, Overwrites::Covered(_));
     let here = covered.then_some(limits.horizon);
     let purged = limits
         .purged
-        .filter(|_| !sabotage::on(Sabotage::PurgedForgotten));
+        .filter(|_| !mutant::on(Mutant::PurgedForgotten));
     let anywhere = Some(held.forgotten()).filter(|_| covered).max(purged);
     let above = |stamp| Rank {
         stamp,
@@ -175,12 +175,12 @@ fn is_overwritten(sibling: &Version, held: &Record, overwrites: &Overwrites) -> 
         let mut attempts = held.siblings().iter();
         attempts.any(|other| other.write_id == write_id && context.covers(other.dot))
     };
-    let by_name = !sabotage::on(Sabotage::AttemptOverwrittenAlone)
+    let by_name = !mutant::on(Mutant::AttemptOverwrittenAlone)
         && (held.was_overwritten(sibling.write_id) || is_covered_attempt(sibling.write_id));
     context.covers(sibling.dot)
         || by_name
         || crowd::is_hidden(sibling)
-        || sabotage::on(Sabotage::UnseenOverwritten)
+        || mutant::on(Mutant::UnseenOverwritten)
 }
 
 /// How a write stands to what it overwrites.
@@ -193,9 +193,8 @@ enum Above {
 
 /// The stamp of a write that overwrites what has the rank `greatest`. Under last-write-wins only its coordinator may
 /// raise it.
-fn stamp_above(greatest: Option<Rank>, request: &StampRequest) -> Result<Above, Refusal> {
-    let Some(greatest) = greatest.filter(|_| !sabotage::on(Sabotage::StampNotAboveOverwritten))
-    else {
+fn stamp_above(greatest: Option<Rank>, request: &AcceptRequest) -> Result<Above, Refusal> {
+    let Some(greatest) = greatest.filter(|_| !mutant::on(Mutant::StampNotAboveOverwritten)) else {
         return Ok(Above::Stamp(request.stamp));
     };
     match &request.overwrites {
@@ -224,7 +223,7 @@ fn overwritten_by(version: Version, held: &Record, overwrites: &Overwrites) -> R
         Overwrites::All(_) => held.overwrite(version, &VersionVector::default(), is_overwritten),
         Overwrites::Covered(context) => {
             let record = held.overwrite(version, &context.shown, is_overwritten);
-            match sabotage::on(Sabotage::AttemptOverwrittenAlone) {
+            match mutant::on(Mutant::AttemptOverwrittenAlone) {
                 true => record,
                 false => record.remembering(held, stamp),
             }
@@ -309,8 +308,8 @@ mod tests {
         .unwrap()
     }
 
-    fn request(write_id: u128, stamp: u64, overwrites: Overwrites) -> StampRequest {
-        StampRequest {
+    fn request(write_id: u128, stamp: u64, overwrites: Overwrites) -> AcceptRequest {
+        AcceptRequest {
             key: RecordKey::new(PartitionId(0), &TenantId::new("t").unwrap(), "k"),
             write_id: WriteId(write_id),
             stamp: Stamp(stamp),
@@ -320,7 +319,7 @@ mod tests {
         }
     }
 
-    fn all(write_id: u128, stamp: u64) -> StampRequest {
+    fn all(write_id: u128, stamp: u64) -> AcceptRequest {
         request(write_id, stamp, Overwrites::All(Context::default()))
     }
 
@@ -328,11 +327,11 @@ mod tests {
         write_id: u128,
         stamp: u64,
         context: [(u64, u64); N],
-    ) -> StampRequest {
+    ) -> AcceptRequest {
         request(write_id, stamp, Overwrites::Covered(shown(context)))
     }
 
-    fn outcome(request: StampRequest, recent: Option<Known>) -> Result<Outcome, Refusal> {
+    fn outcome(request: AcceptRequest, recent: Option<Known>) -> Result<Outcome, Refusal> {
         stamp(
             &held(),
             &VersionVector::default(),
@@ -499,7 +498,7 @@ mod tests {
         let held = Record::new(seen([(2, 1), (3, 1)]), vec![deleted, version(3, 30, 300)]);
         let held = held.unwrap();
         for content in [Content::Tombstone, Content::Value(Bytes::new())] {
-            let blind = StampRequest {
+            let blind = AcceptRequest {
                 content,
                 ..covered(1, 9, [])
             };
@@ -571,7 +570,7 @@ mod tests {
         Record::new(seen([(2, 1), (3, 1), (4, 1)]), siblings).unwrap()
     }
 
-    fn stamped_on(held: &Record, request: StampRequest) -> Result<Outcome, Refusal> {
+    fn stamped_on(held: &Record, request: AcceptRequest) -> Result<Outcome, Refusal> {
         let unseen = VersionVector::default();
         stamp(held, &unseen, None, request, LIMITS, || Ok(NEW))
     }

@@ -10,7 +10,7 @@ use crate::quorum::{Consistency, Tally};
 
 /// What ended a pass.
 #[derive(Debug)]
-pub(super) enum Setback {
+pub(super) enum PassFailure {
     /// A replica knows a newer topology: refresh and start over.
     StaleEpoch(Epoch),
     /// It can't be done.

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::record_key::{RecordKey, RecordKeyError, is_tenant};
+use crate::mutant::{self, Mutant};
 use crate::placement::{Node, NodeId, PartitionId};
-use crate::sabotage::{self, Sabotage};
 use crate::version::{Actor, Record, Stamp, VersionVector};
 
 /// How many leaves a tree has; a set of leaves fits a `u64`.
@@ -101,7 +101,7 @@ impl Digest {
         let mut hash = Sha256::new();
         hash.update((key.as_bytes().len() as u32).to_be_bytes());
         hash.update(key.as_bytes());
-        match sabotage::on(Sabotage::DigestOmitsSeen) {
+        match mutant::on(Mutant::DigestOmitsSeen) {
             true => hash_without_seen(&mut hash, encoded),
             false => hash.update(encoded),
         }
@@ -164,22 +164,22 @@ pub struct KeyHash {
     pub hash: u128,
 }
 
-/// What a replica is asked to do for the upkeep of its data.
+/// What a replica is asked to do for the maintenance of its data.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Upkeep {
+pub enum Maintenance {
     /// List trees that have records, or of which any were purged, with their digests, in the order of their names.
     /// Answer:
-    /// [`Upkept::Roots`].
+    /// [`Maintained::Roots`].
     Roots {
         /// Begin after this one.
         after: Option<TreeName>,
     },
-    /// Tell the digests of a tree's leaves. Answer: [`Upkept::Leaves`].
+    /// Tell the digests of a tree's leaves. Answer: [`Maintained::Leaves`].
     Leaves {
         /// Which tree.
         tree: TreeName,
     },
-    /// List keys with the hashes of their records, in order. Answer: [`Upkept::Keys`].
+    /// List keys with the hashes of their records, in order. Answer: [`Maintained::Keys`].
     Keys {
         /// Of which tree.
         tree: TreeName,
@@ -189,32 +189,32 @@ pub enum Upkeep {
         after: Option<RecordKey>,
     },
     /// Compare a tree with a peer's and exchange what differs, both ways, by joining. Bounded: it may stop before it is
-    /// done and say so. Answer: [`Upkept::Synced`].
+    /// done and say so. Answer: [`Maintained::Synced`].
     Sync {
         /// Which tree.
         tree: TreeName,
         /// With whom.
         peer: Node,
     },
-    /// Remember, durably, that nodes may lack what is held of a key. Answer: [`Upkept::Done`].
+    /// Remember, durably, that nodes may lack what is held of a key. Answer: [`Maintained::Done`].
     Hint {
         /// The key, of which a record must be held.
         key: RecordKey,
         /// Who may lack it.
         targets: Vec<Node>,
     },
-    /// The target is there: deliver what it lacks. Answer: [`Upkept::Done`], before anything is delivered.
+    /// The target is there: deliver what it lacks. Answer: [`Maintained::Done`], before anything is delivered.
     DeliverHints {
         /// Where it is now.
         target: Node,
     },
-    /// The target is a node no more: forget what it lacks. Answer: [`Upkept::Done`].
+    /// The target is a node no more: forget what it lacks. Answer: [`Maintained::Done`].
     ForgetHints {
         /// Who it was.
         target: NodeId,
     },
     /// List records that are nothing but tombstones, have been for the grace period, and that no hint is outstanding
-    /// for. Answer: [`Upkept::Keys`].
+    /// for. Answer: [`Maintained::Keys`].
     Tombstones {
         /// Of which tree.
         tree: TreeName,
@@ -224,12 +224,12 @@ pub enum Upkeep {
         /// record is listed when it has been nothing but a tombstone for the grace period.
         last_write_wins: bool,
     },
-    /// Which of these does [`Upkeep::Tombstones`] list? Answer: [`Upkept::Keys`].
+    /// Which of these does [`Maintenance::Tombstones`] list? Answer: [`Maintained::Keys`].
     AreTombstones {
         /// The records as another owner has them.
         keys: Vec<KeyHash>,
     },
-    /// Every owner holds these tombstones: remove those that are still the same. Answer: [`Upkept::Done`].
+    /// Every owner holds these tombstones: remove those that are still the same. Answer: [`Maintained::Done`].
     Purge {
         /// The records as every owner has them.
         keys: Vec<KeyHash>,
@@ -237,22 +237,22 @@ pub enum Upkeep {
     /// Another owner has purged what overwrote these, and all owners held it then: remove those that are still the
     /// same. One that lost its disk since may hold them, from a late message or from a commit that was not overwritten
     /// durably. Answer:
-    /// [`Upkept::Done`].
+    /// [`Maintained::Done`].
     DropPurged {
         /// The records as they are to be dropped.
         keys: Vec<KeyHash>,
     },
-    /// What has been purged of a tree? Answer: [`Upkept::Purged`].
+    /// What has been purged of a tree? Answer: [`Maintained::Purged`].
     Purged {
         /// Which tree.
         tree: TreeName,
     },
-    /// Which records were met that are damaged, and still are? Answer: [`Upkept::Keys`], a bounded number, with the
+    /// Which records were met that are damaged, and still are? Answer: [`Maintained::Keys`], a bounded number, with the
     /// hashes of the damaged bytes.
     Damaged,
     /// Put a record in the place of a damaged one, whose bytes are kept aside. Only with what all other owners hold
     /// together, read when nothing that counts on the damaged record can be completed any more. Answer:
-    /// [`Upkept::Done`], also if the record is not damaged any more.
+    /// [`Maintained::Done`], also if the record is not damaged any more.
     Heal {
         /// Which record.
         key: RecordKey,
@@ -262,7 +262,7 @@ pub enum Upkeep {
         record: Option<Bytes>,
     },
     /// Keep this beside what was purged here. Only for who holds all of the tree that the one it comes from held when
-    /// it was read, or knows better. Answer: [`Upkept::Done`].
+    /// it was read, or knows better. Answer: [`Maintained::Done`].
     KeepPurged {
         /// Of which tree.
         tree: TreeName,
@@ -270,7 +270,7 @@ pub enum Upkeep {
         purged: Purged,
     },
     /// The replica has joined all that any other owner of anything holds, since it lost its disk: it counts again.
-    /// Refused if it has become another incarnation meanwhile. Answer: [`Upkept::Done`].
+    /// Refused if it has become another incarnation meanwhile. Answer: [`Maintained::Done`].
     Refilled {
         /// The incarnation of which this is known.
         incarnation: Actor,
@@ -294,9 +294,9 @@ pub struct Purged {
     pub stamp: Stamp,
 }
 
-/// A replica's answer to [`Upkeep`].
+/// A replica's answer to [`Maintenance`].
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Upkept {
+pub enum Maintained {
     /// Trees, in the order of their names.
     Roots {
         /// Each with the digest of all its records, and of what was purged.

@@ -1,4 +1,4 @@
-//! What upkeep has done and what is left to do, for people and metrics.
+//! What maintenance has done and what is left to do, for people and metrics.
 //!
 //! Trees are known by the coordinator that leads the comparing, hints and tombstones by the storage nodes that hold
 //! them. What a node said when it was last probed is told together with its age: it holds for that time and for no
@@ -14,7 +14,7 @@ use crate::ports::{HintsReport, Instant};
 
 /// How far the cluster is from having nothing left to repair, as far as one coordinator knows.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Outlook {
+pub struct ConvergenceReport {
     /// What the comparing of owners found.
     pub trees: Convergence,
     /// How long ago the last complete round of it ended.
@@ -24,12 +24,12 @@ pub struct Outlook {
     /// Repairs that found no place or were given up, since it started.
     pub repairs_dropped: u64,
     /// The storage nodes, in the order of their names.
-    pub nodes: Vec<NodeOutlook>,
+    pub nodes: Vec<NodeConvergence>,
 }
 
 /// What one storage node has still to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NodeOutlook {
+pub struct NodeConvergence {
     /// Which one.
     pub node: NodeId,
     /// Whether it answers, if only to refuse.
@@ -41,26 +41,26 @@ pub struct NodeOutlook {
     /// About how many tombstones wait to be purged; exact when zero.
     pub tombstones: u64,
     /// What it owes others.
-    pub hints: Vec<HintsOutlook>,
+    pub hints: Vec<TargetHints>,
     /// For how long it has been refilled after the loss of its disk, restarts included, if it is.
     pub refilling: Option<Duration>,
 }
 
 /// What one node owes another.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct HintsOutlook {
+pub struct TargetHints {
     /// As the node told it.
     pub report: HintsReport,
     /// How long the oldest hint has been there, by the node's own clock.
     pub oldest_age: Duration,
 }
 
-impl NodeOutlook {
+impl NodeConvergence {
     /// As the node's last report says, `now`.
     pub(super) fn of(node: &Node, health: &NodeHealth, now: Instant) -> Self {
         let report = health.report();
         let wall_ms = report.as_ref().map_or(0, |report| report.wall_ms);
-        let hint = |report: HintsReport| HintsOutlook {
+        let hint = |report: HintsReport| TargetHints {
             oldest_age: Duration::from_millis(wall_ms.saturating_sub(report.oldest_ms)),
             report,
         };
@@ -79,7 +79,7 @@ impl NodeOutlook {
     }
 }
 
-impl Outlook {
+impl ConvergenceReport {
     /// What each node is owed by all others together, and for how long the oldest; nodes that are owed nothing
     /// included.
     #[must_use]
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn what_a_node_is_owed_is_summed_over_all_who_owe_it() {
         let id = |name: &str| NodeId::new(name).unwrap();
-        let hints = |target: &str, outstanding, age| HintsOutlook {
+        let hints = |target: &str, outstanding, age| TargetHints {
             report: HintsReport {
                 target: id(target),
                 outstanding,
@@ -113,7 +113,7 @@ mod tests {
             },
             oldest_age: Duration::from_secs(age),
         };
-        let node = |name: &str, hints| NodeOutlook {
+        let node = |name: &str, hints| NodeConvergence {
             node: id(name),
             answers: true,
             asked_at: None,
@@ -122,7 +122,7 @@ mod tests {
             hints,
             refilling: None,
         };
-        let outlook = Outlook {
+        let report = ConvergenceReport {
             trees: Convergence::default(),
             round_age: None,
             repairs_queued: 0,
@@ -133,7 +133,7 @@ mod tests {
                 node("c", vec![]),
             ],
         };
-        let owed: Vec<(String, u64, u64)> = outlook
+        let owed: Vec<(String, u64, u64)> = report
             .owed()
             .into_iter()
             .map(|(node, (keys, age))| (node.to_string(), keys, age.as_secs()))

@@ -1,4 +1,4 @@
-//! Answers to requests for upkeep: what is here, to be compared; hints; what may be purged.
+//! Answers to requests for maintenance: what is here, to be compared; hints; what may be purged.
 //!
 //! Looks through many records go one at a time and page by page, so that a request waits behind one page at most.
 
@@ -8,15 +8,15 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::hints::{self, after};
+use super::maintenance_change::MaintenanceChange;
 use super::shared::Shared;
-use super::tend::Tend;
 use super::{leaves, tombstones};
+use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, Node, NodeId};
 use crate::ports::{
-    Clock, Digest, KeyHash, KeyPage, Purged, RecordKey, Refusal, ReplicaWorld, Reply, Space,
-    StorageEngine, StorageError, TreeName, Upkeep, Upkept,
+    Clock, Digest, KeyHash, KeyPage, Maintained, Maintenance, Purged, RecordKey, Refusal,
+    ReplicaWorld, Reply, Space, StorageEngine, StorageError, TreeName,
 };
-use crate::sabotage::{self, Sabotage};
 use crate::version::Record;
 
 /// Leaves looked at for one answer.
@@ -34,37 +34,43 @@ const TARGETS_MAX: usize = 1024;
 
 impl<W: ReplicaWorld> Shared<W> {
     /// Does what is asked for.
-    pub(super) async fn upkeep(&self, epoch: Epoch, upkeep: Upkeep) -> Result<Reply, Refusal> {
+    pub(super) async fn maintenance(
+        &self,
+        epoch: Epoch,
+        maintenance: Maintenance,
+    ) -> Result<Reply, Refusal> {
         self.admit(epoch)?;
         if epoch > self.epoch() {
             self.learn(epoch).await?;
         }
         let view = self.view()?;
-        let upkept = match upkeep {
-            Upkeep::Roots { after } => self.roots(after.as_ref()).await?,
-            Upkeep::Leaves { tree } => Upkept::Leaves {
+        let maintained = match maintenance {
+            Maintenance::Roots { after } => self.roots(after.as_ref()).await?,
+            Maintenance::Leaves { tree } => Maintained::Leaves {
                 leaves: self.leaves(&tree).await?.into_iter().collect(),
             },
-            Upkeep::Keys {
+            Maintenance::Keys {
                 tree,
                 leaves,
                 after,
             } => {
                 let KeyPage { keys, more } = self.keys(&tree, leaves, after.as_ref()).await?;
-                Upkept::Keys { keys, more }
+                Maintained::Keys { keys, more }
             }
-            Upkeep::Sync { tree, peer } => Upkept::Synced(self.sync(&tree, &peer).await?),
-            Upkeep::Hint { key, targets } => return self.hint(key, targets).await,
-            Upkeep::DeliverHints { target } => {
+            Maintenance::Sync { tree, peer } => Maintained::Synced(self.sync(&tree, &peer).await?),
+            Maintenance::Hint { key, targets } => return self.hint(key, targets).await,
+            Maintenance::DeliverHints { target } => {
                 self.hints.is_back(&target, self.world.clock().now());
-                Upkept::Done
+                Maintained::Done
             }
-            Upkeep::ForgetHints { target } => return self.forget(&target).await,
+            Maintenance::ForgetHints { target } => return self.forget(&target).await,
             // What is purged must be known for what it is: by all, and by nobody who lacks part of the tree.
-            Upkeep::Tombstones { .. } | Upkeep::AreTombstones { .. } if self.is_refilling() => {
+            Maintenance::Tombstones { .. } | Maintenance::AreTombstones { .. }
+                if self.is_refilling() =>
+            {
                 return Err(Refusal::Refilling);
             }
-            Upkeep::Tombstones {
+            Maintenance::Tombstones {
                 tree,
                 after,
                 last_write_wins,
@@ -72,34 +78,44 @@ impl<W: ReplicaWorld> Shared<W> {
                 self.tombstones(&tree, after.as_ref(), last_write_wins)
                     .await?
             }
-            Upkeep::AreTombstones { keys } => {
+            Maintenance::AreTombstones { keys } => {
                 let keys = self.old_tombstones(few(keys)?, None).await?;
-                Upkept::Keys { keys, more: None }
+                Maintained::Keys { keys, more: None }
             }
-            Upkeep::Purge { keys } => {
-                return self.tend(Tend::Purge { keys: few(keys)? }).await;
+            Maintenance::Purge { keys } => {
+                return self
+                    .maintain(MaintenanceChange::Purge { keys: few(keys)? })
+                    .await;
             }
-            Upkeep::DropPurged { keys } => {
-                return self.tend(Tend::DropPurged { keys: few(keys)? }).await;
+            Maintenance::DropPurged { keys } => {
+                return self
+                    .maintain(MaintenanceChange::DropPurged { keys: few(keys)? })
+                    .await;
             }
-            Upkeep::Refilled { incarnation } => {
-                return self.tend(Tend::Refilled { incarnation }).await;
+            Maintenance::Refilled { incarnation } => {
+                return self
+                    .maintain(MaintenanceChange::Refilled { incarnation })
+                    .await;
             }
-            Upkeep::Damaged => self.damaged_records().await?,
-            Upkeep::Heal { key, hash, record } => {
+            Maintenance::Damaged => self.damaged_records().await?,
+            Maintenance::Heal { key, hash, record } => {
                 super::check_key(key.as_bytes())?;
                 let damaged = KeyHash { key, hash };
-                return self.tend(Tend::Heal { damaged, record }).await;
+                return self
+                    .maintain(MaintenanceChange::Heal { damaged, record })
+                    .await;
             }
-            Upkeep::KeepPurged { tree, purged } => {
-                return self.tend(Tend::KeepPurged { tree, purged }).await;
+            Maintenance::KeepPurged { tree, purged } => {
+                return self
+                    .maintain(MaintenanceChange::KeepPurged { tree, purged })
+                    .await;
             }
-            Upkeep::Purged { tree } => return self.tell_purged(epoch, &tree).await,
+            Maintenance::Purged { tree } => return self.tell_purged(epoch, &tree).await,
         };
         // What was looked at may be from before a newer epoch or a loss, and must not be taken for what is there now.
         self.admit(epoch)?;
         self.is_still(view)?;
-        Ok(Reply::Upkept(upkept))
+        Ok(Reply::Maintained(maintained))
     }
 
     /// Notes that `targets` may lack what is held of `key`.
@@ -108,13 +124,14 @@ impl<W: ReplicaWorld> Shared<W> {
         if targets.len() > TARGETS_MAX || self.hints.lock().len() > TARGETS_MAX {
             return Err(Refusal::Overloaded);
         }
-        self.tend(Tend::Hint { key, targets }).await
+        self.maintain(MaintenanceChange::Hint { key, targets })
+            .await
     }
 
     /// What was purged of a tree, marked if the node may have lost part of it.
     async fn tell_purged(&self, epoch: Epoch, tree: &TreeName) -> Result<Reply, Refusal> {
         let counts = !self.is_refilling();
-        let purged = Reply::Upkept(Upkept::Purged(self.purged(tree).await?));
+        let purged = Reply::Maintained(Maintained::Purged(self.purged(tree).await?));
         self.admit(epoch)?;
         Ok(match counts {
             true => purged,
@@ -131,7 +148,7 @@ impl<W: ReplicaWorld> Shared<W> {
         }
     }
 
-    async fn roots(&self, after_tree: Option<&TreeName>) -> Result<Upkept, Refusal> {
+    async fn roots(&self, after_tree: Option<&TreeName>) -> Result<Maintained, Refusal> {
         self.has_digests()?;
         let from = after_tree.map_or_else(Bytes::new, TreeName::end);
         let page = self
@@ -161,9 +178,9 @@ impl<W: ReplicaWorld> Shared<W> {
         roots: Vec<(TreeName, Digest)>,
         more: bool,
         from: &Bytes,
-    ) -> Result<Upkept, Refusal> {
-        if sabotage::on(Sabotage::FloorsStayBehind) {
-            return Ok(Upkept::Roots { roots, more });
+    ) -> Result<Maintained, Refusal> {
+        if mutant::on(Mutant::FloorsStayBehind) {
+            return Ok(Maintained::Roots { roots, more });
         }
         let (begin, end) = (
             tombstones::purged_from(from),
@@ -185,7 +202,7 @@ impl<W: ReplicaWorld> Shared<W> {
             *digest = digest.with_purged(&tree, &stored);
         }
         all.retain(|tree, _| end.as_ref().is_none_or(|end| tree <= end));
-        Ok(Upkept::Roots {
+        Ok(Maintained::Roots {
             roots: all.into_iter().collect(),
             more: more || more_floors,
         })
@@ -238,7 +255,7 @@ impl<W: ReplicaWorld> Shared<W> {
         tree: &TreeName,
         after_key: Option<&RecordKey>,
         last_write_wins: bool,
-    ) -> Result<Upkept, Refusal> {
+    ) -> Result<Maintained, Refusal> {
         let from = after_key.map_or_else(|| tree.as_bytes().clone(), |key| after(key.as_bytes()));
         let end = Some(tree.end());
         let page = self
@@ -271,11 +288,12 @@ impl<W: ReplicaWorld> Shared<W> {
                 since.push(Some(at));
             }
         }
-        if !hiding.is_empty() && !sabotage::on(Sabotage::HiddenValuesKept) {
-            self.tend(Tend::Settle { keys: hiding }).await?;
+        if !hiding.is_empty() && !mutant::on(Mutant::HiddenValuesKept) {
+            self.maintain(MaintenanceChange::Settle { keys: hiding })
+                .await?;
         }
         let keys = self.old_tombstones(keys, Some(since)).await?;
-        Ok(Upkept::Keys { keys, more })
+        Ok(Maintained::Keys { keys, more })
     }
 
     /// Those of `keys` that are held here just so, are nothing but tombstones, have been for the grace period, and are
@@ -311,7 +329,7 @@ impl<W: ReplicaWorld> Shared<W> {
         }
         let all = keys.into_iter().zip(since).zip(still_deleted).zip(hinted);
         let old = all.filter_map(|(((entry, since), still_deleted), hinted)| {
-            let hinted = hinted && !sabotage::on(Sabotage::PurgeBeforeHints);
+            let hinted = hinted && !mutant::on(Mutant::PurgeBeforeHints);
             (still_deleted && !hinted && self.is_past_grace(&since?)).then_some(entry)
         });
         Ok(old.collect())
@@ -347,7 +365,9 @@ impl<W: ReplicaWorld> Shared<W> {
                 .collect();
             let last = keys.len() < KEYS_MAX;
             let target = target.clone();
-            let done = self.tend(Tend::Forget { target, keys }).await?;
+            let done = self
+                .maintain(MaintenanceChange::Forget { target, keys })
+                .await?;
             if last {
                 return Ok(done);
             }

@@ -1,38 +1,38 @@
 //! Bugs that can be put back on purpose, so that the simulation can prove that it would find them.
 //!
 //! Without the feature `mutants` [`on`] is the constant `false` and the compiler removes every switch. With it, at most
-//! one sabotage is active per thread. Only `sim/core` has the feature; the package of the program has none.
+//! one mutant is active per thread. Only `sim/core` has the feature; the package of the program has none.
 
-macro_rules! sabotages {
+macro_rules! mutants {
     ($($variant:ident $name:literal $what:literal)*) => {
         /// One known bug, named after what it does.
         #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-        pub enum Sabotage {
+        pub enum Mutant {
             $(#[doc = $what] $variant,)*
         }
 
-        impl Sabotage {
-            /// Every sabotage, in the order of the enum.
-            pub const ALL: &[Sabotage] = &[$(Sabotage::$variant),*];
+        impl Mutant {
+            /// Every mutant, in the order of the enum.
+            pub const ALL: &[Mutant] = &[$(Mutant::$variant),*];
 
             /// The name on command lines and in reports.
             pub fn name(self) -> &'static str {
                 match self {
-                    $(Sabotage::$variant => $name,)*
+                    $(Mutant::$variant => $name,)*
                 }
             }
 
             /// What goes wrong, in one line.
             pub fn what(self) -> &'static str {
                 match self {
-                    $(Sabotage::$variant => $what,)*
+                    $(Mutant::$variant => $what,)*
                 }
             }
         }
     };
 }
 
-sabotages! {
+mutants! {
     JoinIgnoresSeen "join-ignores-seen" "join keeps siblings that the other side has seen and overwritten"
     JoinDropsConcurrent "join-drops-concurrent" "join keeps only the sibling with the greatest stamp"
     QuorumShort "quorum-short" "one answer fewer than required is enough"
@@ -142,23 +142,23 @@ sabotages! {
 /// Whether this bug is put back on this thread. Always false in production.
 #[cfg(not(feature = "mutants"))]
 #[inline(always)]
-pub fn on(_: Sabotage) -> bool {
+pub fn on(_: Mutant) -> bool {
     false
 }
 
 #[cfg(feature = "mutants")]
 thread_local! {
-    static ACTIVE: std::cell::Cell<Option<Sabotage>> = const { std::cell::Cell::new(None) };
+    static ACTIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }
 
 /// Whether this bug is put back on this thread.
 #[cfg(feature = "mutants")]
-pub fn on(sabotage: Sabotage) -> bool {
-    ACTIVE.get() == Some(sabotage)
+pub fn on(mutant: Mutant) -> bool {
+    ACTIVE.get() == Some(mutant)
 }
 
 /// Puts one bug back on this thread, or takes all of them away.
 #[cfg(feature = "mutants")]
-pub fn activate(sabotage: Option<Sabotage>) {
-    ACTIVE.set(sabotage);
+pub fn activate(mutant: Option<Mutant>) {
+    ACTIVE.set(mutant);
 }
