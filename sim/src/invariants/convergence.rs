@@ -91,7 +91,8 @@ mod tests {
         let differing = told.in_the_end([&[write], &[], &[]]).run.finals;
         let mut told = Told::siblings();
         told.run.unrepaired = differing;
-        let what = "not repaired before somebody read: n1 has {0001:1} of [0001:1]; n2 has {} of [0001:1]; n3 has {} of [0001:1]";
+        let what = "not repaired before somebody read: n1 has {0001:1} of [0001:1]; \
+                    n2 has {} of [0001:1]; n3 has {} of [0001:1]";
         told.breaks("convergence", &[what]);
     }
 
