@@ -10,7 +10,7 @@
 //!
 //! Invariants, held by the tests below:
 //! - every code of `proto/` and every gRPC status has exactly one row;
-//! - `proto/`, the README's exit codes and the alert on errors say the same as these rows. The OpenAPI document and
+//! - `proto/`, the exit codes in docs/errors.md and the alert on errors say the same as these rows. The OpenAPI document and
 //!   `pairdb --help` are made from them.
 
 use http::StatusCode;
@@ -412,7 +412,7 @@ mod tests {
     use super::*;
 
     const PROTO: &str = include_str!("../../proto/pairdb/v1/coordinator.proto");
-    const README: &str = include_str!("../../README.md");
+    const PAGE: &str = include_str!("../../docs/errors.md");
     const ALERTS: &str = include_str!("../../deploy/prometheus/alerts.yaml");
 
     /// Codes and what `proto/` says of each.
@@ -471,8 +471,8 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_the_exit_codes() {
-        let section = README.split("## Exit codes").nth(1).unwrap();
+    fn the_page_on_errors_has_the_exit_codes() {
+        let section = PAGE.split("## Exit codes").nth(1).unwrap();
         let section = section.split("\n## ").next().unwrap();
         let rows = section.lines().filter(|line| line.starts_with("| "));
         let rows: Vec<_> = rows.skip(1).map(str::to_owned).collect();

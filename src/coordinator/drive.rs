@@ -69,13 +69,14 @@ impl<W: CoordinatorWorld> Driver<'_, W> {
                     None => return Err(self.fail(plan, calls.is_empty(), missing)),
                 },
                 None => {
-                    let next = plan.on_patience(&mut notes);
-                    if let Some(position) = notes.too_slow {
-                        owners.health(position).failed(clock.now());
-                    }
-                    next
+                    // What was said before is over: to wait on is to wait until the deadline.
+                    timer.set(clock.sleep_until(deadline));
+                    plan.on_patience(&mut notes)
                 }
             };
+            if let Some(position) = notes.too_slow {
+                owners.health(position).failed(clock.now());
+            }
         }
     }
 
@@ -108,11 +109,11 @@ impl<W: CoordinatorWorld> Driver<'_, W> {
         &self,
         missing: &Missing,
         tally: Option<&Tally>,
-        late: Mark,
+        late: Option<Mark>,
     ) -> PassFailure {
         // Calls end at the deadline too: the last of them may be heard before the timer is.
         let timed_out = self.owners.clock().now() >= self.deadline;
-        if timed_out {
+        if timed_out && let Some(late) = late {
             marks::reached(late);
         }
         if missing.may_have_happened {
@@ -121,3 +122,7 @@ impl<W: CoordinatorWorld> Driver<'_, W> {
         PassFailure::Failed(missing.error(self.owners, self.consistency, tally, timed_out))
     }
 }
+
+#[cfg(test)]
+#[path = "drive_test.rs"]
+mod tests;

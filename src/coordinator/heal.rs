@@ -24,8 +24,8 @@ use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::NodeId;
 use crate::ports::{
-    CallError, Clock, CoordinatorWorld, Heal, ListDamaged, PurgedOf, ReadRecord, RecordKey,
-    Refusal, TenantId,
+    CallError, Clock, CoordinatorWorld, Heal, Instant, ListDamaged, PurgedOf, ReadRecord,
+    RecordKey, Refusal, TenantId,
 };
 use crate::version::Record;
 
@@ -178,7 +178,8 @@ impl<W: CoordinatorWorld> Healing<W> {
             factor,
             self.settings.stamp_patience_min,
         );
-        let held = self.held_by(&owners, &others, key).await?;
+        let deadline = self.world.clock().now() + self.settings.read_timeout;
+        let held = held_by(&owners, &others, key, deadline).await?;
         if held.sound == 0 {
             return None;
         }
@@ -189,7 +190,6 @@ impl<W: CoordinatorWorld> Healing<W> {
         // not.
         let ghosts = match held.counting {
             Some(position) => {
-                let deadline = self.world.clock().now() + self.settings.read_timeout;
                 let purged = PurgedOf { tree: key.tree() };
                 let purged = owners.call_quietly(position, purged, deadline).await.ok()?;
                 held.ghosts.without(&purged.seen, &held.record)
@@ -198,54 +198,53 @@ impl<W: CoordinatorWorld> Healing<W> {
         };
         Some(held.record.join(&ghosts))
     }
+}
 
-    /// Reads a key from these owners; `None` if one of them can't say what it holds.
-    async fn held_by(
-        &self,
-        owners: &Owners<W>,
-        positions: &[usize],
-        key: &RecordKey,
-    ) -> Option<Held> {
-        let deadline = self.world.clock().now() + self.settings.read_timeout;
-        let read = |position| async move {
-            let read = ReadRecord { key: key.clone() };
-            let answer = owners.call(position, read.clone(), deadline).await.result;
-            // One that is being refilled holds no more when it counts again than the others hold, and they are asked,
-            // too. Not to wait for it: it may wait for this very record.
-            match answer {
-                Err(CallError::Refused(Refusal::Refilling))
-                    if !mutant::on(Mutant::HealWaitsForRefill) =>
-                {
-                    let found = owners.call_quietly(position, read, deadline).await;
-                    (position, false, found)
-                }
-                answer => (position, true, answer),
+/// Reads a key from these owners; `None` if one of them can't say what it holds.
+async fn held_by<W: CoordinatorWorld>(
+    owners: &Owners<W>,
+    positions: &[usize],
+    key: &RecordKey,
+    deadline: Instant,
+) -> Option<Held> {
+    let read = |position| async move {
+        let read = ReadRecord { key: key.clone() };
+        let answer = owners.call(position, read.clone(), deadline).await.result;
+        // One that is being refilled holds no more when it counts again than the others hold, and they are asked,
+        // too. Not to wait for it: it may wait for this very record.
+        match answer {
+            Err(CallError::Refused(Refusal::Refilling))
+                if !mutant::on(Mutant::HealWaitsForRefill) =>
+            {
+                let found = owners.call_quietly(position, read, deadline).await;
+                (position, false, found)
             }
-        };
-        let reads = positions.iter().map(|position| read(*position));
-        let mut held = Held::default();
-        for (position, counts, result) in futures::future::join_all(reads).await {
-            match result {
-                Ok(None) => held.sound += usize::from(counts),
-                Ok(Some(found)) => {
-                    held.sound += 1;
-                    let found = Record::decode(found).ok()?;
-                    match counts {
-                        true => held.record = held.record.join(&found),
-                        false => held.ghosts = held.ghosts.join(&found),
-                    }
-                }
-                // It can give nothing back either.
-                Err(CallError::Refused(Refusal::Damaged)) => {}
-                Err(_) if mutant::on(Mutant::HealedFromSome) => held.sound += 1,
-                Err(_) => return None,
-            }
-            if counts {
-                held.counting = Some(position);
-            }
+            answer => (position, true, answer),
         }
-        Some(held)
+    };
+    let reads = positions.iter().map(|position| read(*position));
+    let mut held = Held::default();
+    for (position, counts, result) in futures::future::join_all(reads).await {
+        match result {
+            Ok(None) => held.sound += usize::from(counts),
+            Ok(Some(found)) => {
+                held.sound += 1;
+                let found = Record::decode(found).ok()?;
+                match counts {
+                    true => held.record = held.record.join(&found),
+                    false => held.ghosts = held.ghosts.join(&found),
+                }
+            }
+            // It can give nothing back either.
+            Err(CallError::Refused(Refusal::Damaged)) => {}
+            Err(_) if mutant::on(Mutant::HealedFromSome) => held.sound += 1,
+            Err(_) => return None,
+        }
+        if counts {
+            held.counting = Some(position);
+        }
     }
+    Some(held)
 }
 
 /// What other owners hold of a key.

@@ -118,6 +118,7 @@ impl<W: CoordinatorWorld> Claims<W> {
             .maybe_pause(Site::PauseAfterClaim, deadline)
             .await;
         write.write_id = claim.write_id;
+        write.is_claimed = true;
         write.stamp = match mutant::on(Mutant::ClaimedStampRaised) {
             true => ProposedStamp::Free(claim.stamp),
             false => ProposedStamp::Fixed(claim.stamp),

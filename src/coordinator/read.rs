@@ -164,7 +164,7 @@ impl<W: CoordinatorWorld> Replication<W> {
         }
         marks::reached(Mark::FloorFailed);
         missing.because("the context covers a write that no reachable owner has");
-        Err(driver.failed(&missing, plan.tally(), Mark::ReadDeadline))
+        Err(driver.failed(&missing, plan.tally(), None))
     }
 
     /// Whether what the context covers, and the answer does not, was purged: it was deleted everywhere.

@@ -187,25 +187,13 @@ impl RepairQueue {
     }
 }
 
-/// Repairs of one coordinator. Clones are handles to the same ones.
+/// Repairs of one coordinator.
 pub(super) struct Repairs<W: CoordinatorWorld> {
     world: W,
     settings: Arc<CoordinatorSettings>,
     topologies: Arc<Topologies<W>>,
     hints: Hints<W>,
-    queue: Arc<RepairQueue>,
-}
-
-impl<W: CoordinatorWorld> Clone for Repairs<W> {
-    fn clone(&self) -> Self {
-        Self {
-            world: self.world.clone(),
-            settings: Arc::clone(&self.settings),
-            topologies: Arc::clone(&self.topologies),
-            hints: self.hints.clone(),
-            queue: Arc::clone(&self.queue),
-        }
-    }
+    queue: RepairQueue,
 }
 
 /// Joins of a write or a read that are under way when its client is answered.
@@ -228,7 +216,7 @@ impl<W: CoordinatorWorld> Repairs<W> {
         hints: Hints<W>,
     ) -> Self {
         Self {
-            queue: Arc::new(RepairQueue::new(settings.repair_queue_max)),
+            queue: RepairQueue::new(settings.repair_queue_max),
             world,
             settings,
             topologies,
@@ -263,11 +251,11 @@ impl<W: CoordinatorWorld> Repairs<W> {
 
     /// Sees joins to their end after the client has been answered; that an owner missed one is noted by one that has
     /// it.
-    pub(super) fn finish(&self, stragglers: Stragglers<W>) {
+    pub(super) fn finish(self: &Arc<Self>, stragglers: Stragglers<W>) {
         if stragglers.calls.is_empty() && stragglers.missed.is_empty() {
             return;
         }
-        let repairs = self.clone();
+        let repairs = Arc::clone(self);
         let spawner = self.world.spawner();
         spawner.spawn("joins after the answer", async move {
             repairs.see_to_the_end(stragglers).await;
@@ -296,14 +284,14 @@ impl<W: CoordinatorWorld> Repairs<W> {
     }
 
     /// Works through the queue, several keys at a time, until it is closed.
-    pub(super) async fn work(&self, stop: &Arc<Stop>) {
+    pub(super) async fn work(self: &Arc<Self>, stop: &Arc<Stop>) {
         let jobs =
             futures::stream::unfold((), |()| async move { Some((self.queue.pop().await?, ())) });
         jobs.for_each_concurrent(WORKERS, |(key, replication_factor)| async move {
             let deadline = self.world.clock().now() + self.settings.read_timeout;
             let repaired = self.repair(&key, replication_factor, deadline).await;
             if let Next::RetryAfter(pause) = self.queue.tried(&key, repaired) {
-                let (retrying, stop) = (self.clone(), Arc::clone(stop));
+                let (retrying, stop) = (Arc::clone(self), Arc::clone(stop));
                 let spawner = self.world.spawner();
                 spawner.spawn("repair retry", async move {
                     let pause = retrying.world.clock().sleep(pause);

@@ -24,7 +24,7 @@ pub(super) struct Replication<W: CoordinatorWorld> {
     pub(super) world: W,
     pub(super) settings: Arc<CoordinatorSettings>,
     pub(super) topologies: Arc<Topologies<W>>,
-    pub(super) repairs: Repairs<W>,
+    pub(super) repairs: Arc<Repairs<W>>,
     pub(super) stamps: Arc<ClusterClock>,
     pub(super) crowded: Crowded,
     /// Reads that had to repair before they answered.

@@ -174,12 +174,12 @@ impl<W: CoordinatorWorld> Basis<W> {
             world: self.world.clone(),
             settings: Arc::clone(&self.settings),
             topologies: Arc::clone(&self.topologies),
-            repairs: Repairs::new(
+            repairs: Arc::new(Repairs::new(
                 self.world.clone(),
                 Arc::clone(&self.settings),
                 Arc::clone(&self.topologies),
                 self.hints(),
-            ),
+            )),
             stamps: Arc::clone(&self.stamps),
             crowded: Crowded::default(),
             blocking_repairs: AtomicU64::new(0),
@@ -395,6 +395,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             key: located.key,
             write_id: WriteId(self.0.world.random().next_u128()),
             stamp: ProposedStamp::Free(replication.next_stamp()),
+            is_claimed: false,
             content: request.content,
             context,
             policy: located.tenant.conflict_policy,

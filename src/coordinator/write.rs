@@ -45,6 +45,9 @@ pub(super) struct Write {
     pub(super) key: RecordKey,
     pub(super) write_id: WriteId,
     pub(super) stamp: ProposedStamp,
+    /// Whether it may have been attempted by another request, under the same name: an idempotency claim names it. So it
+    /// stays, whatever stamp it is given.
+    pub(super) is_claimed: bool,
     pub(super) content: Content,
     pub(super) context: Context,
     pub(super) policy: ConflictPolicy,
@@ -115,11 +118,6 @@ impl Write {
             content: self.content.clone(),
             siblings_max: self.siblings.max,
         }
-    }
-
-    /// Whether it may have been attempted by another request, under the same name.
-    const fn is_claimed(&self) -> bool {
-        matches!(self.stamp, ProposedStamp::Fixed(_))
     }
 
     /// Whether its stamp says for good which writes it wins over. With siblings a stamp decides nothing.
@@ -255,14 +253,14 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         self.replication
             .maybe_pause(Site::PauseBeforeStamp, deadline)
             .await;
-        let (is_fixed, is_claimed) = (self.write.is_fixed(), self.write.is_claimed());
+        let (is_fixed, is_claimed) = (self.write.is_fixed(), self.write.is_claimed);
         let mut plan = Accept::new(self.write.request(), is_fixed, is_claimed, order);
         let mut calls = Calls::new();
         let mut raises = 0;
         loop {
-            let accepted = self.driver.run(&mut plan, &mut calls, self.missing).await?;
+            let accepted = self.driver.run(&mut plan, &mut calls, self.missing).await;
             self.write.write_id = plan.write_id();
-            match accepted {
+            match accepted? {
                 Accepted::Made {
                     position,
                     dot,
@@ -391,7 +389,8 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
     }
 
     fn failed(&self) -> PassFailure {
-        self.driver.failed(self.missing, None, Mark::StampDeadline)
+        self.driver
+            .failed(self.missing, None, Some(Mark::StampDeadline))
     }
 }
 

@@ -153,7 +153,7 @@ impl Plan for Accept {
     type Output = Accepted;
 
     const MAY_HAPPEN_UNHEARD: bool = true;
-    const LATE: Mark = Mark::StampDeadline;
+    const LATE: Option<Mark> = Some(Mark::StampDeadline);
 
     fn question(&self) -> AcceptRequest {
         self.request.clone()

@@ -263,3 +263,78 @@ fn an_owner_that_is_being_refilled_accepts_nothing_and_the_next_one_is_asked() {
     );
     assert!(!accept.missing.may_have_happened);
 }
+
+#[test]
+fn a_claimed_write_stays_claimed_whatever_stamp_it_is_given() {
+    let claimed = Accept::new(siblings(), false, true, order(&[2, 0, 1]));
+    let mut accept = Trial::of(claimed);
+    accept.start();
+    accept.answers(2, superseded(false));
+    accept.plan.raised(Stamp(91), 2);
+    accept.start();
+    assert_eq!(accept.answers(2, superseded(true)), Next::fail());
+    assert!(accept.missing.may_have_happened);
+}
+
+#[test]
+fn after_a_stamp_was_raised_answers_to_smaller_ones_are_not_waited_for() {
+    let mut accept = of(request());
+    accept.start();
+    accept.loses_patience();
+    accept.answers(0, superseded(false));
+    accept.plan.raised(Stamp(91), 0);
+    accept.start();
+    accept.answers(0, Err(not_sent()));
+    assert_eq!(
+        accept.answers(1, Err(not_sent())),
+        Next::fail(),
+        "owner 2 was given up"
+    );
+}
+
+#[test]
+fn what_is_under_way_elsewhere_while_an_owner_is_brought_up_may_happen() {
+    let mut accept = of(siblings());
+    accept.start();
+    accept.loses_patience();
+    accept.answers(0, Ok(AcceptAnswer::Behind));
+    assert!(accept.missing.may_have_happened);
+    accept.plan.brought_up(0);
+    accept.start();
+    accept.answers(0, Err(not_sent()));
+    let waits_for_the_first = waits(Wait::UntilDeadline);
+    assert_eq!(accept.answers(1, Err(not_sent())), waits_for_the_first);
+}
+
+#[test]
+fn a_value_that_may_be_over_is_left_while_another_owner_may_have_it() {
+    let mut accept = of(siblings());
+    accept.start();
+    accept.loses_patience();
+    assert!(!accept.missing.may_have_happened);
+    assert_eq!(accept.answers(0, superseded(true)), Next::fail());
+    assert!(accept.missing.may_have_happened);
+}
+
+#[test]
+fn an_owner_whose_copy_is_damaged_accepts_nothing_and_the_next_one_is_asked() {
+    let mut accept = of(request());
+    accept.start();
+    assert_eq!(
+        accept.answers(2, Err(Refusal::Damaged.into())),
+        asks([0], slowest(0))
+    );
+}
+
+#[test]
+fn whatever_happens_it_asks_nobody_twice_and_ends() {
+    for seed in 0..500 {
+        let accept = Accept::new(request(), false, false, order(&[2, 0, 1]));
+        super::super::test::walk(accept, seed, |drawn| match drawn {
+            0 => Err(no_answer()),
+            1 => Err(Refusal::Damaged.into()),
+            2 => Err(not_sent()),
+            _ => yes(),
+        });
+    }
+}

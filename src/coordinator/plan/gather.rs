@@ -27,7 +27,8 @@ pub(in crate::coordinator) struct Gather<'a> {
     hedge_after: Duration,
     /// Who was asked because another one was slow.
     hedge: Option<usize>,
-    /// Those whose answers do not count any more.
+    /// Who was asked, and whose answers do not count any more: a bit for each.
+    asked: u16,
     given_up: u16,
     gathered: Gathered,
 }
@@ -68,6 +69,7 @@ impl<'a> Gather<'a> {
             candidates: Candidates::new(order),
             hedge_after,
             hedge: None,
+            asked: 0,
             given_up: 0,
             gathered: Gathered::default(),
         }
@@ -91,7 +93,7 @@ impl<'a> Gather<'a> {
         if !self.candidates.is_idle() {
             return Next::wait(Wait::On).asking(asked);
         }
-        match self.candidates.next() {
+        match self.ask_next() {
             Some(position) => {
                 if enough {
                     marks::reached(Mark::FloorAskedMore);
@@ -100,6 +102,13 @@ impl<'a> Gather<'a> {
             }
             None => Next::done(Reached::Everybody(std::mem::take(&mut self.gathered))),
         }
+    }
+
+    /// The next one to be asked, if there is one.
+    fn ask_next(&mut self) -> Option<usize> {
+        let position = self.candidates.next()?;
+        self.asked |= 1 << position;
+        Some(position)
     }
 
     const fn is_given_up(&self, position: usize) -> bool {
@@ -112,7 +121,7 @@ impl Plan for Gather<'_> {
     type Output = Reached;
 
     const MAY_HAPPEN_UNHEARD: bool = false;
-    const LATE: Mark = Mark::ReadDeadline;
+    const LATE: Option<Mark> = Some(Mark::ReadDeadline);
 
     fn question(&self) -> ReadRecord {
         ReadRecord {
@@ -122,7 +131,7 @@ impl Plan for Gather<'_> {
 
     fn start(&mut self, _: &mut Notes<'_>) -> Next<Reached> {
         let required = self.tally.required();
-        let ask: Positions = std::iter::from_fn(|| self.candidates.next())
+        let ask: Positions = std::iter::from_fn(|| self.ask_next())
             .take(required)
             .collect();
         if mutant::on(Mutant::ReadAsksNoMore) {
@@ -160,7 +169,7 @@ impl Plan for Gather<'_> {
             Err(error) => {
                 notes.failed_to_read(position, &error);
                 self.tally.failure(position);
-                let instead = self.candidates.next();
+                let instead = self.ask_next();
                 if instead.is_some() {
                     marks::reached(Mark::ReadWentOn);
                 }
@@ -171,13 +180,14 @@ impl Plan for Gather<'_> {
     }
 
     fn on_patience(&mut self, _: &mut Notes<'_>) -> Next<Reached> {
+        let before = self.asked;
         // Nobody is left to ask. (Without a least delay patience would end at once, again and again.)
-        let Some(position) = self.candidates.next() else {
+        let Some(position) = self.ask_next() else {
             return Next::wait(Wait::UntilDeadline);
         };
         if mutant::on(Mutant::HedgeCancelsFirst) {
             self.candidates.under_way = 1;
-            self.given_up = !(1 << position);
+            self.given_up = before;
         }
         marks::reached(Mark::Hedged);
         self.hedge = Some(position);

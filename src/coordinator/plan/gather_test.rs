@@ -55,11 +55,16 @@ fn has(counter: u64) -> Result<Option<Bytes>, CallError> {
 fn gathered(next: Next<Reached>) -> (Record, Vec<usize>) {
     match next.then {
         Then::Done(Reached::Floor(Gathered {
-            record, answers, ..
-        })) => (
             record,
-            answers.into_iter().map(|(position, _)| position).collect(),
-        ),
+            answers,
+            encoded,
+        })) => {
+            // Settling compares the owners' answers with just this.
+            let expected = (!record.is_empty()).then(|| record.encode());
+            assert_eq!(encoded, expected);
+            let answered = answers.into_iter().map(|(position, _)| position);
+            (record, answered.collect())
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -172,4 +177,29 @@ fn a_floor_that_nobody_covers_is_told_when_everybody_was_heard() {
         };
         assert_eq!(all.answers.len(), 3);
     });
+}
+
+#[test]
+fn a_hedge_does_not_answer_for_two_when_the_slow_one_fails() {
+    at_quorum(&covering(2), |mut gather| {
+        gather.start();
+        gather.loses_patience();
+        assert_eq!(gather.answers(2, Err(no_answer())), waits(Wait::On));
+        assert_eq!(gather.answers(0, has(1)), waits(Wait::On));
+        assert_eq!(gathered(gather.answers(1, has(2))).1, [0, 1]);
+    });
+}
+
+#[test]
+fn whatever_happens_it_asks_nobody_twice_and_ends() {
+    let (key, floor) = (key(), covering(2));
+    for seed in 0..500 {
+        let tally = Tally::new(2, 3);
+        let gather = Gather::new(&key, &floor, tally, order(&[2, 0, 1]), USUAL);
+        super::super::test::walk(gather, seed, |drawn| match drawn {
+            0 => Err(no_answer()),
+            1 => Ok(None),
+            counter => has(counter),
+        });
+    }
 }

@@ -106,7 +106,7 @@ impl Plan for Join {
     type Output = ();
 
     const MAY_HAPPEN_UNHEARD: bool = false; // it has happened at the owner that accepted it
-    const LATE: Mark = Mark::JoinDeadline;
+    const LATE: Option<Mark> = Some(Mark::JoinDeadline);
 
     fn question(&self) -> JoinRecord {
         self.question.clone()
@@ -140,7 +140,7 @@ impl Plan for Join {
                     self.tally.success(position);
                 }
             }
-            // It has the write, and only did not say how that stands.
+            // It has the write, and only did not say how that stands. (A newer topology ends the pass all the same.)
             Err(_) if position == self.accepted_by => {}
             Err(error) => {
                 notes.failed(position, &error);

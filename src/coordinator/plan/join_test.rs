@@ -181,7 +181,25 @@ fn where_the_owner_that_accepted_it_holds_a_greater_one_it_is_asked_how_this_one
     assert_eq!(join.answers(1, Err(no_answer())), waits(Wait::On));
     assert!(join.plan.missed.is_empty() && !join.missing.may_have_happened);
     assert_eq!(join.plan.replicas(), 1);
-    join.answers(0, joined(Standing::Leading, 90));
+    let waits_for_all = waits(Wait::ForQuickest);
+    assert_eq!(
+        join.answers(0, joined(Standing::Leading, 90)),
+        waits_for_all
+    );
     assert_eq!(join.answers(2, joined(Standing::Leading, 90)), done());
     assert_eq!(join.plan.outranked_by(), None);
+}
+
+#[test]
+fn whatever_happens_it_asks_nobody_twice_and_ends() {
+    for seed in 0..500 {
+        let tally = (Tally::new(2, 3), 3, 2);
+        let join = Join::new(question(), 1, (WRITE, WRITE, true), tally);
+        super::super::test::walk(join, seed, |drawn| match drawn {
+            0 => Err(no_answer()),
+            1 => leads(),
+            2 => joined(Standing::Outstripped, 90),
+            _ => joined(Standing::Overwritten, 80),
+        });
+    }
 }

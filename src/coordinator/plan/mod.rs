@@ -40,8 +40,8 @@ pub(super) trait Plan {
 
     /// Whether what was asked may take effect at owners whose answers are not waited for any more.
     const MAY_HAPPEN_UNHEARD: bool;
-    /// What is reached when it fails at its deadline.
-    const LATE: Mark;
+    /// What is reached when it fails at its deadline, if that is a mark of its own.
+    const LATE: Option<Mark>;
 
     /// What is asked now.
     fn question(&self) -> Self::Ask;
@@ -333,6 +333,43 @@ pub(super) mod test {
 
     pub(super) fn no_answer() -> CallError {
         CallError::NoAnswer("the connection broke".into())
+    }
+
+    /// Draws what happens until the plan ends, and checks that it asks nobody twice, and ends.
+    pub(super) fn walk<P: Plan>(
+        plan: P,
+        seed: u64,
+        answer: impl Fn(u64) -> Result<<P::Ask as Ask>::Answer, CallError>,
+    ) {
+        let mut draws = seed;
+        let mut draw = |below: u64| {
+            // A linear congruential generator (Knuth's MMIX) is chance enough.
+            draws = draws
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (draws >> 33) % below
+        };
+        let mut trial = Trial::of(plan);
+        let (mut asked, mut under_way) = (Vec::new(), Vec::new());
+        let mut next = trial.start();
+        for _ in 0..64 {
+            for position in next.ask.iter() {
+                assert!(!asked.contains(&position), "asked twice: {position}");
+                asked.push(position);
+                under_way.push(position);
+            }
+            if !matches!(next.then, Then::Wait(_)) {
+                return;
+            }
+            next = match under_way.is_empty() || draw(4) == 0 {
+                true => trial.loses_patience(),
+                false => {
+                    let position = under_way.swap_remove(draw(under_way.len() as u64) as usize);
+                    trial.answers(position, answer(draw(4)))
+                }
+            };
+        }
+        panic!("it goes on and on");
     }
 
     pub(super) fn not_sent() -> CallError {

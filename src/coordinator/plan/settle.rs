@@ -85,7 +85,7 @@ impl Plan for Settle<'_> {
     type Output = Settled;
 
     const MAY_HAPPEN_UNHEARD: bool = false; // nothing that was not written before
-    const LATE: Mark = Mark::ReadDeadline;
+    const LATE: Option<Mark> = None;
 
     fn question(&self) -> JoinRecord {
         JoinRecord::new(self.key.clone(), self.record.clone())

@@ -111,3 +111,59 @@ fn a_value_that_all_purged_what_overwrote_it_is_not_given_out() {
         );
     });
 }
+
+#[test]
+fn one_that_is_being_refilled_does_not_count_and_another_one_is_asked() {
+    lww(|mut settle| {
+        settle.start();
+        assert_eq!(
+            settle.answers(2, Err(Refusal::Refilling.into())),
+            asks([1], Wait::On)
+        );
+    });
+}
+
+#[test]
+fn at_all_every_stale_owner_is_brought_up() {
+    let key = key();
+    let mut tally = Tally::new(3, 3);
+    tally.success(0);
+    let given_out = (
+        Bytes::from_static(b"record"),
+        false,
+        ConflictPolicy::Siblings,
+    );
+    let stale = [1, 2].into_iter().collect();
+    let settle = Settle::new(&key, given_out, (vec![0], stale, order(&[])), tally);
+    let mut settle = Trial::of(settle);
+    assert_eq!(settle.start(), asks([1, 2], slowest([1, 2])));
+    assert_eq!(
+        settle.answers(1, joined(Standing::Leading)),
+        waits(Wait::On)
+    );
+    assert_eq!(
+        settle.answers(2, joined(Standing::Leading)),
+        Next::done(Settled::Held)
+    );
+}
+
+#[test]
+fn whatever_happens_it_asks_nobody_twice_and_ends() {
+    let key = key();
+    for seed in 0..500 {
+        let mut tally = Tally::new(2, 3);
+        tally.success(0);
+        let given_out = (
+            Bytes::from_static(b"r"),
+            false,
+            ConflictPolicy::LastWriteWins,
+        );
+        let owners = (vec![0], Positions::one(2), order(&[1]));
+        let settle = Settle::new(&key, given_out, owners, tally);
+        super::super::test::walk(settle, seed, |drawn| match drawn {
+            0 => Err(no_answer()),
+            1 => Err(Refusal::Purged.into()),
+            _ => joined(Standing::Leading),
+        });
+    }
+}
