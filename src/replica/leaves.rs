@@ -102,7 +102,7 @@ pub(super) fn decode(stored: &Bytes) -> Option<Digest> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tombstones::Grave;
+    use super::super::tombstone_state::TombstoneState;
     use super::*;
     use crate::placement::PartitionId;
     use crate::ports::TenantId;
@@ -116,8 +116,8 @@ mod tests {
         Changed {
             before: before.map(bytes),
             after: after.map(bytes),
-            was: Grave::None,
-            is: Grave::None,
+            was: TombstoneState::None,
+            is: TombstoneState::None,
         }
     }
 
