@@ -105,7 +105,7 @@ impl<W: ReplicaWorld> Loop<W> {
             hint_changes: Vec::new(),
             purged: false,
             ledger,
-            stamped: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             led: Default::default(),
             puts,
         };

@@ -1,11 +1,11 @@
-//! The storage node: stamps writes, joins records, reads them.
+//! The storage node: accepts writes, joins records, reads them.
 //!
 //! ```text
-//! stamp, join, adopt ─► bounded queue ─► mutation loop: read the keys, apply in order, commit once, answer all
-//! read               ─► bounded queue ─► read loop: one engine read for all that wait
+//! accept, join, adopt ─► bounded queue ─► mutation loop: read the keys, apply in order, commit once, answer all
+//! read                ─► bounded queue ─► read loop: one engine read for all that wait
 //! ```
 //!
-//! One loop makes all changes, so *read the record, stamp or join, make it durable* is one step for each key, and all
+//! One loop makes all changes, so *read the record, accept or join, make it durable* is one step for each key, and all
 //! that waited while a commit was under way shares the next one. Nothing is answered before it is durable.
 //!
 //! Invariants:

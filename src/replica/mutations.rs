@@ -344,7 +344,7 @@ impl<W: ReplicaWorld> Loop<W> {
         &mut self,
         Applied {
             ledger,
-            stamped,
+            accepted,
             led,
             puts,
             hint_changes,
@@ -359,7 +359,7 @@ impl<W: ReplicaWorld> Loop<W> {
                 self.ledger.commit(ledger);
                 self.purged |= purged;
                 self.shared.account(hint_changes);
-                for (name, known) in stamped {
+                for (name, known) in accepted {
                     self.recent.insert(name, known);
                 }
                 for write in led {
@@ -537,7 +537,7 @@ impl Replies {
         let (answer, reply) = match change {
             Change::Accept { request, answer } => {
                 let admitted = batch.ledger.admit(epoch);
-                (answer, admitted.and_then(|()| batch.stamp(*request)))
+                (answer, admitted.and_then(|()| batch.accept(*request)))
             }
             Change::Join {
                 key,
