@@ -420,8 +420,8 @@ impl<'a, R: Random> Batch<'a, R> {
         Ok(())
     }
 
-    /// Removes a record that is still the one of which another owner has purged what overwrote it, whether there is a hint for it or not: whoever
-    /// lacked it had it by then.
+    /// Removes a record that is still the one of which another owner has purged what overwrote it, whether there is a
+    /// hint for it or not: whoever lacked it had it by then.
     pub(super) fn drop_purged(&mut self, dropped: &KeyHash) -> Result<(), Refusal> {
         if self.removable(dropped, |_| true)?.is_some() {
             slot(&mut self.loaded.slots, &dropped.key)?.remove();

@@ -1,7 +1,7 @@
 //! The digest of each leaf, kept up in the same commit as the records it sums up, so that a crash can't part them.
 //!
-//! Stored by tree and leaf: the sum, then the number of records, big endian; a leaf without records is not stored. Trees of
-//! partitions that have no digests yet (see [`rebuild`](super::rebuild)) are left alone.
+//! Stored by tree and leaf: the sum, then the number of records, big endian; a leaf without records is not stored.
+//! Trees of partitions that have no digests yet (see [`rebuild`](super::rebuild)) are left alone.
 
 use std::collections::BTreeMap;
 

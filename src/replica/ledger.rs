@@ -1,7 +1,7 @@
 //! Which dots were given out, and the epoch: a node's identity while it runs.
 //!
-//! A batch works on a copy, which becomes the node's own when the batch is durable. Counters and stamps are reserved many at
-//! a time: most batches don't touch the stored identity.
+//! A batch works on a copy, which becomes the node's own when the batch is durable. Counters and stamps are reserved
+//! many at a time: most batches don't touch the stored identity.
 //!
 //! Invariants, which [`Ledger::validate`] and [`Ledger::follows`] check:
 //! - the identity is sound, and no greater stamp was given than is reserved;

@@ -378,8 +378,8 @@ async fn a_damaged_record_is_replaced_and_its_bytes_are_kept_aside() {
     ));
 }
 
-/// A write that only a damaged record had is gone with it, and so is what the node remembers of it: told that it is there, its
-/// coordinator would acknowledge what nobody holds.
+/// A write that only a damaged record had is gone with it, and so is what the node remembers of it: told that it is
+/// there, its coordinator would acknowledge what nobody holds.
 #[tokio::test]
 async fn what_a_replaced_record_never_had_is_accepted_anew() {
     let node = Node::new().await;

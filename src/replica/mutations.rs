@@ -2,8 +2,8 @@
 //!
 //! When a commit fails, and as long as the disk is full, the loop tries again after a pause, whether anybody writes or
 //! not. An engine that failed is opened again, and what the node knows of it is read again: what became of the commit,
-//! and with it which counters and stamps were given out, which epoch was adopted, and which hints are held, is told by the
-//! engine only.
+//! and with it which counters and stamps were given out, which epoch was adopted, and which hints are held, is told by
+//! the engine only.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
