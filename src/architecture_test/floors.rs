@@ -32,48 +32,6 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("door", &["cli"]),
 ];
 
-/// Circles of files that are known, and why they are still there. What is no circle any more has to go from here.
-pub const KNOWN_CIRCLES: &[&[&str]] = &[
-    // A coordinator's loops know the coordinator, which starts them and is told by them.
-    &[
-        "src/coordinator/anti_entropy.rs",
-        "src/coordinator/heal.rs",
-        "src/coordinator/repair.rs",
-        "src/coordinator/service.rs",
-        "src/coordinator/write.rs",
-    ],
-    // A replica's loops know what they share, and that knows what they are told.
-    &[
-        "src/replica/deliver.rs",
-        "src/replica/heal.rs",
-        "src/replica/mod.rs",
-        "src/replica/mutations.rs",
-        "src/replica/reads.rs",
-        "src/replica/rebuild.rs",
-        "src/replica/shared.rs",
-    ],
-    &["src/replica/graves.rs", "src/replica/slot.rs"],
-];
-
-/// The same for neighbours, where the circle is not that of their files.
-pub const KNOWN_CIRCLES_OF_NEIGHBOURS: &[&[&str]] = &[
-    &[
-        "coordinator::anti_entropy",
-        "coordinator::heal",
-        "coordinator::repair",
-        "coordinator::service",
-        "coordinator::write",
-    ],
-    &["replica::graves", "replica::slot"],
-    &[
-        "replica::heal",
-        "replica::mutations",
-        "replica::reads",
-        "replica::rebuild",
-        "replica::shared",
-    ],
-];
-
 /// The arrows that lead up, and modules that stand nowhere.
 pub fn breaches(arrows: &[Arrow]) -> Vec<String> {
     let floors: BTreeMap<&str, usize> = FLOORS
@@ -107,25 +65,14 @@ pub fn breaches(arrows: &[Arrow]) -> Vec<String> {
     breaches.into_iter().collect()
 }
 
-/// The circles that are not known, each with the arrows that make it, and the known ones that are none any more.
-pub fn news(circles: &[Circle], known: &[&[&str]]) -> Vec<String> {
-    let known: Vec<BTreeSet<String>> = known
-        .iter()
-        .map(|circle| circle.iter().map(|name| (*name).to_owned()).collect())
-        .collect();
-    let mut news = Vec::new();
+/// What to say of circles: who is in each, and the arrows that make it.
+pub fn told(circles: &[Circle]) -> Vec<String> {
+    let mut told = Vec::new();
     for Circle { members, arrows } in circles {
-        if !known.contains(members) {
-            news.push(format!("a circle of {members:?}:"));
-            news.extend(arrows.iter().map(|arrow| format!("    {arrow}")));
-        }
+        told.push(format!("a circle of {members:?}:"));
+        told.extend(arrows.iter().map(|arrow| format!("    {arrow}")));
     }
-    for gone in &known {
-        if !circles.iter().any(|circle| circle.members == *gone) {
-            news.push(format!("no circle any more, or not all of it: {gone:?}"));
-        }
-    }
-    news
+    told
 }
 
 #[cfg(test)]
@@ -155,14 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn a_known_circle_is_known_exactly() {
-        let circle = || Circle {
+    fn a_circle_is_told_with_its_arrows() {
+        let circle = Circle {
             members: ["a", "b"].map(str::to_owned).into(),
             arrows: vec!["a names b".to_owned()],
         };
-        assert_eq!(news(&[circle()], &[&["a", "b"]]), [""; 0]);
-        assert_eq!(news(&[circle()], &[]).len(), 2);
-        assert_eq!(news(&[], &[&["a", "b"]]).len(), 1);
-        assert_eq!(news(&[circle()], &[&["a", "b", "c"]]).len(), 3);
+        let words = [r#"a circle of {"a", "b"}:"#, "    a names b"];
+        assert_eq!(told(&[circle]), words);
+        assert_eq!(told(&[]), [""; 0]);
     }
 }

@@ -1,4 +1,4 @@
-//! What a stamping owner does with one write.
+//! What an owner does with one write that it is asked to accept.
 //!
 //! A write that was applied here is not applied again: an answer that was lost on its way, or a second attempt, gets
 //! the same dot. The exception is a last-write-wins write that comes back with a greater stamp, because its coordinator
@@ -45,7 +45,7 @@ pub(super) struct Limits {
 
 /// Decides, and applies the write to `held`; `before` is what was seen before a purge. `recent` is what is remembered
 /// of it, if anything; `give` a new dot.
-pub(super) fn stamp(
+pub(super) fn accept(
     held: &Record,
     before: &VersionVector,
     recent: Option<Known>,
@@ -132,9 +132,8 @@ fn known(held: &Record, recent: Option<Known>, request: &AcceptRequest) -> Optio
 
 /// Whether the request asks for what is known already. Where the last write wins, one with a greater stamp does not.
 fn is_repetition(known: Known, request: &AcceptRequest) -> bool {
-    let stamped_higher =
-        matches!(request.overwrites, Overwrites::All(_)) && request.stamp > known.stamp;
-    !stamped_higher && !mutant::on(Mutant::WriteIdForgotten)
+    let is_raised = matches!(request.overwrites, Overwrites::All(_)) && request.stamp > known.stamp;
+    !is_raised && !mutant::on(Mutant::WriteIdForgotten)
 }
 
 fn mark_known(held: &Record, dot: Dot) {
@@ -332,7 +331,7 @@ mod tests {
     }
 
     fn outcome(request: AcceptRequest, recent: Option<Known>) -> Result<Outcome, Refusal> {
-        stamp(
+        accept(
             &held(),
             &VersionVector::default(),
             recent,
@@ -385,7 +384,7 @@ mod tests {
             (vec![31], 300),
             "of two writes with one stamp the name decides, at every owner alike"
         );
-        let empty = stamp(
+        let empty = accept(
             &Record::default(),
             &VersionVector::default(),
             None,
@@ -405,7 +404,7 @@ mod tests {
         let write = || request(1, 999, Overwrites::Covered(unseen()));
         assert_eq!(outcome(write(), None), Ok(Outcome::Behind));
         let purged = seen([(7, 9)]);
-        let after_a_purge = stamp(&held(), &purged, None, write(), LIMITS, || Ok(NEW));
+        let after_a_purge = accept(&held(), &purged, None, write(), LIMITS, || Ok(NEW));
         assert!(
             matches!(after_a_purge, Ok(Outcome::Applied(..))),
             "what was purged here was here"
@@ -426,7 +425,7 @@ mod tests {
         assert_eq!(
             applied(outcome(covered(1, 9, [(2, 1)]), None)),
             (vec![1, 30], 201),
-            "stamped above it"
+            "its stamp is raised above what it overwrites"
         );
         assert_eq!(
             applied(outcome(covered(1, 900, [(2, 1)]), None)),
@@ -482,7 +481,7 @@ mod tests {
         let held = Record::new(seen([(2, 1)]), vec![large]).unwrap();
         let outcome = |request| {
             let none = VersionVector::default();
-            stamp(&held, &none, None, request, LIMITS, || Ok(NEW))
+            accept(&held, &none, None, request, LIMITS, || Ok(NEW))
         };
         let refused = outcome(covered(1, 9, []));
         assert!(matches!(refused, Err(Refusal::Crowded(_))), "{refused:?}");
@@ -503,7 +502,7 @@ mod tests {
                 ..covered(1, 9, [])
             };
             let none = VersionVector::default();
-            let outcome = stamp(&held, &none, None, blind, LIMITS, || Ok(NEW));
+            let outcome = accept(&held, &none, None, blind, LIMITS, || Ok(NEW));
             assert_eq!(
                 applied_to(&held, outcome),
                 (vec![1, 30], 201),
@@ -570,21 +569,21 @@ mod tests {
         Record::new(seen([(2, 1), (3, 1), (4, 1)]), siblings).unwrap()
     }
 
-    fn stamped_on(held: &Record, request: AcceptRequest) -> Result<Outcome, Refusal> {
+    fn accepted_on(held: &Record, request: AcceptRequest) -> Result<Outcome, Refusal> {
         let unseen = VersionVector::default();
-        stamp(held, &unseen, None, request, LIMITS, || Ok(NEW))
+        accept(held, &unseen, None, request, LIMITS, || Ok(NEW))
     }
 
     #[test]
     fn whoever_overwrites_one_attempt_of_a_write_overwrites_the_write() {
-        let outcome = stamped_on(&attempted_twice(), covered(1, 900, [(2, 1)]));
+        let outcome = accepted_on(&attempted_twice(), covered(1, 900, [(2, 1)]));
         let Ok(Outcome::Applied(_, after)) = outcome else {
             panic!("not applied: {outcome:?}")
         };
         let left: Vec<u128> = after.siblings().iter().map(|s| s.write_id.0).collect();
         assert_eq!(left, [1, 30]);
         assert!(after.was_overwritten(WriteId(20)) && !after.was_overwritten(WriteId(30)));
-        let again = stamped_on(&after, covered(20, 200, []));
+        let again = accepted_on(&after, covered(20, 200, []));
         assert!(matches!(again, Ok(Outcome::Known(_))), "{again:?}");
     }
 
@@ -599,7 +598,7 @@ mod tests {
             };
             next.write_id = WriteId(1000 + u128::from(n));
             next.stamp = Stamp(900 + n);
-            let stamped = stamp(
+            let accepted = accept(
                 &held,
                 &VersionVector::default(),
                 None,
@@ -607,18 +606,18 @@ mod tests {
                 LIMITS,
                 || Ok(dot),
             );
-            let Ok(Outcome::Applied(known, after)) = stamped else {
-                panic!("not applied: {stamped:?}")
+            let Ok(Outcome::Applied(known, after)) = accepted else {
+                panic!("not applied: {accepted:?}")
             };
             next.overwrites = Overwrites::Covered(shown([(1, known.dot.counter)]));
             held = after;
         }
-        let again = stamped_on(&held, covered(20, 200, []));
+        let again = accepted_on(&held, covered(20, 200, []));
         assert!(matches!(again, Ok(Outcome::MayBeOver(_))), "{again:?}");
     }
 
     #[test]
-    fn a_greater_stamp_stamps_again() {
+    fn a_write_with_a_greater_stamp_is_accepted_again() {
         let older_self = Some(Known {
             dot: Dot {
                 actor: Actor(1),
@@ -642,7 +641,7 @@ mod tests {
             Err(Refusal::Malformed(_))
         ));
         let hostile = Record::new(seen([(2, 1)]), vec![version(2, 20, u64::MAX)]).unwrap();
-        let refused = stamp(
+        let refused = accept(
             &hostile,
             &VersionVector::default(),
             None,

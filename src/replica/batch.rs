@@ -36,7 +36,7 @@ pub(super) struct Batch<'a, R> {
     hint_changes: Vec<HintChange>,
     wall_ms: u64,
     recent: &'a RecentWrites,
-    stamped: BTreeMap<Name, Known>,
+    accepted: BTreeMap<Name, Known>,
     leads: Leads<'a>,
     random: &'a R,
     room: Room,
@@ -74,7 +74,7 @@ pub(super) struct Applied {
     pub(super) hint_changes: Vec<HintChange>,
     pub(super) purged: bool,
     pub(super) ledger: Ledger,
-    pub(super) stamped: BTreeMap<Name, Known>,
+    pub(super) accepted: BTreeMap<Name, Known>,
     pub(super) led: Vec<Rank>,
     pub(super) puts: Vec<Put>,
 }
@@ -99,7 +99,7 @@ impl<'a, R: Random> Batch<'a, R> {
             hint_changes: Vec::new(),
             wall_ms,
             recent,
-            stamped: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             leads: Leads {
                 before: leading,
                 now: Vec::new(),
@@ -124,7 +124,8 @@ impl<'a, R: Random> Batch<'a, R> {
         full
     }
 
-    pub(super) fn stamp(&mut self, request: AcceptRequest) -> Result<Reply, Refusal> {
+    /// Accepts a write: it gets its dot here, unless it has one.
+    pub(super) fn accept(&mut self, request: AcceptRequest) -> Result<Reply, Refusal> {
         if self.is_refilling() {
             return Err(Refusal::Refilling);
         }
@@ -138,12 +139,12 @@ impl<'a, R: Random> Batch<'a, R> {
             .never_gave_of(accept::context(&request.overwrites))
         {
             return Err(Refusal::Malformed(
-                "the context covers writes that this node never stamped".into(),
+                "the context covers writes that this node never accepted".into(),
             ));
         }
         let name = recent::name(request.write_id, request.key.as_bytes());
         let remembered = self
-            .stamped
+            .accepted
             .get(&name)
             .copied()
             .or_else(|| self.recent.get(name));
@@ -161,7 +162,7 @@ impl<'a, R: Random> Batch<'a, R> {
         };
         let unseen = Default::default();
         let before = purged.map_or(&unseen, |purged| &purged.seen);
-        match accept::stamp(held, before, remembered, request, limits, || {
+        match accept::accept(held, before, remembered, request, limits, || {
             self.ledger.give()
         })? {
             Outcome::Known(dot) => Ok(Reply::Accepted {
@@ -172,8 +173,8 @@ impl<'a, R: Random> Batch<'a, R> {
             Outcome::Superseded(greatest) => Ok(superseded(greatest, false, slot)),
             Outcome::MayBeOver(greatest) => Ok(superseded(greatest, true, slot)),
             Outcome::Applied(known, record) => {
-                self.ledger.stamped(known.stamp);
-                self.stamped.insert(name, known);
+                self.ledger.accepted(known.stamp);
+                self.accepted.insert(name, known);
                 if leads {
                     let stamp = known.stamp;
                     self.leads.now.push(Rank { stamp, write_id });
@@ -419,8 +420,8 @@ impl<'a, R: Random> Batch<'a, R> {
         Ok(())
     }
 
-    /// Removes a record that is still the one of which another owner has purged what overwrote it, whether there is a hint for it or not: whoever
-    /// lacked it had it by then.
+    /// Removes a record that is still the one of which another owner has purged what overwrote it, whether there is a
+    /// hint for it or not: whoever lacked it had it by then.
     pub(super) fn drop_purged(&mut self, dropped: &KeyHash) -> Result<(), Refusal> {
         if self.removable(dropped, |_| true)?.is_some() {
             slot(&mut self.loaded.slots, &dropped.key)?.remove();
@@ -500,7 +501,7 @@ impl<'a, R: Random> Batch<'a, R> {
             hint_changes: self.hint_changes,
             purged,
             ledger: self.ledger,
-            stamped: self.stamped,
+            accepted: self.accepted,
             led: self.leads.now,
             puts,
         }

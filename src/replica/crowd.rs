@@ -1,15 +1,15 @@
 //! How crowded a key may get: what a write may leave beside it.
 //!
 //! Siblings that a reader is shown are counted as they are shown: values only, and each logical write once however many
-//! owners stamped it. Bytes are counted as they are kept, since the whole record is written, sent and read each time.
+//! owners accepted it. Bytes are counted as they are kept, since the whole record is written, sent and read each time.
 //! A write that leaves nothing is always welcome: it is the way out.
 //!
 //! A tombstone is not shown. All it says is that what it overwrote is gone, and the record's `seen` says that without
-//! it. So whoever stamps under `siblings` overwrites the tombstones it holds as well (see [`is_hidden`]). Deletes
+//! it. So whoever accepts under `siblings` overwrites the tombstones it holds as well (see [`is_hidden`]). Deletes
 //! without a context would pile up otherwise, unseen, until no write had room. Of a deleted record one tombstone is
 //! left, to be purged one day.
 //!
-//! What this is not: it bounds no join. Owners that stamp at the same time may each leave as much, so a record has up
+//! What this is not: it bounds no join. Owners that accept at the same time may each leave as much, so a record has up
 //! to that much from each of them, and is kept, read and sent all the same.
 
 use std::collections::BTreeSet;
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(refusal(room, &left), None, "nobody is shown a tombstone");
         left.push(version(301, 7, Some(1)));
         left.push(version(302, 7, Some(1)));
-        assert_eq!(refusal(room, &left), None, "one write, stamped twice");
+        assert_eq!(refusal(room, &left), None, "one write, accepted twice");
         left.push(version(303, 8, Some(1)));
         assert_eq!(
             refusal(room, &left).unwrap(),

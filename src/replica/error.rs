@@ -14,7 +14,7 @@ pub enum OpenError {
         /// Who was to be opened.
         asked: NodeId,
     },
-    /// The node's identity is there and can't be read. Who gave out which dots is unknown, so nothing may be stamped.
+    /// The node's identity is there and can't be read. Who gave out which dots is unknown, so no write may be accepted.
     #[error("the node's identity is damaged: {0}")]
     DamagedIdentity(&'static str),
     /// The engine failed.

@@ -18,7 +18,8 @@ use std::task::Poll;
 
 use super::hints::{self, TargetHints, after};
 use super::maintenance_change::MaintenanceChange;
-use super::mutations::{Change, Mutation};
+use super::mutation::{Change, Mutation};
+use super::queue::rejected;
 use super::shared::Shared;
 use super::slot::damaged;
 use crate::marks::{self, Mark};
@@ -244,9 +245,7 @@ impl<W: ReplicaWorld> Shared<W> {
             epoch: self.epoch(),
             change: Change::Maintenance { task, answer },
         };
-        self.mutations
-            .push(mutation, cost)
-            .map_err(super::rejected)?;
+        self.mutations.push(mutation, cost).map_err(rejected)?;
         answered
             .await
             .unwrap_or_else(|_| Err(Refusal::Unavailable("the node is stopping".into())))

@@ -1,24 +1,21 @@
-//! Damaged records: which are known, and how one is replaced.
+//! Damaged records: how one is replaced.
 //!
 //! What a coordinator has from all other owners takes the place of the damaged bytes, which are kept aside, a bounded
 //! number of them, for people to look at. It is not joined: nothing of the damaged record can be told, and what was
 //! purged of the tree says nothing of a record that was never purged. The digest of its leaf is made anew, since it
 //! still counts the record as it was before it was damaged.
-//!
-//! What is known of damage is what was met since the node started; it is bounded, and what does not fit is met again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use super::batch::Applied;
 use super::hints::after;
 use super::leaves::{self, Leaves};
-use super::mutations::Loop;
+use super::mutations::{Loop, refusal_of};
 use super::shared::Shared;
-use super::tombstones::Grave;
+use super::tombstone_state::TombstoneState;
 use super::{rebuild, tombstones};
 use crate::mutant::{self, Mutant};
 use crate::ports::{
@@ -27,39 +24,10 @@ use crate::ports::{
 };
 use crate::version::{Record, VersionVector};
 
-/// Damaged records that are known at a time.
-const KNOWN_MAX: usize = 256;
 /// Damaged records that are kept aside.
 const ASIDE_MAX: usize = 256;
 const ASIDE: &[u8] = b"damaged ";
 const ASIDE_END: Bytes = Bytes::from_static(b"damaged!");
-
-/// Records that were found to be damaged.
-///
-/// When there are too many, the one that was met first makes room: some can't be healed, and must not keep the others
-/// from it. Who still matters is met again.
-#[derive(Debug, Default)]
-pub(super) struct DamagedRecords(Mutex<VecDeque<RecordKey>>);
-
-impl DamagedRecords {
-    pub(super) fn add(&self, key: &RecordKey) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !known.contains(key) {
-            known.truncate(KNOWN_MAX - 1);
-            known.push_front(key.clone());
-        }
-    }
-
-    fn remove(&self, key: &RecordKey) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|other| other != key);
-    }
-
-    fn all(&self) -> Vec<RecordKey> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().cloned().collect()
-    }
-}
 
 impl<W: ReplicaWorld> Shared<W> {
     /// A damaged record was met.
@@ -122,8 +90,9 @@ impl<W: ReplicaWorld> Loop<W> {
                 .await
                 .map_err(unavailable)?,
         );
-        let grave = decoded.as_ref().map_or(Grave::None, Grave::of);
-        let found = tombstones::found(&key, grave, self.shared.world.clock().wall_ms());
+        let none = TombstoneState::None;
+        let state = decoded.as_ref().map_or(none, TombstoneState::of);
+        let found = tombstones::found(&key, state, self.shared.world.clock().wall_ms());
         puts.push(found.unwrap_or_else(|| tombstones::not_found(&key)));
         puts.extend(self.aside(&key, damaged).await.map_err(unavailable)?);
         let mut ledger = self.ledger.clone();
@@ -136,13 +105,13 @@ impl<W: ReplicaWorld> Loop<W> {
             hint_changes: Vec::new(),
             purged: false,
             ledger,
-            stamped: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             led: Default::default(),
             puts,
         };
         self.commit(healed)
             .await
-            .map_err(|error| super::mutations::refusal_of(&error))?;
+            .map_err(|error| refusal_of(&error))?;
         if !mutant::on(Mutant::KnownFromMemoryAlone) {
             let nothing = VersionVector::default();
             let seen = decoded.as_ref().map_or(&nothing, Record::seen);

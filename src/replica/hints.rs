@@ -1,11 +1,11 @@
 //! The hints that this node holds for others: for each target how many, since when, and when to try next.
 //!
-//! A *hint* says: "that node may lack what is held of this key". It is kept durably beside the record, once for each target
-//! and key however often the key is written, and its delivery is a join of the record as it is then. So an outage costs one
-//! delivery for each key that was written in it, and repeating one changes nothing.
+//! A *hint* says: "that node may lack what is held of this key". It is kept durably beside the record, once for each
+//! target and key however often the key is written, and its delivery is a join of the record as it is then. So an
+//! outage costs one delivery for each key that was written in it, and repeating one changes nothing.
 //!
-//! A hint is stored under the target's name and the record's; its value is the wall clock's time when it was left. Under the
-//! target's name alone is where the target was last known to be.
+//! A hint is stored under the target's name and the record's; its value is the wall clock's time when it was left.
+//! Under the target's name alone is where the target was last known to be.
 //!
 //! Here is only the count, in memory, rebuilt when the node opens.
 //!

@@ -1,11 +1,11 @@
 //! The writes that were the greatest of their key when this node first held them.
 //!
-//! A write that an owner held in that way has beaten all that this owner held before: whatever outranks it here came after
-//! it, however late its coordinator asks. Such a write needs no greater stamp; stamped again it would take effect a second
-//! time, after others may have seen it and overwritten it.
+//! A write that an owner held in that way has beaten all that this owner held before: whatever outranks it here came
+//! after it, however late its coordinator asks. Such a write needs no greater stamp; accepted again with one it would
+//! take effect a second time, after others may have seen it and overwritten it.
 //!
-//! Bounded, and lost with the process: a write that is forgotten is only taken for one that may have been outstripped, and
-//! is stamped again above what is held. So forgetting never loses a write; it may show one twice.
+//! Bounded, and lost with the process: a write that is forgotten is only taken for one that may have been outstripped,
+//! and is accepted again with a stamp above what is held. So forgetting never loses a write; it may show one twice.
 
 use crate::version::Rank;
 

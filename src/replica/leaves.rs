@@ -1,7 +1,7 @@
 //! The digest of each leaf, kept up in the same commit as the records it sums up, so that a crash can't part them.
 //!
-//! Stored by tree and leaf: the sum, then the number of records, big endian; a leaf without records is not stored. Trees of
-//! partitions that have no digests yet (see [`rebuild`](super::rebuild)) are left alone.
+//! Stored by tree and leaf: the sum, then the number of records, big endian; a leaf without records is not stored.
+//! Trees of partitions that have no digests yet (see [`rebuild`](super::rebuild)) are left alone.
 
 use std::collections::BTreeMap;
 
@@ -102,7 +102,7 @@ pub(super) fn decode(stored: &Bytes) -> Option<Digest> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tombstones::Grave;
+    use super::super::tombstone_state::TombstoneState;
     use super::*;
     use crate::placement::PartitionId;
     use crate::ports::TenantId;
@@ -116,8 +116,8 @@ mod tests {
         Changed {
             before: before.map(bytes),
             after: after.map(bytes),
-            was: Grave::None,
-            is: Grave::None,
+            was: TombstoneState::None,
+            is: TombstoneState::None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which dots were given out, and the epoch: a node's identity while it runs.
 //!
-//! A batch works on a copy, which becomes the node's own when the batch is durable. Counters and stamps are reserved many at
-//! a time: most batches don't touch the stored identity.
+//! A batch works on a copy, which becomes the node's own when the batch is durable. Counters and stamps are reserved
+//! many at a time: most batches don't touch the stored identity.
 //!
 //! Invariants, which [`Ledger::validate`] and [`Ledger::follows`] check:
 //! - the identity is sound, and no greater stamp was given than is reserved;
@@ -67,8 +67,8 @@ impl Ledger {
         })
     }
 
-    /// A write was given this stamp.
-    pub(super) fn stamped(&mut self, stamp: Stamp) {
+    /// A write was accepted with this stamp.
+    pub(super) fn accepted(&mut self, stamp: Stamp) {
         self.greatest_stamp = self.greatest_stamp.max(stamp);
         if stamp > self.identity.stamp_ceiling {
             let reserved = stamp.wall_ms() + STAMP_RESERVATION_MS;
@@ -294,14 +294,14 @@ mod tests {
     #[test]
     fn stamps_are_reserved_before_they_are_given() {
         let mut ledger = ledger(20);
-        ledger.stamped(Stamp(50));
+        ledger.accepted(Stamp(50));
         assert!(ledger.put().is_none());
-        ledger.stamped(Stamp::new(7, 3));
+        ledger.accepted(Stamp::new(7, 3));
         assert_eq!(ledger.identity.stamp_ceiling, Stamp::new(1_007, 0));
         assert!(ledger.put().is_some());
         let mut after = ledger.clone();
         after.changed = false;
-        after.stamped(Stamp::new(1_007, 0));
+        after.accepted(Stamp::new(1_007, 0));
         assert!(after.put().is_none());
         after.stop();
         assert_eq!(after.identity.stamp_ceiling, Stamp::new(1_007, 0));
@@ -379,7 +379,7 @@ mod tests {
         let before = ledger(20);
         let mut after = before.clone();
         after.give().unwrap();
-        after.stamped(Stamp(99));
+        after.accepted(Stamp(99));
         after.adopt(Epoch(7));
         after.notice(&seen(1, 99), &Fixed);
         assert_eq!(after.follows(&before), Ok(()));

@@ -378,12 +378,12 @@ async fn a_damaged_record_is_replaced_and_its_bytes_are_kept_aside() {
     ));
 }
 
-/// A write that only a damaged record had is gone with it, and so is what the node remembers of it: told that it is there, its
-/// coordinator would acknowledge what nobody holds.
+/// A write that only a damaged record had is gone with it, and so is what the node remembers of it: told that it is
+/// there, its coordinator would acknowledge what nobody holds.
 #[tokio::test]
-async fn what_a_replaced_record_never_had_is_stamped_anew() {
+async fn what_a_replaced_record_never_had_is_accepted_anew() {
     let node = Node::new().await;
-    let stamp = || async {
+    let accept = || async {
         let request = AcceptRequest {
             key: key("hurt"),
             write_id: WriteId(77),
@@ -394,11 +394,11 @@ async fn what_a_replaced_record_never_had_is_stamped_anew() {
         };
         match node.call(Operation::Accept(Box::new(request))).await {
             Ok(Reply::Accepted { dot, record }) => (dot, Record::decode(record).unwrap()),
-            other => panic!("not stamped: {other:?}"),
+            other => panic!("not accepted: {other:?}"),
         }
     };
-    let (first, held) = stamp().await;
-    assert_eq!(stamp().await.0, first, "it is known");
+    let (first, held) = accept().await;
+    assert_eq!(accept().await.0, first, "it is known");
     let damaged = node.damage("hurt", &held).await;
     let read = Operation::Read { key: key("hurt") };
     assert_eq!(node.call(read).await, Err(Refusal::Damaged));
@@ -408,7 +408,7 @@ async fn what_a_replaced_record_never_had_is_stamped_anew() {
         record: Some(value(3).encode()),
     };
     assert_eq!(node.maintenance(heal).await, Ok(Maintained::Done));
-    let (second, held) = stamp().await;
+    let (second, held) = accept().await;
     assert_ne!(second, first);
     assert!(held.find(WriteId(77)).is_some(), "and it is there");
 }

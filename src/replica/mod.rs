@@ -1,11 +1,11 @@
-//! The storage node: stamps writes, joins records, reads them.
+//! The storage node: accepts writes, joins records, reads them.
 //!
 //! ```text
-//! stamp, join, adopt ─► bounded queue ─► mutation loop: read the keys, apply in order, commit once, answer all
-//! read               ─► bounded queue ─► read loop: one engine read for all that wait
+//! accept, join, adopt ─► bounded queue ─► mutation loop: read the keys, apply in order, commit once, answer all
+//! read                ─► bounded queue ─► read loop: one engine read for all that wait
 //! ```
 //!
-//! One loop makes all changes, so *read the record, stamp or join, make it durable* is one step for each key, and all
+//! One loop makes all changes, so *read the record, accept or join, make it durable* is one step for each key, and all
 //! that waited while a commit was under way shares the next one. Nothing is answered before it is durable.
 //!
 //! Invariants:
@@ -30,19 +30,24 @@
 mod accept;
 mod batch;
 mod crowd;
+mod damaged;
+mod digested;
 mod error;
 mod handler;
 mod handoff;
 mod heal;
 mod hints;
 mod identity;
+mod known;
 mod leading;
 mod leaves;
 mod ledger;
 mod maintenance;
 mod maintenance_change;
+mod mutation;
 mod mutations;
 mod queue;
+mod read;
 mod reads;
 mod rebuild;
 mod recent;
@@ -51,6 +56,7 @@ mod shared;
 mod slot;
 mod sync;
 mod throttle;
+mod tombstone_state;
 mod tombstones;
 
 use std::future::Future;
@@ -70,11 +76,10 @@ use crate::ports::{
 };
 use crate::version::Actor;
 
-use hints::Hints;
-use identity::Resumed;
-use mutations::{Change, Mutation};
-use queue::Rejected;
-use reads::Read;
+use known::Known;
+use mutation::{Change, Mutation};
+use queue::{Rejected, rejected};
+use read::Read;
 use shared::Shared;
 
 pub use error::OpenError;
@@ -86,42 +91,6 @@ const KEY_LEN_MAX: usize = u16::MAX as usize;
 /// A storage node. Copies are one node; its loops end with the last copy, or when it is stopped.
 pub struct Replica<W: ReplicaWorld> {
     handle: Arc<Handle<W>>,
-}
-
-/// What a node knows of what its engine holds.
-struct Known {
-    resumed: Resumed,
-    hints: Hints,
-    /// Partitions from this one on have no digests.
-    digested: u32,
-    /// Whether anything was ever purged.
-    purged: bool,
-    /// Since when it has been refilled, if it is, Unix milliseconds by its wall clock.
-    refilling_since_ms: u64,
-}
-
-impl Known {
-    async fn load(world: &impl ReplicaWorld, node: &NodeId) -> Result<Self, OpenError> {
-        let storage = world.storage();
-        let resumed = identity::open(storage, world.random(), node).await?;
-        let wall_ms = world.clock().wall_ms();
-        let refilling_since_ms =
-            identity::refilling_since(storage, &resumed.identity, wall_ms).await?;
-        let hints = Hints::load(storage).await?;
-        let digested = match resumed.identity.digests_lost {
-            true => 0,
-            false => rebuild::digested(storage).await?,
-        };
-        let (purged, end) = (tombstones::purged_prefix(), tombstones::purged_end());
-        let purged = storage.scan(Space::Meta, purged, Some(end), 1).await?;
-        Ok(Self {
-            resumed,
-            hints,
-            digested,
-            purged: !purged.is_empty(),
-            refilling_since_ms,
-        })
-    }
 }
 
 struct Handle<W: ReplicaWorld> {
@@ -162,7 +131,7 @@ impl<W: ReplicaWorld> Replica<W> {
             &settings,
             &known.resumed.identity,
             known.hints,
-            known.digested == rebuild::ALL,
+            known.digested == digested::ALL,
             known.refilling_since_ms,
             when_finished,
         ));
@@ -182,10 +151,10 @@ impl<W: ReplicaWorld> Replica<W> {
             reads::run(Arc::clone(&shared), settings, finished),
         );
         let weak = || Arc::downgrade(&shared);
-        if digested < rebuild::ALL {
+        if digested < digested::ALL {
             world
                 .spawner()
-                .keep("replica digests", rebuild::run(weak()));
+                .keep("replica digests", digested::run(weak()));
         }
         world.spawner().keep("replica hints", handoff::run(weak()));
         Ok(Self {
@@ -440,16 +409,6 @@ fn check_key(key: &[u8]) -> Result<(), Refusal> {
         )));
     }
     Ok(())
-}
-
-fn rejected(rejected: Rejected) -> Refusal {
-    match rejected {
-        Rejected::Full => {
-            marks::reached(Mark::QueueFull);
-            Refusal::Overloaded
-        }
-        Rejected::Closed => Refusal::Unavailable("the node is stopping".into()),
-    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! When a commit fails, and as long as the disk is full, the loop tries again after a pause, whether anybody writes or
 //! not. An engine that failed is opened again, and what the node knows of it is read again: what became of the commit,
-//! and with it which counters and stamps were given out, which epoch was adopted, and which hints are held, is told by the
-//! engine only.
+//! and with it which counters and stamps were given out, which epoch was adopted, and which hints are held, is told by
+//! the engine only.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -16,98 +16,28 @@ use futures::channel::oneshot;
 use futures::future::{Either, select};
 
 use super::batch::{Applied, Batch, Loaded};
+use super::digested;
 use super::identity::Resumed;
+use super::known::Known;
 use super::leading::LeadingWrites;
 use super::leaves::Leaves;
 use super::ledger::Ledger;
 use super::maintenance_change::MaintenanceChange;
+use super::mutation::{Answer, Change, Mutation};
 use super::queue::EndsWithLoop;
 use super::recent::RecentWrites;
 use super::shared::Shared;
 use super::slot::Slot;
 use super::tombstones;
-use super::{Known, OpenError, ReplicaSettings, rebuild};
+use super::{OpenError, ReplicaSettings};
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    AcceptRequest, Clock, Durability, Instant, Judged, KeyHash, Put, Random, RecordKey, Refusal,
-    ReplicaWorld, Reply, Space, Spawn, StorageEngine, StorageError, TreeName,
+    Clock, Durability, Instant, KeyHash, Put, Random, RecordKey, Refusal, ReplicaWorld, Reply,
+    Space, Spawn, StorageEngine, StorageError, TreeName,
 };
-
-pub(super) type Answer = oneshot::Sender<Result<Reply, Refusal>>;
-
-pub(super) struct Mutation {
-    pub(super) epoch: Epoch,
-    pub(super) change: Change,
-}
-
-pub(super) enum Change {
-    Accept {
-        request: Box<AcceptRequest>,
-        answer: Answer,
-    },
-    Join {
-        key: RecordKey,
-        record: Bytes,
-        judged: Option<Judged>,
-        exchanged: bool,
-        answer: Answer,
-    },
-    AdoptIfEmpty {
-        epoch: Epoch,
-        is_new: bool,
-        answer: Answer,
-    },
-    /// Look after what is stored.
-    Maintenance {
-        task: MaintenanceChange,
-        answer: Answer,
-    },
-    /// Take on the mutation's epoch and do nothing else.
-    Learn { answer: Answer },
-    /// Come back from a later epoch to the mutation's.
-    Reset { answer: Answer },
-    /// The last one.
-    Stop {
-        answer: oneshot::Sender<Result<(), StorageError>>,
-    },
-}
-
-impl Change {
-    /// What it takes of the queue's room.
-    pub(super) fn cost(&self) -> usize {
-        match self {
-            Self::Accept { request, .. } => {
-                let value = match &request.content {
-                    crate::version::Content::Value(value) => value.len(),
-                    crate::version::Content::Tombstone => 0,
-                };
-                request.key.as_bytes().len() + value
-            }
-            Self::Join { key, record, .. } => key.as_bytes().len() + record.len(),
-            Self::Maintenance { task, .. } => task.cost(),
-            Self::AdoptIfEmpty { .. }
-            | Self::Learn { .. }
-            | Self::Reset { .. }
-            | Self::Stop { .. } => 0,
-        }
-    }
-
-    /// The records that it reads or changes.
-    fn keys<'a>(&'a self, into: &mut Vec<&'a RecordKey>) {
-        match self {
-            Self::Accept { request, .. } => into.push(&request.key),
-            Self::Join { key, .. } => into.push(key),
-            Self::Maintenance { task, .. } => into.extend(task.keys()),
-            Self::AdoptIfEmpty { .. }
-            | Self::Learn { .. }
-            | Self::Reset { .. }
-            | Self::Stop { .. } => {}
-        }
-    }
-}
 
 pub(super) struct Loop<W> {
     pub(super) shared: Arc<Shared<W>>,
@@ -266,13 +196,13 @@ impl<W: ReplicaWorld> Loop<W> {
         shared.hints.replace(known.hints);
         self.purged = known.purged;
         self.digested = known.digested;
-        let has_digests = known.digested == rebuild::ALL;
+        let has_digests = known.digested == digested::ALL;
         if shared.digested.swap(has_digests, Ordering::AcqRel) && !has_digests {
             let weak = Arc::downgrade(&shared);
             shared
                 .world
                 .spawner()
-                .keep("replica digests", rebuild::run(weak));
+                .keep("replica digests", digested::run(weak));
         }
         shared.open_view();
         Ok(())
@@ -414,7 +344,7 @@ impl<W: ReplicaWorld> Loop<W> {
         &mut self,
         Applied {
             ledger,
-            stamped,
+            accepted,
             led,
             puts,
             hint_changes,
@@ -429,7 +359,7 @@ impl<W: ReplicaWorld> Loop<W> {
                 self.ledger.commit(ledger);
                 self.purged |= purged;
                 self.shared.account(hint_changes);
-                for (name, known) in stamped {
+                for (name, known) in accepted {
                     self.recent.insert(name, known);
                 }
                 for write in led {
@@ -607,7 +537,7 @@ impl Replies {
         let (answer, reply) = match change {
             Change::Accept { request, answer } => {
                 let admitted = batch.ledger.admit(epoch);
-                (answer, admitted.and_then(|()| batch.stamp(*request)))
+                (answer, admitted.and_then(|()| batch.accept(*request)))
             }
             Change::Join {
                 key,

@@ -10,6 +10,9 @@ use std::task::Poll;
 
 use futures::task::AtomicWaker;
 
+use crate::marks::{self, Mark};
+use crate::ports::Refusal;
+
 /// Items with what each costs, in the order they came.
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
@@ -144,6 +147,17 @@ pub(super) struct EndsWithLoop<'a, T>(pub(super) &'a Queue<T>);
 impl<T> Drop for EndsWithLoop<'_, T> {
     fn drop(&mut self) {
         self.0.abandon();
+    }
+}
+
+/// What to tell who asked for what was not taken.
+pub(super) fn rejected(rejected: Rejected) -> Refusal {
+    match rejected {
+        Rejected::Full => {
+            marks::reached(Mark::QueueFull);
+            Refusal::Overloaded
+        }
+        Rejected::Closed => Refusal::Unavailable("the node is stopping".into()),
     }
 }
 

@@ -13,18 +13,11 @@ use super::shared::Shared;
 use super::slot::damaged;
 use crate::buggify::{self, Site};
 use crate::mutant::{self, Mutant};
-use crate::placement::Epoch;
 use crate::ports::{Clock, RecordKey, Refusal, ReplicaWorld, Reply, Space, StorageEngine};
 use crate::version::Record;
 
 /// So many records are held at once at most, whatever their length, before they are handed on.
 const BATCH_MAX: usize = 64;
-
-pub(super) struct Read {
-    pub(super) epoch: Epoch,
-    pub(super) key: RecordKey,
-    pub(super) answer: oneshot::Sender<Result<Reply, Refusal>>,
-}
 
 /// Runs until the queue is closed and empty. `finished` is dropped then.
 pub(super) async fn run<W: ReplicaWorld>(

@@ -9,14 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use futures::channel::oneshot;
 
+use super::digested::{self, ALL};
 use super::hints::after;
 use super::leaves;
-use super::maintenance_change::MaintenanceChange;
-use super::mutations::{Change, Loop, Mutation};
-use super::shared::Shared;
-use super::tombstones::{self, Grave};
+use super::mutations::Loop;
+use super::tombstone_state::TombstoneState;
+use super::tombstones;
 use crate::marks::{self, Mark};
 use crate::ports::{
     Clock, Digest, Maintained, Put, RecordKey, ReplicaWorld, Reply, Space, StorageEngine,
@@ -24,66 +23,8 @@ use crate::ports::{
 };
 use crate::version::Record;
 
-const KEY: Bytes = Bytes::from_static(b"digested");
-/// All partitions there can be.
-pub(super) const ALL: u32 = 1 << 16;
 /// Read of the engine at a time. One record may have some MiB.
 pub(super) const PAGE: usize = 16;
-
-/// Partitions from this one on have no digests. Where there are no records, none lack them.
-pub(super) async fn digested(storage: &impl StorageEngine) -> Result<u32, StorageError> {
-    let stored = storage.read(Space::Meta, vec![KEY]).await?.pop().flatten();
-    let stored = stored.and_then(|bytes| Some(u32::from_be_bytes(bytes[..].try_into().ok()?)));
-    if let Some(digested) = stored {
-        return Ok(digested);
-    }
-    let records = storage.scan(Space::Records, Bytes::new(), None, 1).await?;
-    if !records.is_empty() {
-        return Ok(0);
-    }
-    if let Err(error) = storage.commit(vec![put(ALL)]).await {
-        tracing::debug!(%error, "it is not stored that there is nothing to make digests of");
-    }
-    Ok(ALL)
-}
-
-fn put(digested: u32) -> Put {
-    Put {
-        space: Space::Meta,
-        key: KEY,
-        value: Some(Bytes::copy_from_slice(&digested.to_be_bytes())),
-    }
-}
-
-/// Has the mutation loop make digests until none are missing.
-pub(super) async fn run<W: ReplicaWorld>(shared: std::sync::Weak<Shared<W>>) {
-    loop {
-        let Some(here) = shared.upgrade() else {
-            return;
-        };
-        if here.digested.load(Ordering::Acquire) {
-            return;
-        }
-        let (answer, answered) = oneshot::channel();
-        let rebuild = Mutation {
-            epoch: here.epoch(),
-            change: Change::Maintenance {
-                task: MaintenanceChange::Rebuild,
-                answer,
-            },
-        };
-        let accepted = here.mutations.push(rebuild, 0).is_ok();
-        let pause = here
-            .world
-            .clock()
-            .sleep(std::time::Duration::from_millis(100));
-        drop(here);
-        match accepted.then_some(answered.await) {
-            Some(Ok(Ok(_))) => {}
-            _ => pause.await, // the queue was full, or the disk is
-        }
-    }
-}
 
 impl<W: ReplicaWorld> Loop<W> {
     /// Makes the digests of the next partition that has records and no digests, or notes that there is none.
@@ -111,7 +52,11 @@ impl<W: ReplicaWorld> Loop<W> {
                 let digest = digests.entry(leaf).or_default();
                 digest.add(Digest::hash(&name, encoded));
                 let record = Record::decode(encoded.clone()).unwrap_or_default();
-                puts.extend(tombstones::found(&name, Grave::of(&record), wall_ms));
+                puts.extend(tombstones::found(
+                    &name,
+                    TombstoneState::of(&record),
+                    wall_ms,
+                ));
             }
             match page.last() {
                 Some((last, _)) if page.len() == PAGE => from = after(last),
@@ -136,7 +81,7 @@ impl<W: ReplicaWorld> Loop<W> {
             if digested == ALL {
                 ledger.has_digests();
             }
-            puts.push(put(digested));
+            puts.push(digested::put(digested));
             puts.extend(ledger.put());
             self.store(puts, ledger.must_sync(&self.ledger)).await?;
             self.ledger.commit(ledger);

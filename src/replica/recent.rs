@@ -1,11 +1,10 @@
-//! The writes a node stamped lately, by name.
+//! The writes a node accepted lately, by name.
 //!
 //! A repetition usually finds its write among the siblings still held. When that was overwritten meanwhile, this memory
 //! finds it, so that it is not applied anew. It is bounded and lost with the process. A repetition beyond it carries an
 //! old stamp: under last-write-wins it loses; with siblings, where stamps decide nothing, it is told from a new write
-//! by the
-//! *horizon*. Every write with a stamp above it that was stamped here is remembered; one below it that is not may be a
-//! repetition, and has to come back with a greater stamp.
+//! by the *horizon*. Every write with a stamp above it that was accepted here is remembered; one below it that is
+//! forgotten may be a repetition, and has to come back with a greater stamp.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -120,7 +119,7 @@ mod tests {
         recent.insert(name(1), known(1));
         recent.insert(name(2), known(2));
         recent.insert(name(1), known(3));
-        assert_eq!(recent.get(name(1)), Some(known(3)), "stamped again");
+        assert_eq!(recent.get(name(1)), Some(known(3)), "accepted again");
         assert_eq!(recent.horizon(), Stamp(1), "nothing is forgotten yet");
         recent.insert(name(3), known(4));
         assert_eq!(recent.get(name(1)), None);

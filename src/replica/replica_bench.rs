@@ -30,10 +30,10 @@ const VALUE_LEN: usize = 100;
 
 #[derive(Clone, Copy)]
 enum Kind {
-    Stamp,
+    Accept,
     Join,
     Read,
-    /// Half stamps, half reads.
+    /// Half accepts, half reads.
     Mixed,
 }
 
@@ -98,13 +98,13 @@ async fn run_all<S: StorageEngine>(storage: S, time: Duration) {
     };
     node.handle(request).await.unwrap();
     for (name, kind, callers) in [
-        ("stamps, 1 caller", Kind::Stamp, 1),
-        ("stamps, 64 callers", Kind::Stamp, 64),
-        ("stamps, 256 callers", Kind::Stamp, 256),
+        ("accepts, 1 caller", Kind::Accept, 1),
+        ("accepts, 64 callers", Kind::Accept, 64),
+        ("accepts, 256 callers", Kind::Accept, 256),
         ("joins, 64 callers", Kind::Join, 64),
         ("reads, 64 callers", Kind::Read, 64),
         ("reads, 256 callers", Kind::Read, 256),
-        ("half stamps, half reads, 64 callers", Kind::Mixed, 64),
+        ("half accepts, half reads, 64 callers", Kind::Mixed, 64),
     ] {
         let (per_second, latencies) = run(&node, kind, callers, time).await;
         let ms = |nanos: u64| nanos as f64 / 1e6;
@@ -144,7 +144,7 @@ async fn run<S: StorageEngine>(
                         &tenant,
                         &name,
                     );
-                    let stamp = |key| {
+                    let accept = |key| {
                         Operation::Accept(Box::new(AcceptRequest {
                             key,
                             write_id: WriteId(number.into()),
@@ -155,11 +155,11 @@ async fn run<S: StorageEngine>(
                         }))
                     };
                     let operation = match kind {
-                        Kind::Stamp => stamp(key),
-                        Kind::Mixed if number.is_multiple_of(2) => stamp(key),
+                        Kind::Accept => accept(key),
+                        Kind::Mixed if number.is_multiple_of(2) => accept(key),
                         Kind::Read | Kind::Mixed => Operation::Read { key },
                         Kind::Join => match &record {
-                            None => stamp(key),
+                            None => accept(key),
                             Some(record) => Operation::Join {
                                 key,
                                 record: Bytes::clone(record),
@@ -180,10 +180,10 @@ async fn run<S: StorageEngine>(
                         .expect("the histogram grows");
                     done.fetch_add(1, Ordering::Relaxed);
                     if let Reply::Accepted {
-                        record: stamped, ..
+                        record: accepted, ..
                     } = reply
                     {
-                        record = Some(stamped);
+                        record = Some(accepted);
                     }
                 }
                 latencies

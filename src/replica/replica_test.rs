@@ -119,18 +119,18 @@ impl Node {
         })
     }
 
-    async fn stamp(&self, request: AcceptRequest) -> Result<Reply, Refusal> {
+    async fn accept(&self, request: AcceptRequest) -> Result<Reply, Refusal> {
         self.call(0, Operation::Accept(Box::new(request))).await
     }
 
-    async fn stamped(&self, request: AcceptRequest) -> (Dot, Record) {
-        self.stamped_under(0, request).await
+    async fn accepted(&self, request: AcceptRequest) -> (Dot, Record) {
+        self.accepted_under(0, request).await
     }
 
-    async fn stamped_under(&self, epoch: u64, request: AcceptRequest) -> (Dot, Record) {
+    async fn accepted_under(&self, epoch: u64, request: AcceptRequest) -> (Dot, Record) {
         match self.call(epoch, Operation::Accept(Box::new(request))).await {
             Ok(Reply::Accepted { dot, record }) => (dot, Record::decode(record).unwrap()),
-            other => panic!("not stamped: {other:?}"),
+            other => panic!("not accepted: {other:?}"),
         }
     }
 

@@ -20,7 +20,7 @@ pub struct ReplicaSettings {
     pub batch_bytes_max: usize,
     /// How many counters are reserved durably at a time. An unclean stop skips those not used.
     pub counter_reservation: u64,
-    /// How many recently stamped writes are remembered beyond those still held, to recognise late repetitions.
+    /// How many recently accepted writes are remembered beyond those still held, to recognise late repetitions.
     pub recent_writes_max: usize,
     /// How many unresolved siblings of one key a write may leave. Joins are never refused for it.
     pub siblings_max: usize,

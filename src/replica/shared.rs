@@ -8,12 +8,12 @@ use futures::lock::Mutex as AsyncMutex;
 
 use super::ReplicaSettings;
 use super::batch::HintChange;
-use super::heal::DamagedRecords;
+use super::damaged::DamagedRecords;
 use super::hints::Hints;
 use super::identity::Identity;
-use super::mutations::Mutation;
+use super::mutation::Mutation;
 use super::queue::Queue;
-use super::reads::Read;
+use super::read::Read;
 use super::throttle::Throttle;
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};

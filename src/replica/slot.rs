@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::tombstones::Grave;
+use super::tombstone_state::TombstoneState;
 use crate::marks::{self, Mark};
 use crate::ports::{RecordKey, Refusal};
 use crate::version::Record;
@@ -15,7 +15,7 @@ pub(super) struct Slot {
     /// The record's encoding, when there is one.
     bytes: Option<Bytes>,
     /// What the engine had before the batch, and what that waited for.
-    stored: (Option<Bytes>, Grave),
+    stored: (Option<Bytes>, TombstoneState),
     dirty: bool,
 }
 
@@ -26,9 +26,9 @@ pub(super) struct Changed {
     /// What is to be stored.
     pub(super) after: Option<Bytes>,
     /// What it waited for before.
-    pub(super) was: Grave,
+    pub(super) was: TombstoneState,
     /// And now.
-    pub(super) is: Grave,
+    pub(super) is: TombstoneState,
 }
 
 impl Slot {
@@ -41,7 +41,9 @@ impl Slot {
                 None
             }
         };
-        let was = record.as_ref().map_or(Grave::None, Grave::of);
+        let was = record
+            .as_ref()
+            .map_or(TombstoneState::None, TombstoneState::of);
         Self {
             record,
             bytes: stored.clone(),
@@ -102,7 +104,10 @@ impl Slot {
             before,
             after: self.bytes,
             was,
-            is: self.record.as_ref().map_or(Grave::None, Grave::of),
+            is: self
+                .record
+                .as_ref()
+                .map_or(TombstoneState::None, TombstoneState::of),
         })
     }
 

@@ -15,7 +15,8 @@ use futures::channel::oneshot;
 
 use super::handoff::PEER_PATIENCE;
 use super::maintenance_change::MaintenanceChange;
-use super::mutations::{Change, Mutation};
+use super::mutation::{Change, Mutation};
+use super::queue::rejected;
 use super::shared::Shared;
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
@@ -348,9 +349,7 @@ impl<W: ReplicaWorld> Shared<W> {
                 answer,
             },
         };
-        self.mutations
-            .push(mutation, cost)
-            .map_err(super::rejected)?;
+        self.mutations.push(mutation, cost).map_err(rejected)?;
         answered
             .await
             .unwrap_or_else(|_| Err(Refusal::Unavailable("the node is stopping".into())))

@@ -1,6 +1,7 @@
 //! So many bytes in a second, and no more: the pace of everything that nobody waits for.
 //!
-//! Whoever takes bytes pushes the time at which the next may take some; a burst of at most one take is let through at once.
+//! Whoever takes bytes pushes the time at which the next may take some; a burst of at most one take is let through at
+//! once.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

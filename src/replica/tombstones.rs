@@ -11,6 +11,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::slot::Changed;
+use super::tombstone_state::TombstoneState;
 use crate::ports::{Purged, Put, RecordKey, Space, TreeName};
 use crate::version::{Record, Stamp};
 
@@ -19,31 +20,10 @@ const PURGED: &[u8] = b"purged ";
 /// Behind the time in a note.
 const HIDES: u8 = 1;
 
-/// What a record waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Grave {
-    /// Nothing: a value is the latest, or there is no record.
-    None,
-    /// To be settled, if the last write wins: older values beneath a tombstone.
-    Hides,
-    /// To be purged: nothing but tombstones.
-    Deleted,
-}
-
-impl Grave {
-    pub(super) fn of(record: &Record) -> Self {
-        match () {
-            () if record.is_deleted() => Self::Deleted,
-            () if record.hides_values() => Self::Hides,
-            () => Self::None,
-        }
-    }
-}
-
 /// What a batch stores of this for a record, if anything.
 pub(super) fn change(key: &RecordKey, changed: &Changed, wall_ms: u64) -> Option<Put> {
     let found = found(key, changed.is, wall_ms);
-    found.or_else(|| (changed.was != Grave::None).then(|| not_found(key)))
+    found.or_else(|| (changed.was != TombstoneState::None).then(|| not_found(key)))
 }
 
 /// What forgets that a record waits for something.
@@ -56,13 +36,13 @@ pub(super) fn not_found(key: &RecordKey) -> Put {
 }
 
 /// What notes that a record was found to wait for something: since when, and a byte more if it only hides values.
-pub(super) fn found(key: &RecordKey, grave: Grave, wall_ms: u64) -> Option<Put> {
+pub(super) fn found(key: &RecordKey, state: TombstoneState, wall_ms: u64) -> Option<Put> {
     let mut value = BytesMut::with_capacity(9);
     value.put_u64(wall_ms);
-    match grave {
-        Grave::None => return None,
-        Grave::Hides => value.put_u8(HIDES),
-        Grave::Deleted => {}
+    match state {
+        TombstoneState::None => return None,
+        TombstoneState::Hides => value.put_u8(HIDES),
+        TombstoneState::Deleted => {}
     }
     Some(Put {
         space: Space::Tombstones,
@@ -168,14 +148,18 @@ mod tests {
             let put = change(&key, &changed, 7);
             put.map(|put| put.value.map(|value| (since(&value), hides(&value))))
         };
-        let tombstones = [Grave::None, Grave::Hides, Grave::Deleted];
-        assert_eq!(put(Grave::None, Grave::None), None);
+        let tombstones = [
+            TombstoneState::None,
+            TombstoneState::Hides,
+            TombstoneState::Deleted,
+        ];
+        assert_eq!(put(TombstoneState::None, TombstoneState::None), None);
         for was in tombstones {
-            assert_eq!(put(was, Grave::Hides), Some(Some((7, true))));
-            assert_eq!(put(was, Grave::Deleted), Some(Some((7, false))));
+            assert_eq!(put(was, TombstoneState::Hides), Some(Some((7, true))));
+            assert_eq!(put(was, TombstoneState::Deleted), Some(Some((7, false))));
         }
-        for was in [Grave::Hides, Grave::Deleted] {
-            assert_eq!(put(was, Grave::None), Some(None));
+        for was in [TombstoneState::Hides, TombstoneState::Deleted] {
+            assert_eq!(put(was, TombstoneState::None), Some(None));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What deleted keys cost those that are there: `cargo bench --bench tombstones`, `-- --tombstones 1000000` for a shorter
-//! run.
+//! What deleted keys cost those that are there: `cargo bench --bench tombstones`, `-- --tombstones 1000000` for a
+//! shorter run.
 //!
 //! One storage node on its engine in a temporary directory. A tenant has so many live keys, and is read and listed;
 //! then it gets the tombstones of ten times as many, and is read and listed again; then all of them are purged as a

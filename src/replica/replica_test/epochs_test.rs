@@ -52,7 +52,7 @@ const NO_EPOCH: u64 = 1 << 63;
 async fn an_epoch_that_cannot_be_is_taken_on_by_nothing() {
     let node = Node::new().await;
     node.replica.learn_epoch(Epoch(7)).await;
-    let (_, record) = node.stamped_under(7, write("a", 1)).await;
+    let (_, record) = node.accepted_under(7, write("a", 1)).await;
     let hostile = || {
         let tree = key("a").tree();
         vec![
@@ -177,9 +177,9 @@ async fn an_epoch_is_adopted_only_where_nothing_is_held() {
 #[tokio::test]
 async fn an_epoch_is_not_adopted_in_a_batch_with_a_first_record() {
     let node = Node::new().await;
-    let stamp = node.call(0, Operation::Accept(Box::new(write("a", 1))));
+    let accept = node.call(0, Operation::Accept(Box::new(write("a", 1))));
     let adopt = node.adopt_if_empty(3);
-    let (stamped, adopted) = futures::join!(stamp, adopt);
-    stamped.unwrap();
+    let (accepted, adopted) = futures::join!(accept, adopt);
+    accepted.unwrap();
     assert_eq!(adopted, Ok(Reply::Adopted { adopted: false }));
 }

@@ -9,7 +9,7 @@ async fn counters_are_never_reused() {
     let mut last = 0;
     for round in 0..8 {
         for id in 0..7 {
-            let (dot, _) = node.stamped(write(&format!("{round} {id}"), id)).await;
+            let (dot, _) = node.accepted(write(&format!("{round} {id}"), id)).await;
             assert!(dot.counter > last && dot.actor == incarnation);
             last = dot.counter;
         }
@@ -19,7 +19,7 @@ async fn counters_are_never_reused() {
             node.restart().await
         };
     }
-    let (dot, _) = node.stamped(write("end", 1)).await;
+    let (dot, _) = node.accepted(write("end", 1)).await;
     assert!(
         dot.counter <= 100,
         "a clean stop gives back what was not used, a crash skips one reservation at most"
@@ -30,22 +30,22 @@ async fn counters_are_never_reused() {
 async fn incarnations_end_when_acknowledged_writes_can_be_lost() {
     let node = Node::on(MemoryStorage::new(Durability::Interval)).await;
     let first = node.replica.incarnation();
-    node.stamped(write("a", 1)).await;
+    node.accepted(write("a", 1)).await;
     let node = node.restart().await;
     assert_eq!(node.replica.incarnation(), first, "a clean stop keeps it");
     assert!(node.read("a").await.is_some());
 
-    let (lost, _) = node.stamped(write("b", 2)).await;
+    let (lost, _) = node.accepted(write("b", 2)).await;
     let node = node.crash().await;
     assert_ne!(node.replica.incarnation(), first);
     assert_eq!(
-        node.stamp(write("c", 3)).await,
+        node.accept(write("c", 3)).await,
         Err(Refusal::Refilling),
         "others count on what it lost"
     );
     node.refill().await;
     assert_eq!(node.read("b").await, None, "the crash lost it");
-    assert_ne!(node.stamped(write("c", 3)).await.0, lost);
+    assert_ne!(node.accepted(write("c", 3)).await.0, lost);
     let report = node.report().await;
     assert_eq!(report.incarnations, [first, node.replica.incarnation()]);
 
@@ -74,10 +74,10 @@ async fn incarnations_end_when_acknowledged_writes_can_be_lost() {
 #[tokio::test]
 async fn a_disk_that_went_back_in_time_is_noticed() {
     let node = Node::new().await;
-    node.stamped(write("a", 1)).await;
+    node.accepted(write("a", 1)).await;
     let backup = node.storage.after_crash();
     for id in 0..30 {
-        node.stamped(write(&format!("later {id}"), id)).await;
+        node.accepted(write(&format!("later {id}"), id)).await;
     }
     let lost = node.read("later 29").await.unwrap();
     let old = node.replica.incarnation();
@@ -86,7 +86,7 @@ async fn a_disk_that_went_back_in_time_is_noticed() {
     assert_eq!(node.replica.incarnation(), old, "nothing tells yet");
     node.join("later 29", &lost).await.unwrap();
     assert_ne!(node.replica.incarnation(), old);
-    let (dot, _) = node.stamped(write("b", 2)).await;
+    let (dot, _) = node.accepted(write("b", 2)).await;
     assert_eq!(
         dot,
         Dot {
@@ -110,14 +110,14 @@ async fn a_node_that_lost_its_disk_does_not_count_before_it_is_refilled() {
             .await
             .unwrap()
     };
-    let (_, record) = Node::new().await.stamped(write("a", 1)).await;
+    let (_, record) = Node::new().await.accepted(write("a", 1)).await;
     let node = |replica| Node {
         replica,
         storage: lost.clone(),
         world: world(&lost),
     };
     let empty = node(open().await);
-    assert_eq!(empty.stamp(write("b", 2)).await, Err(Refusal::Refilling));
+    assert_eq!(empty.accept(write("b", 2)).await, Err(Refusal::Refilling));
     let promise = Operation::AdoptEpochIfEmpty {
         epoch: Epoch(0),
         is_new: false,
@@ -151,14 +151,14 @@ async fn a_node_that_lost_its_disk_does_not_count_before_it_is_refilled() {
     let incarnation = again.replica.incarnation();
     again.call(0, refilled(incarnation)).await.unwrap();
     assert_eq!(again.call(0, read).await, Ok(found));
-    again.stamped(write("b", 2)).await;
+    again.accepted(write("b", 2)).await;
     assert!(!open().await.is_refilling(), "durable");
 }
 
 #[tokio::test(start_paused = true)]
 async fn digests_are_made_again_of_what_is_left() {
     let node = Node::new().await;
-    node.stamped(write("kept", 1)).await;
+    node.accepted(write("kept", 1)).await;
     let roots = async |node: &Node| {
         let roots = Operation::Maintenance(Box::new(Maintenance::Roots { after: None }));
         loop {
@@ -169,7 +169,7 @@ async fn digests_are_made_again_of_what_is_left() {
         }
     };
     let expected = roots(&node).await;
-    node.stamped(write("lost", 2)).await;
+    node.accepted(write("lost", 2)).await;
     assert_ne!(roots(&node).await, expected);
     // The record is lost, and what sums it up is not.
     let storage = node.storage.after_crash();
@@ -201,7 +201,7 @@ async fn stopping_finishes_what_is_queued_and_refuses_the_rest() {
     });
     tokio::task::yield_now().await;
     assert!(matches!(
-        node.stamp(write("late", 1)).await,
+        node.accept(write("late", 1)).await,
         Err(Refusal::Unavailable(_))
     ));
     assert!(matches!(
@@ -238,6 +238,6 @@ async fn a_probe_tells_how_the_node_is() {
         (before.node, before.incarnations),
         (node_id(), vec![node.replica.incarnation()])
     );
-    node.stamped(write("a", 1)).await;
+    node.accepted(write("a", 1)).await;
     assert_eq!(node.report().await.keys, 1);
 }

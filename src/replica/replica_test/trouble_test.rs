@@ -6,7 +6,7 @@ use super::*;
 async fn a_damaged_record_is_neither_served_nor_written_over() {
     let storage = MemoryStorage::new(Durability::Always);
     let node = Node::on(storage.clone()).await;
-    let (_, record) = node.stamped(write("a", 1)).await;
+    let (_, record) = node.accepted(write("a", 1)).await;
     let mut damaged = record.encode().to_vec();
     damaged[9] ^= 1;
     let damaged = Bytes::from(damaged);
@@ -21,9 +21,9 @@ async fn a_damaged_record_is_neither_served_nor_written_over() {
         node.call(0, Operation::Read { key: key("a") }).await,
         Err(Refusal::Damaged)
     );
-    assert_eq!(node.stamp(write("a", 2)).await, Err(Refusal::Damaged));
+    assert_eq!(node.accept(write("a", 2)).await, Err(Refusal::Damaged));
     assert_eq!(node.join("a", &record).await, Err(Refusal::Damaged));
-    node.stamped(write("b", 3)).await;
+    node.accepted(write("b", 3)).await;
     assert_eq!(node.replica.damaged_records(), 3);
     let stored = storage
         .read(Space::Records, vec![key("a").as_bytes().clone()])
@@ -48,11 +48,11 @@ async fn a_damaged_identity_does_not_open() {
 #[tokio::test]
 async fn a_full_disk_refuses_writes_until_there_is_room() {
     let node = Node::new().await;
-    node.stamped(write("a", 1)).await;
+    node.accepted(write("a", 1)).await;
     node.storage
         .refuse_commits(Some(StorageError::Full("on purpose".into())));
     for id in 0..25 {
-        let Err(Refusal::Unavailable(why)) = node.stamp(write("b", id)).await else {
+        let Err(Refusal::Unavailable(why)) = node.accept(write("b", id)).await else {
             panic!("not refused")
         };
         assert_eq!(why, "the disk is full: on purpose");
@@ -70,11 +70,11 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
     );
 
     node.storage.refuse_commits(None);
-    node.stamped(write("b", 3)).await;
+    node.accepted(write("b", 3)).await;
     assert_eq!(node.report().await.refuses_writes, None);
-    let (last, _) = node.stamped(write("c", 4)).await;
+    let (last, _) = node.accepted(write("c", 4)).await;
     let node = node.crash().await;
-    assert!(node.stamped(write("d", 5)).await.0.counter > last.counter);
+    assert!(node.accepted(write("d", 5)).await.0.counter > last.counter);
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,7 +82,7 @@ async fn a_disk_that_has_room_again_is_noticed_though_nobody_writes() {
     let node = Node::new().await;
     let full = StorageError::Full("on purpose".into());
     node.storage.refuse_commits(Some(full));
-    assert!(node.stamp(write("a", 1)).await.is_err());
+    assert!(node.accept(write("a", 1)).await.is_err());
     assert!(node.replica.refuses_writes().is_some());
     node.storage.refuse_commits(None);
     node.is_back().await;
@@ -91,18 +91,18 @@ async fn a_disk_that_has_room_again_is_noticed_though_nobody_writes() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_commit_ends_writing_until_the_engine_was_opened_again() {
     let node = Node::new().await;
-    node.stamped(write("a", 1)).await;
+    node.accepted(write("a", 1)).await;
     let incarnation = node.replica.incarnation();
     node.storage
         .refuse_commits(Some(StorageError::Failed("on purpose".into())));
     assert!(matches!(
-        node.stamp(write("a", 2)).await,
+        node.accept(write("a", 2)).await,
         Err(Refusal::StorageFailed(_))
     ));
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert!(matches!(
-            node.stamp(write("a", 2)).await,
+            node.accept(write("a", 2)).await,
             Err(Refusal::Unavailable(_))
         ));
     }
@@ -120,20 +120,20 @@ async fn a_failed_commit_ends_writing_until_the_engine_was_opened_again() {
         incarnation,
         "nothing was lost, and no counter is given twice"
     );
-    let (dot, _) = node.stamped(write("b", 3)).await;
+    let (dot, _) = node.accepted(write("b", 3)).await;
     let node = node.crash().await;
-    let (later, _) = node.stamped(write("c", 4)).await;
+    let (later, _) = node.accepted(write("c", 4)).await;
     assert!(later.counter > dot.counter);
     node.storage
         .refuse_commits(Some(StorageError::Failed("on purpose".into())));
-    assert!(node.stamp(write("d", 5)).await.is_err());
+    assert!(node.accept(write("d", 5)).await.is_err());
     assert!(node.replica.stop().await.is_err(), "this is no clean stop");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_became_of_a_failed_commit_is_told_by_the_engine_only() {
     let node = Node::new().await;
-    let (_, before) = node.stamped(write("a", 1)).await;
+    let (_, before) = node.accepted(write("a", 1)).await;
     let target = crate::placement::Node {
         id: NodeId::new("node-2").unwrap(),
         host: "::1".into(),
@@ -143,16 +143,16 @@ async fn what_became_of_a_failed_commit_is_told_by_the_engine_only() {
     };
     // It says that it failed, and all of it is there.
     node.storage.lose_answers(true);
-    assert!(node.stamp(write("a", 2)).await.is_err());
+    assert!(node.accept(write("a", 2)).await.is_err());
     node.storage.lose_answers(false);
     node.is_back().await;
     let record = node.read("a").await.unwrap();
     assert_eq!(ids(&record), [2]);
     assert!(record.seen().descends(before.seen()));
-    // What was stamped then is not stamped again, and its counter is not given to another.
+    // What was accepted then is known, and its counter is given to no other.
     let dot = record.siblings()[0].dot;
-    assert_eq!(node.stamped(write("a", 2)).await.0, dot);
-    assert_ne!(node.stamped(write("b", 3)).await.0, dot);
+    assert_eq!(node.accepted(write("a", 2)).await.0, dot);
+    assert_ne!(node.accepted(write("b", 3)).await.0, dot);
     // An epoch and the hints are known from there, too.
     node.storage.lose_answers(true);
     node.replica.learn_epoch(Epoch(7)).await;
@@ -176,11 +176,11 @@ async fn what_became_of_a_failed_commit_is_told_by_the_engine_only() {
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_lost_something_while_it_was_opened_again_is_not_counted_on() {
     let node = Node::new().await;
-    node.stamped(write("a", 1)).await;
+    node.accepted(write("a", 1)).await;
     let first = node.replica.incarnation();
     let failed = StorageError::Failed("on purpose".into());
     node.storage.refuse_commits(Some(failed));
-    assert!(node.stamp(write("b", 2)).await.is_err());
+    assert!(node.accept(write("b", 2)).await.is_err());
     node.storage.raise_doubts("on purpose");
     node.storage.refuse_commits(None);
     node.is_back().await;
@@ -190,13 +190,13 @@ async fn an_engine_that_lost_something_while_it_was_opened_again_is_not_counted_
     let read = node.call(0, read).await;
     assert!(matches!(read, Ok(Reply::Refilling(_))), "{read:?}");
     node.refill().await;
-    node.stamped(write("b", 2)).await;
+    node.accepted(write("b", 2)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_whose_disk_is_full_starts_and_reads() {
     let node = Node::new().await;
-    node.stamped(write("a", 1)).await;
+    node.accepted(write("a", 1)).await;
     let (storage, incarnation) = (node.storage.after_crash(), node.replica.incarnation());
     storage.refuse_commits(Some(StorageError::Full("on purpose".into())));
     let node = Node::on(storage).await;
@@ -205,11 +205,11 @@ async fn a_node_whose_disk_is_full_starts_and_reads() {
         node.report().await.refuses_writes.is_some(),
         "from the start"
     );
-    assert!(node.stamp(write("b", 2)).await.is_err());
+    assert!(node.accept(write("b", 2)).await.is_err());
     node.storage.refuse_commits(None);
     node.is_back().await;
     assert_eq!(node.replica.incarnation(), incarnation);
-    node.stamped(write("b", 2)).await;
+    node.accepted(write("b", 2)).await;
 
     let empty = MemoryStorage::new(Durability::Interval);
     empty.refuse_commits(Some(StorageError::Full("on purpose".into())));

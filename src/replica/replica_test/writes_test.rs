@@ -3,10 +3,10 @@
 use super::*;
 
 #[tokio::test]
-async fn stamps_and_reads() {
+async fn accepts_and_reads() {
     let node = Node::new().await;
     assert_eq!(node.read("a").await, None);
-    let (dot, record) = node.stamped(write("a", 1)).await;
+    let (dot, record) = node.accepted(write("a", 1)).await;
     assert_eq!(
         dot,
         Dot {
@@ -15,7 +15,7 @@ async fn stamps_and_reads() {
         }
     );
     assert_eq!(node.read("a").await, Some(record));
-    let (dot, record) = node.stamped(write("b", 2)).await;
+    let (dot, record) = node.accepted(write("b", 2)).await;
     assert_eq!(dot.counter, 2, "counters are the node's, not the key's");
     assert_eq!(ids(&record), [2]);
 }
@@ -23,26 +23,26 @@ async fn stamps_and_reads() {
 #[tokio::test]
 async fn a_repetition_is_answered_as_before() {
     let node = Node::new().await;
-    let (first, _) = node.stamped(write("a", 1)).await;
-    assert_eq!(node.stamped(write("a", 1)).await.0, first);
-    node.stamped(write("a", 2)).await;
-    let (again, record) = node.stamped(write("a", 1)).await;
+    let (first, _) = node.accepted(write("a", 1)).await;
+    assert_eq!(node.accepted(write("a", 1)).await.0, first);
+    node.accepted(write("a", 2)).await;
+    let (again, record) = node.accepted(write("a", 1)).await;
     assert_eq!(
         (again, ids(&record)),
         (first, vec![2]),
         "overwritten since, and still known"
     );
-    let (elsewhere, _) = node.stamped(write("b", 1)).await;
+    let (elsewhere, _) = node.accepted(write("b", 1)).await;
     assert_ne!(elsewhere, first, "a name is of one key");
 
-    let (of_sibling, _) = node.stamped(sibling("s", 3, seen([]))).await;
-    node.stamped(sibling(
+    let (of_sibling, _) = node.accepted(sibling("s", 3, seen([]))).await;
+    node.accepted(sibling(
         "s",
         4,
         seen([(of_sibling.actor, of_sibling.counter)]),
     ))
     .await;
-    let (again, record) = node.stamped(sibling("s", 3, seen([]))).await;
+    let (again, record) = node.accepted(sibling("s", 3, seen([]))).await;
     assert_eq!(
         (again, ids(&record)),
         (of_sibling, vec![4]),
@@ -51,10 +51,10 @@ async fn a_repetition_is_answered_as_before() {
 }
 
 #[tokio::test]
-async fn a_write_stamped_elsewhere_is_known_by_its_record() {
+async fn a_write_accepted_elsewhere_is_known_by_its_record() {
     let node = Node::new().await;
     node.join("a", &others(9, 5, 100)).await.unwrap();
-    let (dot, _) = node.stamped(write("a", 100)).await;
+    let (dot, _) = node.accepted(write("a", 100)).await;
     assert_eq!(
         dot,
         Dot {
@@ -65,13 +65,13 @@ async fn a_write_stamped_elsewhere_is_known_by_its_record() {
 }
 
 #[tokio::test]
-async fn an_older_write_is_superseded_and_stamped_again_above() {
+async fn an_older_write_is_superseded_until_it_comes_back_with_a_greater_stamp() {
     let node = Node::new().await;
-    let (first, _) = node.stamped(write("a", 10)).await;
+    let (first, _) = node.accepted(write("a", 10)).await;
     node.join("a", &others(9, 1, 20)).await.unwrap();
     let Ok(Reply::Superseded {
         greatest, record, ..
-    }) = node.stamp(write("a", 15)).await
+    }) = node.accept(write("a", 15)).await
     else {
         panic!("not superseded")
     };
@@ -80,7 +80,7 @@ async fn an_older_write_is_superseded_and_stamped_again_above() {
         (others(9, 1, 20).greatest_rank(), vec![10, 20])
     );
     let (again, record) = node
-        .stamped(AcceptRequest {
+        .accepted(AcceptRequest {
             stamp: Stamp(21),
             ..write("a", 10)
         })
@@ -148,9 +148,9 @@ async fn joins() {
 #[tokio::test]
 async fn one_batch_is_one_commit_and_its_operations_follow_each_other() {
     let node = Node::new().await;
-    node.stamped(write("warm up", 1)).await;
+    node.accepted(write("warm up", 1)).await;
     node.storage.hold_commits();
-    let mut first = Box::pin(node.stamp(write("first", 1)));
+    let mut first = Box::pin(node.accept(write("first", 1)));
     assert!(first.as_mut().now_or_never().is_none());
     tokio::task::yield_now().await;
     let before = node.storage.commits();
@@ -187,11 +187,11 @@ async fn one_batch_is_one_commit_and_its_operations_follow_each_other() {
         before + 2,
         "all that waited shared one commit"
     );
-    let stamped = replies.iter().filter_map(|reply| match reply {
+    let accepted = replies.iter().filter_map(|reply| match reply {
         Ok(Reply::Accepted { dot, .. }) => Some(dot.counter),
         _ => None,
     });
-    let dots: Vec<_> = stamped.collect();
+    let dots: Vec<_> = accepted.collect();
     assert_eq!(dots, [3, 4, 5, 6, 7, 5]);
     assert_eq!(ids(&node.read("a").await.unwrap()), [1, 2, 3, 4, 5, 99]);
 }
@@ -200,29 +200,29 @@ async fn one_batch_is_one_commit_and_its_operations_follow_each_other() {
 async fn nothing_undurable_is_read() {
     let node = Node::new().await;
     node.storage.hold_commits();
-    let stamp = tokio::spawn(node.call(0, Operation::Accept(Box::new(write("a", 1)))));
+    let accept = tokio::spawn(node.call(0, Operation::Accept(Box::new(write("a", 1)))));
     tokio::task::yield_now().await;
     assert_eq!(node.read("a").await, None);
     node.storage.release_commits();
-    stamp.await.unwrap().unwrap();
+    accept.await.unwrap().unwrap();
     assert!(node.read("a").await.is_some());
 }
 
 #[tokio::test]
 async fn an_operation_is_done_whether_or_not_anybody_waits() {
     let node = Node::new().await;
-    assert!(node.stamp(write("a", 1)).now_or_never().is_none());
-    node.stamped(write("b", 2)).await;
+    assert!(node.accept(write("a", 1)).now_or_never().is_none());
+    node.accepted(write("b", 2)).await;
     assert!(node.read("a").await.is_some());
 }
 
 #[tokio::test]
 async fn a_context_that_nobody_gave_out_is_refused() {
     let node = Node::new().await;
-    let (dot, _) = node.stamped(write("a", 1)).await;
+    let (dot, _) = node.accepted(write("a", 1)).await;
     let forged = seen([(dot.actor, dot.counter + 1)]);
     assert!(matches!(
-        node.stamp(sibling("a", 2, forged.clone())).await,
+        node.accept(sibling("a", 2, forged.clone())).await,
         Err(Refusal::Malformed(_))
     ));
     let all = AcceptRequest {
@@ -232,7 +232,7 @@ async fn a_context_that_nobody_gave_out_is_refused() {
         }),
         ..write("a", 3)
     };
-    assert!(matches!(node.stamp(all).await, Err(Refusal::Malformed(_))));
+    assert!(matches!(node.accept(all).await, Err(Refusal::Malformed(_))));
     let written = Some(Dot {
         counter: dot.counter + 1,
         ..dot
@@ -245,7 +245,7 @@ async fn a_context_that_nobody_gave_out_is_refused() {
         overwrites: own,
         ..write("a", 4)
     };
-    assert!(matches!(node.stamp(own).await, Err(Refusal::Malformed(_))));
+    assert!(matches!(node.accept(own).await, Err(Refusal::Malformed(_))));
     let elsewhere = Some(Dot {
         actor: Actor(77),
         counter: 1,
@@ -258,10 +258,10 @@ async fn a_context_that_nobody_gave_out_is_refused() {
         overwrites: behind,
         ..write("a", 5)
     };
-    assert_eq!(node.stamp(behind).await, Ok(Reply::Behind));
+    assert_eq!(node.accept(behind).await, Ok(Reply::Behind));
     assert_eq!(ids(&node.read("a").await.unwrap()), [1]);
     let made_up = seen([(dot.actor, dot.counter), (Actor(77), 1000)]);
-    let forged = node.stamp(sibling("a", 2, made_up)).await;
+    let forged = node.accept(sibling("a", 2, made_up)).await;
     assert_eq!(forged, Ok(Reply::Behind), "nobody has seen that");
 }
 
@@ -309,13 +309,13 @@ async fn deletes_that_know_of_nothing_take_no_room() {
             content: Content::Tombstone,
             ..sibling("a", id, seen([]))
         };
-        let (_, record) = node.stamped(delete).await;
+        let (_, record) = node.accepted(delete).await;
         assert!(record.is_deleted());
         assert_eq!(ids(&record), [u128::from(id)], "one says as much as all");
     }
-    let (_, record) = node.stamped(blind("a", 301, 1)).await;
+    let (_, record) = node.accepted(blind("a", 301, 1)).await;
     assert_eq!(ids(&record), [301]);
-    let (_, record) = node.stamped(blind("a", 302, 1)).await;
+    let (_, record) = node.accepted(blind("a", 302, 1)).await;
     assert_eq!(ids(&record), [301, 302], "values are siblings");
 }
 
@@ -328,7 +328,7 @@ async fn bytes_of_siblings_are_bounded_and_a_context_is_the_way_out() {
     let node = Node::with(MemoryStorage::new(Durability::Always), settings).await;
     let mut written = 0;
     let refusal = loop {
-        match node.stamp(blind("a", 1 + written, 1_000)).await {
+        match node.accept(blind("a", 1 + written, 1_000)).await {
             Ok(_) => written += 1,
             Err(refusal) => break refusal,
         }
@@ -338,7 +338,7 @@ async fn bytes_of_siblings_are_bounded_and_a_context_is_the_way_out() {
         matches!(&refusal, Refusal::Crowded(why) if why.ends_with("read it and write with its context")),
         "{refusal:?}"
     );
-    // What owners stamped at the same time is joined all the same.
+    // What owners accepted at the same time is joined all the same.
     node.join("a", &others(9, 1, 99)).await.unwrap();
     let found = node.read("a").await.unwrap();
     assert_eq!(ids(&found).len(), 5);
@@ -346,8 +346,8 @@ async fn bytes_of_siblings_are_bounded_and_a_context_is_the_way_out() {
         content: Content::Value(Bytes::from(vec![7; 5_000])),
         ..sibling("a", 500, found.seen().clone())
     };
-    assert_eq!(ids(&node.stamped(resolving).await.1), [500]);
-    assert_eq!(node.stamped(write("a", 501)).await.1.siblings().len(), 1);
+    assert_eq!(ids(&node.accepted(resolving).await.1), [500]);
+    assert_eq!(node.accepted(write("a", 501)).await.1.siblings().len(), 1);
 }
 
 #[tokio::test]
@@ -357,20 +357,20 @@ async fn one_batch_makes_a_bounded_number_of_bytes() {
         ..settings()
     };
     let node = Node::with(MemoryStorage::new(Durability::Always), settings).await;
-    node.stamped(blind("a", 1, 100_000)).await;
+    node.accepted(blind("a", 1, 100_000)).await;
     node.storage.hold_commits();
-    let mut first = Box::pin(node.stamp(write("first", 1)));
+    let mut first = Box::pin(node.accept(write("first", 1)));
     assert!(first.as_mut().now_or_never().is_none());
     tokio::task::yield_now().await;
     let before = node.storage.commits();
-    let stamps = (2..=20).map(|id| node.call(0, Operation::Accept(Box::new(blind("a", id, 1)))));
-    let stamps = tokio::spawn(join_all(stamps));
+    let accepts = (2..=20).map(|id| node.call(0, Operation::Accept(Box::new(blind("a", id, 1)))));
+    let accepts = tokio::spawn(join_all(accepts));
     tokio::task::yield_now().await;
     node.storage.release_commits();
     first.await.unwrap();
-    let dots = stamps.await.unwrap().into_iter().map(|reply| match reply {
+    let dots = accepts.await.unwrap().into_iter().map(|reply| match reply {
         Ok(Reply::Accepted { dot, .. }) => dot.counter,
-        other => panic!("not stamped: {other:?}"),
+        other => panic!("not accepted: {other:?}"),
     });
     let dots: Vec<_> = dots.collect();
     assert!(
@@ -391,8 +391,8 @@ async fn values_that_hide_beneath_a_tombstone_are_dropped_where_the_last_write_w
         ..settings()
     };
     let node = Node::with(MemoryStorage::new(Durability::Always), settings).await;
-    let (dot, _) = node.stamped(write("a", 1)).await;
-    let both = node.stamped(write("b", 9)).await.1;
+    let (dot, _) = node.accepted(write("a", 1)).await;
+    let both = node.accepted(write("b", 9)).await.1;
     for name in ["a", "b"] {
         node.join(name, &others(9, 1, 5)).await.unwrap();
     }
