@@ -86,34 +86,48 @@ fn scenarios_catch_what_they_are_about() {
     assert!(missed.is_empty(), "{}", missed.join("\n"));
 }
 
-/// The list in scenarios/README.md is that of the files.
+/// The list in scenarios/README.md is that of the files, and docs/promises.md names each below its promise.
 #[test]
 fn scenarios_are_listed() {
-    let readme = fs::read_to_string(folder().join("README.md")).expect("there is a README");
-    let lines: Vec<String> = scenarios()
-        .iter()
-        .map(|(file, scenario)| {
-            let (title, about) = (&scenario.head.title, &scenario.head.about);
-            assert!(
-                !title.is_empty() && !about.is_empty(),
-                "{file} tells no story"
-            );
-            stories::line(Path::new(file), scenario)
-        })
-        .collect();
-    let missing: Vec<&String> = lines
-        .iter()
-        .filter(|line| !readme.contains(*line))
-        .collect();
+    let text = |page: &str| fs::read_to_string(folder().join(page)).expect("there is that page");
+    let (readme, promises) = (text("README.md"), text("../docs/promises.md"));
+    let mut lines = Vec::new();
+    for (file, scenario) in scenarios() {
+        let head = &scenario.head;
+        let has_story = !head.title.is_empty() && !head.about.is_empty();
+        assert!(has_story, "{file} tells no story");
+        let promised = promise_section(&promises, head.promise);
+        assert!(
+            promised.contains(&format!("](../{file})")),
+            "docs/promises.md should name {file} below promise {}",
+            head.promise
+        );
+        lines.push(stories::line(Path::new(&file), &scenario));
+    }
+    let missing = lines.iter().filter(|line| !readme.contains(*line)).count();
     let listed = readme
         .lines()
         .filter(|line| line.starts_with("| ["))
         .count();
     assert!(
-        missing.is_empty() && listed == lines.len(),
+        missing == 0 && listed == lines.len(),
         "the list in scenarios/README.md should be that of `cargo sim scenarios --list`:\n{}",
         lines.join("\n")
     );
+    let named = promises.matches("](../scenarios/").count();
+    let of_list = promises.matches("](../scenarios/README.md").count();
+    assert_eq!(
+        named - of_list,
+        lines.len(),
+        "docs/promises.md names each scenario once"
+    );
+}
+
+/// What a page says of one promise, from its heading to the next one.
+fn promise_section(promises: &str, number: u8) -> &str {
+    let heading = format!("\n## {number}. ");
+    let (_, section) = promises.split_once(&heading).unwrap_or_default();
+    section.split("\n## ").next().unwrap_or_default()
 }
 
 /// A run of a planted bug shrinks to a story that a file can hold and that breaks the same.

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::Program;
 use super::program::PROGRAM;
 
-/// Where it is set, what can't be tried fails the test: continuous integration passes nothing over.
+/// Where it is set, what can't be tried fails the test: `.ci/run` sets it where the machine can try everything.
 const ALL: &str = "TESTS_TRY_ALL";
 
 /// As a user who is root in a namespace of its own, which systems allow or don't; or else as root.
