@@ -1,14 +1,14 @@
 //! Rare but legal behaviour that the simulation makes common: a full queue, a batch of one, an owner asked too early.
 //!
-//! Two levels: a run makes some sites *active*, and an active site *fires* now and then. Which sites, how often, and when is
-//! decided by the harness's seed. Nothing that fires may break a promise: whatever a site does could happen without it,
-//! only not often enough to be met with the fault that makes it interesting.
+//! Two levels: a run makes some sites *active*, and an active site *fires* now and then. Which sites, how often, and
+//! when is decided by the harness's seed. Nothing that fires may break a promise: whatever a site does could happen
+//! without it, only not often enough to be met with the fault that makes it interesting.
 //!
-//! Without the feature `mutants` [`on`] is the constant `false`, [`pause`] is over at once, and the compiler removes both.
-//! Production never turns the feature on.
+//! Without the feature `mutants` [`on`] is the constant `false`, [`pause`] is over at once, and the compiler removes
+//! both. Production never turns the feature on.
 //!
-//! Source: FoundationDB's `BUGGIFY` (Zhou et al., *FoundationDB: A Distributed Unbundled Transactional Key Value Store*,
-//! 2021, section 4).
+//! Source: FoundationDB's `BUGGIFY` (Zhou et al., *FoundationDB: A Distributed Unbundled Transactional Key Value
+//! Store*, 2021, section 4).
 
 #[cfg(not(feature = "mutants"))]
 use std::{future::Future, time::Duration};

@@ -1,7 +1,7 @@
 //! The laws of records, version vectors and hybrid clocks, on three records out of hostile bytes.
 //!
-//! Input: two bytes that are the lengths of the first two records, then the three, without their checksums. What can't be
-//! decoded counts as the empty record.
+//! Input: two bytes that are the lengths of the first two records, then the three, without their checksums. What can't
+//! be decoded counts as the empty record.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,7 +1,7 @@
 //! What is fuzzed: `src/version`, compiled from its own source and nothing else.
 //!
-//! It is pure and needs three small crates, so the fuzzers build in seconds instead of instrumenting gRPC and SQLite, and
-//! would no longer build should it ever come to need more.
+//! It is pure and needs three small crates, so the fuzzers build in seconds instead of instrumenting gRPC and SQLite,
+//! and would no longer build should it ever come to need more.
 
 use bytes::Bytes;
 

@@ -69,8 +69,8 @@ impl Faults {
         self.state().active.contains_key(&index)
     }
 
-    /// Completes over the `count`-th message from now on that `who` exchanges with `peer`, or with anybody; cancelled when
-    /// the fault of step `index` ends before.
+    /// Completes over the `count`-th message from now on that `who` exchanges with `peer`, or with anybody; cancelled
+    /// when the fault of step `index` ends before.
     pub fn trap(
         &self,
         index: usize,

@@ -1,7 +1,7 @@
 //! A hash that is the same in every process, build and release, for fingerprints of histories.
 
-/// The state of a 64-bit FNV-1a (Fowler, Noll, Vo), taking in eight bytes at a time where there are so many: all messages of
-/// all runs pass here.
+/// The state of a 64-bit FNV-1a (Fowler, Noll, Vo), taking in eight bytes at a time where there are so many: all
+/// messages of all runs pass here.
 #[derive(Clone, Debug)]
 pub struct Fnv(u64);
 

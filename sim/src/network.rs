@@ -105,9 +105,9 @@ impl Network {
         self.0.counted.load(Ordering::Relaxed)
     }
 
-    /// Sends a request when first polled. `deliver` is called at its arrival, once or (if the route allows it) twice; it
-    /// starts the work and returns where its answer will be, or `None` when nobody is there. When something got lost on
-    /// the way this never completes.
+    /// Sends a request when first polled. `deliver` is called at its arrival, once or (if the route allows it) twice;
+    /// it starts the work and returns where its answer will be, or `None` when nobody is there. When something got lost
+    /// on the way this never completes.
     pub fn call<A, D>(
         &self,
         route: Route,

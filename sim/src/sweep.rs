@@ -11,8 +11,8 @@ use crate::outcome::{Options, Outcome};
 use crate::run::run;
 use crate::world::World;
 
-/// Runs the worlds of `seeds` with `jobs` runs at a time. `each` sees every outcome, in no particular order, and returns
-/// whether to go on.
+/// Runs the worlds of `seeds` with `jobs` runs at a time. `each` sees every outcome, in no particular order, and
+/// returns whether to go on.
 pub fn sweep(
     seeds: std::ops::Range<u64>,
     jobs: usize,

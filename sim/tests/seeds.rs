@@ -175,8 +175,8 @@ fn a_planted_bug_shrinks() {
     );
 }
 
-/// That there are bugs to put back here, and how the symbol table spells where they are: the test of the program that it has
-/// none (tests/dev/switches.rs) looks for the same.
+/// That there are bugs to put back here, and how the symbol table spells where they are: the test of the program that
+/// it has none (tests/dev/switches.rs) looks for the same.
 #[test]
 fn the_harness_has_switches() {
     let program = fs::read(env::current_exe().expect("this is a program"));

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures::Stream;
 use sha2::{Digest, Sha256};
 
-/// Tells whenever the content of one of the files has changed since it was looked at last, first now. A file that can't be
-/// read has no content. Never ends.
+/// Tells whenever the content of one of the files has changed since it was looked at last, first now. A file that can't
+/// be read has no content. Never ends.
 pub fn changes(paths: Vec<PathBuf>, interval: Duration) -> impl Stream<Item = ()> + Send {
     let mut seen = fingerprint(&paths);
     async_stream::stream! {

@@ -1,9 +1,10 @@
 //! What a process can't go on without: loops, threads and tasks that end only when they are told to.
 //!
-//! A loop that has ended otherwise (by a panic, or because what it lives on is gone) leaves a process that takes requests and
-//! answers none, or answers and repairs nothing, while its probes say that all is well. So whatever is to last holds a
-//! [`Vital`], or runs under [`keep`]; the first that ends unasked ends the process ([`Vitals::failed`], which the command
-//! waits for), and whoever supervises the process starts it again. Nothing that was acknowledged is lost by that.
+//! A loop that has ended otherwise (by a panic, or because what it lives on is gone) leaves a process that takes
+//! requests and answers none, or answers and repairs nothing, while its probes say that all is well. So whatever is to
+//! last holds a [`Vital`], or runs under [`keep`]; the first that ends unasked ends the process ([`Vitals::failed`],
+//! which the command waits for), and whoever supervises the process starts it again. Nothing that was acknowledged is
+//! lost by that.
 //!
 //! What this is not: a panic in the work for one request is that request's failure alone, and is no matter of this.
 
@@ -111,8 +112,8 @@ impl Drop for Vital {
     }
 }
 
-/// Runs `task`, which returns only when it was told to. Should it panic instead, the process must not go on. A task that is
-/// dropped was given up by whoever holds it, which is his affair.
+/// Runs `task`, which returns only when it was told to. Should it panic instead, the process must not go on. A task
+/// that is dropped was given up by whoever holds it, which is his affair.
 pub async fn keep(vitals: Vitals, name: &'static str, task: impl Future<Output = ()>) {
     if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
         vitals.fail(name, &format!("panicked: {}", message(&*panic)));

@@ -10,8 +10,8 @@
 //!
 //! Invariants, held by the tests below:
 //! - every code of `proto/` and every gRPC status has exactly one row;
-//! - `proto/`, the exit codes in docs/errors.md and the alert on errors say the same as these rows. The OpenAPI document and
-//!   `pairdb --help` are made from them.
+//! - `proto/`, the exit codes in docs/errors.md and the alert on errors say the same as these rows. The OpenAPI
+//!   document and `pairdb --help` are made from them.
 
 use http::StatusCode;
 use tonic::Code;

@@ -1,7 +1,7 @@
 //! What grpc.health.v1 says of a coordinator: SERVING while it takes requests.
 //!
-//! A question is answered as things are at that moment: whoever has just added the first storage node and asks is told that
-//! the coordinator serves. Who watches is told of a change within a moment.
+//! A question is answered as things are at that moment: whoever has just added the first storage node and asks is told
+//! that the coordinator serves. Who watches is told of a change within a moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

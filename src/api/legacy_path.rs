@@ -1,6 +1,6 @@
 //! Clients that were built before the package had its name call `/proto.CoordinatorService/…`, and many tools ask for
-//! reflection by its name from before it was finished. The messages are the same, so their path is rewritten and there is
-//! one implementation.
+//! reflection by its name from before it was finished. The messages are the same, so their path is rewritten and there
+//! is one implementation.
 
 use std::task::{Context, Poll};
 

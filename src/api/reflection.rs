@@ -1,7 +1,7 @@
 //! Server reflection, as gRPC specifies it: what is not there is an answer like another one, and the call goes on.
 //!
-//! The same messages are spoken as `grpc.reflection.v1alpha`; that path is rewritten. Only what is served here is described,
-//! and what that needs.
+//! The same messages are spoken as `grpc.reflection.v1alpha`; that path is rewritten. Only what is served here is
+//! described, and what that needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -30,7 +30,8 @@ const SERVICES: [&str; 4] = [
     "pairdb.v1.CoordinatorService",
 ];
 
-/// The service. The descriptors were compiled with this program; what should be unreadable all the same is not described.
+/// The service. The descriptors were compiled with this program; what should be unreadable all the same is not
+/// described.
 pub(super) fn service() -> ServerReflectionServer<impl ServerReflection> {
     let sets = [
         proto::DESCRIPTORS,

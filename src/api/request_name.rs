@@ -8,7 +8,8 @@ pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// A longer name is not taken: it would be in every log line.
 const BYTES_MAX: usize = 128;
 
-/// The client's name for its request, if it is one that can be shown anywhere, else a new one; then that is in the headers.
+/// The client's name for its request, if it is one that can be shown anywhere, else a new one; then that is in the
+/// headers.
 pub(super) fn name(headers: &mut HeaderMap) -> HeaderValue {
     let fit = |name: &&HeaderValue| {
         (1..=BYTES_MAX).contains(&name.len()) && name.as_bytes().iter().all(u8::is_ascii_graphic)

@@ -25,8 +25,8 @@ pub struct Delete {
     #[command(flatten)]
     key: KeyArgs,
 
-    /// All requests of one tenant for one key with this name have one effect and one answer; with another tenant or key it is
-    /// another request
+    /// All requests of one tenant for one key with this name have one effect and one answer; with another tenant or key
+    /// it is another request
     #[arg(long, value_name = "NAME")]
     idempotency_key: Option<String>,
 

@@ -1,4 +1,5 @@
-//! `pairdb migrate`: the tables of the metadata store, brought up to date by hand before processes of a new version start.
+//! `pairdb migrate`: the tables of the metadata store, brought up to date by hand before processes of a new version
+//! start.
 
 use clap::Args;
 use serde_json::json;

@@ -57,7 +57,8 @@ pub struct Add {
 pub struct Remove {
     /// The node's name
     node: String,
-    /// Do it even though the node does not answer: what it may hold is given up; one that answers that it holds data stays
+    /// Do it even though the node does not answer: what it may hold is given up; one that answers that it holds data
+    /// stays
     #[arg(long)]
     force: bool,
     /// Where and how

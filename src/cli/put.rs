@@ -37,8 +37,8 @@ pub struct Put {
     #[arg(long, short, value_name = "FILE", conflicts_with = "value")]
     file: Option<PathBuf>,
 
-    /// All requests of one tenant for one key with this name have one effect and one answer; with another tenant or key it is
-    /// another request
+    /// All requests of one tenant for one key with this name have one effect and one answer; with another tenant or key
+    /// it is another request
     #[arg(long, value_name = "NAME")]
     idempotency_key: Option<String>,
 

@@ -15,7 +15,8 @@ pub fn word<'a>(given: &'a str, instead: &'a str) -> &'a str {
     }
 }
 
-/// As it may be shown to people: control characters, which could move the cursor or worse, are escaped. Lines stay lines.
+/// As it may be shown to people: control characters, which could move the cursor or worse, are escaped. Lines stay
+/// lines.
 pub fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for letter in text.chars() {

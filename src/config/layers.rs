@@ -1,7 +1,8 @@
 //! Puts one source over another and remembers, key by key, which one had the last word.
 //!
-//! Not `figment`, which does the same: it finds an unknown key only when all is put together, by serde, which tells of one
-//! without the keys beside it; and it guesses a variable's type from its text, so that a password `0123` becomes a number.
+//! Not `figment`, which does the same: it finds an unknown key only when all is put together, by serde, which tells of
+//! one without the keys beside it; and it guesses a variable's type from its text, so that a password `0123` becomes a
+//! number.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -2,8 +2,8 @@
 //!
 //! What it is not: no handles, no connections, only settings. Every key has a default that is not null, and that
 //! default's type is what text from the environment is read as. A key that is not there, or a value that does not fit,
-//! is an error that names the key and where it was given. So is a variable that begins like ours and is none, a number out
-//! of its range, and a secret that everybody knows: what was meant to shut a door never leaves it open.
+//! is an error that names the key and where it was given. So is a variable that begins like ours and is none, a number
+//! out of its range, and a secret that everybody knows: what was meant to shut a door never leaves it open.
 
 mod durations;
 mod error;

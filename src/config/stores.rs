@@ -13,7 +13,8 @@ use crate::adapters::redis::{RedisSettings, RedisUrl};
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseSettings {
     /// `postgres://USER:PASSWORD@HOST/NAME`, with `?sslmode=verify-full&sslrootcert=FILE` and what else libpq knows; or
-    /// `sqlite:PATH`, a file that the coordinators and storage nodes of one machine share. The keys below are PostgreSQL's.
+    /// `sqlite:PATH`, a file that the coordinators and storage nodes of one machine share. The keys below are
+    /// PostgreSQL's.
     pub url: String,
     /// The most connections of a process.
     pub connections_max: u32,

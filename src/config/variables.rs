@@ -1,7 +1,7 @@
 //! Which environment variables there are, and what was meant by one that there is not.
 //!
-//! Whoever writes `PAIRDB_AUTH_MODE=required` means it. A variable that begins like ours and is none is therefore an error, for
-//! every command, and never left out in silence.
+//! Whoever writes `PAIRDB_AUTH_MODE=required` means it. A variable that begins like ours and is none is therefore an
+//! error, for every command, and never left out in silence.
 
 use std::collections::BTreeSet;
 
@@ -77,7 +77,8 @@ pub fn check_names<'a>(
     Ok(())
 }
 
-/// What Kubernetes puts into every container for a service that is called `pairdb` or `pairdb-…`, unless it is told not to.
+/// What Kubernetes puts into every container for a service that is called `pairdb` or `pairdb-…`, unless it is told not
+/// to.
 fn is_service_link(name: &str, value: &str, services: &BTreeSet<&str>) -> bool {
     services.iter().any(|service| {
         let Some(rest) = name.strip_prefix(service) else {

@@ -50,9 +50,9 @@ impl Answering {
 
 /// What a client knows that has made a write, of what it knew `before`.
 ///
-/// Alone in its record, the write has overwritten all that was seen there. Beside siblings, or overwritten itself by the
-/// time of a repeated answer, the client knows what it brought along and its own write, and a later write of it must not
-/// overwrite the others.
+/// Alone in its record, the write has overwritten all that was seen there. Beside siblings, or overwritten itself by
+/// the time of a repeated answer, the client knows what it brought along and its own write, and a later write of it
+/// must not overwrite the others.
 fn context_after(written: &Written, before: Context) -> Context {
     let seen = written.record.seen();
     match written.record.siblings() {

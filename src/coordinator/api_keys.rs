@@ -1,5 +1,5 @@
-//! API keys of tenants: made, listed and revoked in the metadata store. What a key allows is for the front to judge, which
-//! also makes the secrets: none comes here, only hashes.
+//! API keys of tenants: made, listed and revoked in the metadata store. What a key allows is for the front to judge,
+//! which also makes the secrets: none comes here, only hashes.
 
 use futures::Stream;
 

@@ -1,5 +1,5 @@
-//! What the log says of wall clocks that are ahead: once when one is found to be, once when it no longer is, and a reminder now
-//! and then. Clocks are compared every second, and metrics have each comparison.
+//! What the log says of wall clocks that are ahead: once when one is found to be, once when it no longer is, and a
+//! reminder now and then. Clocks are compared every second, and metrics have each comparison.
 //!
 //! Invariant: of one clock no two lines come within [`PAUSE`], also where it goes to and fro over the bound.
 

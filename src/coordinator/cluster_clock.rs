@@ -86,7 +86,8 @@ impl ClusterClock {
         median.saturating_neg()
     }
 
-    /// How far each storage node's wall clock is ahead of ours, in milliseconds (negative: behind), and the median of that.
+    /// How far each storage node's wall clock is ahead of ours, in milliseconds (negative: behind), and the median of
+    /// that.
     pub(super) fn offsets_ms(&self) -> (Vec<(NodeId, i64)>, Option<i64>) {
         let state = self.lock();
         let offsets = state

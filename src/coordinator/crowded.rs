@@ -1,7 +1,7 @@
 //! Keys with many unresolved siblings, as their tenant's limits say: counted, and told of in the log now and then.
 //!
 //! Siblings pile up when a client writes without the context of what it read. Nothing is refused here: that is for the
-//! owner that stamps the write.
+//! owner that accepts the write.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

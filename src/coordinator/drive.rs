@@ -1,8 +1,8 @@
 //! The driver of plans: asks, waits, keeps the deadline, and gives way to a newer topology.
 //!
-//! What this is not: it decides nothing of an operation; see [`plan`](super::plan). What is the same for all operations is
-//! here and nowhere else: answers win over the end of patience, the deadline ends what does not end by itself, an owner
-//! that knows a newer topology ends the pass, and what kept an operation from succeeding becomes its error.
+//! What this is not: it decides nothing of an operation; see [`plan`](super::plan). What is the same for all operations
+//! is here and nowhere else: answers win over the end of patience, the deadline ends what does not end by itself, an
+//! owner that knows a newer topology ends the pass, and what kept an operation from succeeding becomes its error.
 //!
 //! Invariant: nothing is waited for beyond the deadline.
 

@@ -61,8 +61,8 @@ pub enum CoordinatorError {
         /// The client's key.
         key: String,
     },
-    /// The write is done, and its answer could not be kept for its idempotency key, as `idempotency_outage = refuse` asks
-    /// for.
+    /// The write is done, and its answer could not be kept for its idempotency key, as `idempotency_outage = refuse`
+    /// asks for.
     #[error(
         "the write was made, but not its answer kept for the idempotency key: {0}; repeat it with the same key"
     )]

@@ -1,7 +1,7 @@
 //! The owners of one tree are made equal, and its tombstones purged where they are.
 //!
-//! One owner, the pivot, exchanges with each of the others until nothing moves. Where all hold the same, tombstones that
-//! all of them have held long enough are removed everywhere.
+//! One owner, the pivot, exchanges with each of the others until nothing moves. Where all hold the same, tombstones
+//! that all of them have held long enough are removed everywhere.
 //!
 //! What this is not: records never come through here; storage nodes exchange them.
 

@@ -1,12 +1,12 @@
 //! A claim on an idempotency key, for as long as one attempt is at work on it.
 //!
-//! What it is: the end of every claim. An attempt ends with an answer or a failure; or nobody runs its next line, because
-//! its client has gone away. In none of these is the claim left to its lease, which would keep retries waiting for an
-//! attempt that is over. What it is not: needed for any promise. A claim that nobody could be told the end of, because the
-//! coordinator died or the store is away, is taken over when its lease is over.
+//! What it is: the end of every claim. An attempt ends with an answer or a failure; or nobody runs its next line,
+//! because its client has gone away. In none of these is the claim left to its lease, which would keep retries waiting
+//! for an attempt that is over. What it is not: needed for any promise. A claim that nobody could be told the end of,
+//! because the coordinator died or the store is away, is taken over when its lease is over.
 //!
-//! Invariants: a claim whose write may have had an effect keeps its write id and stamp; what is told to the store is told by
-//! a task of its own, which outlives the request, and there are as many of them as there may be requests.
+//! Invariants: a claim whose write may have had an effect keeps its write id and stamp; what is told to the store is
+//! told by a task of its own, which outlives the request, and there are as many of them as there may be requests.
 
 use std::sync::Arc;
 

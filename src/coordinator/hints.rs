@@ -1,7 +1,7 @@
 //! Who missed a write is noted as a hint by an owner that has it, durably, and gets the write when it is back.
 //!
-//! The coordinator only says so; it keeps nothing. If it dies between the answer and the hint, or no owner takes the hint,
-//! the difference is found when owners are compared.
+//! The coordinator only says so; it keeps nothing. If it dies between the answer and the hint, or no owner takes the
+//! hint, the difference is found when owners are compared.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! The trees of all storage nodes, walked in the order of their names.
 //!
-//! Each node lists its trees page by page; a page for each node is all that is kept. What is found of a tree is what each
-//! of its owners says of it.
+//! Each node lists its trees page by page; a page for each node is all that is kept. What is found of a tree is what
+//! each of its owners says of it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

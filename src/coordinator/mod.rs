@@ -1,9 +1,9 @@
 //! The coordinator: routes a client's request to the owners of its key, judges their answers by quorum, settles
 //! conflicts at the edge and repairs what it finds stale.
 //!
-//! What it is not: it keeps no data and gives out no dots. A replica stamps, everything else joins (dotted version
-//! vectors, Preguiça, Baquero, Almeida, Fonte, Gonçalves 2012), so any number of coordinators may run, crash and come
-//! back without coordination among them.
+//! What it is not: it keeps no data and gives out no dots. A replica accepts a write and gives it its dot, everything
+//! else joins (dotted version vectors, Preguiça, Baquero, Almeida, Fonte, Gonçalves 2012), so any number of
+//! coordinators may run, crash and come back without coordination among them.
 //!
 //! Invariants:
 //! - a write is acknowledged only when the owners its consistency asks for have it durably;

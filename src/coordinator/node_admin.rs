@@ -1,9 +1,9 @@
 //! Storage nodes as people add and remove them.
 //!
-//! Data does not move yet. So a change of the topology is made only while that is harmless, and refused otherwise: nodes
-//! are added and removed only while every node that is there is empty. Each of them, a new one included, promises in one
-//! step that it is empty and refuses the old epoch from then on, so no write can slip in before the change. Only a node
-//! that does not answer can be removed by force, without its promise.
+//! Data does not move yet. So a change of the topology is made only while that is harmless, and refused otherwise:
+//! nodes are added and removed only while every node that is there is empty. Each of them, a new one included, promises
+//! in one step that it is empty and refuses the old epoch from then on, so no write can slip in before the change. Only
+//! a node that does not answer can be removed by force, without its promise.
 
 use super::pass_failure::in_words;
 use super::tenant_admin::Admin;

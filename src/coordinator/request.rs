@@ -41,9 +41,11 @@ pub struct WriteOutcome {
     pub idempotency_key: String,
     /// Whether this is the answer to an earlier request with the same idempotency key.
     pub is_duplicate: bool,
-    /// The idempotency store was down and the server is configured to serve all the same: a retry may be a second write.
+    /// The idempotency store was down and the server is configured to serve all the same: a retry may be a second
+    /// write.
     pub without_idempotency: bool,
-    /// Bytes of values that stand beside the write. Its owners wrote them again with it, since a record is written whole.
+    /// Bytes of values that stand beside the write. Its owners wrote them again with it, since a record is written
+    /// whole.
     pub rewritten_bytes: usize,
 }
 

@@ -413,8 +413,8 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         Ok(answering.with(&written, replication))
     }
 
-    /// Compares owners from `after` on, which is empty or what an earlier call returned; of one tenant, or of all when that
-    /// is empty.
+    /// Compares owners from `after` on, which is empty or what an earlier call returned; of one tenant, or of all when
+    /// that is empty.
     ///
     /// # Errors
     /// [`CoordinatorError::TenantNotFound`], a place that nobody gave out, or a topology that does not come to rest.

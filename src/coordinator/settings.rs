@@ -6,14 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::quorum::Consistency;
 
-/// What to do with a write that carries an idempotency key while the idempotency store does not take its claim, or its answer.
+/// What to do with a write that carries an idempotency key while the idempotency store does not take its claim, or its
+/// answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IdempotencyOutage {
     /// Serve it all the same and say so in the answer.
     Degrade,
-    /// Acknowledge nothing that is not kept: refuse it without a claim, and call it indeterminate when the write was made and
-    /// its answer could not be stored.
+    /// Acknowledge nothing that is not kept: refuse it without a claim, and call it indeterminate when the write was
+    /// made and its answer could not be stored.
     Refuse,
 }
 
@@ -47,14 +48,15 @@ pub struct CoordinatorSettings {
     pub repair_queue_max: usize,
     /// How often all owners are compared.
     pub anti_entropy_period: Duration,
-    /// How soon they are compared again while something differs or somebody is missing, and how often a coordinator that
-    /// does not lead asks whether it should.
+    /// How soon they are compared again while something differs or somebody is missing, and how often a coordinator
+    /// that does not lead asks whether it should.
     pub anti_entropy_pause: Duration,
     /// How long a coordinator that leads and falls silent is waited for.
     pub anti_entropy_lease: Duration,
     /// How many requests may be at work at once.
     pub in_flight_max: usize,
-    /// How long an idempotency claim shields its request from others at most; never longer than the request's own deadline.
+    /// How long an idempotency claim shields its request from others at most; never longer than the request's own
+    /// deadline.
     pub claim_lease: Duration,
     /// How long an answer is kept for its idempotency key.
     pub idempotency_retention: Duration,

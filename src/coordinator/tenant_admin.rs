@@ -1,5 +1,5 @@
-//! Tenants and storage nodes as people look after them: tenants are here, nodes in [`node_admin`](super::node_admin), API
-//! keys in [`api_keys`](super::api_keys).
+//! Tenants and storage nodes as people look after them: tenants are here, nodes in [`node_admin`](super::node_admin),
+//! API keys in [`api_keys`](super::api_keys).
 //!
 //! Data does not move yet: a replication factor can be changed only to what it is.
 

@@ -109,8 +109,8 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
         }
     }
 
-    /// Joins the fetch that is under way for this tenant, or starts one. A task of its own sees it to its end, whether or
-    /// not somebody still waits for it.
+    /// Joins the fetch that is under way for this tenant, or starts one. A task of its own sees it to its end, whether
+    /// or not somebody still waits for it.
     async fn fetch(&self, id: &TenantId, now: Instant) -> Result<Option<Arc<Tenant>>, StoreError> {
         let fetch = {
             let mut state = self.lock();
@@ -163,7 +163,8 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
         });
     }
 
-    /// Has a tenant that changed fetched anew. A fetch under way may have read the old one and is not waited for either.
+    /// Has a tenant that changed fetched anew. A fetch under way may have read the old one and is not waited for
+    /// either.
     pub(super) fn invalidate(&self, id: &TenantId) {
         let mut state = self.lock();
         state.fetching.remove(id);

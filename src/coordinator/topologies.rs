@@ -1,8 +1,8 @@
 //! The topology in use, and the one way to another one.
 //!
 //! A newer topology comes from the metadata store: because a watch told of it, because a storage node refused for its
-//! epoch, because this coordinator changed it, or because it is looked up now and then. Whatever the reason, it is taken
-//! into use by [`Topologies::take`], which forgets what was kept of nodes that left. Older ones are not.
+//! epoch, because this coordinator changed it, or because it is looked up now and then. Whatever the reason, it is
+//! taken into use by [`Topologies::take`], which forgets what was kept of nodes that left. Older ones are not.
 //!
 //! A node that refuses for an epoch that can't be had makes epochs from that one on *doubted*: see
 //! [`routing`](super::routing).

@@ -1,14 +1,14 @@
 //! Verification: all owners of all keys are read and compared, for whoever wants to see that they are equal.
 //!
-//! It goes tree by tree, as anti-entropy does, but believes no digest that was kept: owners list their keys with hashes made of
-//! the records as they are stored. What differs is read again after a pause, since a write may have been under way; what still
-//! differs then is told with what each owner holds.
+//! It goes tree by tree, as anti-entropy does, but believes no digest that was kept: owners list their keys with hashes
+//! made of the records as they are stored. What differs is read again after a pause, since a write may have been under
+//! way; what still differs then is told with what each owner holds.
 //!
-//! One call goes a bounded way and says where the next one has to go on; nothing is remembered between them. Memory is bounded
-//! by a page for each node. An owner that does not answer is told of: of what it holds nothing is known.
+//! One call goes a bounded way and says where the next one has to go on; nothing is remembered between them. Memory is
+//! bounded by a page for each node. An owner that does not answer is told of: of what it holds nothing is known.
 //!
-//! What this is not: it mends nothing. And trees are found by the digests that nodes keep: a tree of which all its owners have
-//! lost the digests is not looked at.
+//! What this is not: it mends nothing. And trees are found by the digests that nodes keep: a tree of which all its
+//! owners have lost the digests is not looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

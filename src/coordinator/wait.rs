@@ -9,8 +9,8 @@ use futures::stream::FuturesUnordered;
 
 use crate::ports::{Clock, Instant};
 
-/// The next answer out of `in_flight`, or `None` once `timer` has completed. An answer wins over the timer; with nothing
-/// in flight only the timer counts.
+/// The next answer out of `in_flight`, or `None` once `timer` has completed. An answer wins over the timer; with
+/// nothing in flight only the timer counts.
 pub(super) async fn next_answer<F: Future>(
     in_flight: &mut FuturesUnordered<F>,
     mut timer: Pin<&mut impl Future<Output = ()>>,

@@ -323,8 +323,8 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         }
     }
 
-    /// Sends the accepted record to the other owners and waits until enough have it. Returns how many that are, and what
-    /// the write has to be accepted above if it `judges` that and it does.
+    /// Sends the accepted record to the other owners and waits until enough have it. Returns how many that are, and
+    /// what the write has to be accepted above if it `judges` that and it does.
     async fn join(
         &mut self,
         accepted: &AcceptedWrite,

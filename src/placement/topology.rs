@@ -20,8 +20,9 @@ pub const MAX_NODES: usize = 1024;
 pub struct Epoch(pub u64);
 
 impl Epoch {
-    /// How many epochs a node or a coordinator may be behind and still believe one that somebody else names: as many as may
-    /// be published while it can't read the metadata store. What is further ahead was made up, or comes from another cluster.
+    /// How many epochs a node or a coordinator may be behind and still believe one that somebody else names: as many as
+    /// may be published while it can't read the metadata store. What is further ahead was made up, or comes from
+    /// another cluster.
     pub const AHEAD_MAX: u64 = 1024;
 
     /// Whether this one may be, where `published` is the newest that the metadata store told of.

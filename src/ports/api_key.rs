@@ -1,4 +1,5 @@
-//! A tenant's API key as the metadata store keeps it: who may do what, and what tells whether a secret is the right one.
+//! A tenant's API key as the metadata store keeps it: who may do what, and what tells whether a secret is the right
+//! one.
 //!
 //! The secret itself is shown once, when the key is made, and is kept nowhere.
 

@@ -1,7 +1,7 @@
 //! Typed questions to a replica: what is asked fixes what is answered.
 //!
-//! [`Operation`] and [`Reply`] are what travels, and any reply can come back for any operation. Whoever asks uses one of
-//! these instead: a reply that can't be is told as [`CallError::NoAnswer`] by [`answer_to`], and nowhere else.
+//! [`Operation`] and [`Reply`] are what travels, and any reply can come back for any operation. Whoever asks uses one
+//! of these instead: a reply that can't be is told as [`CallError::NoAnswer`] by [`answer_to`], and nowhere else.
 
 use bytes::Bytes;
 
@@ -218,6 +218,12 @@ pub struct KeyPage {
     pub keys: Vec<KeyHash>,
     /// Whether there may be more, after this one.
     pub more: Option<RecordKey>,
+}
+
+impl From<KeyPage> for Maintained {
+    fn from(KeyPage { keys, more }: KeyPage) -> Self {
+        Self::Keys { keys, more }
+    }
 }
 
 /// A question that is one kind of [`Maintenance`]: its fields are those of the variant.

@@ -11,8 +11,8 @@ pub enum StoreError {
         /// The adapter's own words, without secrets.
         cause: String,
     },
-    /// It did not answer before the deadline of whoever asked, which says nothing about the store; whether the change was
-    /// made is unknown.
+    /// It did not answer before the deadline of whoever asked, which says nothing about the store; whether the change
+    /// was made is unknown.
     #[error("{store} did not answer before the deadline")]
     Late {
         /// Which store.

@@ -60,8 +60,8 @@ impl Claim {
 pub enum ClaimOutcome {
     /// Nobody was there, or this very claim: it stands.
     Claimed,
-    /// A claim of the same fingerprint was there and its lease was over, or this holder has taken it over before. It is now
-    /// held by the new holder, with the first claim's write id and stamp, which are in here.
+    /// A claim of the same fingerprint was there and its lease was over, or this holder has taken it over before. It is
+    /// now held by the new holder, with the first claim's write id and stamp, which are in here.
     TakenOver(Claim),
     /// Somebody else holds it: same or another fingerprint, see there.
     Pending(Claim),
@@ -85,8 +85,8 @@ pub enum Completion {
 
 /// Set-if-absent with a lease, then one final answer. All times run by the store's own clock.
 pub trait IdempotencyStore: Clone + Send + Sync + 'static {
-    /// Claims `scope` for `lease`; the entry is kept for `retention` from now. Asked again by the same holder, it says the
-    /// same and the lease runs anew.
+    /// Claims `scope` for `lease`; the entry is kept for `retention` from now. Asked again by the same holder, it says
+    /// the same and the lease runs anew.
     fn claim(
         &self,
         scope: &IdempotencyScope,
@@ -95,8 +95,8 @@ pub trait IdempotencyStore: Clone + Send + Sync + 'static {
         retention: Duration,
     ) -> impl Future<Output = Result<ClaimOutcome, StoreError>> + Send;
 
-    /// Stores the answer of the write `claim.write_id`, kept for `retention` from now; the first answer wins. Without an
-    /// entry (it expired or was lost) the answer is stored.
+    /// Stores the answer of the write `claim.write_id`, kept for `retention` from now; the first answer wins. Without
+    /// an entry (it expired or was lost) the answer is stored.
     fn complete(
         &self,
         scope: &IdempotencyScope,
@@ -105,15 +105,16 @@ pub trait IdempotencyStore: Clone + Send + Sync + 'static {
         retention: Duration,
     ) -> impl Future<Output = Result<Completion, StoreError>> + Send;
 
-    /// Removes a pending claim if `claim.holder` still holds it: for a request that was refused before it had any effect.
+    /// Removes a pending claim if `claim.holder` still holds it: for a request that was refused before it had any
+    /// effect.
     fn release(
         &self,
         scope: &IdempotencyScope,
         claim: Claim,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Ends the lease of a pending claim if `claim.holder` still holds it, and keeps its write id and stamp, so that whoever
-    /// claims next takes it over: for an attempt that is over and may have had its effect.
+    /// Ends the lease of a pending claim if `claim.holder` still holds it, and keeps its write id and stamp, so that
+    /// whoever claims next takes it over: for an attempt that is over and may have had its effect.
     fn abandon(
         &self,
         scope: &IdempotencyScope,

@@ -47,8 +47,8 @@ pub enum MetadataEvent {
 
 /// Tenants with optimistic locking and their API keys, the topology by compare-and-set on its epoch, and leases.
 ///
-/// A lease saves work that need not be done twice; it keeps nothing safe. A holder that stalls doesn't see its lease end, and
-/// a store that fails over to an older copy may forget it. All its times run by the store's own clock.
+/// A lease saves work that need not be done twice; it keeps nothing safe. A holder that stalls doesn't see its lease
+/// end, and a store that fails over to an older copy may forget it. All its times run by the store's own clock.
 pub trait MetadataStore: Clone + Send + Sync + 'static {
     /// The tenant, or `None` when there is none of this name.
     fn tenant(
@@ -95,8 +95,8 @@ pub trait MetadataStore: Clone + Send + Sync + 'static {
         key: ApiKey,
     ) -> impl Future<Output = Result<Change<ApiKey>, StoreError>> + Send;
 
-    /// Revokes an API key of this tenant, at this time unless it was revoked before; `None` when the tenant has none of this
-    /// id. A revoked key stays so.
+    /// Revokes an API key of this tenant, at this time unless it was revoked before; `None` when the tenant has none of
+    /// this id. A revoked key stays so.
     fn revoke_api_key(
         &self,
         tenant: &TenantId,

@@ -12,7 +12,7 @@ use super::{HintsReport, Instant, Maintained, Maintenance, RecordKey};
 use crate::placement::{Epoch, Node, NodeId};
 use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
 
-/// What a stamped write replaces at the owner that stamps it.
+/// What a write replaces at the owner that accepts it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Overwrites {
     /// Everything held, all of which must have a smaller stamp (last write wins). The context is checked and no more:

@@ -70,8 +70,8 @@ pub enum StorageError {
     /// No room left. Reads still work.
     #[error("the disk is full: {0}")]
     Full(String),
-    /// The engine failed, or stopped after an earlier failure. A commit's outcome is unknown until the engine was opened
-    /// again.
+    /// The engine failed, or stopped after an earlier failure. A commit's outcome is unknown until the engine was
+    /// opened again.
     #[error("the storage engine failed: {0}")]
     Failed(String),
 }
@@ -107,13 +107,13 @@ pub trait StorageEngine: Clone + Send + Sync + 'static {
     /// Makes every completed commit durable, whatever the durability setting.
     fn sync(&self) -> impl Future<Output = Result<(), StorageError>> + Send;
 
-    /// What can be said of what was acknowledged before the engine was opened, or opened again. That something is lacking is
-    /// told until the first commit after that is durable, so that what follows from it is to be part of that commit, and is
-    /// told again after a start before that.
+    /// What can be said of what was acknowledged before the engine was opened, or opened again. That something is
+    /// lacking is told until the first commit after that is durable, so that what follows from it is to be part of that
+    /// commit, and is told again after a start before that.
     fn proof(&self) -> Proof;
 
-    /// Opens an engine again that has failed: what failed commits have changed is there from then on, each of them whole, or
-    /// it is not. Meanwhile it can't be read. Does nothing where nothing failed.
+    /// Opens an engine again that has failed: what failed commits have changed is there from then on, each of them
+    /// whole, or it is not. Meanwhile it can't be read. Does nothing where nothing failed.
     ///
     /// # Errors
     /// While it can't be opened, or what it was short of is short still. Until it can, it goes on as it was.

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::hints::{self, after};
-use super::maintenance_change::MaintenanceChange;
+use super::maintenance_change::MaintenanceChange as Change;
 use super::shared::Shared;
 use super::{leaves, tombstones};
 use crate::mutant::{self, Mutant};
@@ -53,10 +53,7 @@ impl<W: ReplicaWorld> Shared<W> {
                 tree,
                 leaves,
                 after,
-            } => {
-                let KeyPage { keys, more } = self.keys(&tree, leaves, after.as_ref()).await?;
-                Maintained::Keys { keys, more }
-            }
+            } => self.keys(&tree, leaves, after.as_ref()).await?.into(),
             Maintenance::Sync { tree, peer } => Maintained::Synced(self.sync(&tree, &peer).await?),
             Maintenance::Hint { key, targets } => return self.hint(key, targets).await,
             Maintenance::DeliverHints { target } => {
@@ -83,32 +80,22 @@ impl<W: ReplicaWorld> Shared<W> {
                 Maintained::Keys { keys, more: None }
             }
             Maintenance::Purge { keys } => {
-                return self
-                    .maintain(MaintenanceChange::Purge { keys: few(keys)? })
-                    .await;
+                return self.maintain(Change::Purge { keys: few(keys)? }).await;
             }
             Maintenance::DropPurged { keys } => {
-                return self
-                    .maintain(MaintenanceChange::DropPurged { keys: few(keys)? })
-                    .await;
+                return self.maintain(Change::DropPurged { keys: few(keys)? }).await;
             }
             Maintenance::Refilled { incarnation } => {
-                return self
-                    .maintain(MaintenanceChange::Refilled { incarnation })
-                    .await;
+                return self.maintain(Change::Refilled { incarnation }).await;
             }
             Maintenance::Damaged => self.damaged_records().await?,
             Maintenance::Heal { key, hash, record } => {
                 super::check_key(key.as_bytes())?;
                 let damaged = KeyHash { key, hash };
-                return self
-                    .maintain(MaintenanceChange::Heal { damaged, record })
-                    .await;
+                return self.maintain(Change::Heal { damaged, record }).await;
             }
             Maintenance::KeepPurged { tree, purged } => {
-                return self
-                    .maintain(MaintenanceChange::KeepPurged { tree, purged })
-                    .await;
+                return self.maintain(Change::KeepPurged { tree, purged }).await;
             }
             Maintenance::Purged { tree } => return self.tell_purged(epoch, &tree).await,
         };
@@ -124,8 +111,7 @@ impl<W: ReplicaWorld> Shared<W> {
         if targets.len() > TARGETS_MAX || self.hints.lock().len() > TARGETS_MAX {
             return Err(Refusal::Overloaded);
         }
-        self.maintain(MaintenanceChange::Hint { key, targets })
-            .await
+        self.maintain(Change::Hint { key, targets }).await
     }
 
     /// What was purged of a tree, marked if the node may have lost part of it.
@@ -289,8 +275,7 @@ impl<W: ReplicaWorld> Shared<W> {
             }
         }
         if !hiding.is_empty() && !mutant::on(Mutant::HiddenValuesKept) {
-            self.maintain(MaintenanceChange::Settle { keys: hiding })
-                .await?;
+            self.maintain(Change::Settle { keys: hiding }).await?;
         }
         let keys = self.old_tombstones(keys, Some(since)).await?;
         Ok(Maintained::Keys { keys, more })
@@ -365,9 +350,7 @@ impl<W: ReplicaWorld> Shared<W> {
                 .collect();
             let last = keys.len() < KEYS_MAX;
             let target = target.clone();
-            let done = self
-                .maintain(MaintenanceChange::Forget { target, keys })
-                .await?;
+            let done = self.maintain(Change::Forget { target, keys }).await?;
             if last {
                 return Ok(done);
             }

@@ -12,8 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How long a server may take to start, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Starts the server and waits for the end of its own input, which comes with the end of the process that runs the tests.
-/// Signals meant for that one (ctrl-c reaches both) don't keep it from its work.
+/// Starts the server and waits for the end of its own input, which comes with the end of the process that runs the
+/// tests. Signals meant for that one (ctrl-c reaches both) don't keep it from its work.
 const GUARD: &str = r#"
 trap : INT TERM HUP
 directory=$1; shift

@@ -1,8 +1,8 @@
 //! Real servers for tests: private instances of PostgreSQL and Redis, on free ports, in temporary folders.
 //!
-//! The tests of one binary share one of each ([`postgres`], [`redis`]); who wants to stop, hold or kill a server starts one of
-//! its own. Whatever becomes of the tests (a panic, kill -9), the servers and their folders go with their process: a shell
-//! beside each waits for the end of a pipe that only this process holds.
+//! The tests of one binary share one of each ([`postgres`], [`redis`]); who wants to stop, hold or kill a server starts
+//! one of its own. Whatever becomes of the tests (a panic, kill -9), the servers and their folders go with their
+//! process: a shell beside each waits for the end of a pipe that only this process holds.
 //!
 //! What this is not: a way to skip a test. Where a server can't be started, the test fails and says what is missing.
 

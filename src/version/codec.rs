@@ -22,9 +22,10 @@
 //! | 8 | the greatest stamp of one that was forgotten, big endian |
 //! | 4 | crc32c of all before, little endian |
 //!
-//! Varints are LEB128 in their shortest form. The encoding is canonical: records are equal exactly when their bytes are,
-//! and what [`Record::decode`] takes, [`Record::encode`] gives back. Index and distance make it impossible to write down
-//! a sibling that was not seen. A typical record (one sibling, three actors) costs about 70 bytes beside its value.
+//! Varints are LEB128 in their shortest form. The encoding is canonical: records are equal exactly when their bytes
+//! are, and what [`Record::decode`] takes, [`Record::encode`] gives back. Index and distance make it impossible to
+//! write down a sibling that was not seen. A typical record (one sibling, three actors) costs about 70 bytes beside its
+//! value.
 
 use bytes::Bytes;
 

@@ -1,9 +1,9 @@
 //! What a client was shown, as bytes that it keeps and brings back.
 //!
 //! Two parts. `shown` covers what the client has seen: a write that brings it overwrites all of that. `written` is the
-//! client's own last write, if other siblings stood beside it then: a vector entry for it would cover earlier writes of the
-//! same replica as well, some of which the client never saw, so the dot is kept apart (a dotted version vector, Preguiça,
-//! Baquero, Almeida, Fonte, Gonçalves 2012).
+//! client's own last write, if other siblings stood beside it then: a vector entry for it would cover earlier writes of
+//! the same replica as well, some of which the client never saw, so the dot is kept apart (a dotted version vector,
+//! Preguiça, Baquero, Almeida, Fonte, Gonçalves 2012).
 //!
 //! | bytes | what |
 //! |---|---|
@@ -18,9 +18,9 @@
 //! | varint | · its counter, at least 1 and not covered by `shown` |
 //! | 4 | crc32c of all before, little endian |
 //!
-//! Dots are counted per replica, not per key: brought back with another key, a context would cover writes that the client
-//! never saw, and overwrite them. The binding makes that an error. The checksum finds accidents; it is no signature, so a
-//! client can forge a context, for keys that it may write anyway.
+//! Dots are counted per replica, not per key: brought back with another key, a context would cover writes that the
+//! client never saw, and overwrite them. The binding makes that an error. The checksum finds accidents; it is no
+//! signature, so a client can forge a context, for keys that it may write anyway.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -84,8 +84,8 @@ impl Context {
 
     /// The bytes for the client, for use with the key that `binding` stands for only.
     ///
-    /// Of more than [`Context::ACTORS_MAX`] actors the greatest counters are kept. The context then covers less than was
-    /// shown, which at worst leaves a sibling that the client meant to overwrite: nothing is lost by it.
+    /// Of more than [`Context::ACTORS_MAX`] actors the greatest counters are kept. The context then covers less than
+    /// was shown, which at worst leaves a sibling that the client meant to overwrite: nothing is lost by it.
     pub fn encode(&self, binding: u64) -> Bytes {
         let actors_max = match mutant::on(Mutant::ContextForgetsActors) {
             true => 2,

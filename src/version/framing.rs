@@ -1,8 +1,8 @@
 //! What the encodings of records and contexts share: a format byte first, a checksum last, canonical varints between.
 //!
-//! Canonical means that a value has exactly one encoding and everything else is refused, so equal bytes are equal values
-//! and digests over bytes are digests over values. Reading never panics and allocates no more than a small multiple of
-//! what it was given, whatever the bytes are.
+//! Canonical means that a value has exactly one encoding and everything else is refused, so equal bytes are equal
+//! values and digests over bytes are digests over values. Reading never panics and allocates no more than a small
+//! multiple of what it was given, whatever the bytes are.
 
 use thiserror::Error;
 

@@ -1,7 +1,8 @@
 //! Well-formed values for property tests, honest or not.
 //!
-//! Actors, counters, stamps and ids come from small sets, so that collisions are the rule: two records often hold one dot
-//! with different content, which no honest replica produces, and counters and stamps at the very end of their range.
+//! Actors, counters, stamps and ids come from small sets, so that collisions are the rule: two records often hold one
+//! dot with different content, which no honest replica produces, and counters and stamps at the very end of their
+//! range.
 
 use bytes::Bytes;
 use proptest::collection::vec;

@@ -1,9 +1,9 @@
 //! Records against a model that forgets nothing.
 //!
 //! The model is the set of all writes and, for each replica, which of them it knows and which of those it knows to be
-//! overwritten: plain sets, no vectors and no counters. Replicas write, clients read and write back what they were shown,
-//! messages are delivered late, repeatedly and in any order. After every step each replica's record must say exactly
-//! what its sets say: the causally maximal writes and nothing else.
+//! overwritten: plain sets, no vectors and no counters. Replicas write, clients read and write back what they were
+//! shown, messages are delivered late, repeatedly and in any order. After every step each replica's record must say
+//! exactly what its sets say: the causally maximal writes and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 

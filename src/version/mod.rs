@@ -1,7 +1,8 @@
 //! Versions: who wrote what, what each write knew of, and how two replicas' records become one.
 //!
-//! Pure values: no I/O, no clock, no randomness. A replica stamps a write with a [`Dot`] and a [`Stamp`]; everything
-//! else only ever [joins](Record::join). Nothing here knows of tenants, keys, consistency levels or conflict policies.
+//! Pure values: no I/O, no clock, no randomness. A replica that accepts a write gives it a [`Dot`], under the [`Stamp`]
+//! that was proposed; everything else only ever [joins](Record::join). Nothing here knows of tenants, keys, consistency
+//! levels or conflict policies.
 //!
 //! | type | what it is |
 //! |---|---|

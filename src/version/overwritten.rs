@@ -11,7 +11,7 @@
 //! [overwritten](super::Record::without_further_attempts), too. (That is a step of its own after a join: within it, a
 //! join would no longer be associative.)
 //!
-//! Bounded, by an owner that stamps and nobody else: the last [`REMEMBERED_MIN`] writes, for [`REMEMBERED_FOR`]; of
+//! Bounded, by an owner that accepts and nobody else: the last [`REMEMBERED_MIN`] writes, for [`REMEMBERED_FOR`]; of
 //! what was overwritten within a [`BURST`] up to [`REMEMBERED_MAX`]. Their order and age are told by the stamps of what
 //! overwrote them, and where a clock went back by what the record had known before, so that they never go back along a
 //! chain of overwrites. What is dropped raises `forgotten`: an attempt of a write up to that stamp can't be told from a

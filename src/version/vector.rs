@@ -105,7 +105,7 @@ impl VersionVector {
 
     /// The next dot of `actor` after those seen, now seen too.
     ///
-    /// A counter at its end stays there rather than wrap round; whoever stamps must not let it come to that.
+    /// A counter at its end stays there rather than wrap round; whoever gives dots must not let it come to that.
     pub fn increment(&mut self, actor: Actor) -> Dot {
         let counter = self.get(actor).saturating_add(1);
         let dot = Dot { actor, counter };

@@ -19,7 +19,8 @@ proptest! {
 
     #[test]
     fn laws_of_comparing(a in vector(), b in vector()) {
-        let covers_all = |a: &VersionVector, b: &VersionVector| b.iter().all(|(actor, counter)| a.get(actor) >= counter);
+        let covers_all =
+            |a: &VersionVector, b: &VersionVector| b.iter().all(|(actor, n)| a.get(actor) >= n);
         let (expected, mirrored) = match (covers_all(&a, &b), covers_all(&b, &a)) {
             (true, true) => (Causality::Identical, Causality::Identical),
             (true, false) => (Causality::After, Causality::Before),

@@ -1,6 +1,7 @@
 //! What versions cost: `cargo bench --bench version`. Every stamp, join and read does some of this.
 //!
-//! The records are the usual one (one sibling of 100 bytes, three actors) and a bad day's (five siblings, eight actors).
+//! The records are the usual one (one sibling of 100 bytes, three actors) and a bad day's (five siblings, eight
+//! actors).
 
 use bytes::Bytes;
 use divan::counter::BytesCount;

@@ -1,5 +1,6 @@
 //! The OpenAPI document by those who read it: schemathesis draws requests from it, right ones and wrong ones, and holds
-//! each answer to it; and a client is generated from it and used. Both are Python programs, which `.ci/servers` installs.
+//! each answer to it; and a client is generated from it and used. Both are Python programs, which `.ci/servers`
+//! installs.
 
 #![allow(
     clippy::disallowed_methods,

@@ -9,9 +9,9 @@
 //! OUTAGE_SECONDS=180 OUTAGE_RATE=5000 cargo test --release --test outage -- --nocapture
 //! ```
 //!
-//! `OUTAGE_SECONDS`, `_RATE` (writes in a second), `_KEYS`, `_WORKERS`, `_BEFORE` and `_AFTER` (seconds of writes before
-//! and after), `_BOUND` (seconds until all must be equal) and `_FAULTS` (`kill`, `stop`) say how. The servers take their
-//! settings from the environment, as always.
+//! `OUTAGE_SECONDS`, `_RATE` (writes in a second), `_KEYS`, `_WORKERS`, `_BEFORE` and `_AFTER` (seconds of writes
+//! before and after), `_BOUND` (seconds until all must be equal) and `_FAULTS` (`kill`, `stop`) say how. The servers
+//! take their settings from the environment, as always.
 
 #![allow(
     clippy::disallowed_methods,

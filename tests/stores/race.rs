@@ -1,5 +1,5 @@
-//! Two hundred clients repeat one request with one idempotency key, through two coordinators, one of which is killed while
-//! they do. There is one effect and one answer.
+//! Two hundred clients repeat one request with one idempotency key, through two coordinators, one of which is killed
+//! while they do. There is one effect and one answer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ use crate::kit::{Client, Cluster, PATIENCE, Server};
 const CLIENTS: usize = 200;
 const ROUNDS: u64 = 8;
 
-/// In every other round the owners are held while one coordinator works, so it dies with the claim, and what it sent takes
-/// effect after its death.
+/// In every other round the owners are held while one coordinator works, so it dies with the claim, and what it sent
+/// takes effect after its death.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_clients_and_a_killed_coordinator_make_one_effect() {
     let cluster = Cluster::new(crate::settings()).started(1, 3);
@@ -54,7 +54,8 @@ fn request(round: u64) -> WriteKeyValueRequest {
     }
 }
 
-/// Clients that wait for the start: half of them ask the coordinator that will die first, all others the one that stays.
+/// Clients that wait for the start: half of them ask the coordinator that will die first, all others the one that
+/// stays.
 struct Race {
     doomed: Arc<Barrier>,
     safe: Arc<Barrier>,

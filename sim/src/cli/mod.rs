@@ -47,8 +47,8 @@ enum Command {
         /// What storage nodes are asked and answer, too.
         #[arg(long)]
         messages: bool,
-        /// Writes the run to this file instead, as a page for a browser: a lane for each process, every message and fault,
-        /// the broken key's records at each step. It needs no network.
+        /// Writes the run to this file instead, as a page for a browser: a lane for each process, every message and
+        /// fault, the broken key's records at each step. It needs no network.
         #[arg(long)]
         html: Option<PathBuf>,
     },

@@ -1,8 +1,9 @@
-//! A record can't outgrow what can be read: no node's writes of a key leave more beside the last of them than a write may
-//! leave, in values that readers are shown and in bytes; and none leaves tombstones, which readers are not shown, to pile up.
+//! A record can't outgrow what can be read: no node's writes of a key leave more beside the last of them than a write
+//! may leave, in values that readers are shown and in bytes; and none leaves tombstones, which readers are not shown,
+//! to pile up.
 //!
-//! A node holds all that it ever stamped and that was not overwritten, so what of that stands in any record stood beside its
-//! last write. Owners that stamp at the same time may each leave as much.
+//! A node holds all that it ever stamped and that was not overwritten, so what of that stands in any record stood
+//! beside its last write. Owners that stamp at the same time may each leave as much.
 
 use super::findings::Findings;
 use crate::evidence::Evidence;

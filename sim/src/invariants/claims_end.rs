@@ -1,9 +1,9 @@
-//! Promise 13, in part: an idempotency key is in use for as long as an attempt with it is at work, and no longer. Whoever is
-//! told that another request is still running is told the truth.
+//! Promise 13, in part: an idempotency key is in use for as long as an attempt with it is at work, and no longer.
+//! Whoever is told that another request is still running is told the truth.
 //!
-//! Judged are operations that clients make by their habits. An attempt is at work from its arrival at a coordinator to its
-//! deadline at most, also where that one dies or is cut off; one that was told that another is at work has no claim itself.
-//! Whoever brings another operation's key by mistake asks for something else, which is a conflict and not this.
+//! Judged are operations that clients make by their habits. An attempt is at work from its arrival at a coordinator to
+//! its deadline at most, also where that one dies or is cut off; one that was told that another is at work has no claim
+//! itself. Whoever brings another operation's key by mistake asks for something else, which is a conflict and not this.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Promise 9: one idempotency key has one answer. (That it has one effect is [`super::one_effect`]'s.) And where coordinators
-//! are to refuse what can't be answered once, nobody is told of a success that will be forgotten.
+//! Promise 9: one idempotency key has one answer. (That it has one effect is [`super::one_effect`]'s.) And where
+//! coordinators are to refuse what can't be answered once, nobody is told of a success that will be forgotten.
 
 use std::collections::BTreeSet;
 

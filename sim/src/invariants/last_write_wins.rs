@@ -1,6 +1,6 @@
-//! Promise 5: of two writes whose owners meet, of which one completed before the other began, the later one wins, whatever
-//! the clocks say. Told from what reads return, and from what is held in the end. (Where the later one is a delete it is
-//! [`super::deletes_stay_deleted`]'s.)
+//! Promise 5: of two writes whose owners meet, of which one completed before the other began, the later one wins,
+//! whatever the clocks say. Told from what reads return, and from what is held in the end. (Where the later one is a
+//! delete it is [`super::deletes_stay_deleted`]'s.)
 
 use pairdb::quorum::ConflictPolicy;
 

@@ -1,6 +1,6 @@
-//! Promise 1: no acknowledged write is lost. In the end it is there, or a write that overwrote it knowingly was made, or
-//! under `last_write_wins` a version with a greater stamp is there; as long as one node that said to hold it has lost
-//! nothing.
+//! Promise 1: no acknowledged write is lost. In the end it is there, or a write that overwrote it knowingly was made,
+//! or under `last_write_wins` a version with a greater stamp is there; as long as one node that said to hold it has
+//! lost nothing.
 
 use pairdb::quorum::ConflictPolicy;
 

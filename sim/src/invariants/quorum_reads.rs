@@ -1,5 +1,5 @@
-//! Promise 4: a read whose owners meet those of an acknowledged write that completed before it began sees that write, or
-//! what overwrote it; and what one read showed no later read may have forgotten.
+//! Promise 4: a read whose owners meet those of an acknowledged write that completed before it began sees that write,
+//! or what overwrote it; and what one read showed no later read may have forgotten.
 //!
 //! What such a write overwrote is not seen again either; for deletes that is [`super::deletes_stay_deleted`]'s.
 

@@ -1,5 +1,5 @@
-//! What an operator changes about a tenant is in effect everywhere after the cache's time, though the event that tells of it
-//! got lost: a coordinator that serves a tenant has asked the metadata store for it no longer ago than that.
+//! What an operator changes about a tenant is in effect everywhere after the cache's time, though the event that tells
+//! of it got lost: a coordinator that serves a tenant has asked the metadata store for it no longer ago than that.
 //!
 //! It is no promise of the replication protocol. That a coordinator goes on with what it has when it is not answered is
 //! [`super::availability`]'s.

@@ -1,8 +1,8 @@
 //! Promise 11: no operation of a tenant reads or changes another's data, and none is carried out by another's rules.
 //!
 //! Told from what clients are shown, from what storage nodes hold, and from what they are asked: every record asked for
-//! is a tenant's key where that key belongs, at its owners, overwritten as the tenant's own policy says. Names are drawn
-//! so that "a" with the key "bc" and "ab" with the key "c" both exist.
+//! is a tenant's key where that key belongs, at its owners, overwritten as the tenant's own policy says. Names are
+//! drawn so that "a" with the key "bc" and "ab" with the key "c" both exist.
 
 use pairdb::placement::Token;
 use pairdb::quorum::ConflictPolicy;

@@ -1,7 +1,7 @@
 //! Delta debugging: the smallest list that still fails, found by taking parts away.
 //!
-//! Source: Zeller, Hildebrandt, *Simplifying and Isolating Failure-Inducing Input*, 2002. What is left is 1-minimal if the
-//! test always told the truth: no single element can be taken away.
+//! Source: Zeller, Hildebrandt, *Simplifying and Isolating Failure-Inducing Input*, 2002. What is left is 1-minimal if
+//! the test always told the truth: no single element can be taken away.
 
 /// Takes away from `items` what is not needed for `fails` to hold. `fails` is never asked about all of them.
 pub fn ddmin<T: Clone>(items: &[T], mut fails: impl FnMut(&[T]) -> bool) -> Vec<T> {

@@ -1,8 +1,9 @@
 //! Shrinking: from a run in which something broke to the shortest story in which the same invariant still breaks.
 //!
 //! 1. The run is spelled out: what clients did by their habits becomes steps at their times.
-//! 2. Delta debugging takes away steps, faults and wrong clocks; then clients, nodes and coordinators go, settings return
-//!    to their defaults, what steps bring along is left out, faults get shorter; again, until nothing more can go.
+//! 2. Delta debugging takes away steps, faults and wrong clocks; then clients, nodes and coordinators go, settings
+//!    return to their defaults, what steps bring along is left out, faults get shorter; again, until nothing more can
+//!    go.
 //!
 //! Nothing here is drawn by chance: one failing world becomes one scenario, unless time runs out before.
 

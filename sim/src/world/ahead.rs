@@ -1,8 +1,8 @@
 //! Worlds in which every key holds stamps ahead of all wall clocks: they were an hour fast, and were set right.
 //!
 //! From then on a write's stamp is the one after what its stamping owner holds, so coordinators that met the same stamp
-//! propose the same next one, and an owner that missed a write leads to that write's own. Coordinators race in these worlds, so
-//! that owners do miss writes.
+//! propose the same next one, and an owner that missed a write leads to that write's own. Coordinators race in these
+//! worlds, so that owners do miss writes.
 
 use super::{ClockPlan, Fault, FaultStep, World};
 use crate::rng::Rng;

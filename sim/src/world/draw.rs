@@ -56,8 +56,8 @@ impl World {
         world
     }
 
-    /// Maintenance moves ten of the largest values a second at least: at 20 kB a second, six keys of 100 kB at five owners
-    /// take longer to become equal than anything may take.
+    /// Maintenance moves ten of the largest values a second at least: at 20 kB a second, six keys of 100 kB at five
+    /// owners take longer to become equal than anything may take.
     fn keep_pace_with_values(&mut self) {
         let largest = self.clients.iter().map(|client| client.padding_max).max();
         let pace = &mut self.replica.upkeep_bytes_per_second;

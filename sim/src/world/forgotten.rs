@@ -2,7 +2,7 @@
 //! what was deleted.
 //!
 //! What was purged is known only from what each owner keeps of it. A client whose idempotent write was answered by
-//! nobody sends it once more, seconds later: meanwhile it was made, seen, deleted and purged, and the node that stamps
+//! nobody sends it once more, seconds later: meanwhile it was made, seen, deleted and purged, and the node that accepts
 //! it anew has lost its disk and been refilled. The write must not be made a second time.
 
 use std::time::Duration;

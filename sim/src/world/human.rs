@@ -1,5 +1,5 @@
-//! Durations as people write them: "1500us", "20ms", "3s", "1h 30m", "-1h". For serde's `with`, one module for each unit
-//! that a field counts in.
+//! Durations as people write them: "1500us", "20ms", "3s", "1h 30m", "-1h". For serde's `with`, one module for each
+//! unit that a field counts in.
 
 use std::fmt::Display;
 

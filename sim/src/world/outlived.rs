@@ -1,6 +1,6 @@
 //! Worlds in which a coordinator has far more patience than the others, and outlives with it the disk of an owner.
 //!
-//! Its messages are late, by more than the others' time-outs. An owner stamps a write of it, loses its disk, and is
+//! Its messages are late, by more than the others' time-outs. An owner accepts a write of it, loses its disk, and is
 //! refilled by another coordinator, for whom all that is long over. Then the patient one has a second owner join the
 //! write: it must not count the first one any more, since nobody gave it back what nobody else had.
 

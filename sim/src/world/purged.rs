@@ -1,7 +1,7 @@
 //! Worlds in which keys come and go, and some coordinators' clocks are slow.
 //!
-//! Deletes are purged within a second, while claims of idempotent writes fix stamps that may be behind what was purged. Nothing
-//! else is wrong, so every one of them has to succeed.
+//! Deletes are purged within a second, while claims of idempotent writes fix stamps that may be behind what was purged.
+//! Nothing else is wrong, so every one of them has to succeed.
 
 use std::time::Duration;
 

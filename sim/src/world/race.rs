@@ -1,8 +1,9 @@
 //! Worlds in which coordinators that see different owners race for few keys.
 //!
-//! Each coordinator is cut off from some of the storage nodes at any time, and from others a second later. A majority can
-//! always be reached, so nearly everything succeeds, at owners that missed what the others have: one coordinator's owner
-//! stamps a write while it lacks the one that another coordinator's owners have acknowledged, and who reads can tell.
+//! Each coordinator is cut off from some of the storage nodes at any time, and from others a second later. A majority
+//! can always be reached, so nearly everything succeeds, at owners that missed what the others have: one coordinator's
+//! owner accepts a write while it lacks the one that another coordinator's owners have acknowledged, and who reads can
+//! tell.
 
 use super::{Fault, FaultStep, World};
 use crate::rng::Rng;

@@ -27,8 +27,9 @@ const VALUE_LEN_MAX: usize = u32::MAX as usize;
 const STALL: Duration = Duration::from_millis(250);
 /// The mark of what was acknowledged gets to the disk at the latest so long after it was written.
 const MARK_SYNC: Duration = Duration::from_secs(1);
-/// The engine has a commit wait for its background threads, beyond four memtables that are not written yet and thirty files
-/// that are not merged, also when those threads have ended. With fewer a commit is not begun; these leave room for it.
+/// The engine has a commit wait for its background threads, beyond four memtables that are not written yet and thirty
+/// files that are not merged, also when those threads have ended. With fewer a commit is not begun; these leave room
+/// for it.
 const MEMTABLES_MAX: usize = 2;
 const RUNS_MAX: usize = 26;
 const BEHIND_PAUSE: Duration = Duration::from_millis(5);

@@ -1,8 +1,9 @@
 //! What the engine's journal holds, looked at before the engine opens it.
 //!
-//! The engine ends its reading of a journal at the first thing that it can't make out, and cuts off what comes after, in
-//! silence: it takes it for an entry that was being written when the process died. It does not look whether anything
-//! follows. Here that is looked at: what was acknowledged after a place that can't be read is lost, and somebody must know.
+//! The engine ends its reading of a journal at the first thing that it can't make out, and cuts off what comes after,
+//! in silence: it takes it for an entry that was being written when the process died. It does not look whether anything
+//! follows. Here that is looked at: what was acknowledged after a place that can't be read is lost, and somebody must
+//! know.
 //!
 //! ```text
 //! entry  = 01, number of items u32, sequence number u64 · items · 03, xxh3 of the items u64, "FJL" 03
@@ -10,9 +11,9 @@
 //! clear  = 04, keyspace u64
 //! ```
 //!
-//! Integers are little endian. Journals are `N.jnl`; those before the last one are complete. A journal is made longer than
-//! it is filled, so zeros follow. Every entry of ours has a number and names the one
-//! before it (see [`commits`](super::commits)).
+//! Integers are little endian. Journals are `N.jnl`; those before the last one are complete. A journal is made longer
+//! than it is filled, so zeros follow. Every entry of ours has a number and names the one before it (see
+//! [`commits`](super::commits)).
 //!
 //! | what is found | what it is |
 //! |---|---|
@@ -123,8 +124,8 @@ pub(super) fn check(engine: &Path) -> io::Result<Checked> {
     Ok(last.with(None))
 }
 
-/// Takes the journals back to what comes before `damage`. The whole files are kept in `aside`, in the place of what was put
-/// there before under the same names.
+/// Takes the journals back to what comes before `damage`. The whole files are kept in `aside`, in the place of what was
+/// put there before under the same names.
 pub(super) fn take_back(damage: &Damage, aside: &Path) -> io::Result<()> {
     fs::create_dir_all(aside)?;
     let keep = |journal: &Path| -> io::Result<PathBuf> {
@@ -143,8 +144,8 @@ pub(super) fn take_back(damage: &Damage, aside: &Path) -> io::Result<()> {
     sync_directory(aside)
 }
 
-/// Writes the last journal anew, so that what is read of it is what is on the disk: after a failed sync the system may show
-/// what never got there.
+/// Writes the last journal anew, so that what is read of it is what is on the disk: after a failed sync the system may
+/// show what never got there.
 pub(super) fn rewrite_last(engine: &Path) -> io::Result<()> {
     match list(engine)?.last() {
         Some(journal) => rewrite(journal, u64::MAX),

@@ -158,8 +158,8 @@ impl Engine {
     }
 }
 
-/// `as_is` this key; or, if it is longer than any key there is and more than the engine bears, `cut` at the longest key that
-/// it begins with.
+/// `as_is` this key; or, if it is longer than any key there is and more than the engine bears, `cut` at the longest key
+/// that it begins with.
 fn bound(
     key: Bytes,
     as_is: fn(Bytes) -> Bound<Bytes>,

@@ -14,8 +14,8 @@ pub struct FjallSettings {
     pub durability: FjallDurability,
     /// Memory for blocks read from disk.
     pub cache_bytes: u64,
-    /// How much is gathered in memory before it becomes a file. Greater ones are written less often, but for longer, and
-    /// up to five of them can be in memory at once.
+    /// How much is gathered in memory before it becomes a file. Greater ones are written less often, but for longer,
+    /// and up to five of them can be in memory at once.
     pub memtable_bytes: u64,
     /// How much journal there may be before old memtables are written to let go of it; at least 64 MiB.
     pub journal_bytes_max: u64,

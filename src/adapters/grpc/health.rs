@@ -1,5 +1,5 @@
-//! grpc.health.v1, as gRPC specifies it: a service that there is not is NOT_FOUND to who asks once, and SERVICE_UNKNOWN,
-//! with the call kept open, to who watches. All names of a server serve together or not at all.
+//! grpc.health.v1, as gRPC specifies it: a service that there is not is NOT_FOUND to who asks once, and
+//! SERVICE_UNKNOWN, with the call kept open, to who watches. All names of a server serve together or not at all.
 //!
 //! What it is not: what serving means. Storage nodes say so themselves ([`Told`]); a coordinator is asked whether it is
 //! ready.

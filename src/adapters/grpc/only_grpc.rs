@@ -1,5 +1,5 @@
-//! Only gRPC with protocol buffers is answered. Anything else is told so in HTTP: no client can take the answer for one of
-//! its own kind, and what a web page can send unasked is not read.
+//! Only gRPC with protocol buffers is answered. Anything else is told so in HTTP: no client can take the answer for one
+//! of its own kind, and what a web page can send unasked is not read.
 
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};

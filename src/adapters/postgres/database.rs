@@ -13,8 +13,8 @@ use super::error::{asks_to_repeat, failed, late};
 use super::migrations;
 use crate::ports::StoreError;
 
-/// The first pause before a transaction is repeated, and the longest. It doubles, and is drawn from between half and all of
-/// it: those that were in each other's way must not meet again.
+/// The first pause before a transaction is repeated, and the longest. It doubles, and is drawn from between half and
+/// all of it: those that were in each other's way must not meet again.
 const REPEAT_PAUSE_MIN: Duration = Duration::from_millis(4);
 const REPEAT_PAUSE_MAX: Duration = Duration::from_millis(256);
 
@@ -60,8 +60,8 @@ impl Database {
         &self.pool
     }
 
-    /// Runs `work`, a single statement or a transaction, again while the database asks for that, but not longer than a call
-    /// may take.
+    /// Runs `work`, a single statement or a transaction, again while the database asks for that, but not longer than a
+    /// call may take.
     pub(super) async fn run<T, W, F>(&self, work: W) -> Result<T, StoreError>
     where
         W: Fn() -> F,
@@ -85,8 +85,8 @@ impl Database {
         }
     }
 
-    /// Runs `work` in one transaction; durable when this returns. Failing work has no effect. When time is up it is not known
-    /// whether it had its effect.
+    /// Runs `work` in one transaction; durable when this returns. Failing work has no effect. When time is up it is not
+    /// known whether it had its effect.
     pub(super) async fn write<T, W>(&self, work: W) -> Result<T, StoreError>
     where
         W: for<'a> Fn(&'a mut PgConnection) -> BoxFuture<'a, sqlx::Result<T>>,

@@ -1,7 +1,7 @@
 //! Tenants, API keys, topology and leases.
 //!
-//! Invariants: the row of `topology` and the rows of `storage_nodes` change together, by one transaction. A tenant changes in
-//! the transaction that counted the change, so changes have one order and are told in it.
+//! Invariants: the row of `topology` and the rows of `storage_nodes` change together, by one transaction. A tenant
+//! changes in the transaction that counted the change, so changes have one order and are told in it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -93,8 +93,8 @@ pub(super) async fn bring_up_to_date(options: &PgConnectOptions) -> Result<(), S
     }
 }
 
-/// Waits until nobody else migrates, and keeps others from it until the connection closes. False where there are no such
-/// locks.
+/// Waits until nobody else migrates, and keeps others from it until the connection closes. False where there are no
+/// such locks.
 async fn lock(connection: &mut PgConnection) -> sqlx::Result<bool> {
     let lock = sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK);
     match lock.execute(connection).await {

@@ -1,16 +1,18 @@
 //! Metadata in PostgreSQL 14 or later, shared by coordinators and storage nodes on any number of machines.
 //!
-//! Every conditional change is decided by the database, in one transaction, and committed with `synchronous_commit` at least
-//! `on`, whatever the server's default: a change that was answered survives a crash of the database. A *failover* it
-//! survives only if the standby that takes over is a synchronous one (`synchronous_standby_names`): see
+//! Every conditional change is decided by the database, in one transaction, and committed with `synchronous_commit` at
+//! least `on`, whatever the server's default: a change that was answered survives a crash of the database. A *failover*
+//! it survives only if the standby that takes over is a synchronous one (`synchronous_standby_names`): see
 //! `src/ARCHITECTURE.md`, "An epoch is as durable as the metadata store".
 //!
 //! Changes are told by LISTEN and NOTIFY; a look at the tables now and then finds what was not told. All times are the
 //! database's. What is relied on beyond tables and transactions: `COLLATE "C"`, `INSERT .. ON CONFLICT`, `unnest`,
-//! `set_config`; advisory locks and LISTEN where there are any. A database that refuses the latter two (distributed ones do)
-//! is migrated without the lock and looked at twice a second instead. Transactions that it asks to repeat are repeated.
+//! `set_config`; advisory locks and LISTEN where there are any. A database that refuses the latter two (distributed
+//! ones do) is migrated without the lock and looked at twice a second instead. Transactions that it asks to repeat are
+//! repeated.
 //!
-//! What this is not: made for a pooler that gives each transaction another session (LISTEN and prepared statements need one).
+//! What this is not: made for a pooler that gives each transaction another session (LISTEN and prepared statements need
+//! one).
 
 mod api_keys;
 mod connection;

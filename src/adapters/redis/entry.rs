@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 use crate::ports::{Claim, ClaimOutcome, IdempotencyScope};
 use crate::version::{Stamp, WriteId};
 
-/// The key of a scope: as short as any, and none of its bytes are a client's, so nobody decides in which part of a cluster
-/// it lies.
+/// The key of a scope: as short as any, and none of its bytes are a client's, so nobody decides in which part of a
+/// cluster it lies.
 pub(super) fn key(namespace: &str, scope: &IdempotencyScope) -> String {
     let record = scope.record.as_bytes();
     let digest = Sha256::new()

@@ -1,12 +1,12 @@
 //! Idempotency in Redis 7 or later: one server, a cluster, or servers under sentinels.
 //!
-//! Each call is one script on one key, so one round trip and one atomic step, also in a cluster. A script that the server
-//! doesn't know yet costs one more. Leases run by the server's clock, entries end by its `PEXPIRE`. Connecting is lazy:
-//! a coordinator starts while Redis is down.
+//! Each call is one script on one key, so one round trip and one atomic step, also in a cluster. A script that the
+//! server doesn't know yet costs one more. Leases run by the server's clock, entries end by its `PEXPIRE`. Connecting
+//! is lazy: a coordinator starts while Redis is down.
 //!
-//! What this is not: more durable than the Redis it is given. A server without `appendonly yes`, or a replica that takes over
-//! without the last writes, forgets claims and answers, and a request repeated after that is a new one. A server that
-//! evicts (`maxmemory-policy` other than `noeviction`) does so, too.
+//! What this is not: more durable than the Redis it is given. A server without `appendonly yes`, or a replica that
+//! takes over without the last writes, forgets claims and answers, and a request repeated after that is a new one. A
+//! server that evicts (`maxmemory-policy` other than `noeviction`) does so, too.
 
 mod entry;
 mod idempotency;

@@ -1,8 +1,8 @@
 //! Where Redis is: `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, with `rediss` for TLS, and the same for several hosts.
 //!
 //! `redis+cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT` names some members of a cluster,
-//! `redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/NAME[/DB]` names sentinels and the master they watch; user, password
-//! and DB are the master's, sentinels are asked without. User and password are percent-encoded.
+//! `redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/NAME[/DB]` names sentinels and the master they watch; user,
+//! password and DB are the master's, sentinels are asked without. User and password are percent-encoded.
 
 use std::fmt;
 

@@ -4,8 +4,8 @@
 //! transaction, and answers all of them once it is durable. A change that fails, or panics, is undone alone (by a
 //! savepoint); a commit that fails fails for all. So the sync of the disk is paid once a batch and not once a change.
 //!
-//! A transaction that did not come to its end ends its connection. SQLite ends it by itself when the disk is full, fails, or
-//! memory is short, and the driver goes on to count it as open: every later one would be refused.
+//! A transaction that did not come to its end ends its connection. SQLite ends it by itself when the disk is full,
+//! fails, or memory is short, and the driver goes on to count it as open: every later one would be refused.
 
 use std::panic::AssertUnwindSafe;
 use std::path::Path;

@@ -38,8 +38,8 @@ pub(super) async fn prepare(file: &Path, options: &SqliteConnectOptions) -> Resu
     }
 }
 
-/// Applies what is missing in one transaction: all of it or nothing, and one process at a time. Where nothing is missing
-/// nothing is written: a full disk can still be read.
+/// Applies what is missing in one transaction: all of it or nothing, and one process at a time. Where nothing is
+/// missing nothing is written: a full disk can still be read.
 async fn apply(options: &SqliteConnectOptions) -> sqlx::Result<()> {
     let mut connection = SqliteConnection::connect_with(options).await?;
     if is_current(&mut connection).await? {

@@ -1,10 +1,10 @@
 //! Where the file lies: only its owner may read what is there, and room is kept to open it on a full disk.
 //!
-//! SQLite says "unable to open database file" whatever is wrong with a directory. So the file is opened here first, which
-//! tells what is wrong with it in the system's words.
+//! SQLite says "unable to open database file" whatever is wrong with a directory. So the file is opened here first,
+//! which tells what is wrong with it in the system's words.
 //!
-//! The *reserve* is a file beside it. SQLite can't open a file for reading without making the index of its log, some ten
-//! kilobytes, when the disk is full: then the reserve is given up, and made again when there is room.
+//! The *reserve* is a file beside it. SQLite can't open a file for reading without making the index of its log, some
+//! ten kilobytes, when the disk is full: then the reserve is given up, and made again when there is room.
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};

@@ -1,7 +1,7 @@
 //! The calling side: connections that begin with a handshake.
 //!
-//! A handshake that has ended says nothing in TLS 1.3 about being let in, so a first question follows it, one that everybody
-//! may ask: a request that changes something must not be the one whose answer is a refusal or nothing.
+//! A handshake that has ended says nothing in TLS 1.3 about being let in, so a first question follows it, one that
+//! everybody may ask: a request that changes something must not be the one whose answer is a refusal or nothing.
 
 use std::error;
 use std::io::{Error, ErrorKind};
@@ -69,8 +69,8 @@ impl ClientTls {
         Self::new(config, &self.server_name)
     }
 
-    /// Connects the endpoint to `host` and `port`, and makes sure that it is let in. Its connect timeout bounds the handshake,
-    /// and then the first answer.
+    /// Connects the endpoint to `host` and `port`, and makes sure that it is let in. Its connect timeout bounds the
+    /// handshake, and then the first answer.
     ///
     /// # Errors
     /// When there is no connection; [`trouble`](super::trouble) tells what TLS has to do with that.
@@ -102,7 +102,8 @@ impl ClientTls {
         refused.map_or(Ok(channel), |trouble| Err(trouble.into()))
     }
 
-    /// Connects by itself when there is something to send, and again after that. The endpoint's connect timeout bounds it.
+    /// Connects by itself when there is something to send, and again after that. The endpoint's connect timeout bounds
+    /// it.
     #[must_use]
     pub fn connect_lazily(&self, endpoint: &Endpoint, host: &str, port: u16) -> Channel {
         let (tls, host) = (self.clone(), Arc::<str>::from(host));

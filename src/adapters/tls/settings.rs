@@ -42,8 +42,8 @@ impl Default for TlsSettings {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterTlsSettings {
-    /// A PEM file of this process's certificate, followed by those that signed it up to the authority. It is shown to those
-    /// who call and to those who are called.
+    /// A PEM file of this process's certificate, followed by those that signed it up to the authority. It is shown to
+    /// those who call and to those who are called.
     pub cert_file: String,
     /// A PEM file of its private key, without a passphrase.
     pub key_file: String,

@@ -1,7 +1,7 @@
 //! What TLS has to do with a connection that could not be made or broke, in words.
 //!
-//! In TLS 1.3 a client is done before the server has looked at its certificate, so a refusal arrives with the first answer,
-//! in the place of one. By then the HTTP/2 library has made text of it; so text is looked at too.
+//! In TLS 1.3 a client is done before the server has looked at its certificate, so a refusal arrives with the first
+//! answer, in the place of one. By then the HTTP/2 library has made text of it; so text is looked at too.
 
 use std::error::Error;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! The clocks of the process.
 //!
-//! Monotonic time counts from the first use in the process, so that all copies of the clock agree. A sleep may end late,
-//! by the timer's millisecond and by whatever the machine is busy with, but never early.
+//! Monotonic time counts from the first use in the process, so that all copies of the clock agree. A sleep may end
+//! late, by the timer's millisecond and by whatever the machine is busy with, but never early.
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -6,7 +6,8 @@ use crate::ports::{
     CallError, Instant, ReplicaTransport, ReplicaWorld, Reply, Request, StorageEngine,
 };
 
-/// The process's clocks, randomness and tasks, beside the engine and the transport it is given. Copies share all of them.
+/// The process's clocks, randomness and tasks, beside the engine and the transport it is given. Copies share all of
+/// them.
 #[derive(Clone, Debug)]
 pub struct NodeWorld<S, T = NoPeers> {
     clock: TokioClock,

@@ -1,4 +1,5 @@
-//! What the listener serves beside the coordinator's own service: its old path, health, probes, reflection; and how it stops.
+//! What the listener serves beside the coordinator's own service: its old path, health, probes, reflection; and how it
+//! stops.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! JSON Web Tokens: HS256 with a secret, RS256 with the keys of a JWKS file. Nothing else, and never the one for the other.
+//! JSON Web Tokens: HS256 with a secret, RS256 with the keys of a JWKS file. Nothing else, and never the one for the
+//! other.
 //!
 //! Claims: `tenant_id`, `roles` (a list), `exp` (must be there), `nbf`; `iss` and `aud` when they are configured.
 
@@ -56,7 +57,8 @@ impl Verifier {
         }
     }
 
-    /// The same while it runs: a file from which the last key was taken out is no mistake, but the way to be rid of that key.
+    /// The same while it runs: a file from which the last key was taken out is no mistake, but the way to be rid of
+    /// that key.
     ///
     /// # Errors
     /// When the JWKS file can't be read.

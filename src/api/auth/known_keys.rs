@@ -1,8 +1,8 @@
 //! The API keys that were asked for lately, so that not every request asks the metadata store.
 //!
-//! Bounded, with a time to live; the same key is fetched once for many; that there is no such key is remembered, too. A key
-//! that changed is forgotten as soon as the store tells of it. While the store does not answer, keys known before go on
-//! being good for a bounded time: a revocation needs the store as well.
+//! Bounded, with a time to live; the same key is fetched once for many; that there is no such key is remembered, too. A
+//! key that changed is forgotten as soon as the store tells of it. While the store does not answer, keys known before
+//! go on being good for a bounded time: a revocation needs the store as well.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ const LOOK_UP_MAX: Duration = Duration::from_secs(2);
 /// How long the store is left alone after it failed to tell of a key that is known.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// Look-ups at once of keys that nobody asked for before: made-up keys must not keep the store busy. Further ones fail at once.
+/// Look-ups at once of keys that nobody asked for before: made-up keys must not keep the store busy. Further ones fail
+/// at once.
 const LOOK_UPS_MAX: usize = 32;
 
 /// Look-ups at once of keys that are known to exist, which made-up keys don't keep from being refreshed.
@@ -139,8 +140,8 @@ impl KnownKeys {
         self.slots.remove(id);
     }
 
-    /// Has every key that is known asked for anew before it is used again. While the store does not answer they stay good, as
-    /// others do whose time is over.
+    /// Has every key that is known asked for anew before it is used again. While the store does not answer they stay
+    /// good, as others do whose time is over.
     pub(super) fn forget_all(&self) {
         let slots: Vec<(ApiKeyId, Arc<Slot>)> = self.slots.iter().collect();
         for (id, slot) in slots {

@@ -40,8 +40,8 @@ pub struct AuthSettings {
     pub jwt_audience: String,
     /// By how much the issuer's clock may differ.
     pub jwt_leeway: Duration,
-    /// How long an API key is good for without looking at the metadata store again. A revoked key is refused as soon as the
-    /// store tells of it; this is the longest it can take when that message is lost.
+    /// How long an API key is good for without looking at the metadata store again. A revoked key is refused as soon as
+    /// the store tells of it; this is the longest it can take when that message is lost.
     pub key_ttl: Duration,
     /// How long keys that are known go on being good while the metadata store does not answer.
     pub key_outage_max: Duration,

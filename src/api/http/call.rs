@@ -1,7 +1,7 @@
 //! A request as the gRPC service takes it: a message, and the metadata that came with it.
 //!
-//! All that concerns who asks and how long they wait is in the metadata and extensions, and is looked at by the service,
-//! for gRPC and HTTP alike.
+//! All that concerns who asks and how long they wait is in the metadata and extensions, and is looked at by the
+//! service, for gRPC and HTTP alike.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -40,7 +40,8 @@ impl<S: Sync> FromRequestParts<S> for Call {
 }
 
 impl Call {
-    /// The header `Idempotency-Key`, or what the message has in its place; a key that is no text is one that nobody has.
+    /// The header `Idempotency-Key`, or what the message has in its place; a key that is no text is one that nobody
+    /// has.
     pub(super) fn idempotency_key(
         &self,
         in_message: Option<String>,

@@ -1,8 +1,8 @@
 //! Which web pages may call from browsers. None of other sites unless configured.
 //!
-//! A browser asks before it sends what a form can't send, and hides the answer from a page that it was not told of. But what
-//! a form can send, it sends unasked; so a write that says that it comes from another site is refused here, whatever its
-//! content type. Only browsers say where a request comes from, and pages can't make them lie.
+//! A browser asks before it sends what a form can't send, and hides the answer from a page that it was not told of. But
+//! what a form can send, it sends unasked; so a write that says that it comes from another site is refused here,
+//! whatever its content type. Only browsers say where a request comes from, and pages can't make them lie.
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
 //! Which names the listener answers to.
 //!
-//! A site can let its own name lead to 127.0.0.1; then its pages are, for the browser, of the same origin as whatever listens
-//! there (DNS rebinding). What they can't change is the name that the browser sends in `Host`. So a listener that only this
-//! machine can reach answers to names of this machine only, and to those in `http.host_names`. One that others can reach
-//! answers to every name, unless there are names in `http.host_names`; IP addresses it answers to always, because no site can
-//! take one for its name and because probes use them.
+//! A site can let its own name lead to 127.0.0.1; then its pages are, for the browser, of the same origin as whatever
+//! listens there (DNS rebinding). What they can't change is the name that the browser sends in `Host`. So a listener
+//! that only this machine can reach answers to names of this machine only, and to those in `http.host_names`. One that
+//! others can reach answers to every name, unless there are names in `http.host_names`; IP addresses it answers to
+//! always, because no site can take one for its name and because probes use them.
 
 use std::net::IpAddr;
 

@@ -1,6 +1,7 @@
 //! Reading queries: names and values in UTF-8, each once.
 //!
-//! Libraries put U+FFFD in the place of bytes that are no text, so that many spellings become one key. Here they are refused.
+//! Libraries put U+FFFD in the place of bytes that are no text, so that many spellings become one key. Here they are
+//! refused.
 
 use axum::extract::{FromRequestParts, Query};
 use axum::http::Uri;

@@ -184,8 +184,8 @@ async fn a_byte_order_mark_says_nothing() {
     assert_eq!(answer.body["message"], "the body is not UTF-8");
 }
 
-/// A request, `[headers]`, its body, and after `=>` the field that is said twice: in the query, in the body, in both, in
-/// the path and elsewhere, in headers. BOTH is the body of a write with an idempotency key.
+/// A request, `[headers]`, its body, and after `=>` the field that is said twice: in the query, in the body, in both,
+/// in the path and elsewhere, in headers. BOTH is the body of a write with an idempotency key.
 const SAID_TWICE: &str = r#"
 GET /v1/key-value?tenant_id=lww&key=a&key=b => key
 GET /v1/key-value?tenant_id=lww&key=a&key=a => key

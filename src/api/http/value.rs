@@ -12,8 +12,9 @@
 //! | `json` | that JSON | a string | base64 |
 //! | `base64` | base64 | base64 | base64 |
 //!
-//! Bytes don't say whether they were sent as a string or as other JSON. So a string always comes back as that string, which is
-//! what clients of the older gateway rely on, and who stores other JSON asks for it. `value_encoding` says which one it is.
+//! Bytes don't say whether they were sent as a string or as other JSON. So a string always comes back as that string,
+//! which is what clients of the older gateway rely on, and who stores other JSON asks for it. `value_encoding` says
+//! which one it is.
 
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};

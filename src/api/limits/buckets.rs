@@ -1,7 +1,7 @@
 //! One tenant's buckets.
 //!
-//! What a read will answer is known only afterwards, so bytes are owed, and paid by the next request before it is let in.
-//! Requests that are at work together owe together: a tenant can be ahead by what it had at work, never for long.
+//! What a read will answer is known only afterwards, so bytes are owed, and paid by the next request before it is let
+//! in. Requests that are at work together owe together: a tenant can be ahead by what it had at work, never for long.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};

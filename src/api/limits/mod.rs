@@ -1,12 +1,12 @@
 //! How much each tenant may ask for: reads, writes and bytes in a second.
 //!
 //! What it is: one bucket of each kind a tenant, filled at the configured rate and holding one second's worth (GCRA). A
-//! request beyond that is refused at once and told when to come again.
-//! What it is not: protection of the coordinator as a whole, which bounds what is at work (`coordinator/admission`), and no
-//! limit of all coordinators together: each one has its own buckets.
+//! request beyond that is refused at once and told when to come again. What it is not: protection of the coordinator as
+//! a whole, which bounds what is at work (`coordinator/admission`), and no limit of all coordinators together: each one
+//! has its own buckets.
 //!
-//! Invariants: what is not limited costs nothing; every byte is paid for, if need be by the requests after it; a bounded
-//! number of tenants is kept in mind, and one that was forgotten begins with full buckets.
+//! Invariants: what is not limited costs nothing; every byte is paid for, if need be by the requests after it; a
+//! bounded number of tenants is kept in mind, and one that was forgotten begins with full buckets.
 
 mod buckets;
 mod settings;

@@ -12,7 +12,8 @@ const PEERS: u64 = 256;
 /// Metadata, logs, listeners, timers, and what is opened for a moment.
 const OTHERS: u64 = 128;
 
-/// Lets the process open as many files as the system allows it to, and keeps what it makes to its own user. Returns how many.
+/// Lets the process open as many files as the system allows it to, and keeps what it makes to its own user. Returns how
+/// many.
 pub fn prepare() -> u64 {
     umask(Mode::from_raw_mode(0o077));
     let limit = getrlimit(Resource::Nofile);

@@ -1,5 +1,6 @@
-//! SIGINT and SIGTERM: the first asks for an orderly stop, the second ends the process at once. So does, if that is wished, the
-//! end of standard input: it comes with the end of whoever started the process and holds the other end, however that one ends.
+//! SIGINT and SIGTERM: the first asks for an orderly stop, the second ends the process at once. So does, if that is
+//! wished, the end of standard input: it comes with the end of whoever started the process and holds the other end,
+//! however that one ends.
 
 use std::process;
 
@@ -22,8 +23,8 @@ pub struct StopSignal {
 }
 
 impl StopSignal {
-    /// Takes the signals over, so that from now on they don't end the process. With `end_with_input` the end of standard input,
-    /// which is read by nobody else, is one of them.
+    /// Takes the signals over, so that from now on they don't end the process. With `end_with_input` the end of
+    /// standard input, which is read by nobody else, is one of them.
     ///
     /// # Panics
     /// Outside a tokio runtime.

@@ -3,8 +3,8 @@
 //! The most promising owner is asked; when it fails, or takes longer than it should, the next one is asked as well, for
 //! the same write with the same stamp. The first that has it durably decides what the write has become.
 //!
-//! - An owner that holds a greater rank had no effect and says so. The write needs a greater stamp, then; unless a claim
-//!   has fixed it, so that a write which is outranked was made and overwritten.
+//! - An owner that holds a greater rank had no effect and says so. The write needs a greater stamp, then; unless a
+//!   claim has fixed it, so that a write which is outranked was made and overwritten.
 //! - An owner that can't tell the write from the repetition of one that was overwritten and forgotten leaves it
 //!   indeterminate if it may have been attempted before. (A delete is made again: it overwrites the same.)
 //! - An owner that has not seen what the context covers has to be brought up first.
@@ -216,7 +216,7 @@ impl Plan for Accept {
 
     fn on_patience(&mut self, notes: &mut Notes<'_>) -> Next<Accepted> {
         if let Some(position) = self.latest.take() {
-            notes.too_slow(position, "slow to stamp");
+            notes.too_slow(position, "slow to accept it");
         }
         if mutant::on(Mutant::FailoverForgetsWriteId) {
             self.request.write_id.0 = self.request.write_id.0.wrapping_add(1);

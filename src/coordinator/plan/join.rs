@@ -1,9 +1,9 @@
 //! The other owners join a write that one owner has accepted.
 //!
 //! All are asked at once. It is done when as many have it durably as its consistency asks for and, where its stamp is
-//! judged, when it is certain that the stamp is great enough (see [`Standings`]), or all owners are heard, or those that
-//! are left were given the time that the quickest may take. What outranks it then is told: it is stamped once more, above
-//! that.
+//! judged, when it is certain that the stamp is great enough (see [`Standings`]), or all owners are heard, or those
+//! that are left were given the time that the quickest may take. What outranks it then is told: it is stamped once
+//! more, above that.
 
 use super::{Candidates, Next, Notes, Plan, Positions, Then, Wait};
 use crate::coordinator::order::OwnerOrder;

@@ -1,10 +1,12 @@
 //! Plans: what an operation on a record's owners does next, as values without I/O.
 //!
-//! A plan is told what happened (an owner answered, patience is over) and says what to do next: whom to ask, how long to
-//! wait, or that it is done. One driver ([`super::drive`]) runs any of them: it alone asks, waits, keeps the deadline and
-//! gives way to a newer topology. So a plan is tested by comparing values, and reads like the rule that it carries.
+//! A plan is told what happened (an owner answered, patience is over) and says what to do next: whom to ask, how long
+//! to wait, or that it is done. One driver ([`super::drive`]) runs any of them: it alone asks, waits, keeps the
+//! deadline and gives way to a newer topology. So a plan is tested by comparing values, and reads like the rule that it
+//! carries.
 //!
-//! What this is not: a plan does not know nodes, clocks or transports. An owner is its *position* in the preference list.
+//! What this is not: a plan does not know nodes, clocks or transports. An owner is its *position* in the preference
+//! list.
 //!
 //! Invariants:
 //! - a plan asks each owner that it is given at most once, unless it says otherwise;

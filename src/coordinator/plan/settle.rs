@@ -1,9 +1,9 @@
 //! Read repair: as many owners as were asked for hold what a read gives out, before it is given out.
 //!
 //! Under `last_write_wins` an owner counts only if what is given out *leads* there, or did (see
-//! [`standings`](crate::coordinator::standings)): only then will enough owners say so to its coordinator, and a write that
-//! was shown is never stamped again. Where it led in between, what overwrote it came after the answers, and so was not
-//! complete when this read began.
+//! [`standings`](crate::coordinator::standings)): only then will enough owners say so to its coordinator, and a write
+//! that was shown is never stamped again. Where it led in between, what overwrote it came after the answers, and so was
+//! not complete when this read began.
 //!
 //! One that is silent must not keep a majority that is well from answering: owners that were not asked before are
 //! brought up in its place.
@@ -43,8 +43,8 @@ pub(in crate::coordinator) enum Settled {
 }
 
 impl<'a> Settle<'a> {
-    /// `record` is what is given out, which `is_deleted` if it shows nothing; `holders` answered with it, `stale` owners
-    /// with something else, `others` were not asked. `tally` counts the holders.
+    /// `record` is what is given out, which `is_deleted` if it shows nothing; `holders` answered with it, `stale`
+    /// owners with something else, `others` were not asked. `tally` counts the holders.
     pub(in crate::coordinator) fn new(
         key: &'a RecordKey,
         (record, is_deleted, policy): (Bytes, bool, ConflictPolicy),
