@@ -28,8 +28,8 @@ use pairdb::adapters::fjall::{FjallSettings, FjallStorage};
 use pairdb::adapters::tokio::{NodeWorld, ThreadRandom};
 use pairdb::placement::{Epoch, NodeId, PartitionId};
 use pairdb::ports::{
-    AcceptRequest, Operation, Overwrites, Random, RecordKey, Reply, Request, Space, StorageEngine,
-    TenantId,
+    AcceptRequest, JoinSource, Operation, Overwrites, Random, RecordKey, Reply, Request, Space,
+    StorageEngine, TenantId,
 };
 use pairdb::replica::{Replica, ReplicaSettings};
 use pairdb::version::{Actor, Content, Context, Dot, Record, Stamp, Version, WriteId};
@@ -212,7 +212,7 @@ async fn join(node: &Node, dot: Dot, number: u64) -> Option<Acknowledged> {
             key: key(&name),
             record: record.encode(),
             judged: None,
-            exchanged: false,
+            source: JoinSource::Client,
         },
     )
     .await;

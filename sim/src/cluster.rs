@@ -745,6 +745,8 @@ async fn founded(world: &World, clock: SimClock) -> MetadataHome {
             port: u16::from(number),
             virtual_nodes: world.virtual_nodes,
             status: NodeStatus::Active,
+            zone: None,
+            seat: None,
         }
     });
     let topology = Topology::new(Epoch(1), world.partitions, nodes.collect())

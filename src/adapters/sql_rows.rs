@@ -106,6 +106,8 @@ fn node(row: &impl SqlRow) -> sqlx::Result<Node> {
         port: number(row, "port")?,
         virtual_nodes: number(row, "virtual_nodes")?,
         status: parsed("status", text(row, "status")?.parse())?,
+        zone: None,
+        seat: None,
     })
 }
 

@@ -85,6 +85,8 @@ pub(super) fn node(request: v1::AddStorageNodeRequest) -> Result<Node, Coordinat
         port,
         virtual_nodes,
         status: NodeStatus::Active,
+        zone: None,
+        seat: None,
     };
     node.validate().map_err(|error| {
         use crate::placement::InvalidNode;
@@ -93,6 +95,8 @@ pub(super) fn node(request: v1::AddStorageNodeRequest) -> Result<Node, Coordinat
             InvalidNode::Host => "host",
             InvalidNode::Port => "port",
             InvalidNode::VirtualNodes(_) => "virtual_nodes",
+            InvalidNode::Zone => "zone",
+            InvalidNode::Seat => "seat",
         };
         invalid(field, error.to_string())
     })?;

@@ -301,6 +301,8 @@ fn a_node_is_shown_with_its_report_or_without() {
         port: 7000,
         virtual_nodes: 150,
         status: NodeStatus::Draining,
+        zone: None,
+        seat: None,
     };
     let report = NodeReport {
         node: id,

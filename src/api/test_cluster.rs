@@ -19,11 +19,11 @@ use crate::adapters::memory::{MemoryIdempotency, MemoryMetadata};
 use crate::adapters::tls::{Listener, ServerTls, TlsSettings};
 use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
 use crate::coordinator::{Coordinator, CoordinatorSettings};
-use crate::placement::{Epoch, Node, NodeId, NodeStatus, PartitionId, Topology};
+use crate::placement::{ChangeId, Epoch, Node, NodeId, NodeStatus, PartitionId, Topology};
 use crate::ports::{
-    ApiKey, ApiKeyId, Change, CoordinatorWorld, Digest, KeyHash, LeaseOutcome, Maintained,
-    Maintenance, MetadataEvent, MetadataStore, Operation, RecordKey, Reply, StoreError, Tenant,
-    TenantId,
+    ApiKey, ApiKeyId, Change, Checkpoint, CoordinatorWorld, Digest, JoinSource, KeyHash,
+    LeaseOutcome, Maintained, Maintenance, MetadataEvent, MetadataStore, Migration, Operation,
+    RecordKey, Reply, StoreError, Tenant, TenantId,
 };
 use crate::replica::ReplicaSettings;
 use crate::test_cluster::{Mood, TestNodes, TestTransport};
@@ -104,6 +104,48 @@ impl MetadataStore for HangingMetadata {
     ) -> Result<Change<Topology>, StoreError> {
         let replaced = self.store.replace_topology(expected, next);
         self.unless_hanging(replaced).await
+    }
+
+    async fn create_migration(
+        &self,
+        migration: Migration,
+    ) -> Result<Change<Migration>, StoreError> {
+        self.unless_hanging(self.store.create_migration(migration))
+            .await
+    }
+
+    async fn migration(&self, id: &ChangeId) -> Result<Option<Migration>, StoreError> {
+        self.unless_hanging(self.store.migration(id)).await
+    }
+
+    async fn migrations(&self, limit: usize) -> Result<Vec<Migration>, StoreError> {
+        self.unless_hanging(self.store.migrations(limit)).await
+    }
+
+    async fn open_migrations(&self, limit: usize) -> Result<Vec<Migration>, StoreError> {
+        self.unless_hanging(self.store.open_migrations(limit)).await
+    }
+
+    async fn update_migration(
+        &self,
+        migration: Migration,
+    ) -> Result<Change<Migration>, StoreError> {
+        self.unless_hanging(self.store.update_migration(migration))
+            .await
+    }
+
+    async fn checkpoint_migration(
+        &self,
+        id: &ChangeId,
+        checkpoints: Vec<Checkpoint>,
+    ) -> Result<(), StoreError> {
+        self.unless_hanging(self.store.checkpoint_migration(id, checkpoints))
+            .await
+    }
+
+    async fn migration_checkpoints(&self, id: &ChangeId) -> Result<Vec<Checkpoint>, StoreError> {
+        self.unless_hanging(self.store.migration_checkpoints(id))
+            .await
     }
 
     async fn acquire_lease(
@@ -290,6 +332,8 @@ impl TestCluster {
             port: 7001 + n as u16,
             virtual_nodes: 150,
             status: NodeStatus::Active,
+            zone: None,
+            seat: None,
         }
     }
 
@@ -336,7 +380,7 @@ impl TestCluster {
             key: RecordKey::new(PartitionId(0), &TenantId::new("t").unwrap(), "k"),
             record: Record::new(seen, vec![version]).unwrap().encode(),
             judged: None,
-            exchanged: false,
+            source: JoinSource::Client,
         };
         let joined = self.ask(n, join).await;
         assert!(

@@ -7,8 +7,8 @@ use super::{Coordinator, CoordinatorError, CoordinatorSettings, WriteRequest};
 use crate::adapters::memory::MemoryStorage;
 use crate::placement::{Epoch, Node, NodeId, NodeStatus};
 use crate::ports::{
-    Durability, Maintained, Maintenance, Operation, Put, RecordKey, Refusal, Reply, Space,
-    StorageEngine,
+    Durability, JoinSource, Maintained, Maintenance, Operation, Put, RecordKey, Refusal, Reply,
+    Space, StorageEngine,
 };
 use crate::quorum::Consistency;
 use crate::replica::ReplicaSettings;
@@ -128,7 +128,7 @@ impl Scene {
             key: self.key(),
             record: record.encode(),
             judged: None,
-            exchanged: false,
+            source: JoinSource::Client,
         };
         self.cluster.ask(&self.owners[owner], join)
     }
@@ -196,6 +196,8 @@ fn what_is_owed_to_a_node_that_the_cluster_does_not_have_is_forgotten() {
         port: 99,
         virtual_nodes: 1,
         status: NodeStatus::Active,
+        zone: None,
+        seat: None,
     };
     let hint = Maintenance::Hint {
         key: scene.key(),

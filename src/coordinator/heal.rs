@@ -149,8 +149,9 @@ impl<W: CoordinatorWorld> Healing<W> {
         };
         let tenant = self.tenants.get(&tenant, self.metadata.deadline()).await;
         tenant.is_ok_and(|tenant| {
-            let owners = routing.owners(key.partition(), tenant.replication_factor);
-            owners.len() > 1
+            let factor = tenant.replication_factor;
+            let owners = routing.owners_of(key.partition(), key.tenant(), factor);
+            owners.nodes().len() > 1
         })
     }
 
@@ -164,7 +165,8 @@ impl<W: CoordinatorWorld> Healing<W> {
         let tenant = TenantId::new(key.tenant()).ok()?;
         let tenant = self.tenants.get(&tenant, self.metadata.deadline());
         let factor = tenant.await.ok()?.replication_factor;
-        let all = routing.owners(key.partition(), factor);
+        let all = routing.owners_of(key.partition(), key.tenant(), factor);
+        let all = all.nodes();
         if all.len() < 2 || !all.contains(&damaged) {
             return None;
         }

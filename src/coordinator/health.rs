@@ -50,6 +50,13 @@ pub(super) struct Preference {
     expected_ns: u64,
 }
 
+impl Preference {
+    /// Whether it is asked for want of a better one only.
+    pub(super) const fn is_unhealthy(self) -> bool {
+        self.unhealthy
+    }
+}
+
 impl NodeHealth {
     pub(super) fn call_started(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);

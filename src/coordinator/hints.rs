@@ -73,7 +73,10 @@ impl<W: CoordinatorWorld> Hints<W> {
                         Either::Left(DeliverHints { target })
                     }
                     Some(_) => continue,
-                    None => Either::Right(ForgetHints { target }),
+                    None => Either::Right(ForgetHints {
+                        target,
+                        partitions: Vec::new(),
+                    }),
                 };
                 calls.push(async move {
                     let told = match told {

@@ -46,7 +46,12 @@ pub(super) struct Found {
     pub(super) tree: TreeName,
     /// Its tenant's.
     pub(super) policy: ConflictPolicy,
+    /// Its tenant's, unless that changes.
+    pub(super) factor: u8,
+    /// All of them, old and new ones while the partition moves.
     pub(super) owners: Vec<u16>,
+    /// Whether the partition moves.
+    pub(super) is_moving: bool,
     /// `None`: the owner did not answer.
     pub(super) digests: Vec<Option<Digest>>,
 }
@@ -103,12 +108,16 @@ impl Listings {
             return Next::Unknown(tree);
         };
         let factor = tenant.replication_factor;
-        let owners = self.routing.owners(tree.partition(), factor);
+        let owners = self
+            .routing
+            .owners_of(tree.partition(), tree.tenant(), factor);
         let of_owner = |index: &u16| digests.get(usize::from(*index)).copied().flatten();
         Next::Tree(Found {
-            digests: owners.iter().map(of_owner).collect(),
-            owners: owners.to_vec(),
+            digests: owners.nodes().iter().map(of_owner).collect(),
+            owners: owners.nodes().to_vec(),
+            is_moving: self.routing.moves(tree.partition()),
             policy: tenant.conflict_policy,
+            factor,
             tree,
         })
     }

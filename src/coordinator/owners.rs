@@ -13,12 +13,12 @@ use super::routing::Routing;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
-use crate::placement::{Epoch, Node};
+use crate::placement::{Epoch, Node, OwnerSet, RecordOwners};
 use crate::ports::{
     Ask, CallError, Clock, CoordinatorWorld, Instant, Operation, RecordKey, Refusal,
     ReplicaTransport, Reply, Request, answer_to,
 };
-use crate::quorum::{Consistency, MAX_POSITIONS, Tally};
+use crate::quorum::{Consistency, Quorum, Quorums, Tally};
 
 /// An owner that has to make something durable gets this many times its own 95th percentile before the next one is
 /// asked as well.
@@ -29,8 +29,7 @@ const PATIENCE_P95S: u32 = 4;
 pub(super) struct Owners<W> {
     world: W,
     routing: Arc<Routing>,
-    nodes: [u16; MAX_POSITIONS],
-    len: usize,
+    record: RecordOwners,
     patience_min: Duration,
 }
 
@@ -53,29 +52,25 @@ impl<W: CoordinatorWorld> Owners<W> {
         replication_factor: u8,
         patience_min: Duration,
     ) -> Self {
-        let mut nodes = [0; MAX_POSITIONS];
-        let owners = routing.owners(key.partition(), replication_factor);
-        let forgotten = usize::from(owners.len() > 1 && mutant::on(Mutant::OwnerForgotten));
-        let len = owners.len().min(MAX_POSITIONS) - forgotten;
-        nodes[..len].copy_from_slice(&owners[..len]);
+        let mut record = routing.owners_of(key.partition(), key.tenant(), replication_factor);
+        if record.nodes().len() > 1 && mutant::on(Mutant::OwnerForgotten) {
+            let nodes = record.nodes();
+            record = RecordOwners::stable(&nodes[..nodes.len() - 1]);
+        }
         Self {
             world,
             routing,
-            nodes,
-            len,
+            record,
             patience_min,
         }
     }
 
     /// One node alone, at position 0.
     pub(super) fn of_node(world: W, routing: Arc<Routing>, index: u16) -> Self {
-        let mut nodes = [0; MAX_POSITIONS];
-        nodes[0] = index;
         Self {
             world,
             routing,
-            nodes,
-            len: 1,
+            record: RecordOwners::stable(&[index]),
             patience_min: Duration::ZERO,
         }
     }
@@ -89,40 +84,100 @@ impl<W: CoordinatorWorld> Owners<W> {
         &self.routing
     }
 
-    pub(super) const fn len(&self) -> usize {
-        self.len
+    pub(super) fn len(&self) -> usize {
+        self.record.nodes().len()
+    }
+
+    fn index(&self, position: usize) -> u16 {
+        self.record.nodes()[position]
     }
 
     pub(super) fn name(&self, position: usize) -> String {
-        self.routing.node(self.nodes[position]).id.to_string()
+        self.routing.node(self.index(position)).id.to_string()
     }
 
     pub(super) fn node(&self, position: usize) -> &Node {
-        self.routing.node(self.nodes[position])
+        self.routing.node(self.index(position))
     }
 
     pub(super) fn health(&self, position: usize) -> &Arc<NodeHealth> {
-        self.routing.health(self.nodes[position])
+        self.routing.health(self.index(position))
     }
 
+    /// How many have to answer, of the old owners while they change.
     pub(super) fn required(&self, consistency: Consistency) -> usize {
-        consistency.required(self.len).max(1)
+        quorum(consistency, self.record.first).required.max(1)
     }
 
-    pub(super) fn tally(&self, consistency: Consistency) -> Tally {
-        Tally::new(self.required(consistency), self.len)
+    /// Whether the owners change.
+    pub(super) const fn are_moving(&self) -> bool {
+        self.record.is_moving()
+    }
+
+    /// What a write needs.
+    pub(super) fn write_tally(&self, consistency: Consistency) -> Tally {
+        if mutant::on(Mutant::QuorumOfTheUnion) && self.record.is_moving() {
+            return Tally::new(consistency.required(self.len()), self.len());
+        }
+        Tally::of(self.quorums(consistency, true), self.len())
+    }
+
+    /// What a read needs.
+    pub(super) fn read_tally(&self, consistency: Consistency) -> Tally {
+        if mutant::on(Mutant::QuorumOfTheUnion) && self.record.reads_both {
+            return Tally::new(consistency.required(self.len()), self.len());
+        }
+        Tally::of(self.shown(consistency), self.len())
+    }
+
+    /// What the first of the sets that a write needs contributes, alone.
+    pub(super) fn old_tally(&self, consistency: Consistency) -> Tally {
+        Tally::of(self.quorums(consistency, false), self.len())
+    }
+
+    /// The owners that a read of this consistency has to hear.
+    pub(super) fn shown(&self, consistency: Consistency) -> Quorums {
+        let both = self.record.reads_both || mutant::on(Mutant::StandingOfNewOwner);
+        self.quorums(consistency, both)
+    }
+
+    fn quorums(&self, consistency: Consistency, both: bool) -> Quorums {
+        let second = self.record.second.filter(|_| both);
+        Quorums {
+            first: quorum(consistency, self.record.first),
+            second: second.map(|second| quorum(consistency, second)),
+        }
     }
 
     /// The positions, the most promising owner first. Among equals the preference list decides.
     pub(super) fn by_preference(&self) -> OwnerOrder {
         let now = self.world.clock().now();
         if mutant::on(Mutant::HealthIgnored) {
-            return OwnerOrder::by(self.len, |_| ());
+            return OwnerOrder::by(self.len(), |_| ());
         }
-        let order = OwnerOrder::by(self.len, |position| self.health(position).preference(now));
+        let second = self.record.second.map_or(0, |second| second.positions);
+        // While owners change, one that is both an old and a new one counts twice.
+        let counts_once = |position: usize| {
+            let bit = 1 << position;
+            self.record.is_moving() && self.record.first.positions & second & bit == 0
+        };
+        let order = OwnerOrder::by(self.len(), |position| {
+            let preference = self.health(position).preference(now);
+            (preference.is_unhealthy(), counts_once(position), preference)
+        });
         match buggify::on(Site::WorstOwnerFirst) {
             true => order.reversed(),
             false => order,
+        }
+    }
+
+    /// Those of them that reads use, and that accept writes.
+    pub(super) fn readers_by_preference(&self) -> OwnerOrder {
+        let readers = self.record.readers();
+        let all = self.by_preference();
+        match self.record.is_moving() && !mutant::on(Mutant::NewOwnerStamps) {
+            true => all.only(|position| readers & 1 << position != 0),
+            false => all,
         }
     }
 
@@ -162,7 +217,7 @@ impl<W: CoordinatorWorld> Owners<W> {
         ask: A,
         deadline: Instant,
     ) -> BoxFuture<'static, Answer<A::Answer>> {
-        let node = self.routing.node(self.nodes[position]);
+        let node = self.routing.node(self.index(position));
         let request = Request {
             node: node.id.clone(),
             epoch: self.routing.epoch(),
@@ -215,6 +270,18 @@ impl<W: CoordinatorWorld> Owners<W> {
             Answer { position, result }
         }
         .boxed()
+    }
+}
+
+/// How many of these owners have to answer.
+fn quorum(consistency: Consistency, set: OwnerSet) -> Quorum {
+    let required = match consistency {
+        Consistency::Quorum => consistency.required(set.len()).max(set.quorum_of_listed()),
+        Consistency::One | Consistency::All => consistency.required(set.len()),
+    };
+    Quorum {
+        required: required.max(1),
+        owners: set.positions,
     }
 }
 

@@ -145,8 +145,8 @@ impl<W: CoordinatorWorld> Replication<W> {
     ) -> Result<Gathered, PassFailure> {
         let owners = driver.owners;
         let mut missing = Missing::default();
-        let tally = owners.tally(driver.consistency);
-        let order = owners.by_preference();
+        let tally = owners.read_tally(driver.consistency);
+        let order = owners.readers_by_preference();
         let first = order.clone().take(tally.required());
         let usual = first.map(|position| owners.health(position).p95());
         let hedge_after = usual.fold(self.settings.hedge_delay_min, Ord::max);
@@ -210,7 +210,10 @@ impl<W: CoordinatorWorld> Replication<W> {
         if stale.is_empty() {
             return Ok(Some(record));
         }
-        let mut tally = owners.tally(read.consistency);
+        let mut tally = match mutant::on(Mutant::RepairIntoOldOnly) {
+            true => owners.old_tally(read.consistency),
+            false => owners.write_tally(read.consistency),
+        };
         holders.iter().for_each(|position| tally.success(*position));
         if tally.verdict() == Verdict::Reached || mutant::on(Mutant::ReadRepairSkipped) {
             marks::reached(Mark::RepairedBehindAnswer);

@@ -202,6 +202,8 @@ mod tests {
             port: 1,
             virtual_nodes: 1,
             status: NodeStatus::Active,
+            zone: None,
+            seat: None,
         };
         let topology = Topology::new(Epoch(1), 1, (1..=3).map(node).collect()).unwrap();
         let routing = Routing::build(topology, None);

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 
 use super::health::NodeHealth;
-use crate::placement::{Epoch, Node, NodeId, PartitionId, Placement, Topology};
+use crate::placement::{Epoch, Node, NodeId, PartitionId, Placement, RecordOwners, Topology};
 use crate::version::Actor;
 
 const NONE_DOUBTED: u64 = u64::MAX;
@@ -79,9 +79,19 @@ impl Routing {
         self.placement.topology()
     }
 
-    pub(super) fn owners(&self, partition: PartitionId, replication_factor: u8) -> &[u16] {
-        self.placement
-            .owners(partition, usize::from(replication_factor))
+    /// The owners of a tenant's records in a partition, whose replication factor is `factor` unless that changes.
+    pub(super) fn owners_of(
+        &self,
+        partition: PartitionId,
+        tenant: &str,
+        factor: u8,
+    ) -> RecordOwners {
+        self.placement.record_owners(partition, tenant, factor)
+    }
+
+    /// Whether a partition's owners change, or have just changed.
+    pub(super) fn moves(&self, partition: PartitionId) -> bool {
+        self.placement.moving(partition).is_some()
     }
 
     pub(super) fn node(&self, index: u16) -> &Node {

@@ -8,47 +8,53 @@
 //! Otherwise a write that completed before may outrank it. It may be stamped again then: had a quorum read shown it, or
 //! had a quorum acknowledged what overwrote it, enough owners would say so. That conclusion takes the answers of all
 //! owners; while one is silent a write that was seen may take effect a second time.
+//!
+//! While a partition moves, it has to stand so at the owners that reads use: a new one that is copied to may lack what
+//! came before, and there everything seems to lead.
 
 use crate::mutant::{self, Mutant};
 use crate::ports::Standing;
+use crate::quorum::Quorums;
 use crate::version::Rank;
 
 /// What was said so far. A value: add an answer, ask for the verdict.
 #[derive(Clone, Debug)]
 pub(super) struct Standings {
-    required: usize,
-    leading: usize,
-    /// Those that overwrote it, and at how many owners.
-    overwritten_by: Vec<(Rank, usize)>,
+    quorums: Quorums,
+    /// Positions where it led, a bit for each.
+    leading: u32,
+    /// Those that overwrote it, and where.
+    overwritten_by: Vec<(Rank, u32)>,
     outranked: bool,
 }
 
 impl Standings {
-    /// Nobody has said anything; `required` owners tell that its stamp is great enough: no more than a quorum, for that
-    /// is how many a read has to hear to show it.
-    pub(super) const fn new(required: usize) -> Self {
+    /// Nobody has said anything; `quorums` tell that its stamp is great enough: no more than a quorum, for that is how
+    /// many a read has to hear to show it.
+    pub(super) const fn new(quorums: Quorums) -> Self {
         Self {
-            required,
+            quorums,
             leading: 0,
             overwritten_by: Vec::new(),
             outranked: false,
         }
     }
 
-    /// An owner, where `greatest` leads now, answered that the write stands so; its own rank is `rank`.
-    pub(super) fn add(&mut self, standing: Standing, greatest: Rank, rank: Rank) {
+    /// The owner at `position`, where `greatest` leads now, answered that the write stands so; its own rank is `rank`.
+    pub(super) fn add(&mut self, position: usize, standing: Standing, greatest: Rank, rank: Rank) {
         self.outranked |= greatest > rank;
         let standing = match mutant::on(Mutant::SeenWriteRestamped) {
             true if greatest > rank => Standing::Outstripped,
             _ => standing,
         };
+        let bit = 1 << position;
         match standing {
-            Standing::Leading => self.leading += 1,
+            Standing::Leading => self.leading |= bit,
             Standing::Overwritten => {
                 let by = self.overwritten_by.iter_mut();
                 match by.into_iter().find(|(by, _)| *by == greatest) {
-                    Some((_, count)) => *count += 1,
-                    None => self.overwritten_by.push((greatest, 1)),
+                    Some((_, positions)) => *positions |= bit,
+                    None => self.overwritten_by.push((greatest, bit)),
                 }
             }
             Standing::Outstripped => {}
@@ -57,14 +63,17 @@ impl Standings {
 
     /// Whether its stamp is great enough for certain. Until then more answers may tell.
     pub(super) fn are_enough(&self) -> bool {
-        let overwritten = self.overwritten_by.iter().map(|(_, count)| *count);
-        !self.outranked || self.leading >= self.required || overwritten.max() >= Some(self.required)
+        let mut overwritten = self.overwritten_by.iter();
+        !self.outranked
+            || self.quorums.are_among(self.leading)
+            || overwritten.any(|(_, positions)| self.quorums.are_among(*positions))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quorum::Quorum;
     use crate::version::{Stamp, WriteId};
 
     const WRITE: Rank = rank(5);
@@ -77,9 +86,9 @@ mod tests {
     }
 
     fn enough<const N: usize>(answers: [(Standing, u64); N]) -> bool {
-        let mut standings = Standings::new(2);
-        for (standing, greatest) in answers {
-            standings.add(standing, rank(greatest), WRITE);
+        let mut standings = Standings::new(Quorums::one(Quorum::of_first(2, 3)));
+        for (position, (standing, greatest)) in answers.into_iter().enumerate() {
+            standings.add(position, standing, rank(greatest), WRITE);
         }
         standings.are_enough()
     }

@@ -12,11 +12,14 @@ use super::{
     WriteRequest,
 };
 use crate::adapters::memory::{ManualClock, MemoryIdempotency, MemoryMetadata};
-use crate::placement::{DEFAULT_PARTITIONS, Epoch, Node, NodeId, NodeStatus, Token, Topology};
+use crate::placement::{
+    ChangeId, DEFAULT_PARTITIONS, Epoch, Node, NodeId, NodeStatus, Token, Topology,
+};
 use crate::ports::{
-    ApiKey, ApiKeyId, Change, Claim, ClaimOutcome, Clock, Completion, CoordinatorWorld,
-    IdempotencyScope, IdempotencyStore, LeaseOutcome, Maintained, Maintenance, MetadataEvent,
-    MetadataStore, Operation, Purged, RecordKey, Refusal, Reply, StoreError, Tenant, TenantId,
+    ApiKey, ApiKeyId, Change, Checkpoint, Claim, ClaimOutcome, Clock, Completion, CoordinatorWorld,
+    IdempotencyScope, IdempotencyStore, JoinSource, LeaseOutcome, Maintained, Maintenance,
+    MetadataEvent, MetadataStore, Migration, Operation, Purged, RecordKey, Refusal, Reply,
+    StoreError, Tenant, TenantId,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
 use crate::replica::ReplicaSettings;
@@ -150,6 +153,44 @@ impl MetadataStore for TestMetadata {
     ) -> Result<Change<Topology>, StoreError> {
         self.there().await?;
         self.store.replace_topology(expected, next).await
+    }
+    async fn create_migration(
+        &self,
+        migration: Migration,
+    ) -> Result<Change<Migration>, StoreError> {
+        self.there().await?;
+        self.store.create_migration(migration).await
+    }
+    async fn migration(&self, id: &ChangeId) -> Result<Option<Migration>, StoreError> {
+        self.there().await?;
+        self.store.migration(id).await
+    }
+    async fn migrations(&self, limit: usize) -> Result<Vec<Migration>, StoreError> {
+        self.there().await?;
+        self.store.migrations(limit).await
+    }
+    async fn open_migrations(&self, limit: usize) -> Result<Vec<Migration>, StoreError> {
+        self.there().await?;
+        self.store.open_migrations(limit).await
+    }
+    async fn update_migration(
+        &self,
+        migration: Migration,
+    ) -> Result<Change<Migration>, StoreError> {
+        self.there().await?;
+        self.store.update_migration(migration).await
+    }
+    async fn checkpoint_migration(
+        &self,
+        id: &ChangeId,
+        checkpoints: Vec<Checkpoint>,
+    ) -> Result<(), StoreError> {
+        self.there().await?;
+        self.store.checkpoint_migration(id, checkpoints).await
+    }
+    async fn migration_checkpoints(&self, id: &ChangeId) -> Result<Vec<Checkpoint>, StoreError> {
+        self.there().await?;
+        self.store.migration_checkpoints(id).await
     }
     async fn acquire_lease(
         &self,
@@ -433,7 +474,7 @@ impl TestCluster {
             key,
             record: record.encode(),
             judged: None,
-            exchanged: false,
+            source: JoinSource::Client,
         };
         let joined = self.ask(node, join);
         assert!(matches!(joined, Ok(Reply::Joined { .. })), "{joined:?}");
@@ -525,6 +566,8 @@ fn node(n: u16) -> Node {
         port: n,
         virtual_nodes: 150,
         status: NodeStatus::Active,
+        zone: None,
+        seat: None,
     }
 }
 

@@ -58,11 +58,7 @@ impl<W: CoordinatorWorld> Topologies<W> {
         metadata: Arc<Metadata<W>>,
         (stamps, clocks): (Arc<ClusterClock>, Arc<ClockWatch>),
     ) -> Self {
-        let none = Topology {
-            epoch: Epoch(0),
-            partitions: DEFAULT_PARTITIONS,
-            nodes: Vec::new(),
-        };
+        let none = Topology::empty(DEFAULT_PARTITIONS);
         Self {
             world,
             name: name.to_owned(),
@@ -194,10 +190,7 @@ impl<W: CoordinatorWorld> Topologies<W> {
         deadline: Instant,
     ) -> Result<(), StoreError> {
         let expected = stored.epoch;
-        let next = Topology {
-            epoch: adopted,
-            ..stored
-        };
+        let next = stored.at(adopted);
         if let Change::Made(_) | Change::Conflict(Some(_)) =
             self.replace(expected, next, deadline).await?
         {
@@ -216,7 +209,7 @@ impl<W: CoordinatorWorld> Topologies<W> {
             let Some(epoch) = in_use.epoch().max(expected).next() else {
                 return Ok(None);
             };
-            let next = Topology { epoch, ..stored };
+            let next = stored.at(epoch);
             match self
                 .replace(expected, next, self.metadata.deadline())
                 .await?

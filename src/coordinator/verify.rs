@@ -259,7 +259,11 @@ impl<W: CoordinatorWorld> Verifier<W> {
         let owners = match tenant {
             Ok(tenant) => {
                 let factor = tenant.replication_factor;
-                walk.routing.owners(tree.partition(), factor).to_vec()
+                // While a partition is copied its new owners lack what has not come to them yet.
+                let owners = walk
+                    .routing
+                    .owners_of(tree.partition(), tree.tenant(), factor);
+                owners.read_nodes().collect::<Vec<u16>>()
             }
             Err(error) => {
                 walk.unknown_tenant(tree.tenant(), &error);

@@ -245,7 +245,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
     /// Has one owner accept the write: the most promising one, `first` before it if given, and further ones as patience
     /// runs out or they fail.
     async fn accept(&mut self, first: Option<usize>) -> Result<AcceptedWrite, PassFailure> {
-        let mut order = self.driver.owners.by_preference();
+        let mut order = self.driver.owners.readers_by_preference();
         if let Some(first) = first {
             order.again(first);
         }
@@ -341,9 +341,10 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             accepted.position,
             (rank, accepted.record.greatest_rank(), judges),
             (
-                owners.tally(self.write.consistency),
+                owners.write_tally(self.write.consistency),
                 owners.len(),
-                owners.required(Consistency::Quorum),
+                // A quorum read shows what leads at a quorum, whatever the write waits for.
+                owners.shown(self.write.consistency.min(Consistency::Quorum)),
             ),
         );
         let mut calls = Calls::new();

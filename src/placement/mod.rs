@@ -13,21 +13,28 @@
 //! - A preference list names distinct nodes, all of them active or draining.
 //! - The table is a function of the set of nodes, not of the order in which they were listed.
 //! - Adding or removing one node changes an owner set only by that node and the one it displaces or lets in.
+//! - While owners change, those of a partition that moves are stored, not worked out anew.
 
+mod change;
 mod movement;
 mod node;
+mod record_owners;
 mod ring;
 #[cfg(test)]
 mod sample;
+mod succession;
 mod table;
 mod token;
 mod topology;
 
+pub use change::{ChangeId, FactorChange, InvalidChangeId, Move, MoveState, TopologyChange};
 pub use movement::{Movement, PartitionMove, movement};
 pub use node::{
     DEFAULT_VIRTUAL_NODES, InvalidNode, MAX_VIRTUAL_NODES, Node, NodeId, NodeStatus,
     UnknownNodeStatus,
 };
+pub use record_owners::{MAX_POSITIONS, OwnerSet, RecordOwners};
+pub use succession::{ChangeRequest, FactorRequest, NodeChange, RefusedChange};
 pub use table::{MAX_OWNERS, Placement};
 pub use token::{DEFAULT_PARTITIONS, MAX_PARTITIONS, PartitionId, Token};
 pub use topology::{Epoch, InvalidTopology, MAX_NODES, Topology};

@@ -14,6 +14,9 @@ pub const DEFAULT_VIRTUAL_NODES: u32 = 150;
 pub const MAX_VIRTUAL_NODES: u32 = 4096;
 
 const NAME_BYTES_MAX: usize = 255;
+const ZONE_BYTES_MAX: usize = 255;
+/// A node's name, and a number behind it.
+const SEAT_BYTES_MAX: usize = NAME_BYTES_MAX + 16;
 
 /// What is wrong with a node's description.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -30,6 +33,12 @@ pub enum InvalidNode {
     /// Too few or too many virtual nodes.
     #[error("virtual nodes are 1 to {MAX_VIRTUAL_NODES}, not {0}")]
     VirtualNodes(u32),
+    /// The zone is empty, too long, or has a byte that is not allowed.
+    #[error("a zone is 1 to {ZONE_BYTES_MAX} printable ASCII characters without space")]
+    Zone,
+    /// The seat is empty, too long, or has a byte that is not allowed.
+    #[error("a seat is 1 to {SEAT_BYTES_MAX} printable ASCII characters without space")]
+    Seat,
 }
 
 /// A node's name: 1 to 255 printable ASCII characters, no space, and no `#`, which sets a node apart from its
@@ -152,6 +161,13 @@ pub struct Node {
     pub virtual_nodes: u32,
     /// Whether it owns a share.
     pub status: NodeStatus,
+    /// What it shares a fate with other nodes in: a rack, a data center. Owners lie in as many zones as there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// The name under which its places on the ring are drawn, if that is not its own. One that takes the place of
+    /// another node takes its seat, and so owns exactly what that one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seat: Option<String>,
 }
 
 impl Node {
@@ -166,7 +182,26 @@ impl Node {
         if !(1..=MAX_VIRTUAL_NODES).contains(&self.virtual_nodes) {
             return Err(InvalidNode::VirtualNodes(self.virtual_nodes));
         }
+        if !self
+            .zone
+            .as_deref()
+            .is_none_or(|zone| is_printable(zone, ZONE_BYTES_MAX))
+        {
+            return Err(InvalidNode::Zone);
+        }
+        if !self
+            .seat
+            .as_deref()
+            .is_none_or(|seat| is_printable(seat, SEAT_BYTES_MAX))
+        {
+            return Err(InvalidNode::Seat);
+        }
         Ok(())
+    }
+
+    /// The name under which its places on the ring are drawn.
+    pub fn seat(&self) -> &str {
+        self.seat.as_deref().unwrap_or(self.id.as_str())
     }
 
     /// `host:port`, or `[host]:port` for IPv6.
@@ -177,6 +212,10 @@ impl Node {
             format!("{}:{}", self.host, self.port)
         }
     }
+}
+
+fn is_printable(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn is_host(host: &str) -> bool {

@@ -27,6 +27,8 @@ fn node(name: &str) -> Node {
         port: 50052,
         virtual_nodes: DEFAULT_VIRTUAL_NODES,
         status: NodeStatus::Active,
+        zone: None,
+        seat: None,
     }
 }
 

@@ -1,7 +1,11 @@
 //! The placement table: every partition's preference list, worked out once per topology.
 //!
 //! Immutable, meant to be shared behind an `Arc`. A look-up is one hash and one slice; it does not allocate.
+//!
+//! While owners change, the owners of partitions that move are those that the change lists.
 
+use super::change::Move;
+use super::record_owners::RecordOwners;
 use super::ring::Ring;
 use super::{Epoch, Node, PartitionId, Token, Topology};
 
@@ -16,6 +20,8 @@ pub struct Placement {
     width: usize,
     /// The preference lists end to end, as indices into the topology's nodes.
     table: Vec<u16>,
+    /// Indices of nodes that the change under way takes for lost.
+    given_up: Vec<u16>,
 }
 
 impl Placement {
@@ -27,10 +33,12 @@ impl Placement {
         if let Err(error) = topology.validate() {
             panic!("a placement of an invalid topology: {error}");
         }
-        let owning = topology.nodes.iter().filter(|node| node.status.owns());
-        let width = owning.count().min(MAX_OWNERS);
-        let table = Ring::new(&topology.nodes).preference_lists(topology.partitions, width);
+        let ring = Ring::new(&topology.nodes, |node| node.status.owns());
+        let (width, table) = ring.preference_lists(topology.partitions, MAX_OWNERS);
+        let lost = topology.change.iter().flat_map(|change| &change.given_up);
+        let given_up = lost.filter_map(|id| topology.position(id).ok());
         Self {
+            given_up: given_up.map(|index| index as u16).collect(), // there are at most MAX_NODES
             topology,
             width,
             table,
@@ -47,13 +55,36 @@ impl Placement {
         self.topology.epoch
     }
 
-    /// The first `r` owners in order of preference: fewer when fewer nodes own, never more than [`MAX_OWNERS`],
-    /// none for a partition that isn't one.
+    /// The first `r` owners in order of preference, as they are while nothing changes: fewer when fewer nodes own,
+    /// never more than [`MAX_OWNERS`], none for a partition that isn't one.
     pub fn owners(&self, partition: PartitionId, r: usize) -> &[u16] {
         let first = usize::from(partition.0) * self.width;
         self.table
             .get(first..first + r.min(self.width))
             .unwrap_or_default()
+    }
+
+    /// The owners of a tenant's records in a partition, whose replication factor is `factor` unless that changes.
+    pub fn record_owners(&self, partition: PartitionId, tenant: &str, factor: u8) -> RecordOwners {
+        let change = self.topology.change.as_deref();
+        let moving = change.and_then(|change| Some((change, change.of(partition)?)));
+        match moving {
+            None => RecordOwners::stable(self.owners(partition, usize::from(factor))),
+            Some((change, moving)) => {
+                let is_given_up = |node| self.given_up.contains(&node);
+                RecordOwners::moving(change, moving, (tenant, factor), is_given_up)
+            }
+        }
+    }
+
+    /// The move of a partition, if it moves.
+    pub fn moving(&self, partition: PartitionId) -> Option<&Move> {
+        self.topology.change.as_deref()?.of(partition)
+    }
+
+    /// Whether the change under way takes a node for lost.
+    pub fn is_given_up(&self, index: u16) -> bool {
+        self.given_up.contains(&index)
     }
 
     /// The node an index of [`Placement::owners`] stands for.

@@ -21,7 +21,7 @@ fn owners_by_definition(topology: &Topology, partition: PartitionId) -> Vec<Node
         .iter()
         .filter(|node| matches!(node.status, NodeStatus::Active | NodeStatus::Draining))
         .flat_map(|node| (0..node.virtual_nodes).map(move |index| (&node.id, index)))
-        .map(|(id, index)| (Token::of_virtual_node(id, index), id))
+        .map(|(id, index)| (Token::of_virtual_node(id.as_str(), index), id))
         .map(|(token, id)| (token < start, token, id))
         .collect();
     ring.sort();

@@ -9,8 +9,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::NodeId;
-
 /// How many partitions a new cluster cuts the token space into.
 pub const DEFAULT_PARTITIONS: u32 = 4096;
 
@@ -32,10 +30,10 @@ impl Token {
         Self::of_parts([&[KEY], &tenant_len, tenant.as_bytes(), key.as_bytes()])
     }
 
-    /// The token of a node's `index`-th place on the ring.
-    pub fn of_virtual_node(node: &NodeId, index: u32) -> Self {
+    /// The token of the `index`-th place on the ring of the node in a seat, which is its own name for most.
+    pub fn of_virtual_node(seat: &str, index: u32) -> Self {
         let index = index.to_be_bytes();
-        Self::of_parts([&[VIRTUAL_NODE], &index, node.as_str().as_bytes(), &[]])
+        Self::of_parts([&[VIRTUAL_NODE], &index, seat.as_bytes(), &[]])
     }
 
     fn of_parts(parts: [&[u8]; 4]) -> Self {

@@ -1,12 +1,17 @@
-//! The topology: which nodes there are, at which epoch, over how many partitions.
+//! The topology: which nodes there are, at which epoch, over how many partitions, and the change under way.
 //!
 //! A value, changed only by making the next one: every change is one epoch further, which is what the metadata
 //! store compares and sets on. Reading one from outside (serde) checks it like [`Topology::new`] does.
+//!
+//! A change of owners begins, steps and ends by values of its own: see [`super::succession`].
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::change::TopologyChange;
 use super::{InvalidNode, MAX_PARTITIONS, Node, NodeId, PartitionId};
 
 /// The most nodes a topology lists. It bounds the table's building, and lets an index be sixteen bits.
@@ -72,6 +77,15 @@ pub enum InvalidTopology {
     /// There is no greater epoch.
     #[error("epochs are used up")]
     LastEpoch,
+    /// Two nodes have one seat, and so all their places on the ring.
+    #[error("node {0} has the seat of another node")]
+    SeatTaken(NodeId),
+    /// The change under way makes no sense.
+    #[error("the change under way: {0}")]
+    Change(&'static str),
+    /// The nodes can't be replaced while their owners change.
+    #[error("a change of owners is under way")]
+    ChangeUnderWay,
 }
 
 /// The nodes of a cluster at one epoch.
@@ -82,8 +96,14 @@ pub struct Topology {
     pub epoch: Epoch,
     /// How many slices the token space is cut into; fixed for a cluster's life.
     pub partitions: u32,
-    /// Sorted by id, no id twice.
+    /// Sorted by id, no id twice. While owners change, those that join and those that leave are among them.
     pub nodes: Vec<Node>,
+    /// What was known of tenants' replication factors before this epoch says nothing now.
+    #[serde(default)]
+    pub factors_since: Epoch,
+    /// The change of owners under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Arc<TopologyChange>>,
 }
 
 #[derive(Deserialize)]
@@ -91,17 +111,39 @@ struct Unchecked {
     epoch: Epoch,
     partitions: u32,
     nodes: Vec<Node>,
+    #[serde(default)]
+    factors_since: Epoch,
+    #[serde(default)]
+    change: Option<Arc<TopologyChange>>,
 }
 
 impl TryFrom<Unchecked> for Topology {
     type Error = InvalidTopology;
 
     fn try_from(from: Unchecked) -> Result<Self, InvalidTopology> {
-        Self::new(from.epoch, from.partitions, from.nodes)
+        let topology = Self {
+            factors_since: from.factors_since,
+            change: from.change,
+            ..Self::new(from.epoch, from.partitions, from.nodes)?
+        };
+        topology.validate()?;
+        Ok(topology)
     }
 }
 
 impl Topology {
+    /// The topology of a cluster without nodes, as every metadata store begins.
+    #[must_use]
+    pub const fn empty(partitions: u32) -> Self {
+        Self {
+            epoch: Epoch(0),
+            partitions,
+            nodes: Vec::new(),
+            factors_since: Epoch(0),
+            change: None,
+        }
+    }
+
     /// Sorts and checks the nodes; the order they come in doesn't matter.
     pub fn new(
         epoch: Epoch,
@@ -113,6 +155,8 @@ impl Topology {
             epoch,
             partitions,
             nodes,
+            factors_since: Epoch(0),
+            change: None,
         };
         topology.validate()?;
         Ok(topology)
@@ -141,6 +185,26 @@ impl Topology {
                 std::cmp::Ordering::Greater => {
                     return Err(InvalidTopology::Unsorted(next.id.clone()));
                 }
+            }
+        }
+        self.validate_seats(&self.nodes, |node| node.status.owns())?;
+        if let Some(change) = &self.change {
+            let checked = change.validate(self.nodes.len(), self.partitions);
+            checked.map_err(InvalidTopology::Change)?;
+            self.validate_seats(&change.target, |_| true)?;
+        }
+        Ok(())
+    }
+
+    fn validate_seats(
+        &self,
+        nodes: &[Node],
+        is_seated: impl Fn(&Node) -> bool,
+    ) -> Result<(), InvalidTopology> {
+        let mut seats = BTreeSet::new();
+        for node in nodes.iter().filter(|node| is_seated(node)) {
+            if !seats.insert(node.seat()) {
+                return Err(InvalidTopology::SeatTaken(node.id.clone()));
             }
         }
         Ok(())
@@ -176,13 +240,28 @@ impl Topology {
         self.succeeded_by(nodes)
     }
 
-    fn position(&self, id: &NodeId) -> Result<usize, usize> {
+    /// The same under another epoch.
+    #[must_use]
+    pub fn at(&self, epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            ..self.clone()
+        }
+    }
+
+    pub(super) fn position(&self, id: &NodeId) -> Result<usize, usize> {
         self.nodes.binary_search_by(|node| node.id.cmp(id))
     }
 
     fn succeeded_by(&self, nodes: Vec<Node>) -> Result<Self, InvalidTopology> {
+        if self.change.is_some() {
+            return Err(InvalidTopology::ChangeUnderWay);
+        }
         let epoch = self.epoch.next().ok_or(InvalidTopology::LastEpoch)?;
-        Self::new(epoch, self.partitions, nodes)
+        Ok(Self {
+            factors_since: self.factors_since,
+            ..Self::new(epoch, self.partitions, nodes)?
+        })
     }
 }
 

@@ -6,11 +6,11 @@
 use bytes::Bytes;
 
 use super::{
-    AcceptRequest, CallError, Digest, Judged, KeyHash, Maintained, Maintenance, NodeReport,
-    Operation, Purged, RecordKey, Reply, Standing, Synced, TreeName,
+    AcceptRequest, CallError, Digest, Dropped, JoinSource, Judged, KeyHash, Maintained,
+    Maintenance, NodeReport, Operation, Purged, RecordKey, Reply, Standing, Synced, TreeName,
 };
-use crate::placement::{Epoch, Node};
-use crate::version::{Dot, Rank};
+use crate::placement::{Epoch, Node, PartitionId};
+use crate::version::{Dot, Rank, Stamp};
 
 /// A question, and the type of its answer.
 pub trait Ask {
@@ -111,8 +111,8 @@ pub struct JoinRecord {
     pub record: Bytes,
     /// Of which write the answer says how it stands; of the greatest of the record unless told.
     pub judged: Option<Judged>,
-    /// Whether owners exchange all that they hold differently.
-    pub exchanged: bool,
+    /// Why it comes.
+    pub source: JoinSource,
 }
 
 impl JoinRecord {
@@ -123,7 +123,7 @@ impl JoinRecord {
             key,
             record,
             judged: None,
-            exchanged: false,
+            source: JoinSource::Client,
         }
     }
 }
@@ -145,7 +145,7 @@ impl Ask for JoinRecord {
             key: self.key,
             record: self.record,
             judged: self.judged,
-            exchanged: self.exchanged,
+            source: self.source,
         }
     }
 
@@ -257,6 +257,9 @@ macro_rules! maintenance_questions {
 maintenance_questions! {
     /// See [`Maintenance::Roots`].
     Roots { after: Option<TreeName> } -> TreePage = Maintained::Roots { roots, more } => TreePage { roots, more };
+    /// See [`Maintenance::RootsOf`].
+    RootsOf { partition: PartitionId, after: Option<TreeName> } -> TreePage
+        = Maintained::Roots { roots, more } => TreePage { roots, more };
     /// See [`Maintenance::Leaves`].
     Leaves { tree: TreeName } -> Vec<(u8, Digest)> = Maintained::Leaves { leaves } => leaves;
     /// See [`Maintenance::Keys`].
@@ -284,7 +287,12 @@ maintenance_questions! {
     /// See [`Maintenance::DeliverHints`].
     DeliverHints { target: Node } -> () = Maintained::Done => ();
     /// See [`Maintenance::ForgetHints`].
-    ForgetHints { target: crate::placement::NodeId } -> () = Maintained::Done => ();
+    ForgetHints { target: crate::placement::NodeId, partitions: Vec<PartitionId> } -> () = Maintained::Done => ();
+    /// See [`Maintenance::Fence`].
+    Fence { partitions: Option<Vec<PartitionId>>, leaving: bool, horizon: Stamp } -> Stamp
+        = Maintained::Fenced { horizon } => horizon;
+    /// See [`Maintenance::DropTree`].
+    DropTree { tree: TreeName } -> Dropped = Maintained::Dropped(dropped) => dropped;
 }
 
 /// What has been purged of a tree? See [`Maintenance::Purged`].

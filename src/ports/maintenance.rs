@@ -174,6 +174,13 @@ pub enum Maintenance {
         /// Begin after this one.
         after: Option<TreeName>,
     },
+    /// List the trees of one partition, as [`Maintenance::Roots`] does. Answer: [`Maintained::Roots`].
+    RootsOf {
+        /// Which partition.
+        partition: PartitionId,
+        /// Begin after this one.
+        after: Option<TreeName>,
+    },
     /// Tell the digests of a tree's leaves. Answer: [`Maintained::Leaves`].
     Leaves {
         /// Which tree.
@@ -208,10 +215,31 @@ pub enum Maintenance {
         /// Where it is now.
         target: Node,
     },
-    /// The target is a node no more: forget what it lacks. Answer: [`Maintained::Done`].
+    /// The target owns no more: forget what it lacks. Answer: [`Maintained::Done`].
     ForgetHints {
         /// Who it was.
         target: NodeId,
+        /// What it owned; none: it is a node no more, and all is forgotten.
+        partitions: Vec<PartitionId>,
+    },
+    /// Refuse, from now on and durably, whatever was routed by an epoch older than that of this request. Answer:
+    /// [`Maintained::Fenced`].
+    Fence {
+        /// For these partitions; `None`: for all.
+        partitions: Option<Vec<PartitionId>>,
+        /// Whether the node owns these partitions no more, or not for all tenants: trees of them may be dropped by this
+        /// epoch, until a record of one of them is accepted or joined by a newer one.
+        leaving: bool,
+        /// Of writes up to this stamp the node remembers nothing: it can't tell them from repetitions.
+        horizon: Stamp,
+    },
+    /// Remove a tree, of which the node is no owner any more, with all that is kept of it: records, digests, tombstones,
+    /// what was purged, and hints. Only after all its owners hold what the node holds, and by the very epoch by which
+    /// the node was last told that it is [leaving](Maintenance::Fence). Bounded: it may stop before it is done and say
+    /// so. Answer: [`Maintained::Dropped`].
+    DropTree {
+        /// Which tree.
+        tree: TreeName,
     },
     /// List records that are nothing but tombstones, have been for the grace period, and that no hint is outstanding
     /// for. Answer: [`Maintained::Keys`].
@@ -320,8 +348,24 @@ pub enum Maintained {
     Synced(Synced),
     /// What was purged.
     Purged(Purged),
+    /// Older epochs are refused.
+    Fenced {
+        /// No write was accepted here with a greater stamp.
+        horizon: Stamp,
+    },
+    /// So much was removed.
+    Dropped(Dropped),
     /// It is done, durably.
     Done,
+}
+
+/// What one removal of a tree came to.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Dropped {
+    /// Records that were removed.
+    pub records: u64,
+    /// Whether nothing is left; if not, ask again.
+    pub complete: bool,
 }
 
 /// What one exchange between two owners came to.

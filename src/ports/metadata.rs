@@ -1,12 +1,12 @@
-//! The metadata store: tenants and their API keys, topology and leases, shared by all coordinators.
+//! The metadata store: tenants and their API keys, topology, migrations and leases, shared by all coordinators.
 
 use std::future::Future;
 use std::time::Duration;
 
 use futures::Stream;
 
-use super::{ApiKey, ApiKeyId, StoreError, Tenant, TenantId};
-use crate::placement::{Epoch, Topology};
+use super::{ApiKey, ApiKeyId, Checkpoint, Migration, StoreError, Tenant, TenantId};
+use crate::placement::{ChangeId, Epoch, Topology};
 
 /// The outcome of a conditional change.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -113,6 +113,50 @@ pub trait MetadataStore: Clone + Send + Sync + 'static {
         expected: Epoch,
         next: Topology,
     ) -> impl Future<Output = Result<Change<Topology>, StoreError>> + Send;
+
+    /// Adds a migration at the end of the queue; its id must not be in use yet. `migration.version` is stored as 1.
+    fn create_migration(
+        &self,
+        migration: Migration,
+    ) -> impl Future<Output = Result<Change<Migration>, StoreError>> + Send;
+
+    /// The migration of this id, whatever became of it; or `None`.
+    fn migration(
+        &self,
+        id: &ChangeId,
+    ) -> impl Future<Output = Result<Option<Migration>, StoreError>> + Send;
+
+    /// Up to `limit` migrations, whatever became of them, those asked for last first.
+    fn migrations(
+        &self,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Migration>, StoreError>> + Send;
+
+    /// Up to `limit` migrations that are pending or in progress, in the order in which they were asked for.
+    fn open_migrations(
+        &self,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Migration>, StoreError>> + Send;
+
+    /// Replaces a migration whose stored version is `migration.version`; the stored version grows by one. Its place in
+    /// the queue stays.
+    fn update_migration(
+        &self,
+        migration: Migration,
+    ) -> impl Future<Output = Result<Change<Migration>, StoreError>> + Send;
+
+    /// Notes partitions of a migration that have been moved. One that was noted before stays as it was.
+    fn checkpoint_migration(
+        &self,
+        id: &ChangeId,
+        checkpoints: Vec<Checkpoint>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The partitions of a migration that were noted, in order.
+    fn migration_checkpoints(
+        &self,
+        id: &ChangeId,
+    ) -> impl Future<Output = Result<Vec<Checkpoint>, StoreError>> + Send;
 
     /// Gives the lease `name` to `holder` for `ttl` from now, if nobody has it or `holder` has it already.
     fn acquire_lease(

@@ -17,6 +17,7 @@ mod handler;
 mod idempotency;
 mod maintenance;
 mod metadata;
+mod migration;
 mod random;
 mod record_key;
 mod replica;
@@ -27,9 +28,10 @@ mod tenant;
 
 pub use api_key::{ApiKey, ApiKeyId, ApiKeyIdError, TenantRole, TenantRoleError};
 pub use ask::{
-    AcceptAnswer, AdoptEpochIfEmpty, AreTombstones, Ask, DeliverHints, DropPurged, ForgetHints,
-    Heal, Hint, JoinRecord, Joined, KeepPurged, KeyPage, Keys, Leaves, ListDamaged, Probe, Purge,
-    PurgedOf, ReadRecord, Refilled, Roots, Sync as SyncTree, Tombstones, TreePage, answer_to,
+    AcceptAnswer, AdoptEpochIfEmpty, AreTombstones, Ask, DeliverHints, DropPurged, DropTree, Fence,
+    ForgetHints, Heal, Hint, JoinRecord, Joined, KeepPurged, KeyPage, Keys, Leaves, ListDamaged,
+    Probe, Purge, PurgedOf, ReadRecord, Refilled, Roots, RootsOf, Sync as SyncTree, Tombstones,
+    TreePage, answer_to,
 };
 pub use clock::{Clock, Instant};
 pub use error::StoreError;
@@ -38,14 +40,18 @@ pub use idempotency::{
     Claim, ClaimOutcome, Completion, Fingerprint, IdempotencyScope, IdempotencyStore,
 };
 pub use maintenance::{
-    Digest, HintsReport, KeyHash, LEAVES, Maintained, Maintenance, Purged, Synced, TreeName,
+    Digest, Dropped, HintsReport, KeyHash, LEAVES, Maintained, Maintenance, Purged, Synced,
+    TreeName,
 };
 pub use metadata::{Change, LeaseOutcome, MetadataEvent, MetadataStore};
+pub use migration::{
+    Checkpoint, Migration, MigrationProgress, MigrationStatus, UnknownMigrationStatus,
+};
 pub use random::Random;
 pub use record_key::{RecordKey, RecordKeyError};
 pub use replica::{
-    AcceptRequest, CallError, Judged, NodeReport, Operation, Overwrites, Refusal, ReplicaTransport,
-    Reply, Request, Standing,
+    AcceptRequest, CallError, JoinSource, Judged, NodeReport, Operation, Overwrites, Refusal,
+    ReplicaTransport, Reply, Request, Standing,
 };
 pub use spawn::Spawn;
 pub use stop::Stop;

@@ -65,9 +65,8 @@ pub enum Operation {
         /// Of which write the answer says how it stands, be it that the record has it or overwrote it; of the greatest
         /// of the record unless told.
         judged: Option<Judged>,
-        /// Whether owners exchange all that they hold differently. A node that is being refilled takes what seems to
-        /// have been purged from nobody else.
-        exchanged: bool,
+        /// Why it comes.
+        source: JoinSource,
     },
     /// Return the record. Answer: [`Reply::Found`].
     Read {
@@ -101,6 +100,20 @@ impl Operation {
             Self::Maintenance(_) => "upkeep",
         }
     }
+}
+
+/// Why a record is joined.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum JoinSource {
+    /// A write or a read of a client needs it.
+    #[default]
+    Client,
+    /// Owners exchange all that they hold differently. A node that is being refilled takes what seems to have been
+    /// purged from nobody else.
+    Exchange,
+    /// It was noted that the node missed it. One that has handed over the record's partition does not take it any more
+    /// ([`Refusal::HandedOver`]).
+    Handoff,
 }
 
 /// A write that an owner is asked about.
@@ -246,6 +259,9 @@ pub enum Refusal {
     /// were.
     #[error("the record was deleted everywhere and purged; this is older")]
     Purged,
+    /// It owns the record's partition no more, and its copy of it goes, or is gone; a hint is outdated.
+    #[error("the node has handed over the partition")]
+    HandedOver,
     /// It lost its disk or some of what it acknowledged, and does not hold all that it should yet: it can't tell what
     /// the write follows.
     #[error("the node can't prove that it holds what it acknowledged, and is being refilled")]

@@ -17,4 +17,4 @@ mod tally;
 pub use conflict_policy::{ConflictPolicy, UnknownConflictPolicy};
 pub use consistency::{Consistency, UnknownConsistency};
 pub use resolve::{Resolution, resolve};
-pub use tally::{MAX_POSITIONS, Tally, Verdict};
+pub use tally::{MAX_POSITIONS, Quorum, Quorums, Tally, Verdict};

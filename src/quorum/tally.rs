@@ -7,8 +7,8 @@
 
 use crate::mutant::{self, Mutant};
 
-/// The most owners a tally can count.
-pub const MAX_POSITIONS: usize = 16;
+/// The most owners a tally can count: ten old ones and ten new ones.
+pub const MAX_POSITIONS: usize = 20;
 
 /// What the answers so far amount to.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -23,37 +23,83 @@ pub enum Verdict {
 
 /// A set of owners, and how many of them have to succeed.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-struct Quorum {
-    required: usize,
-    /// One bit a position.
-    owners: u16,
+pub struct Quorum {
+    /// How many.
+    pub required: usize,
+    /// Of these positions, a bit for each.
+    pub owners: u32,
 }
 
 impl Quorum {
-    fn verdict(self, succeeded: u16, failed: u16) -> Verdict {
-        let answered = (succeeded & self.owners).count_ones() as usize;
-        let pending = (self.owners & !succeeded & !failed).count_ones() as usize;
-        if answered >= self.required {
+    /// So many of the first `owners` positions.
+    ///
+    /// # Panics
+    /// If there are more than [`MAX_POSITIONS`] owners; no preference list is that long.
+    #[must_use]
+    pub fn of_first(required: usize, owners: usize) -> Self {
+        assert!(owners <= MAX_POSITIONS);
+        let owners = (0..owners).fold(0, |set, position| set | 1 << position);
+        Self { required, owners }
+    }
+
+    /// Whether so many of its owners are among these.
+    #[must_use]
+    pub const fn is_among(self, positions: u32) -> bool {
+        (positions & self.owners).count_ones() as usize >= self.required
+    }
+
+    fn verdict(self, succeeded: u32, failed: u32) -> Verdict {
+        if self.is_among(succeeded) {
             Verdict::Reached
-        } else if answered + pending < self.required {
-            Verdict::Impossible
-        } else {
+        } else if self.is_among(self.owners & !failed | succeeded) {
             Verdict::Pending
+        } else {
+            Verdict::Impossible
         }
+    }
+}
+
+/// What an operation needs: a quorum, or one of each of two sets.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Quorums {
+    /// Of the owners that there are.
+    pub first: Quorum,
+    /// And of those that there will be, if they are about to change.
+    pub second: Option<Quorum>,
+}
+
+impl Quorums {
+    /// One.
+    #[must_use]
+    pub const fn one(quorum: Quorum) -> Self {
+        Self {
+            first: quorum,
+            second: None,
+        }
+    }
+
+    /// Whether each is among these positions.
+    #[must_use]
+    pub fn are_among(self, positions: u32) -> bool {
+        self.first.is_among(positions) && self.second.is_none_or(|next| next.is_among(positions))
+    }
+
+    /// All owners of both.
+    #[must_use]
+    pub fn owners(self) -> u32 {
+        self.first.owners | self.second.map_or(0, |next| next.owners)
     }
 }
 
 /// The answers of an operation's owners. Each counts once, and a success outweighs a failure of the same owner.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Tally {
-    quorum: Quorum,
-    /// The owners that there will be, if they are about to change.
-    next: Option<Quorum>,
+    quorums: Quorums,
     owners: u8,
     /// One bit a position.
-    succeeded: u16,
+    succeeded: u32,
     /// One bit a position; none that is in `succeeded` too.
-    failed: u16,
+    failed: u32,
 }
 
 impl Tally {
@@ -61,42 +107,24 @@ impl Tally {
     ///
     /// # Panics
     /// If there are more than [`MAX_POSITIONS`] owners; no preference list is that long.
+    #[must_use]
     pub fn new(required: usize, owners: usize) -> Self {
+        Self::of(Quorums::one(Quorum::of_first(required, owners)), owners)
+    }
+
+    /// A tally of nothing yet, of so many owners. A position may count for both quorums, or for none.
+    ///
+    /// # Panics
+    /// If there are more than [`MAX_POSITIONS`] owners; no preference list is that long.
+    #[must_use]
+    pub fn of(quorums: Quorums, owners: usize) -> Self {
         assert!(owners <= MAX_POSITIONS);
-        let all = (0..owners).fold(0, |set, position| set | 1 << position);
         Self {
-            quorum: Quorum {
-                required,
-                owners: all,
-            },
-            next: None,
+            quorums,
             owners: owners as u8,
             succeeded: 0,
             failed: 0,
         }
-    }
-
-    /// A tally of nothing yet, of which as many have to succeed among the positions `old` as are required of those, and
-    /// likewise among the positions `new`. A position may be in both.
-    ///
-    /// # Panics
-    /// If a position is not below [`MAX_POSITIONS`].
-    pub fn of_both(
-        (required, old): (usize, &[usize]),
-        (next_required, new): (usize, &[usize]),
-    ) -> Self {
-        let owners = old.iter().chain(new).max().map_or(0, |last| last + 1);
-        let mut tally = Self::new(0, owners);
-        let set = |of: &[usize]| of.iter().fold(0, |set, position| set | 1 << position);
-        tally.quorum = Quorum {
-            required,
-            owners: set(old),
-        };
-        tally.next = Some(Quorum {
-            required: next_required,
-            owners: set(new),
-        });
-        tally
     }
 
     /// The owner at `position` did what was asked.
@@ -121,9 +149,10 @@ impl Tally {
     }
 
     /// What the answers so far amount to.
+    #[must_use]
     pub fn verdict(&self) -> Verdict {
         let of = |quorum: Quorum| quorum.verdict(self.succeeded, self.failed);
-        match (of(self.quorum), self.next.map(of)) {
+        match (of(self.quorums.first), self.quorums.second.map(of)) {
             (verdict, None | Some(Verdict::Reached)) => verdict,
             (Verdict::Reached, Some(next)) => next,
             (Verdict::Impossible, _) | (_, Some(Verdict::Impossible)) => Verdict::Impossible,
@@ -132,26 +161,37 @@ impl Tally {
     }
 
     /// How many owners succeeded: what is reported beside [`Tally::required`].
+    #[must_use]
     pub fn answered(&self) -> usize {
         self.succeeded.count_ones() as usize
     }
 
     /// How many have to succeed; of the owners that there are, if they are about to change.
+    #[must_use]
     pub fn required(&self) -> usize {
-        self.quorum.required
+        self.quorums.first.required
+    }
+
+    /// What has to be reached.
+    #[must_use]
+    pub const fn quorums(&self) -> Quorums {
+        self.quorums
     }
 
     /// How many have neither succeeded nor failed.
+    #[must_use]
     pub fn pending(&self) -> usize {
         usize::from(self.owners) - (self.succeeded | self.failed).count_ones() as usize
     }
 
     /// Whether the owner at `position` succeeded.
+    #[must_use]
     pub fn succeeded(&self, position: usize) -> bool {
         self.succeeded & self.bit(position) != 0
     }
 
     /// Whether the owner at `position` failed, and has not succeeded.
+    #[must_use]
     pub fn failed(&self, position: usize) -> bool {
         self.failed & self.bit(position) != 0
     }
@@ -162,7 +202,7 @@ impl Tally {
         (0..usize::from(tally.owners)).filter(move |&position| !tally.succeeded(position))
     }
 
-    fn bit(&self, position: usize) -> u16 {
+    fn bit(&self, position: usize) -> u32 {
         assert!(position < usize::from(self.owners));
         1 << position
     }

@@ -164,7 +164,14 @@ proptest! {
 #[test]
 fn two_sets_of_owners_both_have_to_be_reached() {
     // Of 0, 1, 2 two are needed; position 3 takes the place of position 0.
-    let moving = || Tally::of_both((2, &[0, 1, 2]), (2, &[1, 2, 3]));
+    let quorums = Quorums {
+        first: Quorum::of_first(2, 3),
+        second: Some(Quorum {
+            required: 2,
+            owners: 0b1110,
+        }),
+    };
+    let moving = || Tally::of(quorums, 4);
     let after = |successes: &[usize], failures: &[usize]| {
         let mut tally = moving();
         failures

@@ -20,8 +20,8 @@ use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, Node, NodeId};
 use crate::ports::{
-    AcceptRequest, Digest, Judged, KeyHash, Maintained, Overwrites, Purged, Put, Random, RecordKey,
-    Refusal, Reply, Space, Standing, TreeName,
+    AcceptRequest, Digest, JoinSource, Judged, KeyHash, Maintained, Overwrites, Purged, Put,
+    Random, RecordKey, Refusal, Reply, Space, Standing, TreeName,
 };
 use crate::version::{Actor, Dot, Rank, Record};
 
@@ -200,10 +200,10 @@ impl<'a, R: Random> Batch<'a, R> {
         key: &RecordKey,
         encoded: Bytes,
         judged: Option<Judged>,
-        exchanged: bool,
+        source: JoinSource,
     ) -> Result<Reply, Refusal> {
         let refilling = self.is_refilling();
-        if refilling && !exchanged && self.seems_purged(key, &encoded)? {
+        if refilling && source != JoinSource::Exchange && self.seems_purged(key, &encoded)? {
             marks::reached(Mark::PurgedLeftOut);
             return Err(Refusal::Refilling);
         }

@@ -26,8 +26,8 @@ use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Node, NodeId};
 use crate::ports::{
-    Ask, CallError, Clock, Digest, JoinRecord, Probe, RecordKey, Refusal, ReplicaTransport,
-    ReplicaWorld, Reply, Request, Space, StorageEngine, answer_to,
+    Ask, CallError, Clock, Digest, JoinRecord, JoinSource, Probe, RecordKey, Refusal,
+    ReplicaTransport, ReplicaWorld, Reply, Request, Space, StorageEngine, answer_to,
 };
 use crate::version::Record;
 
@@ -194,10 +194,15 @@ impl<W: ReplicaWorld> Shared<W> {
         if mutant::on(Mutant::HintNotDelivered) {
             return Ok(Some(hash));
         }
-        let join = JoinRecord::new(key.clone(), record);
+        let join = JoinRecord {
+            source: JoinSource::Handoff,
+            ..JoinRecord::new(key.clone(), record)
+        };
         match self.call(target, join, PEER_PATIENCE).await {
-            // What was purged there was there.
-            Ok(_) | Err(CallError::Refused(Refusal::Purged)) => Ok(Some(hash)),
+            // What was purged there was there; and who has handed over the partition is none of its owners.
+            Ok(_) | Err(CallError::Refused(Refusal::Purged | Refusal::HandedOver)) => {
+                Ok(Some(hash))
+            }
             Err(error) => Err(error),
         }
     }

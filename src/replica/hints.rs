@@ -281,6 +281,8 @@ fn address(target: &NodeId, mut value: Bytes) -> Option<Node> {
         port,
         virtual_nodes: 1,
         status: NodeStatus::Active,
+        zone: None,
+        seat: None,
     })
 }
 
@@ -301,6 +303,8 @@ mod tests {
             port: 7,
             virtual_nodes: 1,
             status: NodeStatus::Active,
+            zone: None,
+            seat: None,
         };
         let (now, second) = (Instant(5_000_000_000), Duration::from_secs(1));
         let check = |breaks: fn(&mut TargetHints)| {
@@ -353,6 +357,8 @@ mod tests {
             port: 7,
             virtual_nodes: 1,
             status: NodeStatus::Active,
+            zone: None,
+            seat: None,
         };
         let put = locate(&node);
         assert_eq!(parse(&put.key), Some((target.clone(), None)));

@@ -7,8 +7,8 @@ use crate::adapters::memory::MemoryStorage;
 use crate::adapters::tokio::NodeWorld;
 use crate::placement::PartitionId;
 use crate::ports::{
-    AcceptRequest, Digest, Durability, Judged, KeyHash, Maintained, Maintenance, Overwrites,
-    Purged, Put, RecordKey, Standing, TenantId, TreeName,
+    AcceptRequest, Digest, Durability, JoinSource, Judged, KeyHash, Maintained, Maintenance,
+    Overwrites, Purged, Put, RecordKey, Standing, TenantId, TreeName,
 };
 use crate::version::{Content, Context, Dot, Record, Stamp, Version, WriteId};
 
@@ -64,12 +64,12 @@ impl Node {
     }
 
     async fn join(&self, name: &str, record: &Record) -> Result<Reply, Refusal> {
-        self.joined(name, record, None, false).await
+        self.joined(name, record, None, JoinSource::Client).await
     }
 
     /// As owners do it that compare all they hold.
     async fn exchange(&self, name: &str, record: &Record) -> Result<Reply, Refusal> {
-        self.joined(name, record, None, true).await
+        self.joined(name, record, None, JoinSource::Exchange).await
     }
 
     async fn joined(
@@ -77,14 +77,14 @@ impl Node {
         name: &str,
         record: &Record,
         judged: Option<Judged>,
-        exchanged: bool,
+        source: JoinSource,
     ) -> Result<Reply, Refusal> {
         let (key, record) = (key(name), record.encode());
         self.call(Operation::Join {
             key,
             record,
             judged,
-            exchanged,
+            source,
         })
         .await
     }
@@ -203,7 +203,10 @@ async fn standing(node: &Node, write: &Record) -> Standing {
         dot: sibling.dot,
         rank: sibling.rank(),
     };
-    match node.joined("k", write, Some(judged), false).await {
+    match node
+        .joined("k", write, Some(judged), JoinSource::Client)
+        .await
+    {
         Ok(Reply::Joined { standing, .. }) => standing,
         other => panic!("not joined: {other:?}"),
     }
@@ -249,6 +252,8 @@ async fn a_value_that_others_purged_is_dropped_though_there_is_a_hint_for_it() {
         port: 1,
         virtual_nodes: 1,
         status: crate::placement::NodeStatus::Active,
+        zone: None,
+        seat: None,
     };
     let key = key("back");
     let hint = Maintenance::Hint {

@@ -60,7 +60,12 @@ impl<W: ReplicaWorld> Shared<W> {
                 self.hints.is_back(&target, self.world.clock().now());
                 Maintained::Done
             }
-            Maintenance::ForgetHints { target } => return self.forget(&target).await,
+            Maintenance::ForgetHints { target, .. } => return self.forget(&target).await,
+            Maintenance::RootsOf { .. }
+            | Maintenance::Fence { .. }
+            | Maintenance::DropTree { .. } => {
+                return Err(Refusal::Unavailable("not built yet".into()));
+            }
             // What is purged must be known for what it is: by all, and by nobody who lacks part of the tree.
             Maintenance::Tombstones { .. } | Maintenance::AreTombstones { .. }
                 if self.is_refilling() =>

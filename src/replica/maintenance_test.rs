@@ -9,7 +9,8 @@ use super::*;
 use crate::adapters::memory::{ManualClock, MemoryStorage};
 use crate::placement::{Node, NodeStatus, PartitionId};
 use crate::ports::{
-    Digest, KeyHash, Maintained, Maintenance, Purged, Put, RecordKey, Synced, TenantId, TreeName,
+    Digest, JoinSource, KeyHash, Maintained, Maintenance, Purged, Put, RecordKey, Synced, TenantId,
+    TreeName,
 };
 use crate::test_cluster::{ManualTasks, Mood, TestNodes};
 use crate::version::{Content, Dot, Record, Stamp, Version, WriteId};
@@ -38,6 +39,8 @@ fn node(n: u16) -> Node {
         port: n,
         virtual_nodes: 150,
         status: NodeStatus::Active,
+        zone: None,
+        seat: None,
     }
 }
 
@@ -130,7 +133,7 @@ impl Scene {
             key: key(name),
             record: record.encode(),
             judged: None,
-            exchanged: false,
+            source: JoinSource::Client,
         };
         self.ask(n, join)
     }
@@ -309,7 +312,13 @@ fn hints_for_a_node_that_is_none_any_more_are_dropped() {
         scene.leaves_hint(1, &name, 3);
     }
     let target = node(2).id;
-    scene.does(1, Maintenance::ForgetHints { target });
+    scene.does(
+        1,
+        Maintenance::ForgetHints {
+            target,
+            partitions: Vec::new(),
+        },
+    );
     assert_eq!((scene.hints(1, 2), scene.hints(1, 3)), (0, 9));
 }
 
@@ -508,7 +517,7 @@ fn digests_of_a_disk_that_has_none_are_made_and_are_what_they_would_be() {
             key,
             record,
             judged: None,
-            exchanged: false,
+            source: JoinSource::Client,
         };
         scene.ask(1, join).unwrap();
     }

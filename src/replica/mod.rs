@@ -290,14 +290,14 @@ impl<W: ReplicaWorld> Shared<W> {
                 key,
                 record,
                 judged,
-                exchanged,
+                source,
             } => {
                 check_key(key.as_bytes())?;
                 Change::Join {
                     key,
                     record,
                     judged,
-                    exchanged,
+                    source,
                     answer,
                 }
             }

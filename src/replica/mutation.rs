@@ -7,7 +7,7 @@ use futures::channel::oneshot;
 
 use super::maintenance_change::MaintenanceChange;
 use crate::placement::Epoch;
-use crate::ports::{AcceptRequest, Judged, RecordKey, Refusal, Reply, StorageError};
+use crate::ports::{AcceptRequest, JoinSource, Judged, RecordKey, Refusal, Reply, StorageError};
 use crate::version::Content;
 
 /// Who waits for what became of a change.
@@ -29,7 +29,7 @@ pub(super) enum Change {
         key: RecordKey,
         record: Bytes,
         judged: Option<Judged>,
-        exchanged: bool,
+        source: JoinSource,
         answer: Answer,
     },
     AdoptIfEmpty {

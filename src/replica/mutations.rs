@@ -543,11 +543,11 @@ impl Replies {
                 key,
                 record,
                 judged,
-                exchanged,
+                source,
                 answer,
             } => {
                 let admitted = batch.ledger.admit(epoch);
-                let join = |()| batch.join(&key, record, judged, exchanged);
+                let join = |()| batch.join(&key, record, judged, source);
                 (answer, admitted.and_then(join))
             }
             Change::AdoptIfEmpty {

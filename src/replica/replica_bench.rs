@@ -19,8 +19,8 @@ use pairdb::adapters::memory::MemoryStorage;
 use pairdb::adapters::tokio::{NodeWorld, ThreadRandom};
 use pairdb::placement::{Epoch, NodeId, PartitionId};
 use pairdb::ports::{
-    AcceptRequest, Durability, Operation, Overwrites, Random, RecordKey, Reply, Request,
-    StorageEngine, TenantId,
+    AcceptRequest, Durability, JoinSource, Operation, Overwrites, Random, RecordKey, Reply,
+    Request, StorageEngine, TenantId,
 };
 use pairdb::replica::{Replica, ReplicaSettings};
 use pairdb::version::{Content, Context, Stamp, WriteId};
@@ -164,7 +164,7 @@ async fn run<S: StorageEngine>(
                                 key,
                                 record: Bytes::clone(record),
                                 judged: None,
-                                exchanged: false,
+                                source: JoinSource::Client,
                             },
                         },
                     };

@@ -20,8 +20,8 @@ use crate::adapters::memory::MemoryStorage;
 use crate::adapters::tokio::NodeWorld;
 use crate::placement::PartitionId;
 use crate::ports::{
-    AcceptRequest, Durability, Maintained, Maintenance, Overwrites, Put, RecordKey, Standing,
-    TenantId,
+    AcceptRequest, Durability, JoinSource, Maintained, Maintenance, Overwrites, Put, RecordKey,
+    Standing, TenantId,
 };
 use crate::version::{Content, Context, Dot, Record, Stamp, Version, VersionVector, WriteId};
 
@@ -141,7 +141,7 @@ impl Node {
                 key: key(name),
                 record: record.encode(),
                 judged: None,
-                exchanged: false,
+                source: JoinSource::Client,
             },
         )
         .await

@@ -22,9 +22,9 @@ use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::Node;
 use crate::ports::{
-    Ask, CallError, Clock, Digest, DropPurged, JoinRecord, KeepPurged, KeyHash, KeyPage, Keys,
-    LEAVES, Leaves, Purge, Purged, PurgedOf, ReadRecord, RecordKey, Refusal, ReplicaWorld, Reply,
-    Synced, TreeName,
+    Ask, CallError, Clock, Digest, DropPurged, JoinRecord, JoinSource, KeepPurged, KeyHash,
+    KeyPage, Keys, LEAVES, Leaves, Purge, Purged, PurgedOf, ReadRecord, RecordKey, Refusal,
+    ReplicaWorld, Reply, Synced, TreeName,
 };
 use crate::version::Record;
 
@@ -281,7 +281,7 @@ impl<W: ReplicaWorld> Shared<W> {
     ) -> Result<(), Refusal> {
         self.pay(&key, &held, exchanged).await;
         let join = JoinRecord {
-            exchanged: true,
+            source: JoinSource::Exchange,
             ..JoinRecord::new(key.clone(), held.clone())
         };
         match self.call(peer, join, PEER_PATIENCE).await {
@@ -343,7 +343,7 @@ impl<W: ReplicaWorld> Shared<W> {
             epoch: self.epoch(),
             change: Change::Join {
                 judged: None,
-                exchanged: true,
+                source: JoinSource::Exchange,
                 key: key.clone(),
                 record,
                 answer,

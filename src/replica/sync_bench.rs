@@ -25,8 +25,8 @@ use pairdb::adapters::memory::{MemoryStorage, MemoryTransport};
 use pairdb::adapters::tokio::{NodeWorld, TokioClock, TokioSpawn};
 use pairdb::placement::{DEFAULT_PARTITIONS, Epoch, Node, NodeId, NodeStatus, Token};
 use pairdb::ports::{
-    Digest, Durability, Maintained, Maintenance, Operation, Put, RecordKey, Refusal, Reply,
-    Request, RequestHandler, Space, StorageEngine, Synced, TenantId, TreeName,
+    Digest, Durability, JoinSource, Maintained, Maintenance, Operation, Put, RecordKey, Refusal,
+    Reply, Request, RequestHandler, Space, StorageEngine, Synced, TenantId, TreeName,
 };
 use pairdb::replica::{Replica, ReplicaSettings};
 use pairdb::version::{Actor, Content, Dot, Record, Stamp, Version, VersionVector, WriteId};
@@ -148,6 +148,8 @@ async fn run(keys: u64) {
             port: number,
             virtual_nodes: 1,
             status: NodeStatus::Active,
+            zone: None,
+            seat: None,
         };
         transport.add(at.clone(), door.clone());
         let world = NodeWorld::with_peers(storage, clock, transport.clone());
@@ -263,7 +265,7 @@ async fn differ(owners: &[Owner], keys: u64, differing: u64, generation: u64) {
             key: key(number * (keys / differing)),
             record: record(1 + number % 2, generation),
             judged: None,
-            exchanged: false,
+            source: JoinSource::Client,
         };
         let joined = owner.ask(join).await;
         assert!(matches!(joined, Reply::Joined { .. }));

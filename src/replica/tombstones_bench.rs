@@ -23,7 +23,7 @@ use pairdb::adapters::fjall::{FjallDurability, FjallSettings, FjallStorage};
 use pairdb::adapters::tokio::NodeWorld;
 use pairdb::placement::{DEFAULT_PARTITIONS, Epoch, NodeId, Token};
 use pairdb::ports::{
-    Maintained, Maintenance, Operation, RecordKey, Reply, Request, TenantId, TreeName,
+    JoinSource, Maintained, Maintenance, Operation, RecordKey, Reply, Request, TenantId, TreeName,
 };
 use pairdb::replica::{Replica, ReplicaSettings};
 use pairdb::version::{Actor, Content, Dot, Record, Stamp, Version, VersionVector, WriteId};
@@ -178,7 +178,7 @@ async fn join(node: &Node, numbers: std::ops::Range<u64>, is_deleted: bool) {
             key: key(number),
             record: record(number, is_deleted),
             judged: None,
-            exchanged: false,
+            source: JoinSource::Client,
         };
         assert!(matches!(ask(node, join).await, Reply::Joined { .. }));
     });

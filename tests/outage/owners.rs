@@ -50,6 +50,8 @@ impl Owners {
                 port: node.port as u16,
                 virtual_nodes: node.virtual_nodes as u32,
                 status: NodeStatus::Active,
+                zone: None,
+                seat: None,
             })
             .collect();
         assert_eq!(nodes.len(), 5);

@@ -9,10 +9,10 @@ use futures::stream::{self, BoxStream};
 use futures::{FutureExt, Stream, StreamExt};
 use madsim::time::TimeHandle;
 use pairdb::adapters::memory::MemoryMetadata;
-use pairdb::placement::{Epoch, Topology};
+use pairdb::placement::{ChangeId, Epoch, Topology};
 use pairdb::ports::{
-    ApiKey, ApiKeyId, Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant,
-    TenantId,
+    ApiKey, ApiKeyId, Change, Checkpoint, LeaseOutcome, MetadataEvent, MetadataStore, Migration,
+    StoreError, Tenant, TenantId,
 };
 
 use super::clock::SimClock;
@@ -278,6 +278,74 @@ impl MetadataStore for SimMetadata {
                 home.keep(topology.clone());
             }
             changed
+        })
+        .await
+    }
+
+    async fn create_migration(
+        &self,
+        migration: Migration,
+    ) -> Result<Change<Migration>, StoreError> {
+        let id = migration.id.to_string();
+        let said = || Said::new("create migration", id);
+        self.ask(said, move |store| {
+            store.create_migration(migration.clone()).now_or_never()
+        })
+        .await
+    }
+
+    async fn migration(&self, id: &ChangeId) -> Result<Option<Migration>, StoreError> {
+        let id = id.clone();
+        let said = || Said::new("migration", "");
+        self.ask(said, move |store| store.migration(&id).now_or_never())
+            .await
+    }
+
+    async fn migrations(&self, limit: usize) -> Result<Vec<Migration>, StoreError> {
+        let said = || Said::new("migrations", "");
+        self.ask(said, move |store| store.migrations(limit).now_or_never())
+            .await
+    }
+
+    async fn open_migrations(&self, limit: usize) -> Result<Vec<Migration>, StoreError> {
+        let said = || Said::new("open migrations", "");
+        self.ask(said, move |store| {
+            store.open_migrations(limit).now_or_never()
+        })
+        .await
+    }
+
+    async fn update_migration(
+        &self,
+        migration: Migration,
+    ) -> Result<Change<Migration>, StoreError> {
+        let (id, status) = (migration.id.to_string(), migration.status);
+        let said = || Said::new("update migration", format!("{id} {status}"));
+        self.ask(said, move |store| {
+            store.update_migration(migration.clone()).now_or_never()
+        })
+        .await
+    }
+
+    async fn checkpoint_migration(
+        &self,
+        id: &ChangeId,
+        checkpoints: Vec<Checkpoint>,
+    ) -> Result<(), StoreError> {
+        let id = id.clone();
+        let said = || Said::new("checkpoint migration", "");
+        self.ask(said, move |store| {
+            let checkpoints = checkpoints.clone();
+            store.checkpoint_migration(&id, checkpoints).now_or_never()
+        })
+        .await
+    }
+
+    async fn migration_checkpoints(&self, id: &ChangeId) -> Result<Vec<Checkpoint>, StoreError> {
+        let id = id.clone();
+        let said = || Said::new("migration checkpoints", "");
+        self.ask(said, move |store| {
+            store.migration_checkpoints(&id).now_or_never()
         })
         .await
     }

@@ -9,8 +9,8 @@ use super::malformed::{key, malformed};
 use super::waiters::Answer;
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    AcceptRequest, CallError, Judged, NodeReport, Operation, Overwrites, Refusal, Reply, Request,
-    Standing,
+    AcceptRequest, CallError, JoinSource, Judged, NodeReport, Operation, Overwrites, Refusal,
+    Reply, Request, Standing,
 };
 use crate::proto::v1;
 use crate::proto::v1::RefusalKind;
@@ -36,7 +36,7 @@ pub(super) fn request_to_proto(
             key,
             record,
             judged,
-            exchanged,
+            source,
         } => Wire::Join(v1::Join {
             key: key.as_bytes().clone(),
             record,
@@ -44,7 +44,8 @@ pub(super) fn request_to_proto(
                 dot: Some(dot_to_proto(judged.dot)),
                 rank: Some(rank_to_proto(judged.rank)),
             }),
-            exchanged,
+            exchanged: source == JoinSource::Exchange,
+            handoff: source == JoinSource::Handoff,
         }),
         Operation::Read { key } => Wire::Read(v1::Read {
             key: key.as_bytes().clone(),
@@ -82,7 +83,11 @@ pub(super) fn request_from_proto(
             key: key(join.key)?,
             record: join.record,
             judged: join.judged.map(judged_from_proto).transpose()?,
-            exchanged: join.exchanged,
+            source: match (join.exchanged, join.handoff) {
+                (true, _) => JoinSource::Exchange,
+                (false, true) => JoinSource::Handoff,
+                (false, false) => JoinSource::Client,
+            },
         },
         Some(Wire::Read(read)) => Operation::Read {
             key: key(read.key)?,
@@ -381,6 +386,7 @@ fn refusal_to_proto(refusal: Refusal) -> v1::Refusal {
         Refusal::Overloaded => plain(RefusalKind::Overloaded, String::new()),
         Refusal::Damaged => plain(RefusalKind::Damaged, String::new()),
         Refusal::Purged => plain(RefusalKind::Purged, String::new()),
+        Refusal::HandedOver => plain(RefusalKind::HandedOver, String::new()),
         Refusal::Refilling => plain(RefusalKind::Refilling, String::new()),
         Refusal::StorageFailed(why) => plain(RefusalKind::StorageFailed, why),
         Refusal::Crowded(why) => plain(RefusalKind::Crowded, why),
@@ -401,6 +407,7 @@ fn refusal_from_proto(refusal: v1::Refusal) -> Option<Refusal> {
         RefusalKind::Overloaded => Refusal::Overloaded,
         RefusalKind::Damaged => Refusal::Damaged,
         RefusalKind::Purged => Refusal::Purged,
+        RefusalKind::HandedOver => Refusal::HandedOver,
         RefusalKind::Refilling => Refusal::Refilling,
         RefusalKind::StorageFailed => Refusal::StorageFailed(refusal.text),
         RefusalKind::Crowded => Refusal::Crowded(refusal.text),

@@ -5,7 +5,7 @@ use prost::Message;
 
 use super::*;
 use crate::placement::PartitionId;
-use crate::ports::{RecordKey, TenantId};
+use crate::ports::{JoinSource, RecordKey, TenantId};
 
 fn node(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
@@ -50,7 +50,7 @@ fn operations() -> Vec<Operation> {
             key: record_key(),
             record: "record".into(),
             judged: None,
-            exchanged: false,
+            source: JoinSource::Client,
         },
         Operation::Join {
             key: record_key(),
@@ -65,7 +65,7 @@ fn operations() -> Vec<Operation> {
                     write_id: WriteId(u128::MAX),
                 },
             }),
-            exchanged: false,
+            source: JoinSource::Client,
         },
         Operation::Read { key: record_key() },
         Operation::Probe,
@@ -209,6 +209,7 @@ fn a_request_that_makes_no_sense_is_refused() {
             record: Bytes::new(),
             judged: None,
             exchanged: false,
+            handoff: false,
         }))),
         request(Some(stamp(Bytes::new(), vec![1]))),
         request(Some(stamp(record_key().as_bytes().clone(), vec![1, 2]))),

@@ -198,6 +198,8 @@ pub(super) fn node_at(address: SocketAddr) -> Node {
         port: address.port(),
         virtual_nodes: 1,
         status: NodeStatus::Active,
+        zone: None,
+        seat: None,
     }
 }
 

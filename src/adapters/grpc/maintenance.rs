@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use super::malformed::{key, malformed};
-use crate::placement::{Node, NodeId, NodeStatus};
+use crate::placement::{Node, NodeId, NodeStatus, PartitionId};
 use crate::ports::{
-    Digest, HintsReport, KeyHash, Maintained, Maintenance, Purged, RecordKey, Refusal, Synced,
-    TreeName,
+    Digest, Dropped, HintsReport, KeyHash, Maintained, Maintenance, Purged, RecordKey, Refusal,
+    Synced, TreeName,
 };
 use crate::proto::v1;
 use crate::proto::v1::maintained::Outcome;
@@ -38,7 +38,28 @@ pub(super) fn to_proto(maintenance: Maintenance) -> v1::Maintenance {
             targets: targets.into_iter().map(peer_to_proto).collect(),
         }),
         Maintenance::DeliverHints { target } => Task::DeliverHints(peer_to_proto(target)),
-        Maintenance::ForgetHints { target } => Task::ForgetHints(target.as_str().into()),
+        Maintenance::ForgetHints { target, partitions } if partitions.is_empty() => {
+            Task::ForgetHints(target.as_str().into())
+        }
+        Maintenance::ForgetHints { target, partitions } => Task::ForgetHintsOf(v1::ForgetHintsOf {
+            node_id: target.as_str().into(),
+            partitions: numbers(partitions),
+        }),
+        Maintenance::RootsOf { partition, after } => Task::Trees(v1::ListTrees {
+            partition: partition.0.into(),
+            after: after.map_or_else(Bytes::new, name),
+        }),
+        Maintenance::Fence {
+            partitions,
+            leaving,
+            horizon,
+        } => Task::Fence(v1::Fence {
+            all: partitions.is_none(),
+            partitions: numbers(partitions.unwrap_or_default()),
+            leaving,
+            horizon: horizon.0,
+        }),
+        Maintenance::DropTree { tree } => Task::DropTree(name(tree)),
         Maintenance::Tombstones {
             tree,
             after,
@@ -99,7 +120,28 @@ pub(super) fn from_proto(maintenance: v1::Maintenance) -> Result<Maintenance, Re
         },
         Task::ForgetHints(target) => Maintenance::ForgetHints {
             target: NodeId::new(target).map_err(malformed)?,
+            partitions: Vec::new(),
         },
+        Task::ForgetHintsOf(forget) => Maintenance::ForgetHints {
+            target: NodeId::new(forget.node_id).map_err(malformed)?,
+            partitions: partitions(forget.partitions)?,
+        },
+        Task::Trees(list) => Maintenance::RootsOf {
+            partition: partition(list.partition)?,
+            after: match list.after.is_empty() {
+                true => None,
+                false => Some(tree(list.after)?),
+            },
+        },
+        Task::Fence(fence) => Maintenance::Fence {
+            partitions: match fence.all {
+                true => None,
+                false => Some(partitions(fence.partitions)?),
+            },
+            leaving: fence.leaving,
+            horizon: Stamp(fence.horizon),
+        },
+        Task::DropTree(name) => Maintenance::DropTree { tree: tree(name)? },
         Task::Tombstones(list) => Maintenance::Tombstones {
             tree: tree(list.tree)?,
             after: key_or_none(list.after)?,
@@ -134,6 +176,21 @@ pub(super) fn from_proto(maintenance: v1::Maintenance) -> Result<Maintenance, Re
             incarnation: Actor(incarnation),
         },
     })
+}
+
+fn numbers(partitions: Vec<PartitionId>) -> Vec<u32> {
+    partitions
+        .into_iter()
+        .map(|partition| partition.0.into())
+        .collect()
+}
+
+fn partition(number: u32) -> Result<PartitionId, Refusal> {
+    u16::try_from(number).map(PartitionId).map_err(malformed)
+}
+
+fn partitions(numbers: Vec<u32>) -> Result<Vec<PartitionId>, Refusal> {
+    numbers.into_iter().map(partition).collect()
 }
 
 pub(super) fn answer_to_proto(maintained: Maintained) -> v1::Maintained {
@@ -173,6 +230,10 @@ pub(super) fn answer_to_proto(maintained: Maintained) -> v1::Maintained {
         }),
         Maintained::Purged(purged) => Outcome::Purged(purged_to_proto(&purged)),
         Maintained::Done => Outcome::Done(v1::Done {}),
+        Maintained::Fenced { horizon } => Outcome::Fenced(v1::Fenced { horizon: horizon.0 }),
+        Maintained::Dropped(Dropped { records, complete }) => {
+            Outcome::Dropped(v1::Dropped { records, complete })
+        }
     };
     v1::Maintained {
         outcome: Some(outcome),
@@ -219,6 +280,12 @@ pub(super) fn answer_from_proto(maintained: v1::Maintained) -> Option<Maintained
         }),
         Outcome::Purged(purged) => Maintained::Purged(purged_from_proto(purged)?),
         Outcome::Done(v1::Done {}) => Maintained::Done,
+        Outcome::Fenced(fenced) => Maintained::Fenced {
+            horizon: Stamp(fenced.horizon),
+        },
+        Outcome::Dropped(v1::Dropped { records, complete }) => {
+            Maintained::Dropped(Dropped { records, complete })
+        }
     })
 }
 
@@ -276,6 +343,8 @@ fn peer_from_proto(peer: v1::Peer) -> Result<Node, Refusal> {
         port: u16::try_from(peer.port).map_err(malformed)?,
         virtual_nodes: 1,
         status: NodeStatus::Active,
+        zone: None,
+        seat: None,
     };
     node.validate().map_err(malformed)?;
     Ok(node)

@@ -15,6 +15,8 @@ fn peer() -> Node {
         port: 7001,
         virtual_nodes: 1,
         status: NodeStatus::Active,
+        zone: None,
+        seat: None,
     }
 }
 
@@ -47,7 +49,10 @@ fn every_task_comes_back() {
             targets: vec![peer()],
         },
         Maintenance::DeliverHints { target: peer() },
-        Maintenance::ForgetHints { target },
+        Maintenance::ForgetHints {
+            target,
+            partitions: Vec::new(),
+        },
         Maintenance::Tombstones {
             tree: tree.clone(),
             after: None,

@@ -1,4 +1,4 @@
-//! Tenants, API keys, topology and leases in memory.
+//! Tenants, API keys, topology, migrations and leases in memory.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -9,10 +9,10 @@ use futures::Stream;
 use tokio::sync::broadcast;
 
 use crate::adapters::watched::{EVENTS_MAX, watched};
-use crate::placement::{DEFAULT_PARTITIONS, Epoch, Topology};
+use crate::placement::{ChangeId, DEFAULT_PARTITIONS, Epoch, PartitionId, Topology};
 use crate::ports::{
-    ApiKey, ApiKeyId, Change, Clock, Instant, LeaseOutcome, MetadataEvent, MetadataStore,
-    StoreError, Tenant, TenantId,
+    ApiKey, ApiKeyId, Change, Checkpoint, Clock, Instant, LeaseOutcome, MetadataEvent,
+    MetadataStore, Migration, StoreError, Tenant, TenantId,
 };
 
 /// A metadata store in memory. Copies share one store.
@@ -29,6 +29,15 @@ struct State {
     api_keys: BTreeMap<ApiKeyId, ApiKey>,
     topology: Topology,
     leases: BTreeMap<String, Lease>,
+    /// In the order in which they were asked for.
+    migrations: Vec<Migration>,
+    checkpoints: BTreeMap<ChangeId, BTreeMap<PartitionId, Checkpoint>>,
+}
+
+impl State {
+    fn migration(&self, id: &ChangeId) -> Option<&Migration> {
+        self.migrations.iter().find(|migration| migration.id == *id)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,16 +50,14 @@ impl<C: Clock> MemoryMetadata<C> {
     /// An empty store: no tenants, epoch 0, no nodes. Its leases run by `clock`.
     #[must_use]
     pub fn new(clock: C) -> Self {
-        let topology = Topology {
-            epoch: Epoch(0),
-            partitions: DEFAULT_PARTITIONS,
-            nodes: Vec::new(),
-        };
+        let topology = Topology::empty(DEFAULT_PARTITIONS);
         let state = State {
             tenants: BTreeMap::new(),
             api_keys: BTreeMap::new(),
             topology,
             leases: BTreeMap::new(),
+            migrations: Vec::new(),
+            checkpoints: BTreeMap::new(),
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -197,6 +204,78 @@ impl<C: Clock> MetadataStore for MemoryMetadata<C> {
         state.topology = next.clone();
         self.tell(MetadataEvent::Topology(next.epoch));
         Ok(Change::Made(next))
+    }
+
+    async fn create_migration(
+        &self,
+        migration: Migration,
+    ) -> Result<Change<Migration>, StoreError> {
+        let mut state = self.state();
+        if let Some(stored) = state.migration(&migration.id) {
+            return Ok(Change::Conflict(Some(stored.clone())));
+        }
+        let made = Migration {
+            version: 1,
+            ..migration
+        };
+        state.migrations.push(made.clone());
+        Ok(Change::Made(made))
+    }
+
+    async fn migration(&self, id: &ChangeId) -> Result<Option<Migration>, StoreError> {
+        Ok(self.state().migration(id).cloned())
+    }
+
+    async fn migrations(&self, limit: usize) -> Result<Vec<Migration>, StoreError> {
+        let state = self.state();
+        let newest_first = state.migrations.iter().rev();
+        Ok(newest_first.take(limit).cloned().collect())
+    }
+
+    async fn open_migrations(&self, limit: usize) -> Result<Vec<Migration>, StoreError> {
+        let state = self.state();
+        let open = state.migrations.iter().filter(|m| m.status.is_open());
+        Ok(open.take(limit).cloned().collect())
+    }
+
+    async fn update_migration(
+        &self,
+        migration: Migration,
+    ) -> Result<Change<Migration>, StoreError> {
+        let mut state = self.state();
+        let stored = state.migrations.iter_mut().find(|m| m.id == migration.id);
+        match stored {
+            Some(stored) if stored.version == migration.version => {
+                let version = migration.version + 1;
+                *stored = Migration {
+                    version,
+                    ..migration
+                };
+                Ok(Change::Made(stored.clone()))
+            }
+            stored => Ok(Change::Conflict(stored.cloned())),
+        }
+    }
+
+    async fn checkpoint_migration(
+        &self,
+        id: &ChangeId,
+        checkpoints: Vec<Checkpoint>,
+    ) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let of_migration = state.checkpoints.entry(id.clone()).or_default();
+        for checkpoint in checkpoints {
+            of_migration
+                .entry(checkpoint.partition)
+                .or_insert(checkpoint);
+        }
+        Ok(())
+    }
+
+    async fn migration_checkpoints(&self, id: &ChangeId) -> Result<Vec<Checkpoint>, StoreError> {
+        let state = self.state();
+        let of_migration = state.checkpoints.get(id);
+        Ok(of_migration.map_or_else(Vec::new, |all| all.values().copied().collect()))
     }
 
     async fn acquire_lease(

@@ -447,6 +447,8 @@ fn topology(epoch: u64) -> Topology {
         port: 7000,
         virtual_nodes: 150,
         status: NodeStatus::Active,
+        zone: None,
+        seat: None,
     };
     Topology::new(Epoch(epoch), 4096, vec![node]).unwrap()
 }

@@ -14,10 +14,10 @@ use super::database::Database;
 use super::leases;
 use super::watch::Watch;
 use crate::adapters::sql_rows as rows;
-use crate::placement::{Epoch, Topology};
+use crate::placement::{ChangeId, Epoch, Topology};
 use crate::ports::{
-    ApiKey, ApiKeyId, Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant,
-    TenantId,
+    ApiKey, ApiKeyId, Change, Checkpoint, LeaseOutcome, MetadataEvent, MetadataStore, Migration,
+    StoreError, Tenant, TenantId,
 };
 
 const STORE: &str = "metadata store";
@@ -182,6 +182,38 @@ impl MetadataStore for SqliteMetadata {
             self.watch.tell(MetadataEvent::Topology(made.epoch));
         }
         Ok(change)
+    }
+
+    async fn create_migration(&self, _: Migration) -> Result<Change<Migration>, StoreError> {
+        todo!()
+    }
+
+    async fn migration(&self, _: &ChangeId) -> Result<Option<Migration>, StoreError> {
+        todo!()
+    }
+
+    async fn migrations(&self, _: usize) -> Result<Vec<Migration>, StoreError> {
+        todo!()
+    }
+
+    async fn open_migrations(&self, _: usize) -> Result<Vec<Migration>, StoreError> {
+        todo!()
+    }
+
+    async fn update_migration(&self, _: Migration) -> Result<Change<Migration>, StoreError> {
+        todo!()
+    }
+
+    async fn checkpoint_migration(
+        &self,
+        _: &ChangeId,
+        _: Vec<Checkpoint>,
+    ) -> Result<(), StoreError> {
+        todo!()
+    }
+
+    async fn migration_checkpoints(&self, _: &ChangeId) -> Result<Vec<Checkpoint>, StoreError> {
+        todo!()
     }
 
     async fn acquire_lease(

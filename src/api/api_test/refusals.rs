@@ -162,6 +162,7 @@ async fn a_message_that_makes_no_sense_is_an_invalid_request() {
             record: Bytes::new(),
             judged: None,
             exchanged: false,
+            handoff: false,
         };
         let status = grpc.unary(Request::new(request), path, codec).await;
         status.unwrap_err()
@@ -178,6 +179,7 @@ async fn a_message_that_makes_no_sense_is_an_invalid_request() {
             record: Bytes::from_static(b"where a number should be"),
             judged: None,
             exchanged: false,
+            handoff: false,
         };
         let status = grpc.unary(Request::new(request), path, codec).await;
         status.unwrap_err()

@@ -294,6 +294,8 @@ fn new_nodes(count: u16) -> Vec<Node> {
                 port: 0,
                 virtual_nodes: DEFAULT_VIRTUAL_NODES,
                 status: NodeStatus::Active,
+                zone: None,
+                seat: None,
             })
         })
         .collect()

@@ -28,8 +28,8 @@ pub(in crate::coordinator) struct Gather<'a> {
     /// Who was asked because another one was slow.
     hedge: Option<usize>,
     /// Who was asked, and whose answers do not count any more: a bit for each.
-    asked: u16,
-    given_up: u16,
+    asked: u32,
+    given_up: u32,
     gathered: Gathered,
 }
 
@@ -130,10 +130,12 @@ impl Plan for Gather<'_> {
     }
 
     fn start(&mut self, _: &mut Notes<'_>) -> Next<Reached> {
-        let required = self.tally.required();
-        let ask: Positions = std::iter::from_fn(|| self.ask_next())
-            .take(required)
-            .collect();
+        let quorums = self.tally.quorums();
+        let ask: Positions = std::iter::from_fn(|| match quorums.are_among(self.asked) {
+            true => None,
+            false => self.ask_next(),
+        })
+        .collect();
         if mutant::on(Mutant::ReadAsksNoMore) {
             self.candidates.order = OwnerOrder::default();
         }

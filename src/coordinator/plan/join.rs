@@ -11,7 +11,7 @@ use crate::coordinator::standings::Standings;
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::ports::{CallError, JoinRecord, Joined, Refusal, Standing};
-use crate::quorum::{Tally, Verdict};
+use crate::quorum::{Quorums, Tally, Verdict};
 use crate::version::Rank;
 
 /// See the [module](self).
@@ -39,18 +39,17 @@ pub(in crate::coordinator) struct Join {
 
 impl Join {
     /// `greatest` is the greatest rank of the record that is joined, where `rank` is the write's own; `tally` counts
-    /// nobody yet, and `quorum` owners are what a quorum read hears.
+    /// nobody yet, and `shown` is where it has to lead so that reads show it.
     pub(in crate::coordinator) fn new(
         question: JoinRecord,
         accepted_by: usize,
         (rank, greatest, judges): (Rank, Rank, bool),
-        (mut tally, owners, quorum): (Tally, usize, usize),
+        (mut tally, owners, shown): (Tally, usize, Quorums),
     ) -> Self {
         tally.success(accepted_by);
-        // A quorum read shows what leads at a quorum, whatever the write waits for.
-        let mut standings = Standings::new(tally.required().min(quorum));
+        let mut standings = Standings::new(shown);
         if question.judged.is_none() {
-            standings.add(Standing::Leading, greatest, rank);
+            standings.add(accepted_by, Standing::Leading, greatest, rank);
         }
         Self {
             question,
@@ -134,7 +133,7 @@ impl Plan for Join {
         match answer {
             Ok(Joined { greatest, standing }) => {
                 self.greatest = self.greatest.max(greatest);
-                self.standings.add(standing, greatest, self.rank);
+                self.standings.add(position, standing, greatest, self.rank);
                 if position != self.accepted_by {
                     self.holders.push(position);
                     self.tally.success(position);

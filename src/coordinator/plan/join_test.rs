@@ -7,6 +7,7 @@ use super::super::{Next, Wait};
 use super::*;
 use crate::placement::PartitionId;
 use crate::ports::{Judged, RecordKey, TenantId};
+use crate::quorum::Quorum;
 use crate::version::{Actor, Dot, Stamp, WriteId};
 
 const WRITE: Rank = rank(50);
@@ -25,7 +26,7 @@ fn question() -> JoinRecord {
 
 /// Accepted by owner 1 of 0, 1 and 2; as many have to have it as are `required`.
 fn write(required: usize, judges: bool) -> Trial<Join> {
-    let tally = (Tally::new(required, 3), 3, 2);
+    let tally = (Tally::new(required, 3), 3, shown(required.min(2)));
     Trial::of(Join::new(question(), 1, (WRITE, WRITE, judges), tally))
 }
 
@@ -174,7 +175,7 @@ fn where_the_owner_that_accepted_it_holds_a_greater_one_it_is_asked_how_this_one
         ..question()
     };
     let ranks = (WRITE, rank(90), true);
-    let join = Join::new(judged, 1, ranks, (Tally::new(2, 3), 3, 2));
+    let join = Join::new(judged, 1, ranks, (Tally::new(2, 3), 3, shown(2)));
     let mut join = Trial::of(join);
     assert_eq!(join.start(), asks([0, 1, 2], Wait::UntilDeadline));
     // It does not count twice, and its silence is no failure.
@@ -193,7 +194,7 @@ fn where_the_owner_that_accepted_it_holds_a_greater_one_it_is_asked_how_this_one
 #[test]
 fn whatever_happens_it_asks_nobody_twice_and_ends() {
     for seed in 0..500 {
-        let tally = (Tally::new(2, 3), 3, 2);
+        let tally = (Tally::new(2, 3), 3, shown(2));
         let join = Join::new(question(), 1, (WRITE, WRITE, true), tally);
         super::super::test::walk(join, seed, |drawn| match drawn {
             0 => Err(no_answer()),
@@ -202,4 +203,9 @@ fn whatever_happens_it_asks_nobody_twice_and_ends() {
             _ => joined(Standing::Overwritten, 80),
         });
     }
+}
+
+/// So many of three owners.
+fn shown(required: usize) -> Quorums {
+    Quorums::one(Quorum::of_first(required, 3))
 }

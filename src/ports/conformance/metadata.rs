@@ -638,6 +638,8 @@ fn topology(epoch: u64, nodes: &[&str]) -> Topology {
             NodeStatus::Draining,
             NodeStatus::Inactive,
         ][n % 4],
+        zone: None,
+        seat: None,
     };
     Topology::new(
         Epoch(epoch),

@@ -14,8 +14,9 @@ use futures::future::{Shared, join_all};
 use super::within;
 use crate::placement::{DEFAULT_VIRTUAL_NODES, Epoch, Node, NodeId, NodeStatus, PartitionId};
 use crate::ports::{
-    AcceptRequest, CallError, Clock, HintsReport, Instant, NodeReport, Operation, Overwrites,
-    RecordKey, Refusal, ReplicaTransport, Reply, Request, RequestHandler, Standing, TenantId,
+    AcceptRequest, CallError, Clock, HintsReport, Instant, JoinSource, NodeReport, Operation,
+    Overwrites, RecordKey, Refusal, ReplicaTransport, Reply, Request, RequestHandler, Standing,
+    TenantId,
 };
 use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
 
@@ -51,6 +52,8 @@ impl ScriptedNode {
             port,
             virtual_nodes: DEFAULT_VIRTUAL_NODES,
             status: NodeStatus::Active,
+            zone: None,
+            seat: None,
         }
     }
 }
@@ -137,7 +140,7 @@ async fn every_request_arrives_as_it_left<T: ReplicaTransport>(
             key: key("k"),
             record: "record".into(),
             judged: None,
-            exchanged: false,
+            source: JoinSource::Client,
         },
         Operation::Read {
             key: key(&"ключ".repeat(128)),
@@ -310,14 +313,14 @@ async fn long_values_pass_amid_short_ones<T: ReplicaTransport>(
                 key: key("long"),
                 record,
                 judged: None,
-                exchanged: false,
+                source: JoinSource::Client,
             }
         } else {
             Operation::Join {
                 key: key("short"),
                 record: pattern(number, number),
                 judged: None,
-                exchanged: false,
+                source: JoinSource::Client,
             }
         };
         let call = bench

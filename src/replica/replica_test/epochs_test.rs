@@ -28,7 +28,7 @@ async fn older_epochs_are_refused_for_ever() {
                 key: key("a"),
                 record: others(9, 1, 1).encode(),
                 judged: None,
-                exchanged: false
+                source: JoinSource::Client
             }
         )
         .await,
@@ -62,7 +62,7 @@ async fn an_epoch_that_cannot_be_is_taken_on_by_nothing() {
                 key: key("a"),
                 record: record.encode(),
                 judged: None,
-                exchanged: false,
+                source: JoinSource::Client,
             },
             Operation::AdoptEpochIfEmpty {
                 epoch: Epoch(NO_EPOCH),

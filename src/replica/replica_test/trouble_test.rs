@@ -140,6 +140,8 @@ async fn what_became_of_a_failed_commit_is_told_by_the_engine_only() {
         port: 1,
         virtual_nodes: 1,
         status: crate::placement::NodeStatus::Active,
+        zone: None,
+        seat: None,
     };
     // It says that it failed, and all of it is there.
     node.storage.lose_answers(true);

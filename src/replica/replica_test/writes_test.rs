@@ -137,7 +137,7 @@ async fn joins() {
         key: key("a"),
         record: Bytes::from_static(b"junk"),
         judged: None,
-        exchanged: false,
+        source: JoinSource::Client,
     };
     assert!(matches!(
         node.call(0, junk).await,
@@ -163,7 +163,7 @@ async fn one_batch_is_one_commit_and_its_operations_follow_each_other() {
             key: key("a"),
             record: others(9, 1, 99).encode(),
             judged: None,
-            exchanged: false,
+            source: JoinSource::Client,
         },
     );
     let repeated = node.call(0, Operation::Accept(Box::new(sibling("a", 3, seen([])))));

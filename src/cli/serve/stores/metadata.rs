@@ -6,10 +6,10 @@ use futures::{Stream, StreamExt};
 
 use crate::adapters::postgres::PostgresMetadata;
 use crate::adapters::sqlite::SqliteStores;
-use crate::placement::{Epoch, Topology};
+use crate::placement::{ChangeId, Epoch, Topology};
 use crate::ports::{
-    ApiKey, ApiKeyId, Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant,
-    TenantId,
+    ApiKey, ApiKeyId, Change, Checkpoint, LeaseOutcome, MetadataEvent, MetadataStore, Migration,
+    StoreError, Tenant, TenantId,
 };
 
 /// The metadata store that the configuration chose. Copies share it.
@@ -99,6 +99,44 @@ impl MetadataStore for ChosenMetadata {
         next: Topology,
     ) -> Result<Change<Topology>, StoreError> {
         call!(self, replace_topology(expected, next))
+    }
+
+    async fn create_migration(
+        &self,
+        migration: Migration,
+    ) -> Result<Change<Migration>, StoreError> {
+        call!(self, create_migration(migration))
+    }
+
+    async fn migration(&self, id: &ChangeId) -> Result<Option<Migration>, StoreError> {
+        call!(self, migration(id))
+    }
+
+    async fn migrations(&self, limit: usize) -> Result<Vec<Migration>, StoreError> {
+        call!(self, migrations(limit))
+    }
+
+    async fn open_migrations(&self, limit: usize) -> Result<Vec<Migration>, StoreError> {
+        call!(self, open_migrations(limit))
+    }
+
+    async fn update_migration(
+        &self,
+        migration: Migration,
+    ) -> Result<Change<Migration>, StoreError> {
+        call!(self, update_migration(migration))
+    }
+
+    async fn checkpoint_migration(
+        &self,
+        id: &ChangeId,
+        checkpoints: Vec<Checkpoint>,
+    ) -> Result<(), StoreError> {
+        call!(self, checkpoint_migration(id, checkpoints))
+    }
+
+    async fn migration_checkpoints(&self, id: &ChangeId) -> Result<Vec<Checkpoint>, StoreError> {
+        call!(self, migration_checkpoints(id))
     }
 
     async fn acquire_lease(

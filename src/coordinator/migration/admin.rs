@@ -1,0 +1,330 @@
+//! Changes of owners as people ask for them and look after them.
+//!
+//! Nothing moves here: a change that is asked for waits in a queue until whoever leads begins it.
+
+use super::super::CoordinatorError;
+use super::super::tenant_admin::Admin;
+use super::super::validate::{self, invalid};
+use super::Forecast;
+use crate::placement::{ChangeId, ChangeRequest, MoveState, NodeChange, RefusedChange, Topology};
+use crate::ports::{
+    Change, CoordinatorWorld, MetadataStore, Migration, MigrationProgress, MigrationStatus, Random,
+    Tenant,
+};
+
+/// Changes that may wait at the same time.
+const OPEN_MAX: usize = 64;
+/// Tenants read at a time.
+const TENANTS_PAGE: usize = 1000;
+/// How often an update is begun anew because somebody else changed the migration at the same time.
+const UPDATES_MAX: usize = 8;
+
+/// A migration, and how far its partitions have come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MigrationView {
+    /// As it is stored.
+    pub migration: Migration,
+    /// How many partitions are in each state, while it is under way.
+    pub partitions: Vec<(MoveState, u64)>,
+    /// When it will be done if it goes on as fast as so far, Unix seconds; `None`: that can't be told.
+    pub estimated_completion: Option<i64>,
+    /// Records copied in a second so far; 0 before any was.
+    pub keys_per_second: u64,
+}
+
+impl<W: CoordinatorWorld> Admin<W> {
+    /// Asks for a change of owners. It waits for its turn, and is carried out in the background.
+    ///
+    /// # Errors
+    /// When it can't be, by what is known now: [`CoordinatorError::NodeInUse`] if fewer nodes would be left than some
+    /// tenant has replicas.
+    pub async fn request_change(
+        &self,
+        request: ChangeRequest,
+    ) -> Result<Migration, CoordinatorError> {
+        let deadline = self.metadata.deadline();
+        let metadata = self.metadata.store();
+        let open = metadata.open_migrations(OPEN_MAX + 1);
+        let open = self.metadata.in_time(deadline, open).await?;
+        if open.len() >= OPEN_MAX {
+            return Err(CoordinatorError::Overloaded(format!(
+                "{} migrations are waiting; cancel some of them",
+                open.len()
+            )));
+        }
+        let stored = self.topologies.fetch(deadline).await?;
+        let after = after_all(&stored, &open);
+        self.check_change(&after, &request).await?;
+        let migration = Migration {
+            id: ChangeId::of_number(self.world.random().next_u64()),
+            request,
+            status: MigrationStatus::Pending,
+            cancel: false,
+            created_at: self.unix_seconds(),
+            started_at: None,
+            ended_at: None,
+            progress: MigrationProgress::default(),
+            waits_for: None,
+            error: None,
+            bytes_per_second: None,
+            version: 1,
+        };
+        let created = metadata.create_migration(migration);
+        match self
+            .metadata
+            .in_time(self.metadata.deadline(), created)
+            .await?
+        {
+            Change::Made(migration) => Ok(migration),
+            Change::Conflict(_) => Err(CoordinatorError::Internal(
+                "a migration's id was drawn twice",
+            )),
+        }
+    }
+
+    /// What a change would move if it were begun now, after all that were asked for before.
+    ///
+    /// # Errors
+    /// As for [`Admin::request_change`].
+    pub async fn forecast_change(
+        &self,
+        request: &ChangeRequest,
+    ) -> Result<Forecast, CoordinatorError> {
+        let deadline = self.metadata.deadline();
+        let stored = self.topologies.fetch(deadline).await?;
+        let open = self.metadata.store().open_migrations(OPEN_MAX);
+        let open = self.metadata.in_time(deadline, open).await?;
+        let before = after_all(&stored, &open);
+        self.check_change(&before, request).await?;
+        self.forecast(before, request).await
+    }
+
+    /// Migrations, those asked for last first.
+    ///
+    /// # Errors
+    /// The metadata store's trouble.
+    pub async fn migrations(&self, limit: usize) -> Result<Vec<Migration>, CoordinatorError> {
+        let migrations = self.metadata.store().migrations(limit);
+        let deadline = self.metadata.deadline();
+        Ok(self.metadata.in_time(deadline, migrations).await?)
+    }
+
+    /// One migration, and how far it has come.
+    ///
+    /// # Errors
+    /// [`CoordinatorError::MigrationNotFound`], or the metadata store's trouble.
+    pub async fn migration(&self, id: &str) -> Result<MigrationView, CoordinatorError> {
+        let migration = self.stored_migration(id).await?;
+        let stored = self.topologies.fetch(self.metadata.deadline()).await?;
+        let under_way = stored
+            .change
+            .as_deref()
+            .filter(|change| change.id == migration.id);
+        let states = [
+            MoveState::Waiting,
+            MoveState::Copying,
+            MoveState::HandingOver,
+            MoveState::Moved,
+        ];
+        let partitions = under_way.map_or_else(Vec::new, |change| {
+            let of_state = |state| (state, change.in_state(state) as u64);
+            states.map(of_state).into()
+        });
+        let now = self.unix_seconds();
+        let progress = migration.progress;
+        let ran = migration.started_at.map_or(0, |start| (now - start).max(0));
+        let keys_per_second = progress.keys.checked_div(ran.unsigned_abs()).unwrap_or(0);
+        let is_running = migration.status == MigrationStatus::InProgress && !migration.cancel;
+        let done = progress.partitions_done;
+        let left = progress.partitions.saturating_sub(done);
+        let needed = u64::try_from(ran)
+            .ok()
+            .and_then(|ran| (ran * left).checked_div(done));
+        let estimated = needed
+            .filter(|_| is_running)
+            .map(|needed| now.saturating_add_unsigned(needed));
+        Ok(MigrationView {
+            estimated_completion: migration.ended_at.or(estimated),
+            keys_per_second,
+            migration,
+            partitions,
+        })
+    }
+
+    /// Asks for a migration to be cancelled. One that waits is over then; one that is under way leads back to where it
+    /// began. Does nothing to one that was cancelled before.
+    ///
+    /// # Errors
+    /// [`CoordinatorError::MigrationNotFound`]; [`CoordinatorError::NodeInUse`] when it is over, or gave up a node.
+    pub async fn cancel_migration(&self, id: &str) -> Result<Migration, CoordinatorError> {
+        self.update_open(id, |migration, now| {
+            let gives_up = |change: &NodeChange| match change {
+                NodeChange::Remove { id, force: true } | NodeChange::Replace { id, force: true, .. } => {
+                    Some(id.clone())
+                }
+                _ => None,
+            };
+            let lost = migration.request.nodes.iter().find_map(gives_up);
+            match (migration.status, lost) {
+                (MigrationStatus::Pending, _) => {
+                    migration.status = MigrationStatus::Cancelled;
+                    migration.ended_at = Some(now);
+                    Ok(())
+                }
+                (_, Some(lost)) => Err(CoordinatorError::NodeInUse(format!(
+                    "migration '{id}' can't be cancelled: it gave up {lost}, and others own what that had; let it end, \
+                     and add the node again"
+                ))),
+                (_, None) => {
+                    migration.cancel = true;
+                    Ok(())
+                }
+            }
+        })
+        .await
+    }
+
+    /// Sets how many bytes a migration may move in a second; `None`: as many as storage nodes let pass; 0: it rests.
+    ///
+    /// # Errors
+    /// [`CoordinatorError::MigrationNotFound`]; [`CoordinatorError::NodeInUse`] when it is over.
+    pub async fn pace_migration(
+        &self,
+        id: &str,
+        bytes_per_second: Option<u64>,
+    ) -> Result<Migration, CoordinatorError> {
+        self.update_open(id, |migration, _| {
+            migration.bytes_per_second = bytes_per_second;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes a migration that is not over.
+    async fn update_open(
+        &self,
+        id: &str,
+        change: impl Fn(&mut Migration, i64) -> Result<(), CoordinatorError>,
+    ) -> Result<Migration, CoordinatorError> {
+        for _ in 0..UPDATES_MAX {
+            let mut migration = self.stored_migration(id).await?;
+            if !migration.status.is_open() {
+                return Err(CoordinatorError::NodeInUse(format!(
+                    "migration '{id}' is {} already",
+                    migration.status
+                )));
+            }
+            change(&mut migration, self.unix_seconds())?;
+            let updated = self.metadata.store().update_migration(migration);
+            match self
+                .metadata
+                .in_time(self.metadata.deadline(), updated)
+                .await?
+            {
+                Change::Made(migration) => return Ok(migration),
+                Change::Conflict(_) => {} // changed meanwhile
+            }
+        }
+        Err(CoordinatorError::NodeInUse(format!(
+            "migration '{id}' is changed by others all the time; try again"
+        )))
+    }
+
+    async fn stored_migration(&self, id: &str) -> Result<Migration, CoordinatorError> {
+        let not_found = || CoordinatorError::MigrationNotFound(id.to_owned());
+        let name = ChangeId::new(id).map_err(|_| not_found())?;
+        let found = self.metadata.store().migration(&name);
+        let found = self
+            .metadata
+            .in_time(self.metadata.deadline(), found)
+            .await?;
+        found.ok_or_else(not_found)
+    }
+
+    /// Whether a change can be, after `topology`.
+    async fn check_change(
+        &self,
+        topology: &Topology,
+        request: &ChangeRequest,
+    ) -> Result<(), CoordinatorError> {
+        let tenants = self.all_tenants().await?;
+        let factor_of = |name: &str| {
+            let asked = request.factors.iter().find(|asked| &*asked.tenant == name);
+            asked.map(|asked| asked.factor)
+        };
+        for asked in &request.factors {
+            validate::replication_factor(asked.factor.into())?;
+            if !tenants
+                .iter()
+                .any(|tenant| tenant.id.as_str() == &*asked.tenant)
+            {
+                return Err(CoordinatorError::TenantNotFound(asked.tenant.to_string()));
+            }
+        }
+        let (target, _) = request.applied_to(&topology.nodes).map_err(refused)?;
+        let count = target.iter().filter(|node| node.status.owns()).count();
+        for node in &target {
+            node.validate()
+                .map_err(|error| invalid("node_id", format!("{}: {error}", node.id)))?;
+        }
+        let leaves = target.len() < topology.nodes.len();
+        let needs = tenants.iter().map(|tenant| {
+            let factor = factor_of(tenant.id.as_str()).unwrap_or(tenant.replication_factor);
+            (usize::from(factor), tenant.id.as_str())
+        });
+        let (most, tenant) = needs.max().unwrap_or((1, ""));
+        if leaves && count < most {
+            return Err(CoordinatorError::NodeInUse(format!(
+                "{count} nodes would be left, and tenant '{tenant}' has replication factor {most}; add nodes first, or \
+                 lower the factor"
+            )));
+        }
+        for asked in &request.factors {
+            validate::replicas(asked.factor, count)?;
+        }
+        Ok(())
+    }
+
+    /// All tenants.
+    pub(super) async fn all_tenants(&self) -> Result<Vec<Tenant>, CoordinatorError> {
+        let mut all: Vec<Tenant> = Vec::new();
+        loop {
+            let after = all.last().map(|tenant| tenant.id.clone());
+            let page = self.metadata.store().tenants(after.as_ref(), TENANTS_PAGE);
+            let page = self
+                .metadata
+                .in_time(self.metadata.deadline(), page)
+                .await?;
+            let is_last = page.len() < TENANTS_PAGE;
+            all.extend(page);
+            if is_last {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+/// The nodes that there will be when the change under way, and all that wait, have ended.
+fn after_all(stored: &Topology, open: &[Migration]) -> Topology {
+    let mut after = stored.clone();
+    if let Some(change) = stored.change.as_deref() {
+        after.nodes.clone_from(&change.target);
+        after.change = None;
+    }
+    for migration in open.iter().filter(|m| m.status == MigrationStatus::Pending) {
+        if let Ok((target, _)) = migration.request.applied_to(&after.nodes) {
+            after.nodes = target;
+        }
+    }
+    after
+}
+
+/// What a refused change is to who asked for it.
+pub(super) fn refused(refusal: RefusedChange) -> CoordinatorError {
+    match refusal {
+        RefusedChange::Unknown(_) | RefusedChange::Known(_) | RefusedChange::Invalid(_) => {
+            invalid("node_id", refusal.to_string())
+        }
+        refusal => CoordinatorError::NodeInUse(refusal.to_string()),
+    }
+}

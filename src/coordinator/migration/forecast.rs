@@ -1,0 +1,190 @@
+//! What a change of owners would move, before it is begun: a value to be looked at, printed, and compared with what
+//! happened.
+//!
+//! All nodes list their trees with the number of their records, so keys are counted and not guessed. Writes that come
+//! meanwhile are not in it, nor is a node that does not answer (it is named).
+
+use std::sync::Arc;
+
+use super::super::CoordinatorError;
+use super::super::listing::{Listings, Next};
+use super::super::routing::Routing;
+use super::super::tenant_admin::Admin;
+use super::admin::refused;
+use crate::placement::{
+    ChangeId, ChangeRequest, FactorChange, MoveState, NodeId, PartitionId, Placement, Topology,
+    TopologyChange,
+};
+use crate::ports::{CoordinatorWorld, Tenant};
+
+/// What a change would move.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Forecast {
+    /// How many partitions there are.
+    pub partitions: u64,
+    /// Those of which some tenant's keys get another owner.
+    pub partitions_moving: u64,
+    /// Records that are held, each once for each owner that it is to have.
+    pub copies: u64,
+    /// Those of them that have to be made, at owners that lack them.
+    pub copies_moving: u64,
+    /// Each node's part, in the order of their names.
+    pub nodes: Vec<NodeForecast>,
+    /// Nodes that did not answer: what they alone hold is not counted.
+    pub silent: Vec<NodeId>,
+}
+
+/// What becomes of one node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeForecast {
+    /// Which one.
+    pub id: NodeId,
+    /// Partitions that it owns by the largest replication factor there is, before and after.
+    pub partitions: (u64, u64),
+    /// Records that it is to hold, before and after.
+    pub keys: (u64, u64),
+    /// Records that it gets.
+    pub keys_gained: u64,
+}
+
+impl<W: CoordinatorWorld> Admin<W> {
+    /// What `request` would move, begun on `before`.
+    pub(super) async fn forecast(
+        &self,
+        before: Topology,
+        request: &ChangeRequest,
+    ) -> Result<Forecast, CoordinatorError> {
+        let tenants = self.all_tenants().await?;
+        let factors = factor_changes(request, &tenants);
+        let begun = before.begun(ChangeId::of_number(0), request, factors);
+        let begun = begun.map_err(refused)?;
+        let change = begun
+            .change
+            .clone()
+            .unwrap_or_else(|| unreachable!("a change was begun"));
+        let old = Placement::build(begun.clone());
+        let new = moved(&begun, &change);
+        let mut forecast = Forecast::of_nodes(&old, &new, largest_factor(&tenants, &change));
+        let mut listings = Listings::new(self.topologies.routing());
+        let mut moving = std::collections::BTreeSet::new();
+        loop {
+            if let Err(newer) = listings.fill(&self.world).await {
+                let deadline = self.metadata.deadline();
+                self.topologies.refresh(newer, deadline).await;
+                return Err(CoordinatorError::NodeInUse(
+                    "the topology changed meanwhile; try again".into(),
+                ));
+            }
+            let next = listings.next::<W>(&self.tenants, self.metadata.deadline());
+            match next.await {
+                Next::End => break,
+                Next::Nobodys(_) | Next::Unknown(_) => {}
+                Next::Tree(found) => {
+                    let records = found.digests.iter().flatten().map(|d| d.records).max();
+                    let (tree, factor) = (&found.tree, found.factor);
+                    let is_moved = forecast.add(
+                        (&old, &new),
+                        (tree.partition(), tree.tenant(), factor),
+                        records.unwrap_or(0),
+                    );
+                    if is_moved {
+                        moving.insert(tree.partition());
+                    }
+                }
+            }
+        }
+        let heard: Vec<NodeId> = listings.heard().cloned().collect();
+        let routing: Arc<Routing> = self.topologies.routing();
+        let all = routing.topology().nodes.iter().map(|node| node.id.clone());
+        forecast.silent = all.filter(|id| !heard.contains(id)).collect();
+        forecast.partitions = begun.partitions.into();
+        forecast.partitions_moving = moving.len() as u64;
+        Ok(forecast)
+    }
+}
+
+impl Forecast {
+    fn of_nodes(old: &Placement, new: &Placement, factor: u8) -> Self {
+        let topology = old.topology();
+        let mut nodes: Vec<NodeForecast> = topology
+            .nodes
+            .iter()
+            .map(|node| NodeForecast {
+                id: node.id.clone(),
+                partitions: (0, 0),
+                keys: (0, 0),
+                keys_gained: 0,
+            })
+            .collect();
+        for partition in 0..topology.partitions {
+            let partition = PartitionId(partition as u16); // at most 2^16 of them
+            for index in old.record_owners(partition, "", factor).nodes() {
+                nodes[usize::from(*index)].partitions.0 += 1;
+            }
+            for index in new.record_owners(partition, "", factor).nodes() {
+                nodes[usize::from(*index)].partitions.1 += 1;
+            }
+        }
+        Self {
+            nodes,
+            ..Self::default()
+        }
+    }
+
+    /// Adds a tree of so many records. Returns whether some of it has to be copied.
+    fn add(
+        &mut self,
+        (old, new): (&Placement, &Placement),
+        (partition, tenant, factor): (PartitionId, &str, u8),
+        records: u64,
+    ) -> bool {
+        let before = old.record_owners(partition, tenant, factor);
+        let after = new.record_owners(partition, tenant, factor);
+        for index in before.nodes() {
+            self.nodes[usize::from(*index)].keys.0 += records;
+        }
+        let mut is_moved = false;
+        for index in after.nodes() {
+            let node = &mut self.nodes[usize::from(*index)];
+            node.keys.1 += records;
+            self.copies += records;
+            if !before.nodes().contains(index) {
+                node.keys_gained += records;
+                self.copies_moving += records;
+                is_moved = true;
+            }
+        }
+        is_moved
+    }
+}
+
+/// The factors that change, of those that are asked for.
+pub(super) fn factor_changes(request: &ChangeRequest, tenants: &[Tenant]) -> Vec<FactorChange> {
+    let asked = request.factors.iter().filter_map(|asked| {
+        let tenant = tenants
+            .iter()
+            .find(|tenant| tenant.id.as_str() == &*asked.tenant)?;
+        let (from, to) = (tenant.replication_factor, asked.factor);
+        let tenant = Arc::clone(&asked.tenant);
+        (from != to).then_some(FactorChange { tenant, from, to })
+    });
+    asked.collect()
+}
+
+/// The placement when all partitions have been moved.
+fn moved(begun: &Topology, change: &TopologyChange) -> Placement {
+    let mut change = change.clone();
+    for moving in &mut change.moves {
+        moving.state = MoveState::Moved;
+    }
+    Placement::build(Topology {
+        change: Some(Arc::new(change)),
+        ..begun.clone()
+    })
+}
+
+fn largest_factor(tenants: &[Tenant], change: &TopologyChange) -> u8 {
+    let factors = tenants.iter().map(|tenant| tenant.replication_factor);
+    let to = change.factors.iter().map(|factor| factor.to);
+    factors.chain(to).max().unwrap_or(1)
+}

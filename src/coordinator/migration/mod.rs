@@ -1,0 +1,12 @@
+//! Changes of owners: what people ask for, and what carries it out.
+//!
+//! - [`admin`]: asks for a change, cancels it, tells how far it has come;
+//! - [`forecast`]: what a change would move, before it is begun;
+//! - [`lead`]: one coordinator at a time carries out the change that is under way, by a lease; any other one goes on
+//!   where it stopped, since all that matters is in the metadata store and at the storage nodes.
+
+mod admin;
+mod forecast;
+
+pub use admin::MigrationView;
+pub use forecast::{Forecast, NodeForecast};

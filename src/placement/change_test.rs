@@ -1,0 +1,3 @@
+//! A change is checked, and its parts are found.
+
+use super::*;

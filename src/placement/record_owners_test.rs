@@ -1,0 +1,3 @@
+//! What reads and writes need of owners that change.
+
+use super::*;

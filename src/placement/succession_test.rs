@@ -1,0 +1,3 @@
+//! A change begins, steps, is cancelled, and ends.
+
+use super::*;
