@@ -55,6 +55,8 @@ sites! {
     RepairQueueFull "repair-queue-full" "the queue of repairs says that it is full"
     RepairRetriedAtOnce "repair-retried-at-once" "a background repair that failed is tried again at once"
     PauseBeforePurge "pause-before-purge" "a purge stands still between the owners' consent and the removal"
+    PauseBeforeCopy "pause-before-copy" "who leads a change of owners stands still before it has a partition copied"
+    PauseBeforeStep "pause-before-step" "who leads a change of owners stands still before it publishes a step"
     PauseBeforeRepair "pause-before-repair" "a background repair stands still between reading and joining"
     TenantExpired "tenant-expired" "a cached tenant is past its time"
     TopologyRefreshed "topology-refreshed" "the topology is refreshed without need"

@@ -16,6 +16,7 @@
 //!
 //! What this is not: records never come through here; storage nodes exchange them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,10 +36,12 @@ use super::tenants::TenantCache;
 use super::topologies::Topologies;
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
+use crate::placement::NodeId;
 use crate::ports::{
-    Clock, CoordinatorWorld, LeaseOutcome, MetadataStore, NodeReport, Random, Refilled, Stop,
-    TreeName,
+    Clock, CoordinatorWorld, Fence, LeaseOutcome, MetadataStore, NodeReport, Random, Refilled,
+    Stop, TreeName,
 };
+use crate::version::Stamp;
 
 /// What the lease is called.
 const LEASE: &str = "anti-entropy";
@@ -184,6 +187,22 @@ impl<W: CoordinatorWorld> AntiEntropy<W> {
         }
     }
 
+    /// Has all nodes refuse epochs older than the one in use. Returns those that do.
+    async fn fence_nodes(&self, routing: &Arc<Routing>) -> BTreeSet<NodeId> {
+        let fence = |index: u16| async move {
+            let fence = Fence {
+                partitions: None,
+                leaving: false,
+                horizon: Stamp::ZERO,
+            };
+            let fenced = ask(&self.world, routing, index, fence).await;
+            fenced.is_ok().then(|| routing.node(index).id.clone())
+        };
+        let nodes = 0..routing.topology().nodes.len() as u16; // there are at most 1024
+        let fenced = futures::future::join_all(nodes.map(fence)).await;
+        fenced.into_iter().flatten().collect()
+    }
+
     /// Takes or renews the lease.
     async fn leads(&self, holder: u64) -> bool {
         let pause = self.settings.anti_entropy_pause;
@@ -215,12 +234,20 @@ impl<W: CoordinatorWorld> AntiEntropy<W> {
     ) -> Option<Round> {
         self.fence(refills, damaged_records).await;
         let routing = self.topologies.routing();
-        self.healing.heal_all(&routing, damaged_records).await;
+        let fenced = match refills.is_empty() && damaged_records.is_empty() {
+            true => BTreeSet::new(),
+            false => self.fence_nodes(&routing).await,
+        };
+        self.healing
+            .heal_all(&routing, damaged_records, &fenced)
+            .await;
         refills.begin(&routing);
         self.progress.lock().seen = 0;
         let mut listings = Listings::new(Arc::clone(&routing));
         let round = self.walk(holder, &routing, &mut listings, refills).await?;
-        listings.heard().for_each(|node| refills.listed(node));
+        // What a node lists that still answers older epochs says nothing of what it will have acknowledged by them.
+        let heard = listings.heard().filter(|node| fenced.contains(*node));
+        heard.for_each(|node| refills.listed(node));
         if !listings.has_silent() {
             refills.round_complete();
         }

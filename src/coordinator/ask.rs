@@ -18,9 +18,19 @@ pub(super) async fn ask<W: CoordinatorWorld, A: Ask>(
     index: u16,
     ask: A,
 ) -> Result<A::Answer, Option<Epoch>> {
+    ask_at(world, routing, (index, routing.epoch()), ask).await
+}
+
+/// Asks the node at `index` by another epoch than the one in use.
+pub(super) async fn ask_at<W: CoordinatorWorld, A: Ask>(
+    world: &W,
+    routing: &Arc<Routing>,
+    (index, epoch): (u16, Epoch),
+    ask: A,
+) -> Result<A::Answer, Option<Epoch>> {
     let deadline = world.clock().now() + PATIENCE;
     let owners = Owners::of_node(world.clone(), Arc::clone(routing), index);
-    match owners.call_quietly(0, ask, deadline).await {
+    match owners.call_quietly_at(epoch, 0, ask, deadline).await {
         Ok(answer) => Ok(answer),
         Err(CallError::Refused(Refusal::StaleEpoch { current })) => Err(Some(current)),
         Err(error) => {

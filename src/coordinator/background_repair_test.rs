@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::tenants::Factor;
 use super::test_cluster::{Mood, TestCluster, TestWorld, read, write};
 use super::{Coordinator, CoordinatorError, CoordinatorSettings, WriteRequest};
 use crate::adapters::memory::MemoryStorage;
@@ -13,6 +14,11 @@ use crate::ports::{
 use crate::quorum::Consistency;
 use crate::replica::ReplicaSettings;
 use crate::version::{Content, Record, Stamp};
+
+const FACTOR: Factor = Factor {
+    replicas: 3,
+    known_at: Epoch(1),
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(60);
@@ -221,7 +227,7 @@ fn a_key_in_the_queue_is_left_alone_while_an_owner_is_away_and_then_made_equal()
         .status()
         .replication
         .repairs
-        .push(&scene.key(), 3);
+        .push(&scene.key(), FACTOR);
     scene.pass(5 * SECOND);
     assert_ne!(scene.record(0), scene.record(1), "one of them is away");
     scene.is(2, Mood::Fine);
@@ -249,7 +255,7 @@ fn a_key_in_the_queue_is_given_up_when_an_owner_stays_away_and_found_when_it_is_
         .status()
         .replication
         .repairs
-        .push(&scene.key(), 3);
+        .push(&scene.key(), FACTOR);
     scene.pass(60 * SECOND);
     let repairs = &scene.coordinator;
     assert_eq!(

@@ -7,8 +7,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::pending;
 
+use super::super::Coordinator;
 use super::super::plan::{Next, Positions};
-use super::super::test_cluster::TestCluster;
+use super::super::test_cluster::{TestCluster, TestWorld};
 use super::*;
 use crate::placement::Epoch;
 use crate::ports::{ReadRecord, RecordKey};
@@ -99,13 +100,18 @@ fn script<const M: bool>(answers: usize, waits: Vec<Wait>) -> Script<M> {
     }
 }
 
+fn owners_of(coordinator: &Coordinator<TestWorld>, key: &RecordKey) -> Owners<TestWorld> {
+    let topologies = &coordinator.status().topologies;
+    topologies.owners_by(topologies.routing(), key, 3)
+}
+
 fn drive<const M: bool>(
     mut plan: Script<M>,
     answers: Vec<(Duration, Result<Option<bytes::Bytes>, CallError>)>,
 ) -> Drive {
     let cluster = TestCluster::new();
     let coordinator = cluster.coordinator();
-    let owners = coordinator.status().topologies.owners(&plan.key, 3);
+    let owners = owners_of(&coordinator, &plan.key);
     let clock = owners.clock().clone();
     let driver = Driver {
         owners: &owners,
@@ -214,7 +220,7 @@ fn patience_is_that_with_the_slowest_or_the_quickest_owner() {
     let cluster = TestCluster::new();
     let coordinator = cluster.coordinator();
     let plan = script::<true>(1, Vec::new());
-    let owners = coordinator.status().topologies.owners(&plan.key, 3);
+    let owners = owners_of(&coordinator, &plan.key);
     (0..2000).for_each(|_| owners.health(1).answered(Duration::from_secs(1)));
     let driver = Driver {
         owners: &owners,
@@ -237,7 +243,7 @@ fn an_owner_that_a_plan_calls_too_slow_looks_worse() {
     let cluster = TestCluster::new();
     let coordinator = cluster.coordinator();
     let key = script::<true>(1, Vec::new()).key;
-    let owners = coordinator.status().topologies.owners(&key, 3);
+    let owners = owners_of(&coordinator, &key);
     for _ in 0..3 {
         let driver = Driver {
             owners: &owners,

@@ -42,6 +42,8 @@ pub(super) struct Tended {
     pub(super) whole: bool,
     /// But for these.
     pub(super) lacking: BTreeSet<NodeId>,
+    /// Records and bytes that were exchanged.
+    pub(super) moved: (u64, u64),
 }
 
 /// What an exchange between the owners of a tree came to.
@@ -51,6 +53,8 @@ struct Proof {
     whole: bool,
     /// But for these: what is damaged there is not there, and says nothing of the others.
     lacking: BTreeSet<u16>,
+    /// Records and bytes that were exchanged.
+    moved: (u64, u64),
 }
 
 /// One time around the owners.
@@ -64,6 +68,8 @@ struct Pass {
     incomplete: bool,
     /// Peers that have damaged records.
     lacking: BTreeSet<u16>,
+    /// Records and bytes that were exchanged.
+    exchanged: (u64, u64),
 }
 
 impl<W: CoordinatorWorld> Exchange<W> {
@@ -72,7 +78,9 @@ impl<W: CoordinatorWorld> Exchange<W> {
         let mut proof = Proof::default();
         if found.is_equal() {
             proof.whole = !found.has_silent();
-            if !found.has_silent() || mutant::on(Mutant::PurgeWithOwnerMissing) {
+            // Who is to own it next may lack what a tombstone overwrote.
+            let rests = !found.is_moving || mutant::on(Mutant::PurgeWhileMoving);
+            if rests && (!found.has_silent() || mutant::on(Mutant::PurgeWithOwnerMissing)) {
                 self.purge(&routing, &found).await;
             }
         } else {
@@ -85,6 +93,7 @@ impl<W: CoordinatorWorld> Exchange<W> {
         }
         let lacking = proof.lacking.into_iter();
         Tended {
+            moved: proof.moved,
             tree: found.tree,
             whole: proof.whole,
             lacking: lacking
@@ -122,6 +131,7 @@ impl<W: CoordinatorWorld> Exchange<W> {
         peers: &[u16],
     ) -> Option<Proof> {
         let mut passes = 0;
+        let mut moved = (0, 0);
         let mut lacking = BTreeSet::new();
         for _ in 0..PASSES_MAX {
             let mut pass = Pass::default();
@@ -130,6 +140,7 @@ impl<W: CoordinatorWorld> Exchange<W> {
                     .await?;
             }
             lacking.append(&mut pass.lacking);
+            moved = (moved.0 + pass.exchanged.0, moved.1 + pass.exchanged.1);
             passes += usize::from(!pass.incomplete);
             if pass.moved == 0 || peers.len() < 2 && pass.floors == 0 {
                 // Going around once more would change nothing. (Before it had a floor it may have taken a late copy.)
@@ -140,6 +151,7 @@ impl<W: CoordinatorWorld> Exchange<W> {
         Some(Proof {
             whole: passes >= PASSES_PROVING,
             lacking,
+            moved,
         })
     }
 
@@ -163,6 +175,8 @@ impl<W: CoordinatorWorld> Exchange<W> {
             let records = synced.sent + synced.received;
             pass.moved += records + synced.floors;
             pass.floors += synced.floors;
+            pass.exchanged.0 += records;
+            pass.exchanged.1 += synced.bytes;
             let mut state = self.progress.lock();
             state.exchanged += records;
             state.bytes += synced.bytes;

@@ -11,7 +11,7 @@
 //!
 //! What this is not: it doesn't look for damage. A read, a join, an exchange or `pairdb verify` meets it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::ask::ask;
@@ -44,6 +44,11 @@ pub(super) struct DamagedRecords {
 }
 
 impl DamagedRecords {
+    /// Whether none are known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.now.is_empty() && self.fenced.is_empty()
+    }
+
     /// Whether some are known that no epoch was published for.
     pub(super) fn need_fence(&self) -> bool {
         self.now
@@ -103,10 +108,12 @@ impl<W: CoordinatorWorld> Healing<W> {
     }
 
     /// Heals what can be healed now, for no longer than one read may take: owners that hang must not hold up the round.
+    /// `fenced` are nodes that refuse epochs older than that of `routing`.
     pub(super) async fn heal_all(
         &self,
         routing: &Arc<Routing>,
         damaged_records: &mut DamagedRecords,
+        fenced: &BTreeSet<NodeId>,
     ) {
         let until = self.world.clock().now() + self.settings.read_timeout;
         let last = damaged_records.tried.take();
@@ -123,7 +130,7 @@ impl<W: CoordinatorWorld> Healing<W> {
             let Some((index, _)) = nodes.into_iter().find(|(_, known)| known.id == *node) else {
                 continue;
             };
-            let Some(record) = self.whole_record(routing, index, key).await else {
+            let Some(record) = self.whole_record(routing, index, key, fenced).await else {
                 continue; // in a later round
             };
             let heal = Heal {
@@ -147,7 +154,10 @@ impl<W: CoordinatorWorld> Healing<W> {
         let Ok(tenant) = TenantId::new(key.tenant()) else {
             return false;
         };
-        let tenant = self.tenants.get(&tenant, self.metadata.deadline()).await;
+        let tenant = self
+            .tenants
+            .get(&tenant, routing, self.metadata.deadline())
+            .await;
         tenant.is_ok_and(|tenant| {
             let factor = tenant.replication_factor;
             let owners = routing.owners_of(key.partition(), key.tenant(), factor);
@@ -161,9 +171,10 @@ impl<W: CoordinatorWorld> Healing<W> {
         routing: &Arc<Routing>,
         damaged: u16,
         key: &RecordKey,
+        fenced: &BTreeSet<NodeId>,
     ) -> Option<Record> {
         let tenant = TenantId::new(key.tenant()).ok()?;
-        let tenant = self.tenants.get(&tenant, self.metadata.deadline());
+        let tenant = self.tenants.get(&tenant, routing, self.metadata.deadline());
         let factor = tenant.await.ok()?.replication_factor;
         let all = routing.owners_of(key.partition(), key.tenant(), factor);
         let all = all.nodes();
@@ -173,6 +184,10 @@ impl<W: CoordinatorWorld> Healing<W> {
         let others: Vec<usize> = (0..all.len())
             .filter(|position| all[*position] != damaged)
             .collect();
+        let is_fenced = |position: &usize| fenced.contains(&routing.node(all[*position]).id);
+        if !others.iter().all(is_fenced) {
+            return None;
+        }
         let owners = Owners::new(
             self.world.clone(),
             Arc::clone(routing),

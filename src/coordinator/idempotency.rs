@@ -34,7 +34,7 @@ use crate::ports::{
     Claim, Clock, Completion, CoordinatorWorld, Fingerprint, IdempotencyScope, IdempotencyStore,
     Instant, PurgedOf, Random, StoreError,
 };
-use crate::quorum::{ConflictPolicy, Consistency};
+use crate::quorum::{ConflictPolicy, Consistency, Verdict};
 use crate::version::{Content, Context, Record, Stamp, WriteId};
 
 /// The answer as the store keeps it.
@@ -184,7 +184,7 @@ impl<W: CoordinatorWorld> Claims<W> {
         }
         let read = Read {
             key: &write.key,
-            replication_factor: write.replication_factor,
+            factor: write.factor,
             policy: write.policy,
             // A retry may ask for more than this attempt does, and keeps this stamp.
             consistency: match write.consistency {
@@ -197,7 +197,7 @@ impl<W: CoordinatorWorld> Claims<W> {
         let held = self.replication.read(&read).await?;
         let held = match held.siblings().is_empty() {
             true if mutant::on(Mutant::ClaimIgnoresPurge) => Stamp::ZERO,
-            true => self.purged_stamp(write).await,
+            true => self.purged_stamp(write).await?,
             false => held.greatest_stamp(),
         };
         self.replication
@@ -209,25 +209,27 @@ impl<W: CoordinatorWorld> Claims<W> {
     }
 
     /// The greatest stamp that was purged of the key's tree: the write must be above it, too.
-    async fn purged_stamp(&self, write: &Write) -> Stamp {
+    async fn purged_stamp(&self, write: &Write) -> Result<Stamp, CoordinatorError> {
         let topologies = &self.replication.topologies;
-        let owners = topologies.owners(&write.key, write.replication_factor);
+        let mut factor = write.factor;
+        let owners = topologies.owners(&write.key, &mut factor, write.deadline);
+        let owners = owners.await?;
         let mut calls = Calls::new();
         for position in 0..owners.len() {
             let tree = write.key.tree();
             calls.push(owners.call(position, PurgedOf { tree }, write.deadline));
         }
-        let mut answered = 0;
+        let mut answered = owners.read_tally(Consistency::Quorum);
         let mut greatest = Stamp::ZERO;
-        while answered < owners.required(Consistency::Quorum)
-            && let Some(Answer { result, .. }) = calls.next().await
+        while answered.verdict() != Verdict::Reached
+            && let Some(Answer { position, result }) = calls.next().await
         {
             if let Ok(purged) = result {
-                answered += 1;
+                answered.success(position);
                 greatest = greatest.max(purged.stamp);
             }
         }
-        greatest
+        Ok(greatest)
     }
 
     async fn claim(

@@ -104,7 +104,7 @@ impl Listings {
             Ok(tenant) => tenant,
             Err(_) => return Next::Nobodys(tree),
         };
-        let Ok(tenant) = tenants.get(&tenant, deadline).await else {
+        let Ok(tenant) = tenants.get(&tenant, &self.routing, deadline).await else {
             return Next::Unknown(tree);
         };
         let factor = tenant.replication_factor;

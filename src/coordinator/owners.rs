@@ -193,10 +193,22 @@ impl<W: CoordinatorWorld> Owners<W> {
         ask: A,
         deadline: Instant,
     ) -> Result<A::Answer, CallError> {
+        let epoch = self.routing.epoch();
+        self.call_quietly_at(epoch, position, ask, deadline).await
+    }
+
+    /// The same by another epoch than the one in use.
+    pub(super) async fn call_quietly_at<A: Ask>(
+        &self,
+        epoch: Epoch,
+        position: usize,
+        ask: A,
+        deadline: Instant,
+    ) -> Result<A::Answer, CallError> {
         let node = self.node(position);
         let request = Request {
             node: node.id.clone(),
-            epoch: self.routing.epoch(),
+            epoch,
             operation: ask.into_operation(),
         };
         match self.world.transport().call(node, request, deadline).await {

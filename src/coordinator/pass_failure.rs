@@ -60,6 +60,22 @@ impl Missing {
             && answered + self.crowded.len() >= required
     }
 
+    /// The error, if nothing can have happened; else that it may have.
+    pub(super) fn or_indeterminate(&self, error: CoordinatorError) -> CoordinatorError {
+        match self.may_have_happened {
+            false => error,
+            true => CoordinatorError::QuorumNotReached(Box::new(QuorumNotReached {
+                consistency: Consistency::One,
+                required: 1,
+                answered: 0,
+                missing: self.reasons.clone(),
+                cause: Some(error.to_string()),
+                timed_out: error.timed_out(),
+                indeterminate: true,
+            })),
+        }
+    }
+
     /// The error that says how many answered, by `tally` (`None`: nobody), and who did not.
     pub(super) fn error<W: CoordinatorWorld>(
         &self,

@@ -16,6 +16,7 @@ use super::pass_failure::{Missing, PassFailure};
 use super::plan::{Gather, Gathered, Plan, Reached, Settle, Settled};
 use super::repair::Stragglers;
 use super::replication::{Replication, TOPOLOGY_RETRIES_MAX};
+use super::tenants::Factor;
 use super::{CoordinatorError, ReadOutcome, ReadValue};
 use crate::buggify::Site;
 use crate::marks::{self, Mark};
@@ -29,7 +30,7 @@ use crate::version::{Context, Record, Version};
 #[derive(Clone, Debug)]
 pub(super) struct Read<'a> {
     pub(super) key: &'a RecordKey,
-    pub(super) replication_factor: u8,
+    pub(super) factor: Factor,
     pub(super) policy: ConflictPolicy,
     pub(super) consistency: Consistency,
     /// What the answer has to cover.
@@ -87,8 +88,12 @@ impl<W: CoordinatorWorld> Replication<W> {
         let deadline = read.deadline;
         let mut may_ask_again = true;
         let mut topologies = 0;
+        let mut factor = read.factor;
         while topologies < TOPOLOGY_RETRIES_MAX {
-            let owners = self.topologies.owners(read.key, read.replication_factor);
+            let owners = self
+                .topologies
+                .owners(read.key, &mut factor, deadline)
+                .await?;
             let driver = Driver {
                 owners: &owners,
                 consistency: read.consistency,
@@ -119,7 +124,9 @@ impl<W: CoordinatorWorld> Replication<W> {
         }
         let mut missing = Missing::default();
         missing.because("the topology keeps changing");
-        let owners = self.topologies.owners(read.key, read.replication_factor);
+        let owners =
+            self.topologies
+                .owners_by(self.topologies.routing(), read.key, factor.replicas);
         let timed_out = self.clock().now() >= deadline;
         Err(missing.error(&owners, read.consistency, None, timed_out))
     }
@@ -217,7 +224,7 @@ impl<W: CoordinatorWorld> Replication<W> {
         holders.iter().for_each(|position| tally.success(*position));
         if tally.verdict() == Verdict::Reached || mutant::on(Mutant::ReadRepairSkipped) {
             marks::reached(Mark::RepairedBehindAnswer);
-            self.repairs.push(read.key, read.replication_factor);
+            self.repairs.push(read.key, read.factor);
             return Ok(Some(record));
         }
         let older = answers.iter().find_map(|(_, answer)| answer.clone());
@@ -238,7 +245,7 @@ impl<W: CoordinatorWorld> Replication<W> {
         match driver.run(&mut plan, &mut calls, &mut missing).await? {
             Settled::Overtaken => Ok(None),
             Settled::WasPurged => {
-                self.repairs.push(read.key, read.replication_factor);
+                self.repairs.push(read.key, read.factor);
                 let nothing = Record::new(record.seen().clone(), Vec::new());
                 Ok(Some(nothing.unwrap_or_default()))
             }
@@ -246,7 +253,7 @@ impl<W: CoordinatorWorld> Replication<W> {
                 self.repairs.finish(Stragglers {
                     owners: owners.clone(),
                     key: read.key.clone(),
-                    replication_factor: read.replication_factor,
+                    factor: read.factor,
                     calls,
                     holders: plan.holders,
                     missed: Vec::new(),

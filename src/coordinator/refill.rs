@@ -1,7 +1,7 @@
 //! Nodes that lost their disks, and how far it is proved that they have back what they may have acknowledged.
 //!
-//! A node is *fenced* by an epoch that was published after it had reported its present incarnation. An owner that was
-//! listed by that epoch refuses older ones from then on. So whoever still counts on what the node said before it lost
+//! A node is *fenced* by an epoch that was published after it had reported its present incarnation. Every owner is told
+//! to refuse older ones before it is listed. So whoever still counts on what the node said before it lost
 //! its disk gets no other owner's word any more, however long its time-outs are and whether or not its clock goes: what
 //! it needs of the others it has got before they were listed, or never gets under that count.
 //!
@@ -81,6 +81,11 @@ impl Refill {
 }
 
 impl Refills {
+    /// Whether nobody is being refilled.
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// Takes note of who is being refilled, as the nodes last reported. Returns whether one of them has no fence yet.
     pub(super) fn look(&mut self, routing: &Routing) -> bool {
         self.nodes

@@ -17,6 +17,7 @@ use std::task::Poll;
 use super::hints::Hints;
 use super::owners::{Answer, Calls, Owners};
 use super::settings::CoordinatorSettings;
+use super::tenants::Factor;
 use super::topologies::Topologies;
 use super::wait::before;
 use crate::buggify::{self, Site};
@@ -55,7 +56,7 @@ struct State {
 
 #[derive(Clone, Copy, Debug)]
 struct Job {
-    replication_factor: u8,
+    factor: Factor,
     attempts: u32,
     /// Found stale again after work on it began.
     again: bool,
@@ -80,7 +81,7 @@ impl RepairQueue {
     }
 
     /// Adds a key unless it is here already.
-    fn push(&self, key: &RecordKey, replication_factor: u8) {
+    fn push(&self, key: &RecordKey, factor: Factor) {
         let mut state = self.lock();
         if state.closed {
             return;
@@ -95,7 +96,7 @@ impl RepairQueue {
             return;
         }
         let job = Job {
-            replication_factor,
+            factor,
             attempts: 0,
             again: false,
         };
@@ -107,7 +108,7 @@ impl RepairQueue {
 
     /// The key that waits longest, and its replication factor; `None` once the queue is closed. One task at a time may
     /// wait here.
-    async fn pop(&self) -> Option<(RecordKey, u8)> {
+    async fn pop(&self) -> Option<(RecordKey, Factor)> {
         poll_fn(|cx| {
             self.waker.register(cx.waker());
             let mut state = self.lock();
@@ -121,7 +122,7 @@ impl RepairQueue {
                 return Poll::Pending;
             };
             job.again = false;
-            let factor = job.replication_factor;
+            let factor = job.factor;
             Poll::Ready(Some((key, factor)))
         })
         .await
@@ -200,7 +201,7 @@ pub(super) struct Repairs<W: CoordinatorWorld> {
 pub(super) struct Stragglers<W: CoordinatorWorld> {
     pub(super) owners: Owners<W>,
     pub(super) key: RecordKey,
-    pub(super) replication_factor: u8,
+    pub(super) factor: Factor,
     pub(super) calls: Calls<Joined>,
     /// Who has it.
     pub(super) holders: Vec<usize>,
@@ -225,8 +226,8 @@ impl<W: CoordinatorWorld> Repairs<W> {
     }
 
     /// Has a key's owners brought together in the background.
-    pub(super) fn push(&self, key: &RecordKey, replication_factor: u8) {
-        self.queue.push(key, replication_factor);
+    pub(super) fn push(&self, key: &RecordKey, factor: Factor) {
+        self.queue.push(key, factor);
     }
 
     /// Ends the work on them.
@@ -266,7 +267,7 @@ impl<W: CoordinatorWorld> Repairs<W> {
         let Stragglers {
             owners,
             key,
-            replication_factor,
+            factor,
             mut calls,
             holders,
             mut missed,
@@ -279,7 +280,7 @@ impl<W: CoordinatorWorld> Repairs<W> {
         }
         if !self.hints.leave(&owners, &key, &holders, &missed).await {
             marks::reached(Mark::HintNotTaken);
-            self.push(&key, replication_factor);
+            self.push(&key, factor);
         }
     }
 
@@ -287,9 +288,9 @@ impl<W: CoordinatorWorld> Repairs<W> {
     pub(super) async fn work(self: &Arc<Self>, stop: &Arc<Stop>) {
         let jobs =
             futures::stream::unfold((), |()| async move { Some((self.queue.pop().await?, ())) });
-        jobs.for_each_concurrent(WORKERS, |(key, replication_factor)| async move {
+        jobs.for_each_concurrent(WORKERS, |(key, factor)| async move {
             let deadline = self.world.clock().now() + self.settings.read_timeout;
-            let repaired = self.repair(&key, replication_factor, deadline).await;
+            let repaired = self.repair(&key, factor, deadline).await;
             if let Next::RetryAfter(pause) = self.queue.tried(&key, repaired) {
                 let (retrying, stop) = (Arc::clone(self), Arc::clone(stop));
                 let spawner = self.world.spawner();
@@ -305,8 +306,11 @@ impl<W: CoordinatorWorld> Repairs<W> {
     }
 
     /// Reads all owners that answer and joins into each what it lacks. Returns whether all owners are equal now.
-    async fn repair(&self, key: &RecordKey, replication_factor: u8, deadline: Instant) -> bool {
-        let owners = self.topologies.owners(key, replication_factor);
+    async fn repair(&self, key: &RecordKey, mut factor: Factor, deadline: Instant) -> bool {
+        let owners = self.topologies.owners(key, &mut factor, deadline).await;
+        let Ok(owners) = owners else {
+            return false;
+        };
         if !(0..owners.len()).all(|position| owners.health(position).is_healthy()) {
             marks::reached(Mark::RepairWaited);
             return false;
@@ -368,9 +372,14 @@ impl<W: CoordinatorWorld> Repairs<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::placement::PartitionId;
+    use crate::placement::{Epoch, PartitionId};
     use crate::ports::TenantId;
     use futures::FutureExt;
+
+    const FACTOR: Factor = Factor {
+        replicas: 3,
+        known_at: Epoch(1),
+    };
 
     fn key(name: &str) -> RecordKey {
         RecordKey::new(PartitionId(1), &TenantId::new("t").unwrap(), name)
@@ -380,11 +389,11 @@ mod tests {
     fn a_key_waits_once_and_the_rest_is_counted() {
         let queue = RepairQueue::new(2);
         for name in ["a", "a", "b", "c", "a"] {
-            queue.push(&key(name), 3);
+            queue.push(&key(name), FACTOR);
         }
         assert_eq!((queue.len(), queue.dropped()), (2, 1));
-        assert_eq!(queue.pop().now_or_never(), Some(Some((key("a"), 3))));
-        assert_eq!(queue.pop().now_or_never(), Some(Some((key("b"), 3))));
+        assert_eq!(queue.pop().now_or_never(), Some(Some((key("a"), FACTOR))));
+        assert_eq!(queue.pop().now_or_never(), Some(Some((key("b"), FACTOR))));
         assert_eq!(queue.pop().now_or_never(), None);
         queue.close();
         assert_eq!(queue.pop().now_or_never(), Some(None));
@@ -393,11 +402,11 @@ mod tests {
     #[test]
     fn a_key_found_stale_while_it_is_repaired_is_repaired_again() {
         let queue = RepairQueue::new(2);
-        queue.push(&key("a"), 3);
+        queue.push(&key("a"), FACTOR);
         queue.pop().now_or_never().unwrap();
-        queue.push(&key("a"), 3);
+        queue.push(&key("a"), FACTOR);
         assert_eq!(queue.tried(&key("a"), true), Next::Nothing);
-        assert_eq!(queue.pop().now_or_never(), Some(Some((key("a"), 3))));
+        assert_eq!(queue.pop().now_or_never(), Some(Some((key("a"), FACTOR))));
         assert_eq!(queue.tried(&key("a"), true), Next::Nothing);
         assert_eq!((queue.len(), queue.dropped()), (0, 0));
     }
@@ -405,11 +414,11 @@ mod tests {
     #[test]
     fn a_key_that_can_not_be_repaired_keeps_its_place_and_is_given_up_in_the_end() {
         let queue = RepairQueue::new(1);
-        queue.push(&key("a"), 3);
+        queue.push(&key("a"), FACTOR);
         let mut pauses = Vec::new();
         loop {
             queue.pop().now_or_never().unwrap();
-            queue.push(&key("b"), 3);
+            queue.push(&key("b"), FACTOR);
             match queue.tried(&key("a"), false) {
                 Next::RetryAfter(pause) => pauses.push(pause),
                 Next::Nothing => break,

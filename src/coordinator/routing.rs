@@ -75,6 +75,11 @@ impl Routing {
         self.placement.epoch()
     }
 
+    /// What was known of replication factors before this epoch says nothing now.
+    pub(super) fn factors_since(&self) -> Epoch {
+        self.topology().factors_since
+    }
+
     pub(super) fn topology(&self) -> &Topology {
         self.placement.topology()
     }

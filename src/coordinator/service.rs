@@ -20,6 +20,7 @@ use super::held_claim::ClaimEnds;
 use super::hints::Hints;
 use super::idempotency::Claims;
 use super::metadata::Metadata;
+use super::migration::Leader;
 use super::probes::Probes;
 use super::read::Read;
 use super::repair::Repairs;
@@ -27,7 +28,7 @@ use super::replication::Replication;
 use super::status::Status;
 use super::store_health::StoreHealth;
 use super::tenant_admin::Admin;
-use super::tenants::{TenantCache, Tenants};
+use super::tenants::{KnownTenant, TenantCache, Tenants};
 use super::topologies::Topologies;
 use super::verify::Verifier;
 use super::write::{ProposedStamp, Write};
@@ -58,6 +59,7 @@ struct Parts<W: CoordinatorWorld> {
     claims: Claims<W>,
     probes: Arc<Probes<W>>,
     anti_entropy: Arc<AntiEntropy<W>>,
+    migrations: Leader<W>,
     verifier: Verifier<W>,
     admin: Admin<W>,
     status: Status<W>,
@@ -94,7 +96,7 @@ pub struct Readiness {
 
 /// A tenant's key, found on the ring.
 struct Located {
-    tenant: Arc<Tenant>,
+    tenant: KnownTenant,
     token: Token,
     key: RecordKey,
 }
@@ -130,17 +132,18 @@ impl<W: CoordinatorWorld> Basis<W> {
             settings.tenant_ttl,
             settings.tenant_entries_max,
         );
+        let tenants = Arc::new(tenants);
         let topologies = Topologies::new(
             world.clone(),
             name,
             Arc::clone(&settings),
-            Arc::clone(&metadata),
+            (Arc::clone(&metadata), Arc::clone(&tenants)),
             (Arc::clone(&stamps), Arc::clone(&clocks)),
         );
         Self {
             name: name.to_owned(),
             topologies: Arc::new(topologies),
-            tenants: Arc::new(tenants),
+            tenants,
             world,
             settings,
             metadata,
@@ -196,6 +199,16 @@ impl<W: CoordinatorWorld> Basis<W> {
         )
     }
 
+    fn migrations(&self) -> Leader<W> {
+        Leader::new(
+            self.world.clone(),
+            Arc::clone(&self.settings),
+            Arc::clone(&self.metadata),
+            Arc::clone(&self.topologies),
+            Arc::clone(&self.tenants),
+        )
+    }
+
     fn claims(&self, replication: &Arc<Replication<W>>) -> Claims<W> {
         let ends = ClaimEnds::new(self.world.clone(), Arc::clone(&self.settings));
         Claims {
@@ -223,6 +236,7 @@ impl<W: CoordinatorWorld> Parts<W> {
         let probes = Arc::new(basis.probes());
         let replication = Arc::new(basis.replication());
         let anti_entropy = Arc::new(basis.anti_entropy());
+        let migrations = basis.migrations();
         Self {
             claims: basis.claims(&replication),
             verifier: basis.verifier(),
@@ -254,6 +268,7 @@ impl<W: CoordinatorWorld> Parts<W> {
             replication,
             probes,
             anti_entropy,
+            migrations,
         }
     }
 }
@@ -299,6 +314,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         });
         self.keep("anti-entropy", |parts| async move {
             parts.anti_entropy.keep_equal(&parts.stop).await;
+        });
+        self.keep("migrations", |parts| async move {
+            parts.migrations.lead(&parts.stop).await;
         });
         Ok(())
     }
@@ -365,7 +383,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         let tenant = &located.tenant;
         let read = Read {
             key: &located.key,
-            replication_factor: tenant.replication_factor,
+            factor: tenant.factor(),
             policy: tenant.conflict_policy,
             consistency: self.consistency(request.consistency, tenant),
             floor: &validate::context(&request.context, located.token.0)?,
@@ -400,7 +418,7 @@ impl<W: CoordinatorWorld> Coordinator<W> {
             context,
             policy: located.tenant.conflict_policy,
             siblings: located.tenant.siblings,
-            replication_factor: located.tenant.replication_factor,
+            factor: located.tenant.factor(),
             consistency: self.consistency(request.consistency, &located.tenant),
             deadline,
         };
@@ -456,9 +474,9 @@ impl<W: CoordinatorWorld> Coordinator<W> {
     ) -> Result<Located, CoordinatorError> {
         let id = validate::tenant_id(tenant)?;
         validate::key(key)?;
-        let tenant = self.0.tenants.get(&id, deadline).await?;
-        let token = Token::of_key(id.as_str(), key);
         let routing = self.0.topologies.routing();
+        let tenant = self.0.tenants.get(&id, &routing, deadline).await?;
+        let token = Token::of_key(id.as_str(), key);
         let partition = token.partition(routing.topology().partitions);
         Ok(Located {
             key: RecordKey::new(partition, &id, key),

@@ -44,7 +44,7 @@ impl<W: CoordinatorWorld> Admin<W> {
         policy: Option<ConflictPolicy>,
     ) -> Result<Tenant, CoordinatorError> {
         let id = validate::tenant_id(name)?;
-        let nodes = self.topologies.routing().topology().nodes.len();
+        let nodes = self.owning_nodes();
         let replication_factor = match replication_factor {
             0 => DEFAULT_REPLICATION_FACTOR,
             asked => validate::replicas(validate::replication_factor(asked)?, nodes)?,
@@ -75,7 +75,14 @@ impl<W: CoordinatorWorld> Admin<W> {
     /// of these, so any two of them meet; nodes come and go only while they are empty.
     #[must_use]
     pub fn replicas_now(&self, tenant: &Tenant) -> usize {
-        usize::from(tenant.replication_factor).min(self.topologies.routing().topology().nodes.len())
+        usize::from(tenant.replication_factor).min(self.owning_nodes())
+    }
+
+    /// How many nodes own a share.
+    fn owning_nodes(&self) -> usize {
+        let routing = self.topologies.routing();
+        let nodes = routing.topology().nodes.iter();
+        nodes.filter(|node| node.status.owns()).count()
     }
 
     /// A tenant, straight from the metadata store or from the cache.
@@ -84,7 +91,9 @@ impl<W: CoordinatorWorld> Admin<W> {
     /// [`CoordinatorError::TenantNotFound`], or the metadata store's trouble.
     pub async fn tenant(&self, name: &str) -> Result<Arc<Tenant>, CoordinatorError> {
         let id = validate::tenant_id(name)?;
-        self.tenants.get(&id, self.metadata.deadline()).await
+        let routing = self.topologies.routing();
+        let known = self.tenants.get(&id, &routing, self.metadata.deadline());
+        Ok(known.await?.tenant)
     }
 
     /// Changes how many owners hold each of a tenant's keys. Until data can move, only to what it is already.

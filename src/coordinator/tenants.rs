@@ -2,8 +2,12 @@
 //!
 //! A library's cache would bring its own clock, so this is ours and small. While the metadata store is down an entry
 //! past its time goes on being used; a tenant is never invented.
+//!
+//! A replication factor says who owns a record together with the topology that it is used with. So it is kept with the
+//! epoch that was in use when it was asked for, and not used with a topology whose factors are newer than that.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,14 +16,56 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
 use super::CoordinatorError;
+use super::routing::Routing;
 use super::wait::before;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
+use crate::placement::Epoch;
 use crate::ports::{
     Clock, CoordinatorWorld, Instant, MetadataStore, Spawn, StoreError, Tenant, TenantId,
 };
 
 use crate::mutant::{self, Mutant};
+
+/// How many owners the keys of a tenant have, and by which topology that is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Factor {
+    /// How many.
+    pub(super) replicas: u8,
+    /// It was looked up when this epoch was in use, or later.
+    pub(super) known_at: Epoch,
+}
+
+impl Factor {
+    /// Whether it may be used with this topology.
+    pub(super) fn fits(self, routing: &Routing) -> bool {
+        self.known_at >= routing.factors_since() || mutant::on(Mutant::CachedFactorKept)
+    }
+}
+
+/// A tenant, and by which topology it is known.
+#[derive(Clone, Debug)]
+pub(super) struct KnownTenant {
+    pub(super) tenant: Arc<Tenant>,
+    known_at: Epoch,
+}
+
+impl KnownTenant {
+    pub(super) fn factor(&self) -> Factor {
+        Factor {
+            replicas: self.tenant.replication_factor,
+            known_at: self.known_at,
+        }
+    }
+}
+
+impl Deref for KnownTenant {
+    type Target = Tenant;
+
+    fn deref(&self) -> &Tenant {
+        &self.tenant
+    }
+}
 
 type Fetch = Shared<BoxFuture<'static, Result<Option<Arc<Tenant>>, StoreError>>>;
 
@@ -43,13 +89,14 @@ pub(super) struct Tenants<C, S, M> {
 #[derive(Default)]
 struct State {
     cached: BTreeMap<TenantId, Cached>,
-    fetching: BTreeMap<TenantId, Fetch>,
+    /// Each with the epoch that was in use when it was begun.
+    fetching: BTreeMap<TenantId, (Fetch, Epoch)>,
     hits: u64,
     misses: u64,
 }
 
 struct Cached {
-    tenant: Arc<Tenant>,
+    known: KnownTenant,
     fresh_until: Instant,
 }
 
@@ -71,12 +118,13 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
         }
     }
 
-    /// The tenant, from the cache or the store.
+    /// The tenant, from the cache or the store, as it may be used with the topology `routing`, which is in use.
     pub(super) async fn get(
         &self,
         id: &TenantId,
+        routing: &Routing,
         deadline: Instant,
-    ) -> Result<Arc<Tenant>, CoordinatorError> {
+    ) -> Result<KnownTenant, CoordinatorError> {
         let now = self.clock.now();
         let stale = {
             let mut state = self.lock();
@@ -86,17 +134,21 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
             };
             match cached {
                 Some(cached) if mutant::on(Mutant::TenantNeverExpires) => {
-                    return Ok(Arc::clone(&cached.tenant));
+                    return Ok(cached.known.clone());
+                }
+                Some(cached) if !cached.known.factor().fits(routing) => {
+                    marks::reached(Mark::FactorOutdated);
+                    None
                 }
                 Some(cached) if now < cached.fresh_until && !buggify::on(Site::TenantExpired) => {
-                    let tenant = Arc::clone(&cached.tenant);
+                    let known = cached.known.clone();
                     state.hits += 1;
-                    return Ok(tenant);
+                    return Ok(known);
                 }
-                cached => cached.map(|cached| Arc::clone(&cached.tenant)),
+                cached => cached.map(|cached| cached.known.clone()),
             }
         };
-        match before(&self.clock, deadline, self.fetch(id, now)).await {
+        match before(&self.clock, deadline, self.fetch(id, routing, now)).await {
             Some(Ok(Some(tenant))) => Ok(tenant),
             Some(Ok(None)) => Err(CoordinatorError::TenantNotFound(id.to_string())),
             Some(Err(error)) => unanswered(stale, error),
@@ -111,24 +163,30 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
 
     /// Joins the fetch that is under way for this tenant, or starts one. A task of its own sees it to its end, whether
     /// or not somebody still waits for it.
-    async fn fetch(&self, id: &TenantId, now: Instant) -> Result<Option<Arc<Tenant>>, StoreError> {
-        let fetch = {
+    async fn fetch(
+        &self,
+        id: &TenantId,
+        routing: &Routing,
+        now: Instant,
+    ) -> Result<Option<KnownTenant>, StoreError> {
+        let (fetch, known_at) = {
             let mut state = self.lock();
             state.misses += 1;
             match state.fetching.get(id) {
-                Some(fetch) => {
+                Some((fetch, known_at)) if *known_at >= routing.factors_since() => {
                     marks::reached(Mark::TenantShared);
-                    fetch.clone()
+                    (fetch.clone(), *known_at)
                 }
-                None => {
-                    let fetch = self.start_fetch(id.clone());
-                    state.fetching.insert(id.clone(), fetch.clone());
-                    self.see_to_its_end(id.clone(), fetch.clone(), now + self.ttl);
-                    fetch
+                _ => {
+                    let begun = (self.start_fetch(id.clone()), routing.epoch());
+                    state.fetching.insert(id.clone(), begun.clone());
+                    self.see_to_its_end(id.clone(), begun.clone(), now + self.ttl);
+                    begun
                 }
             }
         };
-        fetch.await
+        let fetched = fetch.await?;
+        Ok(fetched.map(|tenant| KnownTenant { tenant, known_at }))
     }
 
     fn start_fetch(&self, id: TenantId) -> Fetch {
@@ -146,16 +204,24 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
         fetch.boxed().shared()
     }
 
-    fn see_to_its_end(&self, id: TenantId, fetch: Fetch, fresh_until: Instant) {
+    fn see_to_its_end(
+        &self,
+        id: TenantId,
+        (fetch, known_at): (Fetch, Epoch),
+        fresh_until: Instant,
+    ) {
         let (state, entries_max) = (Arc::clone(&self.state), self.entries_max);
         self.spawner.spawn("tenant fetch", async move {
             let result = fetch.clone().await;
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_current = |current: &Fetch| current.ptr_eq(&fetch);
+            let is_current = |(current, _): &(Fetch, Epoch)| current.ptr_eq(&fetch);
             if state.fetching.get(&id).is_some_and(is_current) {
                 state.fetching.remove(&id);
                 match result {
-                    Ok(Some(tenant)) => state.insert(tenant, fresh_until, entries_max),
+                    Ok(Some(tenant)) => {
+                        let known = KnownTenant { tenant, known_at };
+                        state.insert(known, fresh_until, entries_max);
+                    }
                     Ok(None) => drop(state.cached.remove(&id)),
                     Err(_) => {}
                 }
@@ -185,7 +251,7 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
     /// How many of the cached ones want more replicas than there are `nodes`.
     pub(super) fn wanting(&self, nodes: usize) -> usize {
         let state = self.lock();
-        let wants = |cached: &&Cached| usize::from(cached.tenant.replication_factor) > nodes;
+        let wants = |cached: &&Cached| usize::from(cached.known.replication_factor) > nodes;
         state.cached.values().filter(wants).count()
     }
 
@@ -202,9 +268,9 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
 
 /// What to do without the store's answer.
 fn unanswered(
-    stale: Option<Arc<Tenant>>,
+    stale: Option<KnownTenant>,
     error: StoreError,
-) -> Result<Arc<Tenant>, CoordinatorError> {
+) -> Result<KnownTenant, CoordinatorError> {
     marks::reached(match stale {
         Some(_) => Mark::TenantStale,
         None => Mark::TenantUnknown,
@@ -213,8 +279,8 @@ fn unanswered(
 }
 
 impl State {
-    fn insert(&mut self, tenant: Arc<Tenant>, fresh_until: Instant, entries_max: usize) {
-        if self.cached.len() >= entries_max && !self.cached.contains_key(&tenant.id) {
+    fn insert(&mut self, known: KnownTenant, fresh_until: Instant, entries_max: usize) {
+        if self.cached.len() >= entries_max && !self.cached.contains_key(&known.id) {
             let entries = self.cached.iter();
             let oldest = entries.min_by_key(|(_, cached)| cached.fresh_until);
             if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
@@ -222,11 +288,8 @@ impl State {
                 self.cached.remove(&oldest);
             }
         }
-        let id = tenant.id.clone();
-        let cached = Cached {
-            tenant,
-            fresh_until,
-        };
+        let id = known.id.clone();
+        let cached = Cached { known, fresh_until };
         self.cached.insert(id, cached);
     }
 }

@@ -418,7 +418,8 @@ impl TestCluster {
         key: &str,
     ) -> Vec<NodeId> {
         let key = self.record_key(coordinator, tenant, key);
-        let owners = coordinator.status().topologies.owners(&key, 3);
+        let topologies = &coordinator.status().topologies;
+        let owners = topologies.owners_by(topologies.routing(), &key, 3);
         (0..owners.len())
             .map(|position| NodeId::new(owners.name(position)).unwrap())
             .collect()

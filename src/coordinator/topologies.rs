@@ -14,6 +14,7 @@ use futures::StreamExt;
 use futures::lock::Mutex as AsyncMutex;
 use futures::stream::BoxStream;
 
+use super::CoordinatorError;
 use super::ahead::Ahead;
 use super::clock_watch::ClockWatch;
 use super::cluster_clock::ClusterClock;
@@ -21,6 +22,7 @@ use super::metadata::Metadata;
 use super::owners::Owners;
 use super::routing::{CurrentRouting, Routing};
 use super::settings::CoordinatorSettings;
+use super::tenants::{Factor, TenantCache};
 use super::wait::before;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
@@ -40,6 +42,7 @@ pub(super) struct Topologies<W: CoordinatorWorld> {
     name: String,
     settings: Arc<CoordinatorSettings>,
     metadata: Arc<Metadata<W>>,
+    tenants: Arc<TenantCache<W>>,
     current: CurrentRouting,
     /// One refresh at a time; those who wait find it done.
     refreshing: AsyncMutex<()>,
@@ -55,7 +58,7 @@ impl<W: CoordinatorWorld> Topologies<W> {
         world: W,
         name: &str,
         settings: Arc<CoordinatorSettings>,
-        metadata: Arc<Metadata<W>>,
+        (metadata, tenants): (Arc<Metadata<W>>, Arc<TenantCache<W>>),
         (stamps, clocks): (Arc<ClusterClock>, Arc<ClockWatch>),
     ) -> Self {
         let none = Topology::empty(DEFAULT_PARTITIONS);
@@ -64,6 +67,7 @@ impl<W: CoordinatorWorld> Topologies<W> {
             name: name.to_owned(),
             settings,
             metadata,
+            tenants,
             current: CurrentRouting::new(none),
             refreshing: AsyncMutex::new(()),
             ahead: Ahead::default(),
@@ -77,17 +81,34 @@ impl<W: CoordinatorWorld> Topologies<W> {
         self.current.get()
     }
 
-    /// The owners of a key, by the routing table in use.
-    pub(super) fn owners(&self, key: &RecordKey, replication_factor: u8) -> Owners<W> {
+    /// The owners of a key, by the routing table in use and a replication factor that fits it: `factor` is looked up
+    /// anew if it does not.
+    pub(super) async fn owners(
+        &self,
+        key: &RecordKey,
+        factor: &mut Factor,
+        deadline: Instant,
+    ) -> Result<Owners<W>, CoordinatorError> {
+        let mut routing = self.routing();
+        while !factor.fits(&routing) {
+            let tenant = TenantId::new(key.tenant())
+                .map_err(|_| CoordinatorError::TenantNotFound(key.tenant().to_owned()))?;
+            let tenant = self.tenants.get(&tenant, &routing, deadline).await?;
+            *factor = tenant.factor();
+            routing = self.routing();
+        }
+        Ok(self.owners_by(routing, key, factor.replicas))
+    }
+
+    /// The owners of a key by this routing table.
+    pub(super) fn owners_by(
+        &self,
+        routing: Arc<Routing>,
+        key: &RecordKey,
+        replicas: u8,
+    ) -> Owners<W> {
         let patience_min = self.settings.stamp_patience_min;
-        let routing = self.routing();
-        Owners::new(
-            self.world.clone(),
-            routing,
-            key,
-            replication_factor,
-            patience_min,
-        )
+        Owners::new(self.world.clone(), routing, key, replicas, patience_min)
     }
 
     /// Takes a topology into use, if it is newer than the one that is.
@@ -209,7 +230,12 @@ impl<W: CoordinatorWorld> Topologies<W> {
             let Some(epoch) = in_use.epoch().max(expected).next() else {
                 return Ok(None);
             };
-            let next = stored.at(epoch);
+            // What is in use here is newer than what a store knows that failed over to a copy.
+            let newer = match in_use.epoch() > stored.epoch {
+                true => in_use.topology(),
+                false => &stored,
+            };
+            let next = newer.at(epoch);
             match self
                 .replace(expected, next, self.metadata.deadline())
                 .await?

@@ -253,7 +253,10 @@ impl<W: CoordinatorWorld> Verifier<W> {
     ) -> Result<Option<RecordKey>, Outdated> {
         walk.found.partition = tree.partition().0;
         let tenant = match TenantId::new(tree.tenant()) {
-            Ok(tenant) => self.tenants.get(&tenant, self.metadata.deadline()).await,
+            Ok(tenant) => {
+                let deadline = self.metadata.deadline();
+                self.tenants.get(&tenant, &walk.routing, deadline).await
+            }
             Err(_) => Err(CoordinatorError::TenantNotFound(tree.tenant().to_owned())),
         };
         let owners = match tenant {

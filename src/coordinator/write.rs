@@ -25,6 +25,7 @@ use super::pass_failure::{Missing, PassFailure};
 use super::plan::{Accept, Accepted, Join};
 use super::repair::Stragglers;
 use super::replication::{Replication, TOPOLOGY_RETRIES_MAX};
+use super::tenants::Factor;
 use super::validate::invalid;
 use crate::buggify::Site;
 use crate::marks::{self, Mark};
@@ -52,7 +53,7 @@ pub(super) struct Write {
     pub(super) context: Context,
     pub(super) policy: ConflictPolicy,
     pub(super) siblings: SiblingLimits,
-    pub(super) replication_factor: u8,
+    pub(super) factor: Factor,
     pub(super) consistency: Consistency,
     pub(super) deadline: Instant,
 }
@@ -133,7 +134,12 @@ impl<W: CoordinatorWorld> Replication<W> {
         let mut missing = Missing::default();
         let mut may_ask_again = true;
         for _ in 0..TOPOLOGY_RETRIES_MAX {
-            let owners = self.topologies.owners(&write.key, write.replication_factor);
+            let owners = self
+                .topologies
+                .owners(&write.key, &mut write.factor, write.deadline);
+            let owners = owners
+                .await
+                .map_err(|error| missing.or_indeterminate(error))?;
             let pass = Pass {
                 replication: self,
                 driver: Driver {
@@ -167,7 +173,10 @@ impl<W: CoordinatorWorld> Replication<W> {
             }
         }
         missing.because("the topology keeps changing");
-        let owners = self.topologies.owners(&write.key, write.replication_factor);
+        let routing = self.topologies.routing();
+        let owners = self
+            .topologies
+            .owners_by(routing, &write.key, write.factor.replicas);
         let timed_out = self.clock().now() >= write.deadline;
         Err(missing.error(&owners, write.consistency, None, timed_out))
     }
@@ -363,7 +372,7 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
         self.replication.repairs.finish(Stragglers {
             owners: owners.clone(),
             key: self.write.key.clone(),
-            replication_factor: self.write.replication_factor,
+            factor: self.write.factor,
             calls,
             holders: plan.holders,
             missed: plan.missed,

@@ -6,7 +6,14 @@
 //!   where it stopped, since all that matters is in the metadata store and at the storage nodes.
 
 mod admin;
+mod begin;
+mod clean;
+mod copy;
 mod forecast;
+mod lead;
+mod steps;
+
+pub(super) use lead::Leader;
 
 pub use admin::MigrationView;
 pub use forecast::{Forecast, NodeForecast};

@@ -1,0 +1,266 @@
+//! Who takes part in a partition's move refuses older epochs, and then exchanges all that it holds.
+//!
+//! First the fence, then the copy: what is still acknowledged by older epochs after a node was asked what it holds could
+//! be known to that node alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::super::ask::{ask, ask_at};
+use super::super::listing::Found;
+use super::lead::{Leader, Turn};
+use crate::buggify::{self, Site};
+use crate::mutant::{self, Mutant};
+use crate::placement::{Epoch, Move, MoveState, PartitionId, TopologyChange};
+use crate::ports::{
+    Clock, CoordinatorWorld, Digest, Fence, Instant, RootsOf, TenantId, TreeName, TreePage,
+};
+use crate::version::Stamp;
+
+/// Pages of one partition's trees; a partition has as many trees as tenants.
+const PAGES_MAX: usize = 10_000;
+
+/// What copying one partition came to.
+#[derive(Default)]
+pub(super) struct Copied {
+    /// Records and bytes that were exchanged.
+    pub(super) moved: (u64, u64),
+    /// Why it is not shown that each node has all that any had; `None`: it is.
+    pub(super) unproved: Option<String>,
+}
+
+impl Copied {
+    pub(super) fn unproved(why: impl Into<String>) -> Self {
+        Self {
+            unproved: Some(why.into()),
+            ..Self::default()
+        }
+    }
+}
+
+/// What each node holds of one partition, by the node's index.
+pub(super) type Held = BTreeMap<TreeName, BTreeMap<u16, Digest>>;
+
+impl<W: CoordinatorWorld> Leader<W> {
+    /// Has all owners of partitions that are on their way refuse epochs before those of their last steps. Returns who
+    /// does, of which partition.
+    pub(super) async fn fence(
+        &self,
+        turn: &Turn<'_>,
+        change: &TopologyChange,
+    ) -> BTreeSet<(u16, PartitionId)> {
+        let mut wanted: BTreeMap<(u16, Epoch), (Vec<PartitionId>, Vec<PartitionId>)> =
+            BTreeMap::new();
+        for moving in &change.moves {
+            let is_handed_over = match moving.state {
+                MoveState::Waiting | MoveState::Moved => continue,
+                MoveState::Copying => false,
+                MoveState::HandingOver => true,
+            };
+            let participants = turn.participants(moving);
+            for node in participants
+                .all()
+                .filter(|node| turn.there.contains_key(node))
+            {
+                let of_node = wanted.entry((node, moving.since)).or_default();
+                of_node.0.push(moving.partition);
+                if is_handed_over && participants.new.contains(&node) {
+                    of_node.1.push(moving.partition);
+                }
+            }
+        }
+        // New owners are to know how far back writes may be that they have never heard of.
+        let horizon = self.horizon(turn).await;
+        let fences = wanted
+            .into_iter()
+            .map(|((node, since), (all, handed_over))| {
+                let horizon = match handed_over.is_empty() {
+                    true => Stamp::ZERO,
+                    false => horizon,
+                };
+                async move {
+                    let fence = Fence {
+                        partitions: Some(all.clone()),
+                        leaving: false,
+                        horizon,
+                    };
+                    match ask_at(&self.world, &turn.routing, (node, since), fence).await {
+                        Ok(_) => all,
+                        // It refuses older ones than that already.
+                        Err(Some(current)) if current >= since => all,
+                        Err(_) => Vec::new(),
+                    }
+                    .into_iter()
+                    .map(move |partition| (node, partition))
+                    .collect::<Vec<_>>()
+                }
+            });
+        let fences: Vec<_> = fences.collect();
+        let fenced = futures::future::join_all(fences).await;
+        fenced.into_iter().flatten().collect()
+    }
+
+    /// No write was accepted by any node with a greater stamp than this, and few will be from now on.
+    async fn horizon(&self, turn: &Turn<'_>) -> Stamp {
+        let any = turn.change.moves.iter();
+        let mut any = any.filter(|moving| moving.state == MoveState::HandingOver);
+        if any.next().is_none() {
+            return Stamp::ZERO;
+        }
+        let ask_one = |node: u16| {
+            let fence = Fence {
+                partitions: Some(Vec::new()),
+                leaving: false,
+                horizon: Stamp::ZERO,
+            };
+            ask(&self.world, &turn.routing, node, fence)
+        };
+        let asked: Vec<_> = turn.there.keys().map(|node| ask_one(*node)).collect();
+        let horizons = futures::future::join_all(asked).await;
+        let horizons = horizons.into_iter().filter_map(Result::ok);
+        horizons.max().unwrap_or(Stamp::ZERO)
+    }
+
+    /// Has those of `nodes` that own a tree of the partition, now or then, exchange all they hold of it.
+    pub(super) async fn copy(&self, turn: &Turn<'_>, moving: &Move, nodes: &[u16]) -> Copied {
+        let clock = self.world.clock();
+        if clock.now() >= turn.until {
+            return Copied::unproved("its turn");
+        }
+        buggify::pause(Site::PauseBeforeCopy, |pause| clock.sleep(pause)).await;
+        let held = match self.held(turn, moving.partition, nodes).await {
+            Ok(held) => held,
+            Err(why) => return Copied::unproved(why),
+        };
+        let mut copied = Copied::default();
+        for (tree, digests) in held {
+            let Some((owners, policy, factor)) = self.owners(turn, &tree).await else {
+                return Copied {
+                    unproved: Some(format!(
+                        "tenant '{}', which can't be looked up",
+                        tree.tenant()
+                    )),
+                    ..copied
+                };
+            };
+            let owners: Vec<u16> = owners.into_iter().filter(|it| nodes.contains(it)).collect();
+            let found = found(tree, (policy, factor), owners, &digests);
+            if mutant::on(Mutant::MovedUnproved) && moving.state == MoveState::HandingOver {
+                continue;
+            }
+            let tended = self.exchange.tend(Arc::clone(&turn.routing), found).await;
+            copied.moved.0 += tended.moved.0;
+            copied.moved.1 += tended.moved.1;
+            self.pay(turn, tended.moved.1).await;
+            if mutant::on(Mutant::HandOverBeforeProof) {
+                continue;
+            }
+            if !tended.whole {
+                copied.unproved =
+                    Some("an exchange between owners that did not come to its end".into());
+            } else if let Some(node) = tended.lacking.first() {
+                copied.unproved =
+                    Some(format!("damaged records of {node}, which are healed first"));
+            }
+        }
+        copied
+    }
+
+    /// Keeps to the pace.
+    pub(super) async fn pay(&self, turn: &Turn<'_>, bytes: u64) {
+        if let Some(pace) = turn.pace.filter(|pace| *pace > 0) {
+            let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(pace);
+            let pause = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+            self.world
+                .clock()
+                .sleep(pause.min(Duration::from_secs(60)))
+                .await;
+        }
+    }
+
+    /// The owners of a tree, its tenant's policy, and its factor.
+    pub(super) async fn owners(
+        &self,
+        turn: &Turn<'_>,
+        tree: &TreeName,
+    ) -> Option<(Vec<u16>, crate::quorum::ConflictPolicy, u8)> {
+        let tenant = TenantId::new(tree.tenant()).ok()?;
+        let deadline: Instant = self.metadata.deadline();
+        let tenant = self
+            .tenants
+            .get(&tenant, &turn.routing, deadline)
+            .await
+            .ok()?;
+        let factor = tenant.replication_factor;
+        let owners = turn
+            .routing
+            .owners_of(tree.partition(), tree.tenant(), factor);
+        Some((owners.nodes().to_vec(), tenant.conflict_policy, factor))
+    }
+
+    /// What these nodes hold of a partition. The error says who did not tell.
+    pub(super) async fn held(
+        &self,
+        turn: &Turn<'_>,
+        partition: PartitionId,
+        nodes: &[u16],
+    ) -> Result<Held, String> {
+        let lists: Vec<BoxFuture<'_, _>> = nodes
+            .iter()
+            .map(|node| self.list(turn, partition, *node).boxed())
+            .collect();
+        let mut held = Held::new();
+        for (node, list) in nodes.iter().zip(futures::future::join_all(lists).await) {
+            let list = list.ok_or_else(|| {
+                format!("{}, which does not tell what it holds", turn.name(*node))
+            })?;
+            for (tree, digest) in list {
+                held.entry(tree).or_default().insert(*node, digest);
+            }
+        }
+        Ok(held)
+    }
+
+    async fn list(
+        &self,
+        turn: &Turn<'_>,
+        partition: PartitionId,
+        node: u16,
+    ) -> Option<Vec<(TreeName, Digest)>> {
+        let mut all: Vec<(TreeName, Digest)> = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let after = all.last().map(|(tree, _)| tree.clone());
+            let list = RootsOf { partition, after };
+            let TreePage { roots, more } =
+                ask(&self.world, &turn.routing, node, list).await.ok()?;
+            let is_last = !more || roots.is_empty();
+            all.extend(roots);
+            if is_last {
+                return Some(all);
+            }
+        }
+        None
+    }
+}
+
+/// A tree, as these nodes hold it.
+pub(super) fn found(
+    tree: TreeName,
+    (policy, factor): (crate::quorum::ConflictPolicy, u8),
+    owners: Vec<u16>,
+    held: &BTreeMap<u16, Digest>,
+) -> Found {
+    let digest = |node: &u16| Some(held.get(node).copied().unwrap_or_default());
+    Found {
+        digests: owners.iter().map(digest).collect(),
+        owners,
+        is_moving: true,
+        policy,
+        factor,
+        tree,
+    }
+}
