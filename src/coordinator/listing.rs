@@ -3,7 +3,7 @@
 //! Each node lists its trees page by page; a page for each node is all that is kept. What is found of a tree is what
 //! each of its owners says of it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::ask::ask;
@@ -60,8 +60,10 @@ impl Listings {
     /// From the first one on.
     pub(super) fn new(routing: Arc<Routing>) -> Self {
         let nodes = 0..routing.topology().nodes.len() as u16;
+        // What a node holds that is given up counts no more.
+        let listed = nodes.filter(|index| !routing.is_given_up(*index));
         Self {
-            nodes: nodes.map(Listing::new).collect(),
+            nodes: listed.map(Listing::new).collect(),
             routing,
         }
     }
@@ -95,10 +97,9 @@ impl Listings {
         let Some(tree) = fronts.map(|(tree, _)| tree).min().cloned() else {
             return Next::End;
         };
-        let digests: Vec<_> = self
-            .nodes
-            .iter_mut()
-            .map(|listing| listing.take(&tree))
+        let digests = self.nodes.iter_mut();
+        let digests: BTreeMap<u16, Option<Digest>> = digests
+            .map(|listing| (listing.index, listing.take(&tree)))
             .collect();
         let tenant = match TenantId::new(tree.tenant()) {
             Ok(tenant) => tenant,
@@ -111,7 +112,7 @@ impl Listings {
         let owners = self
             .routing
             .owners_of(tree.partition(), tree.tenant(), factor);
-        let of_owner = |index: &u16| digests.get(usize::from(*index)).copied().flatten();
+        let of_owner = |index: &u16| digests.get(index).copied().flatten();
         Next::Tree(Found {
             digests: owners.nodes().iter().map(of_owner).collect(),
             owners: owners.nodes().to_vec(),

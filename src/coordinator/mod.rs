@@ -65,6 +65,8 @@ mod coordinator_test;
 #[cfg(test)]
 mod idempotency_test;
 #[cfg(test)]
+mod migration_test;
+#[cfg(test)]
 mod test_cluster;
 
 pub use convergence::Convergence;

@@ -97,6 +97,11 @@ impl Missing {
                 }
             }
         }
+        if owners.are_moving() && cause.is_none() {
+            cause = Some(
+                "the key changes its owners, so that as many of the new ones are needed".into(),
+            );
+        }
         let required = owners.required(consistency);
         let answered = tally.map_or(0, Tally::answered);
         if self.is_overload(required, answered) && !timed_out {

@@ -27,7 +27,7 @@ const OPEN_MAX: usize = 16_384;
 #[derive(Debug, Default)]
 pub(super) struct Refills {
     nodes: BTreeMap<NodeId, Refill>,
-    /// The nodes of the topology that decides who owns what.
+    /// The nodes of the topology that decides who owns what, those left out that are given up.
     topology: Vec<Node>,
 }
 
@@ -120,9 +120,12 @@ impl Refills {
 
     /// A round begins that goes by `routing`.
     pub(super) fn begin(&mut self, routing: &Routing) {
-        if self.topology != routing.topology().nodes {
+        let nodes = (0..).zip(&routing.topology().nodes);
+        let asked = nodes.filter(|(index, _)| !routing.is_given_up(*index));
+        let asked: Vec<Node> = asked.map(|(_, node)| node.clone()).collect();
+        if self.topology != asked {
             // Who owns what may be different now.
-            self.topology.clone_from(&routing.topology().nodes);
+            self.topology = asked;
             self.nodes.values_mut().for_each(Refill::forget_progress);
         }
         for refill in self.nodes.values_mut() {

@@ -94,6 +94,11 @@ impl Routing {
         self.placement.record_owners(partition, tenant, factor)
     }
 
+    /// Whether the change under way takes a node for lost.
+    pub(super) fn is_given_up(&self, index: u16) -> bool {
+        self.placement.is_given_up(index)
+    }
+
     /// Whether a partition's owners change, or have just changed.
     pub(super) fn moves(&self, partition: PartitionId) -> bool {
         self.placement.moving(partition).is_some()

@@ -316,6 +316,15 @@ impl TestCluster {
 
     /// With nodes that have these settings.
     pub(super) fn with(settings: ReplicaSettings) -> Self {
+        Self::founded(settings, DEFAULT_PARTITIONS)
+    }
+
+    /// With so few partitions that all of them can be looked at.
+    pub(super) fn of_partitions(partitions: u32) -> Self {
+        Self::founded(ReplicaSettings::default(), partitions)
+    }
+
+    fn founded(settings: ReplicaSettings, partitions: u32) -> Self {
         let clock = ManualClock::at_wall_ms(1_000_000);
         let tasks = ManualTasks::default();
         let nodes = TestNodes::new(clock.clone(), tasks.clone(), settings);
@@ -341,7 +350,7 @@ impl TestCluster {
         }
         cluster.run(cluster.nodes().found(Epoch(1)));
         let nodes = (1..=5).map(node).collect();
-        let topology = Topology::new(Epoch(1), DEFAULT_PARTITIONS, nodes).unwrap();
+        let topology = Topology::new(Epoch(1), partitions, nodes).unwrap();
         cluster
             .run(cluster.world.metadata.replace_topology(Epoch(0), topology))
             .unwrap();
@@ -383,6 +392,15 @@ impl TestCluster {
         let coordinator = Coordinator::new(world, "test", settings);
         self.run(coordinator.start()).unwrap();
         (coordinator, tasks)
+    }
+
+    pub(super) fn metadata(&self) -> &TestMetadata {
+        &self.world.metadata
+    }
+
+    /// The topology as it is stored.
+    pub(super) fn stored_topology(&self) -> Topology {
+        self.run(self.world.metadata.topology()).unwrap()
     }
 
     pub(super) fn nodes(&self) -> &TestNodes<ManualClock, ManualTasks> {
@@ -560,7 +578,7 @@ const fn planted(stamp: Stamp) -> Dot {
     }
 }
 
-fn node(n: u16) -> Node {
+pub(super) fn node(n: u16) -> Node {
     Node {
         id: NodeId::new(format!("node-{n}")).unwrap(),
         host: "localhost".into(),

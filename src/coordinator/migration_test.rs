@@ -1,0 +1,284 @@
+//! Changes of owners, from the request to the end, over real storage nodes in memory.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::test_cluster::{TestCluster, TestWorld, node, read, write};
+use super::*;
+use crate::placement::{
+    ChangeRequest, FactorRequest, MoveState, Node, NodeChange, NodeId, NodeStatus, Topology,
+};
+use crate::ports::{MetadataStore, Migration, MigrationStatus, RecordKey};
+use crate::quorum::Consistency;
+use crate::test_cluster::Mood;
+
+const SECOND: Duration = Duration::from_secs(1);
+const KEYS: usize = 40;
+const TENANTS: [&str; 2] = ["lww", "siblings"];
+
+/// A cluster with data in it, and a coordinator that leads.
+struct Scene {
+    cluster: TestCluster,
+    coordinator: Coordinator<TestWorld>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let cluster = TestCluster::of_partitions(16);
+        let coordinator = cluster.coordinator();
+        let scene = Self {
+            cluster,
+            coordinator,
+        };
+        for tenant in TENANTS {
+            (0..KEYS).for_each(|key| scene.write(tenant, key, "before"));
+        }
+        scene
+    }
+
+    fn write(&self, tenant: &str, key: usize, value: &str) {
+        let request = WriteRequest {
+            consistency: Some(Consistency::Quorum),
+            ..write(tenant, &format!("key {key}"), value)
+        };
+        self.cluster.run(self.coordinator.write(request)).unwrap();
+    }
+
+    fn read(&self, tenant: &str, key: usize, consistency: Consistency) -> Vec<Bytes> {
+        let request = ReadRequest {
+            consistency: Some(consistency),
+            ..read(tenant, &format!("key {key}"))
+        };
+        let read = self.cluster.run(self.coordinator.read(request)).unwrap();
+        read.values.into_iter().map(|value| value.value).collect()
+    }
+
+    /// Starts nodes that are in no topology.
+    fn start(&self, numbers: impl IntoIterator<Item = u16>) {
+        for number in numbers {
+            self.cluster.run(self.cluster.nodes().start(node(number)));
+        }
+    }
+
+    fn ask_for(&self, nodes: Vec<NodeChange>, factors: Vec<FactorRequest>) -> Migration {
+        let request = ChangeRequest { nodes, factors };
+        let asked = self.coordinator.admin().request_change(request);
+        self.cluster.run(asked).unwrap()
+    }
+
+    fn migration(&self, migration: &Migration) -> Migration {
+        let admin = self.coordinator.admin();
+        let view = self.cluster.run(admin.migration(migration.id.as_str()));
+        view.unwrap().migration
+    }
+
+    /// Lets time go on until a migration is over; `meanwhile` is done every now and then.
+    fn until_over(&self, migration: &Migration, mut meanwhile: impl FnMut(&Self)) -> Migration {
+        for _ in 0..600 {
+            let now = self.migration(migration);
+            if !now.status.is_open() {
+                return now;
+            }
+            meanwhile(self);
+            self.cluster.pass(SECOND / 4);
+        }
+        panic!("it never ends: {:?}", self.migration(migration))
+    }
+
+    fn topology(&self) -> Topology {
+        self.cluster.stored_topology()
+    }
+
+    /// Who holds each record.
+    fn holders(&self) -> BTreeMap<RecordKey, Vec<NodeId>> {
+        let mut holders: BTreeMap<RecordKey, Vec<NodeId>> = BTreeMap::new();
+        for id in self.cluster.nodes().ids() {
+            for key in self.cluster.nodes().records(&id).into_keys() {
+                holders.entry(key).or_default().push(id.clone());
+            }
+        }
+        holders
+    }
+
+    /// Every key is at its owners and nowhere else, and can be read.
+    fn is_settled(&self) {
+        assert_eq!(self.topology().change, None);
+        self.cluster.pass(10 * SECOND);
+        let holders = self.holders();
+        assert_eq!(holders.len(), TENANTS.len() * KEYS);
+        let routing = self.coordinator.status().topologies.routing();
+        assert_eq!(routing.topology(), &self.topology());
+        for (key, mut holders) in holders {
+            let name = crate::ports::TenantId::new(key.tenant()).unwrap();
+            let tenant = self.cluster.run(self.cluster.metadata().tenant(&name));
+            let factor = tenant.unwrap().unwrap().replication_factor;
+            let owners = routing.owners_of(key.partition(), key.tenant(), factor);
+            let owners = owners.nodes().iter();
+            let mut owners: Vec<NodeId> = owners
+                .map(|index| routing.node(*index).id.clone())
+                .collect();
+            owners.sort();
+            holders.sort();
+            assert_eq!(holders, owners, "{key:?}");
+        }
+        for tenant in TENANTS {
+            for key in 0..KEYS {
+                let all = self.read(tenant, key, Consistency::All);
+                assert_eq!(all.len(), 1, "{tenant} {key}");
+            }
+        }
+    }
+}
+
+fn id(number: u16) -> NodeId {
+    node(number).id
+}
+
+#[test]
+fn nodes_are_added_in_one_change_and_old_copies_go() {
+    let scene = Scene::new();
+    scene.start([6, 7, 8]);
+    let added = [6, 7, 8].map(|number| NodeChange::Add(node(number)));
+    let migration = scene.ask_for(added.into(), Vec::new());
+    assert_eq!(migration.status, MigrationStatus::Pending);
+    let ended = scene.until_over(&migration, |_| {});
+    assert_eq!(ended.status, MigrationStatus::Completed, "{ended:?}");
+    let topology = scene.topology();
+    assert_eq!(topology.nodes.len(), 8);
+    let is_active = |node: &Node| node.status == NodeStatus::Active;
+    assert!(topology.nodes.iter().all(is_active));
+    assert_eq!(ended.progress.partitions_done, ended.progress.partitions);
+    assert!(ended.progress.keys > 0);
+    scene.is_settled();
+}
+
+#[test]
+fn reads_and_writes_go_on_while_owners_change() {
+    let scene = Scene::new();
+    scene.start([6, 7]);
+    let added = [6, 7].map(|number| NodeChange::Add(node(number)));
+    let migration = scene.ask_for(added.into(), Vec::new());
+    let mut turn = 0;
+    let ended = scene.until_over(&migration, |scene| {
+        turn += 1;
+        for tenant in TENANTS {
+            let key = turn % KEYS;
+            let value = format!("in turn {turn}");
+            if tenant == "lww" {
+                scene.write(tenant, key, &value);
+                assert_eq!(scene.read(tenant, key, Consistency::Quorum), [value]);
+            }
+            assert!(
+                !scene
+                    .read(tenant, (turn * 7) % KEYS, Consistency::Quorum)
+                    .is_empty()
+            );
+        }
+    });
+    assert_eq!(ended.status, MigrationStatus::Completed);
+    assert!(turn > 3, "it took {turn} turns");
+    scene.is_settled();
+}
+
+#[test]
+fn a_node_that_leaves_hands_over_what_it_holds() {
+    let scene = Scene::new();
+    let leaves = NodeChange::Remove {
+        id: id(2),
+        force: false,
+    };
+    let migration = scene.ask_for(vec![leaves], Vec::new());
+    let ended = scene.until_over(&migration, |_| {});
+    assert_eq!(ended.status, MigrationStatus::Completed, "{ended:?}");
+    assert_eq!(scene.topology().node(&id(2)), None);
+    assert_eq!(scene.cluster.nodes().records(&id(2)).len(), 0);
+    scene.is_settled();
+    // It is empty, so it may join again.
+    let migration = scene.ask_for(vec![NodeChange::Add(node(2))], Vec::new());
+    let ended = scene.until_over(&migration, |_| {});
+    assert_eq!(ended.status, MigrationStatus::Completed, "{ended:?}");
+    scene.is_settled();
+}
+
+#[test]
+fn a_dead_node_is_replaced_and_does_not_hold_up_anything() {
+    let scene = Scene::new();
+    scene.start([6]);
+    scene.cluster.set_mood(&id(3), Mood::Down);
+    let replaced = NodeChange::Replace {
+        id: id(3),
+        by: node(6),
+        force: true,
+    };
+    let migration = scene.ask_for(vec![replaced], Vec::new());
+    let ended = scene.until_over(&migration, |_| {});
+    assert_eq!(ended.status, MigrationStatus::Completed, "{ended:?}");
+    assert_eq!(scene.topology().node(&id(6)).unwrap().seat(), "node-3");
+    for tenant in TENANTS {
+        for key in 0..KEYS {
+            assert_eq!(scene.read(tenant, key, Consistency::All).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_tenants_replication_factor_goes_up_and_down() {
+    let scene = Scene::new();
+    for factor in [5, 1, 3] {
+        let factors = vec![FactorRequest {
+            tenant: "lww".into(),
+            factor,
+        }];
+        let migration = scene.ask_for(Vec::new(), factors);
+        let ended = scene.until_over(&migration, |scene| {
+            assert!(!scene.read("lww", 1, Consistency::Quorum).is_empty());
+        });
+        assert_eq!(ended.status, MigrationStatus::Completed, "{ended:?}");
+        scene.is_settled();
+    }
+}
+
+#[test]
+fn a_change_that_is_cancelled_leads_back() {
+    let scene = Scene::new();
+    scene.start([6]);
+    let before = scene.topology();
+    let migration = scene.ask_for(vec![NodeChange::Add(node(6))], Vec::new());
+    let mut cancelled = false;
+    let ended = scene.until_over(&migration, |scene| {
+        let topology = scene.topology();
+        let moved = topology
+            .change
+            .map_or(0, |change| change.in_state(MoveState::Moved));
+        if moved > 0 && !cancelled {
+            cancelled = true;
+            let admin = scene.coordinator.admin();
+            let cancel = admin.cancel_migration(migration.id.as_str());
+            scene.cluster.run(cancel).unwrap();
+        }
+    });
+    assert!(cancelled);
+    assert_eq!(ended.status, MigrationStatus::Cancelled, "{ended:?}");
+    assert_eq!(scene.topology().nodes, before.nodes);
+    assert_eq!(scene.cluster.nodes().records(&id(6)).len(), 0);
+    scene.is_settled();
+}
+
+#[test]
+fn a_node_that_is_away_is_named_and_waited_for() {
+    let scene = Scene::new();
+    scene.start([6]);
+    scene.cluster.set_mood(&id(1), Mood::Down);
+    let migration = scene.ask_for(vec![NodeChange::Add(node(6))], Vec::new());
+    scene.cluster.pass(120 * SECOND);
+    let now = scene.migration(&migration);
+    assert_eq!(now.status, MigrationStatus::InProgress, "{now:?}");
+    assert!(now.waits_for.clone().unwrap().contains("node-1"), "{now:?}");
+    assert!(now.progress.partitions_done > 0, "others went on: {now:?}");
+    scene.cluster.set_mood(&id(1), Mood::Fine);
+    let ended = scene.until_over(&migration, |_| {});
+    assert_eq!(ended.status, MigrationStatus::Completed, "{ended:?}");
+    scene.is_settled();
+}
