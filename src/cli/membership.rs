@@ -144,13 +144,8 @@ impl Membership {
             let Some((host, port)) = wanted else {
                 return Ok(());
             };
-            let moved = Node {
-                host,
-                port,
-                ..listed.clone()
-            };
             let next = topology
-                .with_node(moved)
+                .relocated(&self.id, &host, port)
                 .map_err(|error| Failure::usage(format!("--advertise: {error}")))?;
             let store = self.store().await?;
             let replaced = store.replace_topology(topology.epoch, next).await;

@@ -27,7 +27,9 @@ use super::super::serve::{
 };
 use crate::adapters::tls::ClusterTls;
 use crate::config::Config;
-use crate::placement::{DEFAULT_VIRTUAL_NODES, Epoch, Node, NodeId, NodeStatus, Topology};
+use crate::placement::{
+    DEFAULT_VIRTUAL_NODES, Epoch, Node, NodeId, NodeStatus, RefusedChange, Topology,
+};
 use crate::ports::{Change, MetadataStore, Operation, Reply, Request};
 
 /// How many storage nodes a new cluster has unless told otherwise.
@@ -219,21 +221,34 @@ async fn place(stores: &Stores, directory: &Path, wanted: Option<u16>) -> Result
         node.port = port;
         sockets.push(socket);
     }
-    let next = if nodes == stored.nodes {
-        stored.clone()
-    } else {
-        let epoch = stored
-            .epoch
-            .next()
-            .ok_or_else(|| invalid(directory, &"epochs are used up"))?;
-        Topology::new(epoch, stored.partitions, nodes)
-            .map_err(|error| invalid(directory, &error))?
+    let next = match stored.nodes.is_empty() {
+        true => {
+            let epochs = || invalid(directory, &"epochs are used up");
+            let epoch = stored.epoch.next().ok_or_else(epochs)?;
+            Topology::new(epoch, stored.partitions, nodes)
+                .map_err(|error| invalid(directory, &error))?
+        }
+        false => moved(&stored, &nodes).map_err(|error| invalid(directory, &error))?,
     };
     Ok(Placed {
         stored,
         next,
         sockets,
     })
+}
+
+/// The topology where the nodes are at these addresses.
+fn moved(stored: &Topology, nodes: &[Node]) -> Result<Topology, RefusedChange> {
+    let is_elsewhere = |node: &&Node| {
+        let before = stored.node(&node.id);
+        before.is_none_or(|before| (&before.host, before.port) != (&node.host, node.port))
+    };
+    let elsewhere = nodes.iter().filter(is_elsewhere);
+    elsewhere
+        .into_iter()
+        .try_fold(stored.clone(), |topology, node| {
+            topology.relocated(&node.id, &node.host, node.port)
+        })
 }
 
 /// Tells a node that it is one of a new cluster's first: its disk is empty because nothing was ever written, and it
