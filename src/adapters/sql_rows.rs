@@ -1,14 +1,25 @@
 //! What SQL databases hold, read with suspicion: whoever can open the database can have written it.
 
 use std::fmt::Display;
+use std::sync::Arc;
 
+use serde::Serialize;
 use sqlx::Row;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 
-use crate::placement::{Epoch, Node, NodeId, Topology};
-use crate::ports::{ApiKey, SiblingLimits, Tenant, TenantId};
+use crate::placement::{ChangeId, Epoch, Node, NodeId, PartitionId, Topology, TopologyChange};
+use crate::ports::{
+    ApiKey, Checkpoint, Migration, MigrationProgress, SiblingLimits, Tenant, TenantId,
+};
+
+/// The topology with its nodes: one statement, so that what it reads is of one moment. A change under way is long, so
+/// only one row has it.
+pub(super) const TOPOLOGY: &str = "
+    SELECT epoch, partitions, factors_since, storage_nodes.*,
+           CASE WHEN id IS NULL OR id = (SELECT min(id) FROM storage_nodes) THEN change END AS change
+    FROM topology LEFT JOIN storage_nodes ON TRUE";
 
 /// A row of either database. Numbers are 64 bits wide in both.
 pub(super) trait SqlRow {
@@ -84,7 +95,7 @@ pub(super) fn api_key(row: &impl SqlRow) -> sqlx::Result<ApiKey> {
     })
 }
 
-/// A topology from its join with the nodes: one row a node, or one row with a NULL node.
+/// A topology from the rows of [`TOPOLOGY`]: one row a node, or one row with a NULL node.
 pub(super) fn topology(rows: &[impl SqlRow]) -> sqlx::Result<Topology> {
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let nodes = rows
@@ -93,10 +104,23 @@ pub(super) fn topology(rows: &[impl SqlRow]) -> sqlx::Result<Topology> {
         .map(node)
         .collect::<sqlx::Result<Vec<Node>>>()?;
     let epoch = Epoch(number(first, "epoch")?);
-    parsed(
-        "topology",
-        Topology::new(epoch, number(first, "partitions")?, nodes),
-    )
+    let nodes = Topology::new(epoch, number(first, "partitions")?, nodes);
+    let topology = Topology {
+        factors_since: Epoch(number(first, "factors_since")?),
+        change: change(rows)?.map(Arc::new),
+        ..parsed("topology", nodes)?
+    };
+    parsed("topology", topology.validate())?;
+    Ok(topology)
+}
+
+fn change(rows: &[impl SqlRow]) -> sqlx::Result<Option<TopologyChange>> {
+    for row in rows {
+        if let Some(text) = row.text("change")? {
+            return parsed("change", serde_json::from_str(text)).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 fn node(row: &impl SqlRow) -> sqlx::Result<Node> {
@@ -106,9 +130,51 @@ fn node(row: &impl SqlRow) -> sqlx::Result<Node> {
         port: number(row, "port")?,
         virtual_nodes: number(row, "virtual_nodes")?,
         status: parsed("status", text(row, "status")?.parse())?,
-        zone: None,
-        seat: None,
+        zone: row.text("zone")?.map(str::to_owned),
+        seat: row.text("seat")?.map(str::to_owned),
     })
+}
+
+pub(super) fn migration(row: &impl SqlRow) -> sqlx::Result<Migration> {
+    let limit = row.optional_integer("bytes_per_second")?;
+    Ok(Migration {
+        id: parsed("id", ChangeId::new(text(row, "id")?))?,
+        request: parsed("request", serde_json::from_str(text(row, "request")?))?,
+        status: parsed("status", text(row, "status")?.parse())?,
+        cancel: row.integer("cancel")? != 0,
+        created_at: row.integer("created_at")?,
+        started_at: row.optional_integer("started_at")?,
+        ended_at: row.optional_integer("ended_at")?,
+        progress: MigrationProgress {
+            partitions: count(row, "partitions")?,
+            partitions_done: count(row, "partitions_done")?,
+            keys: count(row, "keys")?,
+            keys_total: count(row, "keys_total")?,
+            bytes: count(row, "bytes")?,
+        },
+        waits_for: row.text("waits_for")?.map(str::to_owned),
+        error: row.text("error")?.map(str::to_owned),
+        bytes_per_second: limit.map(i64::cast_unsigned),
+        version: number(row, "version")?,
+    })
+}
+
+pub(super) fn checkpoint(row: &impl SqlRow) -> sqlx::Result<Checkpoint> {
+    Ok(Checkpoint {
+        partition: PartitionId(number(row, "partition_id")?),
+        keys: count(row, "keys")?,
+        bytes: count(row, "bytes")?,
+    })
+}
+
+/// 64 bits without sign, as they are.
+fn count(row: &impl SqlRow, column: &str) -> sqlx::Result<u64> {
+    Ok(row.integer(column)?.cast_unsigned())
+}
+
+/// What is kept as JSON.
+pub(super) fn json(value: &impl Serialize) -> sqlx::Result<String> {
+    serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 fn text<'r>(row: &'r impl SqlRow, column: &str) -> sqlx::Result<&'r str> {

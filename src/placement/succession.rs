@@ -121,7 +121,7 @@ impl ChangeRequest {
         };
         for change in &self.nodes {
             match change {
-                NodeChange::Add(node) => join(&mut target, node.clone())?,
+                NodeChange::Add(node) => join(&mut target, nodes, node.clone())?,
                 NodeChange::Remove { id, force } => drop(leave(&mut target, id, *force)?),
                 NodeChange::Replace { id, by, force } => {
                     let old = leave(&mut target, id, *force)?;
@@ -132,7 +132,7 @@ impl ChangeRequest {
                         seat: Some(seat).filter(|seat| seat != by.id.as_str()),
                         ..by.clone()
                     };
-                    join(&mut target, node)?;
+                    join(&mut target, nodes, node)?;
                 }
                 NodeChange::Set {
                     id,
@@ -154,8 +154,11 @@ impl ChangeRequest {
 }
 
 /// Adds a node. If its own name is the seat of another one, it gets a seat that nobody has.
-fn join(target: &mut Vec<Node>, mut node: Node) -> Result<(), RefusedChange> {
-    if target.iter().any(|known| known.id == node.id) {
+///
+/// One that leaves can't join in the same change: it would be taken to hold still what it held `before`.
+fn join(target: &mut Vec<Node>, before: &[Node], mut node: Node) -> Result<(), RefusedChange> {
+    let mut known = target.iter().chain(before);
+    if known.any(|known| known.id == node.id) {
         return Err(RefusedChange::Known(node.id));
     }
     node.status = NodeStatus::Active;
@@ -193,7 +196,9 @@ impl Topology {
         }
         let stays = |node: &Node| target.iter().any(|other| other.id == node.id);
         let mut nodes: Vec<Node> = self.nodes.clone();
-        for node in nodes.iter_mut().filter(|node| !stays(node)) {
+        // One that owns nothing stays so: it has nothing to hand over.
+        let leaves = |node: &&mut Node| node.status.owns() && !stays(node);
+        for node in nodes.iter_mut().filter(leaves) {
             node.status = NodeStatus::Draining;
         }
         let is_new = |node: &&Node| self.node(&node.id).is_none();
@@ -203,6 +208,8 @@ impl Topology {
         }));
         nodes.sort_by(|a, b| a.id.cmp(&b.id));
         let epoch = self.next_epoch()?;
+        // Not later: a ring is made only of nodes that make sense.
+        let target = Self::new(epoch, self.partitions, target)?.nodes;
         let moves = moves(&nodes, &target, self.partitions, epoch, !factors.is_empty());
         let change = TopologyChange {
             id,
@@ -266,15 +273,23 @@ impl Topology {
             from: moving.to.clone(),
             to: moving.from.clone(),
         };
-        let stayed = self.nodes.iter().filter(|node| node.status.owns());
+        let joins = |node: &Node| {
+            let target = change.target.iter().find(|other| other.id == node.id);
+            node.status == NodeStatus::Joining
+                && target.is_some_and(|target| target.status != NodeStatus::Joining)
+        };
+        let leaves = |node: &Node| change.target.iter().all(|other| other.id != node.id);
+        let stayed = self.nodes.iter().filter(|node| !joins(node));
+        let stayed = stayed.map(|node| match node.status {
+            NodeStatus::Draining if leaves(node) => Node {
+                status: NodeStatus::Active,
+                ..node.clone()
+            },
+            _ => node.clone(),
+        });
         let next = TopologyChange {
             id: change.id.clone(),
-            target: stayed
-                .map(|node| Node {
-                    status: NodeStatus::Active,
-                    ..node.clone()
-                })
-                .collect(),
+            target: stayed.collect(),
             given_up: Vec::new(),
             factors: change
                 .factors

@@ -170,46 +170,23 @@ impl Topology {
         if self.nodes.len() > MAX_NODES {
             return Err(InvalidTopology::TooManyNodes(self.nodes.len()));
         }
-        for node in &self.nodes {
-            node.validate().map_err(|source| InvalidTopology::Node {
-                id: node.id.clone(),
-                source,
-            })?;
-        }
-        for (node, next) in self.nodes.iter().zip(self.nodes.iter().skip(1)) {
-            match node.id.cmp(&next.id) {
-                std::cmp::Ordering::Less => {}
-                std::cmp::Ordering::Equal => {
-                    return Err(InvalidTopology::Duplicate(next.id.clone()));
-                }
-                std::cmp::Ordering::Greater => {
-                    return Err(InvalidTopology::Unsorted(next.id.clone()));
-                }
-            }
-        }
-        self.validate_seats(&self.nodes, |node| node.status.owns())?;
+        validate_nodes(&self.nodes)?;
+        validate_seats(&self.nodes, |node| node.status.owns())?;
         if let Some(change) = &self.change {
             let checked = change.validate(self.nodes.len(), self.partitions);
             checked.map_err(InvalidTopology::Change)?;
-            self.validate_seats(&change.target, |_| true)?;
-        }
-        Ok(())
-    }
-
-    fn validate_seats(
-        &self,
-        nodes: &[Node],
-        is_seated: impl Fn(&Node) -> bool,
-    ) -> Result<(), InvalidTopology> {
-        let mut seats = BTreeSet::new();
-        for node in nodes.iter().filter(|node| is_seated(node)) {
-            if !seats.insert(node.seat()) {
-                return Err(InvalidTopology::SeatTaken(node.id.clone()));
+            validate_nodes(&change.target)?;
+            validate_seats(&change.target, |_| true)?;
+            if let Some(node) = change
+                .target
+                .iter()
+                .find(|node| self.node(&node.id).is_none())
+            {
+                return Err(InvalidTopology::Unknown(node.id.clone()));
             }
         }
         Ok(())
     }
-
     /// The node of that id, if it is listed.
     pub fn node(&self, id: &NodeId) -> Option<&Node> {
         self.position(id).ok().map(|index| &self.nodes[index])
@@ -263,6 +240,41 @@ impl Topology {
             ..Self::new(epoch, self.partitions, nodes)?
         })
     }
+}
+
+/// Each one by itself, and that they are in order.
+fn validate_nodes(nodes: &[Node]) -> Result<(), InvalidTopology> {
+    for node in nodes {
+        node.validate().map_err(|source| InvalidTopology::Node {
+            id: node.id.clone(),
+            source,
+        })?;
+    }
+    for (node, next) in nodes.iter().zip(nodes.iter().skip(1)) {
+        match node.id.cmp(&next.id) {
+            std::cmp::Ordering::Less => {}
+            std::cmp::Ordering::Equal => {
+                return Err(InvalidTopology::Duplicate(next.id.clone()));
+            }
+            std::cmp::Ordering::Greater => {
+                return Err(InvalidTopology::Unsorted(next.id.clone()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn validate_seats(
+    nodes: &[Node],
+    is_seated: impl Fn(&Node) -> bool,
+) -> Result<(), InvalidTopology> {
+    let mut seats = BTreeSet::new();
+    for node in nodes.iter().filter(|node| is_seated(node)) {
+        if !seats.insert(node.seat()) {
+            return Err(InvalidTopology::SeatTaken(node.id.clone()));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

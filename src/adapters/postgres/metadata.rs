@@ -1,4 +1,4 @@
-//! Tenants, API keys, topology and leases.
+//! Tenants, API keys, topology, migrations and leases.
 //!
 //! Invariants: the row of `topology` and the rows of `storage_nodes` change together, by one transaction. A tenant
 //! changes in the transaction that counted the change, so changes have one order and are told in it.
@@ -15,6 +15,7 @@ use super::api_keys;
 use super::database::Database;
 use super::error::STORE;
 use super::leases;
+use super::owner_changes;
 use super::watch::{Notice, Watch};
 use crate::adapters::sql_rows as rows;
 use crate::placement::{ChangeId, Epoch, Node, Topology};
@@ -22,9 +23,6 @@ use crate::ports::{
     ApiKey, ApiKeyId, Change, Checkpoint, LeaseOutcome, MetadataEvent, MetadataStore, Migration,
     StoreError, Tenant, TenantId,
 };
-
-/// One statement, so that what it reads is of one moment.
-const TOPOLOGY: &str = "SELECT * FROM topology LEFT JOIN storage_nodes ON TRUE";
 
 /// Whoever counts a change keeps others from doing so until it is committed.
 const COUNT: &str = "UPDATE tenant_changes SET newest = newest + 1 RETURNING newest";
@@ -41,9 +39,12 @@ const UPDATE: &str = "
     WHERE id = $1 AND version = $7
     RETURNING *";
 
+const REPLACE_EPOCH: &str = "
+    UPDATE topology SET epoch = $1, partitions = $2, factors_since = $4, change = $5
+    WHERE epoch = $3 AND epoch < $1";
 const REPLACE_NODES: &str = "
     INSERT INTO storage_nodes
-    SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::BIGINT[], $5::TEXT[])";
+    SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::BIGINT[], $5::TEXT[], $6::TEXT[], $7::TEXT[])";
 
 /// The metadata store in PostgreSQL. Copies share its connections.
 #[derive(Clone, Debug)]
@@ -178,7 +179,7 @@ impl MetadataStore for PostgresMetadata {
 
     async fn topology(&self) -> Result<Topology, StoreError> {
         let work = || async {
-            let query = sqlx::query(TOPOLOGY);
+            let query = sqlx::query(rows::TOPOLOGY);
             rows::topology(&query.fetch_all(self.database.pool()).await?)
         };
         self.database.run(work).await
@@ -209,36 +210,61 @@ impl MetadataStore for PostgresMetadata {
         Ok(change)
     }
 
-    async fn create_migration(&self, _: Migration) -> Result<Change<Migration>, StoreError> {
-        todo!()
+    async fn create_migration(
+        &self,
+        migration: Migration,
+    ) -> Result<Change<Migration>, StoreError> {
+        let version = 1;
+        let new = Arc::new(Migration {
+            version,
+            ..migration
+        });
+        let created = self.database.write(|connection| {
+            let new = Arc::clone(&new);
+            Box::pin(async move { owner_changes::create(connection, &new).await })
+        });
+        created.await
     }
 
-    async fn migration(&self, _: &ChangeId) -> Result<Option<Migration>, StoreError> {
-        todo!()
+    async fn migration(&self, id: &ChangeId) -> Result<Option<Migration>, StoreError> {
+        let found = || owner_changes::find(self.database.pool(), id);
+        self.database.run(found).await
     }
 
-    async fn migrations(&self, _: usize) -> Result<Vec<Migration>, StoreError> {
-        todo!()
+    async fn migrations(&self, limit: usize) -> Result<Vec<Migration>, StoreError> {
+        let listed = || owner_changes::newest(self.database.pool(), limit);
+        self.database.run(listed).await
     }
 
-    async fn open_migrations(&self, _: usize) -> Result<Vec<Migration>, StoreError> {
-        todo!()
+    async fn open_migrations(&self, limit: usize) -> Result<Vec<Migration>, StoreError> {
+        let listed = || owner_changes::open(self.database.pool(), limit);
+        self.database.run(listed).await
     }
 
-    async fn update_migration(&self, _: Migration) -> Result<Change<Migration>, StoreError> {
-        todo!()
+    async fn update_migration(
+        &self,
+        migration: Migration,
+    ) -> Result<Change<Migration>, StoreError> {
+        let migration = Arc::new(migration);
+        let updated = self.database.write(|connection| {
+            let migration = Arc::clone(&migration);
+            Box::pin(async move { owner_changes::update(connection, &migration).await })
+        });
+        updated.await
     }
 
     async fn checkpoint_migration(
         &self,
-        _: &ChangeId,
-        _: Vec<Checkpoint>,
+        id: &ChangeId,
+        checkpoints: Vec<Checkpoint>,
     ) -> Result<(), StoreError> {
-        todo!()
+        let noted = || owner_changes::note(self.database.pool(), id, &checkpoints);
+        self.database.run(noted).await
     }
 
-    async fn migration_checkpoints(&self, _: &ChangeId) -> Result<Vec<Checkpoint>, StoreError> {
-        todo!()
+    async fn migration_checkpoints(&self, id: &ChangeId) -> Result<Vec<Checkpoint>, StoreError> {
+        let noted = || owner_changes::noted(self.database.pool(), id);
+        self.database.run(noted).await
     }
 
     async fn acquire_lease(
@@ -315,7 +341,7 @@ async fn replace_topology(
     tells: bool,
 ) -> sqlx::Result<Change<Topology>> {
     if !replace_epoch(connection, expected, next).await? {
-        let stored = sqlx::query(TOPOLOGY).fetch_all(connection).await?;
+        let stored = sqlx::query(rows::TOPOLOGY).fetch_all(connection).await?;
         return Ok(Change::Conflict(Some(rows::topology(&stored)?)));
     }
     replace_nodes(connection, next).await?;
@@ -331,14 +357,17 @@ async fn replace_epoch(
     expected: Epoch,
     next: &Topology,
 ) -> sqlx::Result<bool> {
-    let (Ok(expected), Ok(epoch)) = (i64::try_from(expected.0), i64::try_from(next.epoch.0)) else {
+    let [Ok(expected), Ok(epoch), Ok(factors_since)] =
+        [expected, next.epoch, next.factors_since].map(|epoch| i64::try_from(epoch.0))
+    else {
         return Ok(false); // nothing of the kind is stored, or can be
     };
-    let sql = "UPDATE topology SET epoch = $1, partitions = $2 WHERE epoch = $3 AND epoch < $1";
-    let update = sqlx::query(sql)
+    let update = sqlx::query(REPLACE_EPOCH)
         .bind(epoch)
         .bind(i64::from(next.partitions))
-        .bind(expected);
+        .bind(expected)
+        .bind(factors_since)
+        .bind(next.change.as_deref().map(rows::json).transpose()?);
     Ok(update.execute(connection).await?.rows_affected() == 1)
 }
 
@@ -352,6 +381,9 @@ async fn replace_nodes(connection: &mut PgConnection, next: &Topology) -> sqlx::
             .map(|node| text(node).to_owned())
             .collect()
     };
+    let optional_texts = |text: fn(&Node) -> &Option<String>| -> Vec<Option<String>> {
+        next.nodes.iter().map(|node| text(node).clone()).collect()
+    };
     let numbers =
         |number: fn(&Node) -> i64| -> Vec<i64> { next.nodes.iter().map(number).collect() };
     sqlx::query(REPLACE_NODES)
@@ -360,6 +392,8 @@ async fn replace_nodes(connection: &mut PgConnection, next: &Topology) -> sqlx::
         .bind(numbers(|node| node.port.into()))
         .bind(numbers(|node| node.virtual_nodes.into()))
         .bind(texts(|node| node.status.as_str()))
+        .bind(optional_texts(|node| &node.zone))
+        .bind(optional_texts(|node| &node.seat))
         .execute(connection)
         .await?;
     Ok(())

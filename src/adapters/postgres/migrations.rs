@@ -12,7 +12,7 @@ use super::error::{failed, is_missing_table, is_unsupported, late};
 use crate::adapters::sql_migrations::{self, Migration, TABLE};
 use crate::ports::StoreError;
 
-static MIGRATIONS: Migrator = Migrator {
+pub(super) static MIGRATIONS: Migrator = Migrator {
     locking: false, // `lock` does it
     ..sqlx::migrate!("migrations/postgres")
 };

@@ -21,6 +21,7 @@ mod error;
 mod leases;
 mod metadata;
 mod migrations;
+mod owner_changes;
 mod watch;
 
 use std::time::Duration;

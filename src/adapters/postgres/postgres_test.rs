@@ -9,12 +9,16 @@ use std::time::Instant;
 
 use futures::StreamExt;
 use futures::future::join_all;
+use sqlx::migrate::Migrator;
+use sqlx::{Connection, PgConnection};
 
+use super::migrations::MIGRATIONS;
 use super::*;
 use crate::adapters::tokio::TokioClock;
-use crate::placement::{Epoch, Node, NodeId, NodeStatus, Topology};
+use crate::placement::{ChangeId, ChangeRequest, Epoch, Node, NodeId, NodeStatus, Topology};
 use crate::ports::{
-    Change, LeaseOutcome, MetadataEvent, MetadataStore, StoreError, Tenant, TenantId, conformance,
+    Change, LeaseOutcome, MetadataEvent, MetadataStore, Migration, MigrationProgress,
+    MigrationStatus, StoreError, Tenant, TenantId, conformance,
 };
 use crate::test_servers::{Postgres, postgres};
 
@@ -72,6 +76,87 @@ async fn a_database_of_a_newer_version_is_unreadable() {
     );
     let last = migrations(&url).await.unwrap().pop().unwrap();
     assert_eq!((last.version, last.is_applied), (9999, true));
+}
+
+/// A database of the version before is brought up to date, and all that it has is kept.
+#[tokio::test]
+async fn what_an_older_version_stored_is_kept() {
+    let url = postgres().fresh();
+    let older = MIGRATIONS.iter().filter(|migration| migration.version <= 3);
+    let older = Migrator::with_migrations(older.cloned().collect());
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    older
+        .run_direct(None, &mut connection, false)
+        .await
+        .unwrap();
+    let rows = "
+        INSERT INTO tenants VALUES ('kept', 3, 'last_write_wins', NULL, 1700000000, 1700000000, 1, 2, 16, 256);
+        UPDATE tenant_changes SET newest = 2;
+        INSERT INTO storage_nodes VALUES ('node-1', '::1', 7000, 150, 'active');
+        UPDATE topology SET epoch = 4;
+        INSERT INTO leases VALUES ('held', 7, 4102444800000)";
+    postgres().sql(name(&url), rows);
+
+    let store = open(&url).await;
+    assert_eq!(
+        store.tenant(&tenant("kept").id).await,
+        Ok(Some(tenant("kept")))
+    );
+    assert_eq!(store.topology().await, Ok(topology(4)));
+    let lease = store.acquire_lease("held", 8, MINUTE).await;
+    assert!(
+        matches!(lease, Ok(LeaseOutcome::HeldByOther { holder: 7, .. })),
+        "{lease:?}"
+    );
+    assert_eq!(store.migrations(10).await, Ok(Vec::new()));
+    let change = store.replace_topology(Epoch(4), topology(5)).await;
+    assert_eq!(change, Ok(Change::Made(topology(5))));
+}
+
+#[tokio::test]
+async fn a_change_that_makes_no_sense_is_unreadable() {
+    let url = postgres().fresh();
+    let store = open(&url).await;
+    let made = store.replace_topology(Epoch(0), topology(1)).await;
+    assert!(matches!(made, Ok(Change::Made(_))), "{made:?}");
+    let of_node_1 = r#"{"id":"m-1","target":[],"moves":[{"partition":0,"state":"copying","since":1,"from":[1],"to":[]}]}"#;
+    for change in [of_node_1, "{}", ""] {
+        let nonsense = format!("UPDATE topology SET change = '{change}'");
+        postgres().sql(name(&url), &nonsense);
+        let read = store.topology().await;
+        assert!(
+            matches!(read, Err(StoreError::Unreadable { .. })),
+            "{change}: {read:?}"
+        );
+    }
+}
+
+/// What a storage node says may end up in a migration's row.
+#[tokio::test]
+async fn a_text_with_a_zero_byte_is_stored_without_it() {
+    let store = open(&postgres().fresh()).await;
+    let zero = Some("a\0b".to_owned());
+    let asked = Migration {
+        id: ChangeId::of_number(1),
+        request: ChangeRequest::default(),
+        status: MigrationStatus::Failed,
+        cancel: false,
+        created_at: 0,
+        started_at: None,
+        ended_at: None,
+        progress: MigrationProgress::default(),
+        waits_for: zero.clone(),
+        error: zero,
+        bytes_per_second: None,
+        version: 1,
+    };
+    let stored = Migration {
+        waits_for: Some("a\u{fffd}b".to_owned()),
+        error: Some("a\u{fffd}b".to_owned()),
+        ..asked.clone()
+    };
+    let made = store.create_migration(asked).await;
+    assert_eq!(made, Ok(Change::Made(stored)));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Tenants, API keys, topology and leases.
+//! Tenants, API keys, topology, migrations and leases.
 //!
 //! Invariant: the row of `topology` and the rows of `storage_nodes` change together, by one transaction.
 
@@ -12,6 +12,7 @@ use sqlx::sqlite::SqliteRow;
 use super::api_keys;
 use super::database::Database;
 use super::leases;
+use super::owner_changes;
 use super::watch::Watch;
 use crate::adapters::sql_rows as rows;
 use crate::placement::{ChangeId, Epoch, Topology};
@@ -21,9 +22,6 @@ use crate::ports::{
 };
 
 const STORE: &str = "metadata store";
-
-/// One statement, so that what it reads is of one moment.
-const TOPOLOGY: &str = "SELECT * FROM topology LEFT JOIN storage_nodes ON TRUE";
 
 /// Both take a tenant's fields in their order and return the row, if they wrote one.
 const CREATE: &str = "
@@ -37,6 +35,10 @@ const UPDATE: &str = "
         version = version + 1, changed = (SELECT max(changed) + 1 FROM tenants), siblings_warn = ?8, siblings_max = ?9
     WHERE id = ?1 AND version = ?7
     RETURNING *";
+
+const REPLACE_EPOCH: &str = "
+    UPDATE topology SET epoch = ?1, partitions = ?2, factors_since = ?4, change = ?5
+    WHERE epoch = ?3 AND epoch < ?1";
 
 /// The metadata store in a SQLite file. Copies share its connections.
 #[derive(Clone, Debug)]
@@ -66,6 +68,18 @@ impl SqliteMetadata {
             self.watch.tell(MetadataEvent::Tenant(made.id.clone()));
         }
         Ok(change)
+    }
+
+    async fn change_migration(
+        &self,
+        statement: &'static str,
+        migration: Migration,
+    ) -> Result<Change<Migration>, StoreError> {
+        self.database
+            .write(STORE, move |connection| {
+                Box::pin(owner_changes::change(connection, statement, migration))
+            })
+            .await
     }
 }
 
@@ -154,7 +168,7 @@ impl MetadataStore for SqliteMetadata {
     }
 
     async fn topology(&self) -> Result<Topology, StoreError> {
-        let query = sqlx::query(TOPOLOGY);
+        let query = sqlx::query(rows::TOPOLOGY);
         let work = async { rows::topology(&query.fetch_all(self.database.readers()).await?) };
         self.database.read(STORE, work).await
     }
@@ -184,36 +198,57 @@ impl MetadataStore for SqliteMetadata {
         Ok(change)
     }
 
-    async fn create_migration(&self, _: Migration) -> Result<Change<Migration>, StoreError> {
-        todo!()
+    async fn create_migration(
+        &self,
+        migration: Migration,
+    ) -> Result<Change<Migration>, StoreError> {
+        let version = 1;
+        let new = Migration {
+            version,
+            ..migration
+        };
+        self.change_migration(owner_changes::CREATE, new).await
     }
 
-    async fn migration(&self, _: &ChangeId) -> Result<Option<Migration>, StoreError> {
-        todo!()
+    async fn migration(&self, id: &ChangeId) -> Result<Option<Migration>, StoreError> {
+        let found = owner_changes::find(self.database.readers(), id);
+        self.database.read(STORE, found).await
     }
 
-    async fn migrations(&self, _: usize) -> Result<Vec<Migration>, StoreError> {
-        todo!()
+    async fn migrations(&self, limit: usize) -> Result<Vec<Migration>, StoreError> {
+        let listed = owner_changes::newest(self.database.readers(), limit);
+        self.database.read(STORE, listed).await
     }
 
-    async fn open_migrations(&self, _: usize) -> Result<Vec<Migration>, StoreError> {
-        todo!()
+    async fn open_migrations(&self, limit: usize) -> Result<Vec<Migration>, StoreError> {
+        let listed = owner_changes::open(self.database.readers(), limit);
+        self.database.read(STORE, listed).await
     }
 
-    async fn update_migration(&self, _: Migration) -> Result<Change<Migration>, StoreError> {
-        todo!()
+    async fn update_migration(
+        &self,
+        migration: Migration,
+    ) -> Result<Change<Migration>, StoreError> {
+        self.change_migration(owner_changes::UPDATE, migration)
+            .await
     }
 
     async fn checkpoint_migration(
         &self,
-        _: &ChangeId,
-        _: Vec<Checkpoint>,
+        id: &ChangeId,
+        checkpoints: Vec<Checkpoint>,
     ) -> Result<(), StoreError> {
-        todo!()
+        let id = id.clone();
+        self.database
+            .write(STORE, move |connection| {
+                Box::pin(owner_changes::note(connection, id, checkpoints))
+            })
+            .await
     }
 
-    async fn migration_checkpoints(&self, _: &ChangeId) -> Result<Vec<Checkpoint>, StoreError> {
-        todo!()
+    async fn migration_checkpoints(&self, id: &ChangeId) -> Result<Vec<Checkpoint>, StoreError> {
+        let noted = owner_changes::noted(self.database.readers(), id);
+        self.database.read(STORE, noted).await
     }
 
     async fn acquire_lease(
@@ -280,7 +315,7 @@ async fn replace_topology(
     next: Topology,
 ) -> sqlx::Result<Change<Topology>> {
     if !replace_epoch(connection, expected, &next).await? {
-        let stored = sqlx::query(TOPOLOGY).fetch_all(connection).await?;
+        let stored = sqlx::query(rows::TOPOLOGY).fetch_all(connection).await?;
         return Ok(Change::Conflict(Some(rows::topology(&stored)?)));
     }
     replace_nodes(connection, &next).await?;
@@ -293,14 +328,17 @@ async fn replace_epoch(
     expected: Epoch,
     next: &Topology,
 ) -> sqlx::Result<bool> {
-    let (Ok(expected), Ok(epoch)) = (i64::try_from(expected.0), i64::try_from(next.epoch.0)) else {
+    let [Ok(expected), Ok(epoch), Ok(factors_since)] =
+        [expected, next.epoch, next.factors_since].map(|epoch| i64::try_from(epoch.0))
+    else {
         return Ok(false); // nothing of the kind is stored, or can be
     };
-    let sql = "UPDATE topology SET epoch = ?1, partitions = ?2 WHERE epoch = ?3 AND epoch < ?1";
-    let update = sqlx::query(sql)
+    let update = sqlx::query(REPLACE_EPOCH)
         .bind(epoch)
         .bind(next.partitions)
-        .bind(expected);
+        .bind(expected)
+        .bind(factors_since)
+        .bind(next.change.as_deref().map(rows::json).transpose()?);
     Ok(update.execute(connection).await?.rows_affected() == 1)
 }
 
@@ -309,12 +347,14 @@ async fn replace_nodes(connection: &mut SqliteConnection, next: &Topology) -> sq
         .execute(&mut *connection)
         .await?;
     for node in &next.nodes {
-        sqlx::query("INSERT INTO storage_nodes VALUES (?, ?, ?, ?, ?)")
+        sqlx::query("INSERT INTO storage_nodes VALUES (?, ?, ?, ?, ?, ?, ?)")
             .bind(node.id.as_str())
             .bind(&node.host)
             .bind(node.port)
             .bind(node.virtual_nodes)
             .bind(node.status.as_str())
+            .bind(&node.zone)
+            .bind(&node.seat)
             .execute(&mut *connection)
             .await?;
     }

@@ -12,7 +12,7 @@ use super::place::{give_up_reserve, place};
 use crate::adapters::sql_migrations::{self, Migration, TABLE};
 use crate::ports::StoreError;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Several processes that open a new file at once get into each other's way; each tries again for so long.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);

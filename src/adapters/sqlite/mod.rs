@@ -17,6 +17,7 @@ mod idempotency;
 mod leases;
 mod metadata;
 mod migrations;
+mod owner_changes;
 mod place;
 mod settings;
 mod watch;

@@ -5,15 +5,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::join_all;
+use sqlx::migrate::Migrator;
 use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
 
+use super::migrations::MIGRATIONS;
 use super::*;
 use crate::adapters::tokio::TokioClock;
 use crate::placement::{Epoch, Node, NodeId, NodeStatus, PartitionId, Topology};
 use crate::ports::{
-    Change, Claim, ClaimOutcome, Completion, IdempotencyScope, IdempotencyStore, MetadataEvent,
-    MetadataStore, RecordKey, Tenant, TenantId, conformance,
+    Change, Claim, ClaimOutcome, Completion, IdempotencyScope, IdempotencyStore, LeaseOutcome,
+    MetadataEvent, MetadataStore, RecordKey, Tenant, TenantId, conformance,
 };
 use crate::version::{Stamp, WriteId};
 
@@ -383,6 +385,78 @@ async fn migrations_are_listed_without_being_applied() {
     assert!(after.iter().all(|migration| migration.is_applied));
     assert_eq!(migrations(&path).await.unwrap(), after);
     conformance::default_tenant(&open(&directory).await.metadata).await;
+}
+
+/// A file of the version before is brought up to date, and all that it has is kept.
+#[tokio::test]
+async fn what_an_older_version_stored_is_kept() {
+    let directory = TempDir::new().unwrap();
+    let older = MIGRATIONS.iter().filter(|migration| migration.version <= 4);
+    let older = Migrator::with_migrations(older.cloned().collect());
+    let creating = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(path(&directory))
+        .create_if_missing(true);
+    let mut file = SqliteConnection::connect_with(&creating).await.unwrap();
+    older.run_direct(None, &mut file, false).await.unwrap();
+    let rows = "
+        INSERT INTO tenants VALUES ('kept', 3, 'last_write_wins', NULL, 1700000000, 1700000000, 1, 2, 16, 256);
+        INSERT INTO storage_nodes VALUES ('node-1', '::1', 7000, 150, 'active');
+        UPDATE topology SET epoch = 4;
+        INSERT INTO leases VALUES ('held', 7, 4102444800000)";
+    sqlx::raw_sql(rows).execute(&mut file).await.unwrap();
+    file.close().await.unwrap();
+
+    let store = open(&directory).await.metadata;
+    assert_eq!(
+        store.tenant(&tenant("kept").id).await,
+        Ok(Some(tenant("kept")))
+    );
+    assert_eq!(store.topology().await, Ok(topology(4)));
+    let lease = store.acquire_lease("held", 8, MINUTE).await;
+    assert!(
+        matches!(lease, Ok(LeaseOutcome::HeldByOther { holder: 7, .. })),
+        "{lease:?}"
+    );
+    assert_eq!(store.migrations(10).await, Ok(Vec::new()));
+    let change = store.replace_topology(Epoch(4), topology(5)).await;
+    assert_eq!(change, Ok(Change::Made(topology(5))));
+}
+
+#[tokio::test]
+async fn a_change_that_makes_no_sense_is_unreadable() {
+    let directory = TempDir::new().unwrap();
+    let stores = open(&directory).await;
+    stores
+        .metadata
+        .replace_topology(Epoch(0), topology(1))
+        .await
+        .unwrap();
+    let mut intruder = raw(&directory).await;
+    let of_node = |index: u16| {
+        format!(
+            r#"{{"id":"m-1","target":[],"moves":[{{"partition":0,"state":"copying","since":1,"from":[{index}],"to":[]}}]}}"#
+        )
+    };
+    for (change, is_readable) in [
+        (of_node(0), true),
+        (of_node(1), false),
+        ("{}".to_owned(), false),
+        (String::new(), false),
+    ] {
+        sqlx::query("UPDATE topology SET change = ?")
+            .bind(&change)
+            .execute(&mut intruder)
+            .await
+            .unwrap();
+        let read = stores.metadata.topology().await;
+        match is_readable {
+            true => assert!(read.is_ok(), "{change}: {read:?}"),
+            false => assert!(
+                matches!(read, Err(StoreError::Unreadable { .. })),
+                "{change}: {read:?}"
+            ),
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! What every [`MetadataStore`] does: tenants by version, API keys, the topology by epoch, a hint when either changes,
-//! and leases.
+//! migrations, and leases.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -8,8 +8,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::join_all;
 
-use super::within;
-use crate::placement::{Epoch, Node, NodeId, NodeStatus, Topology};
+use super::{migrations, within};
+use crate::placement::{
+    ChangeId, ChangeRequest, Epoch, FactorChange, Node, NodeChange, NodeId, NodeStatus,
+    PartitionId, Topology,
+};
 use crate::ports::{
     ApiKey, ApiKeyId, Change, Clock, LeaseOutcome, MetadataEvent, MetadataStore, SiblingLimits,
     StoreError, Tenant, TenantId, TenantRole,
@@ -39,6 +42,8 @@ pub async fn metadata_store<S: MetadataStore>(fresh: impl AsyncFn() -> S, clock:
     changes_are_told(&fresh().await, clock).await;
     changed_keys_are_told(&fresh().await, clock).await;
     a_watcher_that_lags_knows_it(&fresh().await, clock).await;
+    a_change_of_owners_comes_back(&fresh().await).await;
+    migrations::conform(&fresh).await;
     a_lease_has_one_holder(&fresh().await).await;
     a_lease_ends_by_itself(&fresh().await, clock).await;
     of_many_holders_one_gets_the_lease(&fresh().await, clock).await;
@@ -412,6 +417,63 @@ async fn of_many_topologies_one_is_stored(store: &impl MetadataStore) {
     }
 }
 
+/// A topology comes back with zones and seats, and with the change under way after each of its steps.
+async fn a_change_of_owners_comes_back(store: &impl MetadataStore) {
+    let mut first = topology(1, &["a", "b", "c"]);
+    first.nodes[0].zone = Some("rack-1/eu-'x'".to_owned());
+    first.nodes[1].seat = Some("z#2".to_owned());
+    first.nodes[2].status = NodeStatus::Active;
+    ok(store.replace_topology(Epoch(0), first.clone()).await);
+    assert_eq!(ok(store.topology().await), first);
+
+    let mut by = topology(1, &["d"]).nodes.remove(0);
+    by.zone = Some("rack-2".to_owned());
+    let id = first.nodes[0].id.clone();
+    let force = false;
+    let request = ChangeRequest {
+        nodes: vec![NodeChange::Replace { id, by, force }],
+        factors: Vec::new(),
+    };
+    let factor = FactorChange {
+        tenant: "Ünïcödé \u{1F600} \" tenant".into(),
+        from: 2,
+        to: 3,
+    };
+    let id = ChangeId::of_number(u64::MAX);
+    let begun = first.begun(id, &request, vec![factor]);
+    let begun = begun.expect("a replacement that can begin");
+    let all: BTreeSet<PartitionId> = (0..64).map(PartitionId).collect();
+    let some = all.iter().copied().filter(|partition| partition.0 % 3 == 0);
+    let mut stages = vec![first, begun];
+    for partitions in [some.collect(), all.clone(), all.clone()] {
+        let stepped = stages[stages.len() - 1].stepped(&partitions);
+        stages.push(stepped.expect("partitions that can step"));
+    }
+    stages.push(
+        stages[4]
+            .cancelled()
+            .expect("a change that can be cancelled"),
+    );
+    for pair in stages.windows(2) {
+        let (before, after) = (&pair[0], &pair[1]);
+        let made = ok(store.replace_topology(before.epoch, after.clone()).await);
+        assert_eq!(made, Change::Made(after.clone()));
+        assert_eq!(ok(store.topology().await), *after);
+        let late = ok(store.replace_topology(before.epoch, after.clone()).await);
+        assert_eq!(late, Change::Conflict(Some(after.clone())));
+    }
+
+    let last = &stages[stages.len() - 1];
+    let over = Topology {
+        epoch: Epoch(100),
+        factors_since: Epoch(1 << 40),
+        change: None,
+        ..last.clone()
+    };
+    ok(store.replace_topology(last.epoch, over.clone()).await);
+    assert_eq!(ok(store.topology().await), over, "the change is gone");
+}
+
 async fn changes_are_told(store: &impl MetadataStore, clock: &impl Clock) {
     let (mut one, mut other) = (store.watch(), store.watch());
     let watched = tenant("watched");
@@ -595,7 +657,7 @@ async fn told(
     within(clock, &format!("to be told of {awaited:?}"), search).await;
 }
 
-fn exactly_one_made<T: PartialEq + Clone + Debug>(outcomes: &[Change<T>], stored: &T) {
+pub(super) fn exactly_one_made<T: PartialEq + Clone + Debug>(outcomes: &[Change<T>], stored: &T) {
     let made = outcomes
         .iter()
         .filter(|outcome| **outcome == Change::Made(stored.clone()))
@@ -649,7 +711,7 @@ fn topology(epoch: u64, nodes: &[&str]) -> Topology {
     .expect("a topology")
 }
 
-fn ok<T>(result: Result<T, StoreError>) -> T {
+pub(super) fn ok<T>(result: Result<T, StoreError>) -> T {
     match result {
         Ok(value) => value,
         Err(error) => panic!("the store failed: {error}"),

@@ -8,6 +8,7 @@
 mod clock;
 mod idempotency;
 mod metadata;
+mod migrations;
 mod random;
 mod spawn;
 mod storage;
