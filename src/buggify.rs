@@ -56,6 +56,7 @@ sites! {
     RepairRetriedAtOnce "repair-retried-at-once" "a background repair that failed is tried again at once"
     PauseBeforePurge "pause-before-purge" "a purge stands still between the owners' consent and the removal"
     PauseBeforeCopy "pause-before-copy" "who leads a change of owners stands still before it has a partition copied"
+    FewPartitionsMove "few-partitions-move" "a change of owners moves few partitions at a time"
     PauseBeforeStep "pause-before-step" "who leads a change of owners stands still before it publishes a step"
     PauseBeforeRepair "pause-before-repair" "a background repair stands still between reading and joining"
     TenantExpired "tenant-expired" "a cached tenant is past its time"
