@@ -17,7 +17,7 @@ use pairdb::ports::{
     Tenant, TenantId,
 };
 use pairdb::replica::Replica;
-use pairdb::version::Record;
+use pairdb::version::{Record, Stamp};
 
 use crate::adapters::{
     ClaimsHome, CoordinatorSide, Disk, Loss, MetadataHome, Removal, Services, SimClock,
@@ -623,7 +623,18 @@ impl Cluster {
         if let Some((node, replica)) = self.storage_node(who) {
             self.tap.misled(who);
             self.history.note(format_args!("{who} takes on {NO_EPOCH}"));
-            drop(node.spawn(async move { replica.learn_epoch(NO_EPOCH).await }));
+            let fence = Maintenance::Fence {
+                partitions: None,
+                leaving: false,
+                horizon: Stamp::ZERO,
+            };
+            let request = Request {
+                node: replica.node().clone(),
+                epoch: NO_EPOCH,
+                operation: Operation::Maintenance(Box::new(fence)),
+            };
+            replica.learn_epoch(NO_EPOCH);
+            drop(node.spawn(async move { drop(replica.handle(request).await) }));
         }
     }
 

@@ -89,7 +89,7 @@ impl Membership {
             sleep(PAUSE).await;
             let found = match self.topology().await {
                 Ok(topology) => {
-                    replica.learn_epoch(topology.epoch).await;
+                    replica.learn_epoch(topology.epoch);
                     self.join(namesakes, topology).await
                 }
                 Err(failure) => Err(failure),

@@ -542,11 +542,20 @@ impl TestCluster {
         *locked(&self.world.metadata.away) = away;
     }
 
-    /// Makes one node know this epoch, as if the metadata store had told of it.
+    /// Makes one node refuse older epochs than this one, as if the metadata store had told of it and somebody had asked
+    /// for that.
     pub(super) fn node_adopts(&self, node: &NodeId, epoch: Epoch) {
-        let node = self.nodes().replica(node);
-        self.run(node.learn_epoch(epoch));
-        assert_eq!(node.epoch(), epoch);
+        let replica = self.nodes().replica(node);
+        replica.learn_epoch(epoch);
+        let fence = Maintenance::Fence {
+            partitions: None,
+            leaving: false,
+            horizon: Stamp::ZERO,
+        };
+        let fence = Operation::Maintenance(Box::new(fence));
+        let fenced = self.run(self.nodes().ask(node, epoch, fence));
+        assert!(fenced.is_ok(), "{fenced:?}");
+        assert_eq!(replica.epoch(), epoch);
     }
 
     /// Sets a node's epoch back to the next one after that which is published.

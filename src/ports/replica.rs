@@ -1,6 +1,6 @@
 //! What coordinators and storage nodes say to each other, and the port that carries it.
 //!
-//! A request names the epoch it was routed by; a replica that knows a newer one refuses. Values travel as
+//! A request names the epoch it was routed by; a replica that was told to refuse it does. Values travel as
 //! reference-counted [`Bytes`] and are never copied on the way.
 
 use std::future::Future;
@@ -75,7 +75,8 @@ pub enum Operation {
     },
     /// Tell how you are. Answer: [`Reply::Report`]. Never refused for its epoch.
     Probe,
-    /// If no record is held, refuse epochs below this one from now on. Answer: [`Reply::Adopted`].
+    /// If no record is held, refuse epochs below this one from now on. Of one that is new nothing is left of a former
+    /// life: hints, what was purged, fences of partitions. Answer: [`Reply::Adopted`].
     AdoptEpochIfEmpty {
         /// The epoch to adopt, greater than or equal to the replica's own.
         epoch: Epoch,
@@ -215,7 +216,7 @@ pub struct NodeReport {
     pub node: NodeId,
     /// Every incarnation it had, the current one last.
     pub incarnations: Vec<Actor>,
-    /// The newest epoch it knows.
+    /// The newest epoch that it refuses older ones for, of all partitions or of some.
     pub epoch: Epoch,
     /// Its wall clock, Unix milliseconds.
     pub wall_ms: u64,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::ReplicaSettings;
 use super::accept::{self, Limits, Outcome};
 use super::crowd::Room;
+use super::fences::{Asked, Fence};
 use super::leading::LeadingWrites;
 use super::leaves::Leaves;
 use super::ledger::Ledger;
@@ -18,12 +19,12 @@ use super::slot::Slot;
 use super::{hints, identity, tombstones};
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
-use crate::placement::{Epoch, Node, NodeId};
+use crate::placement::{Epoch, Node, NodeId, PartitionId};
 use crate::ports::{
     AcceptRequest, Digest, JoinSource, Judged, KeyHash, Maintained, Overwrites, Purged, Put,
     Random, RecordKey, Refusal, Reply, Space, Standing, TreeName,
 };
-use crate::version::{Actor, Dot, Rank, Record};
+use crate::version::{Actor, Dot, Rank, Record, Stamp};
 
 pub(super) struct Batch<'a, R> {
     pub(super) ledger: Ledger,
@@ -37,6 +38,8 @@ pub(super) struct Batch<'a, R> {
     wall_ms: u64,
     recent: &'a RecentWrites,
     accepted: BTreeMap<Name, Known>,
+    /// Of writes up to here nothing is remembered, as was told since the batch began.
+    horizon: Stamp,
     leads: Leads<'a>,
     random: &'a R,
     room: Room,
@@ -56,8 +59,6 @@ pub(super) struct Loaded {
     pub(super) purged: BTreeMap<TreeName, Purged>,
     /// The names of those hints among the ones it may change that are there.
     pub(super) hints: BTreeSet<Bytes>,
-    /// How many records there are in all, should somebody want to know.
-    pub(super) records: u64,
 }
 
 /// What changes in the count of the hints, once the batch is durable.
@@ -76,7 +77,23 @@ pub(super) struct Applied {
     pub(super) ledger: Ledger,
     pub(super) accepted: BTreeMap<Name, Known>,
     pub(super) led: Vec<Rank>,
+    pub(super) horizon: Stamp,
     pub(super) puts: Vec<Put>,
+}
+
+impl Applied {
+    /// Nothing but what `ledger` and `puts` say.
+    pub(super) fn only(ledger: Ledger, puts: Vec<Put>) -> Self {
+        Self {
+            hint_changes: Vec::new(),
+            purged: false,
+            ledger,
+            accepted: BTreeMap::new(),
+            led: Vec::new(),
+            horizon: Stamp::ZERO,
+            puts,
+        }
+    }
 }
 
 impl<'a, R: Random> Batch<'a, R> {
@@ -100,6 +117,7 @@ impl<'a, R: Random> Batch<'a, R> {
             wall_ms,
             recent,
             accepted: BTreeMap::new(),
+            horizon: Stamp::ZERO,
             leads: Leads {
                 before: leading,
                 now: Vec::new(),
@@ -157,7 +175,7 @@ impl<'a, R: Random> Batch<'a, R> {
                 siblings: self.room.siblings.min(request.siblings_max.into()),
                 ..self.room
             },
-            horizon: self.recent.horizon(),
+            horizon: self.recent.horizon().max(self.horizon),
             purged: purged_stamp.map(|purged| purged.stamp),
         };
         let unseen = Default::default();
@@ -297,26 +315,48 @@ impl<'a, R: Random> Batch<'a, R> {
         Ok(Reply::Joined { greatest, standing })
     }
 
-    /// `stored` is how many records were held before the batch.
-    pub(super) fn adopt_if_empty(
+    /// Whether a write may be accepted, or a record joined, that is of this partition: by its epoch, and by whether the
+    /// node has handed the partition over. Who asks by a newer epoch than that relies on the node again.
+    pub(super) fn take_on(
+        &mut self,
+        asked: Option<&Asked>,
+        partition: PartitionId,
+        source: JoinSource,
+    ) -> Result<(), Refusal> {
+        let fence = self.ledger.fences.get(partition);
+        if source == JoinSource::Handoff && fence.is_some_and(|fence| fence.leaving) {
+            return Err(Refusal::HandedOver);
+        }
+        self.ledger.admit(asked)?;
+        self.ledger.own_again(asked, partition);
+        Ok(())
+    }
+
+    /// Refuses older epochs from now on: for these partitions, or for all.
+    pub(super) fn fence(
         &mut self,
         epoch: Epoch,
-        is_new: bool,
-        stored: u64,
-    ) -> Result<Reply, Refusal> {
-        let current = self.ledger.identity.epoch;
-        if epoch < current {
-            return Err(Refusal::StaleEpoch { current });
+        partitions: Option<&[PartitionId]>,
+        leaving: bool,
+    ) {
+        let Some(partitions) = partitions else {
+            return self.ledger.fence(epoch);
+        };
+        for partition in partitions {
+            let fence = Fence { epoch, leaving };
+            self.ledger.fence_partition(*partition, fence);
         }
-        if !is_new && self.is_refilling() {
-            return Err(Refusal::Refilling);
+    }
+
+    /// Takes note that nothing is remembered of writes up to `horizon`. Returns the stamp up to which any write may
+    /// have been accepted here.
+    pub(super) fn remember_from(&mut self, horizon: Stamp) -> Stamp {
+        let before = self.recent.horizon().max(self.horizon);
+        if horizon > before && !mutant::on(Mutant::HorizonNotMoved) {
+            self.ledger.remembers_from(horizon);
+            self.horizon = horizon;
         }
-        let adopted = stored == 0 && !self.loaded.slots.values().any(Slot::is_dirty);
-        if adopted {
-            self.ledger.adopt(epoch);
-            self.ledger.counts();
-        }
-        Ok(Reply::Adopted { adopted })
+        self.ledger.identity.stamp_ceiling
     }
 
     /// What this incarnation lost was given back to it.
@@ -496,13 +536,14 @@ impl<'a, R: Random> Batch<'a, R> {
         if self.was_refilling && !self.ledger.identity.refilling {
             puts.push(identity::refilled_put());
         }
-        puts.extend(self.ledger.put());
+        puts.extend(self.ledger.puts());
         Applied {
             hint_changes: self.hint_changes,
             purged,
             ledger: self.ledger,
             accepted: self.accepted,
             led: self.leads.now,
+            horizon: self.horizon,
             puts,
         }
     }

@@ -55,7 +55,7 @@ pub(super) async fn run<W: ReplicaWorld>(shared: Weak<Shared<W>>) {
         }
         let (answer, answered) = oneshot::channel();
         let rebuild = Mutation {
-            epoch: here.epoch(),
+            asked: None,
             change: Change::Maintenance {
                 task: MaintenanceChange::Rebuild,
                 answer,

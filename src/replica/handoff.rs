@@ -16,6 +16,7 @@ use futures::channel::oneshot;
 use futures::future::{Either, poll_fn, select};
 use std::task::Poll;
 
+use super::fences::Asked;
 use super::hints::{self, TargetHints, after};
 use super::maintenance_change::MaintenanceChange;
 use super::mutation::{Change, Mutation};
@@ -24,7 +25,7 @@ use super::shared::Shared;
 use super::slot::damaged;
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
-use crate::placement::{Node, NodeId};
+use crate::placement::{Epoch, Node, NodeId};
 use crate::ports::{
     Ask, CallError, Clock, Digest, JoinRecord, JoinSource, Probe, RecordKey, Refusal,
     ReplicaTransport, ReplicaWorld, Reply, Request, Space, StorageEngine, answer_to,
@@ -118,7 +119,8 @@ impl<W: ReplicaWorld> Shared<W> {
 
     /// Goes through all hints for `target`.
     async fn deliver(self: &Arc<Self>, target: &Node) -> Round {
-        let probe = self.call(target, Probe, PROBE_PATIENCE).await;
+        let probe = self.call(target, self.known(), Probe, PROBE_PATIENCE);
+        let probe = probe.await;
         if probe.is_err() {
             return Round::Away;
         }
@@ -163,7 +165,7 @@ impl<W: ReplicaWorld> Shared<W> {
                     target: target.id.clone(),
                     keys: delivered,
                 };
-                if self.maintain(task).await.is_err() {
+                if self.maintain(None, task).await.is_err() {
                     round = round.max_trouble(Round::Partly);
                 }
             }
@@ -198,7 +200,8 @@ impl<W: ReplicaWorld> Shared<W> {
             source: JoinSource::Handoff,
             ..JoinRecord::new(key.clone(), record)
         };
-        match self.call(target, join, PEER_PATIENCE).await {
+        let delivered = self.call(target, self.known(), join, PEER_PATIENCE);
+        match delivered.await {
             // What was purged there was there; and who has handed over the partition is none of its owners.
             Ok(_) | Err(CallError::Refused(Refusal::Purged | Refusal::HandedOver)) => {
                 Ok(Some(hash))
@@ -225,16 +228,17 @@ impl<W: ReplicaWorld> Shared<W> {
         Ok(held)
     }
 
-    /// Asks another node, by the epoch that is known here.
+    /// Asks another node, by this epoch.
     pub(super) async fn call<A: Ask>(
         &self,
         node: &Node,
+        epoch: Epoch,
         question: A,
         patience: Duration,
     ) -> Result<A::Answer, CallError> {
         let request = Request {
             node: node.id.clone(),
-            epoch: self.epoch(),
+            epoch,
             operation: question.into_operation(),
         };
         let deadline = self.world.clock().now() + patience;
@@ -242,12 +246,16 @@ impl<W: ReplicaWorld> Shared<W> {
         answer_to::<A>(answer.map(Reply::even_if_refilling))
     }
 
-    /// Has the mutation loop do it, and waits until it is durable.
-    pub(super) async fn maintain(&self, task: MaintenanceChange) -> Result<Reply, Refusal> {
+    /// Has the mutation loop do it, and waits until it is durable. What nobody `asked` for is the node's own doing.
+    pub(super) async fn maintain(
+        &self,
+        asked: Option<Asked>,
+        task: MaintenanceChange,
+    ) -> Result<Reply, Refusal> {
         let cost = task.cost();
         let (answer, answered) = oneshot::channel();
         let mutation = Mutation {
-            epoch: self.epoch(),
+            asked,
             change: Change::Maintenance { task, answer },
         };
         self.mutations.push(mutation, cost).map_err(rejected)?;

@@ -5,7 +5,6 @@
 //! purged of the tree says nothing of a record that was never purged. The digest of its leaf is made anew, since it
 //! still counts the record as it was before it was damaged.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -100,16 +99,8 @@ impl<W: ReplicaWorld> Loop<W> {
         if let Some(seen) = seen {
             ledger.notice(seen, self.shared.world.random());
         }
-        puts.extend(ledger.put());
-        let healed = Applied {
-            hint_changes: Vec::new(),
-            purged: false,
-            ledger,
-            accepted: BTreeMap::new(),
-            led: Default::default(),
-            puts,
-        };
-        self.commit(healed)
+        puts.extend(ledger.puts());
+        self.commit(Applied::only(ledger, puts))
             .await
             .map_err(|error| refusal_of(&error))?;
         if !mutant::on(Mutant::KnownFromMemoryAlone) {

@@ -203,8 +203,13 @@ impl TargetHints {
 
 /// What a hint is stored under.
 pub(super) fn name(target: &NodeId, key: &RecordKey) -> Bytes {
+    named(target, key.as_bytes())
+}
+
+/// What the hint for a key of these bytes is stored under, or would be.
+pub(super) fn named(target: &NodeId, key: &[u8]) -> Bytes {
     let mut bytes = prefix(target);
-    bytes.put_slice(key.as_bytes());
+    bytes.put_slice(key);
     bytes.freeze()
 }
 

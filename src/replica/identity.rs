@@ -37,6 +37,7 @@ use std::collections::BTreeSet;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::OpenError;
+use super::fences::Fences;
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, NodeId};
@@ -63,6 +64,7 @@ pub(super) struct Identity {
     pub(super) ceiling: u64,
     /// No write was given a greater stamp, by whatever incarnation.
     pub(super) stamp_ceiling: Stamp,
+    /// What was routed by an older epoch is refused, whatever it is about.
     pub(super) epoch: Epoch,
     pub(super) clean: bool,
     pub(super) durability: Durability,
@@ -72,9 +74,10 @@ pub(super) struct Identity {
     pub(super) digests_lost: bool,
 }
 
-/// The identity of a node that starts.
+/// The identity of a node that starts, and its fences.
 pub(super) struct Resumed {
     pub(super) identity: Identity,
+    pub(super) fences: Fences,
     /// Why it is not stored, if it is not: it has to be part of the first commit that succeeds.
     pub(super) unsaved: Option<StorageError>,
 }
@@ -122,6 +125,7 @@ pub(super) async fn open(
     random: &impl Random,
     node: &NodeId,
 ) -> Result<Resumed, OpenError> {
+    let fences = Fences::load(storage).await?;
     let stored = storage.read(Space::Meta, vec![KEY]).await?.pop().flatten();
     let stored = stored
         .map(|bytes| Identity::decode(&bytes))
@@ -138,6 +142,7 @@ pub(super) async fn open(
     }
     Ok(Resumed {
         identity,
+        fences,
         unsaved: saved.err(),
     })
 }

@@ -34,6 +34,11 @@ impl Leaves {
         has_digest.then(|| name(&key.tree(), key.leaf()))
     }
 
+    /// Whether that leaf was taken up.
+    pub(super) fn has(&self, name: &Bytes) -> bool {
+        self.digests.contains_key(name)
+    }
+
     /// A leaf as it is stored.
     pub(super) fn load(&mut self, name: Bytes, stored: Option<&Bytes>) {
         let digest = stored.and_then(decode).unwrap_or_default();

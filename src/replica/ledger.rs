@@ -1,20 +1,23 @@
-//! Which dots were given out, and the epoch: a node's identity while it runs.
+//! Which dots were given out, and which epochs are refused: a node's identity and its fences while it runs.
 //!
 //! A batch works on a copy, which becomes the node's own when the batch is durable. Counters and stamps are reserved
-//! many at a time: most batches don't touch the stored identity.
+//! many at a time: most batches don't touch what is stored of it.
 //!
 //! Invariants, which [`Ledger::validate`] and [`Ledger::follows`] check:
-//! - the identity is sound, and no greater stamp was given than is reserved;
+//! - the identity and the fences are sound, and no greater stamp was given than is reserved;
 //! - what a batch gave out is reserved by what it stores, and no counter, reservation or stamp goes back while the
 //!   incarnation lasts;
-//! - what changes of the identity is stored with the batch;
+//! - what changes of the identity and of the fences is stored with the batch;
 //! - a node that counts does not cease to while it runs.
 
+use std::collections::BTreeSet;
+
+use super::fences::{Asked, Fence, Fences};
 use super::identity::Identity;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
-use crate::placement::Epoch;
+use crate::placement::{Epoch, PartitionId};
 use crate::ports::{Put, Random, Refusal};
 use crate::version::{Context, Dot, Stamp, VersionVector};
 
@@ -24,6 +27,9 @@ const STAMP_RESERVATION_MS: u64 = 1_000;
 #[derive(Clone, Debug)]
 pub(super) struct Ledger {
     pub(super) identity: Identity,
+    pub(super) fences: Fences,
+    /// The partitions whose fences have changed.
+    refenced: BTreeSet<PartitionId>,
     last_given: u64,
     greatest_stamp: Stamp,
     reservation: u64,
@@ -34,12 +40,14 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// After a start every reserved counter counts as given out. An `unsaved` identity becomes part of the first batch.
-    pub(super) fn new(identity: Identity, reservation: u64, unsaved: bool) -> Self {
+    pub(super) fn new(identity: Identity, fences: Fences, reservation: u64, unsaved: bool) -> Self {
         let reused = mutant::on(Mutant::CounterReusedAfterRestart);
         let last_given = if reused { 0 } else { identity.ceiling };
         Self {
             greatest_stamp: identity.stamp_ceiling,
             identity,
+            fences,
+            refenced: BTreeSet::new(),
             last_given,
             reservation: reservation.max(1),
             changed: unsaved,
@@ -113,28 +121,62 @@ impl Ledger {
         self.identity.digests_lost = false;
     }
 
-    /// Refuses older epochs, takes on newer ones.
-    pub(super) fn admit(&mut self, epoch: Epoch) -> Result<(), Refusal> {
-        let current = self.identity.epoch;
-        if epoch < current && !mutant::on(Mutant::EpochNotChecked) {
-            return Err(Refusal::StaleEpoch { current });
-        }
-        self.adopt(epoch);
-        Ok(())
+    /// Refuses what was asked for by an older epoch than the node's fences let pass. What nobody asked for passes.
+    pub(super) fn admit(&self, asked: Option<&Asked>) -> Result<(), Refusal> {
+        asked.map_or(Ok(()), |asked| {
+            self.fences.admit(self.identity.epoch, asked)
+        })
     }
 
-    pub(super) fn adopt(&mut self, epoch: Epoch) {
+    /// Refuses older epochs from now on, for all partitions.
+    pub(super) fn fence(&mut self, epoch: Epoch) {
         if epoch > self.identity.epoch {
             self.identity.epoch = epoch;
             self.changed |= !mutant::on(Mutant::EpochForgotten);
+            self.refenced.extend(self.fences.without_older(epoch));
         }
     }
 
-    /// Comes back from a later epoch.
+    /// Refuses older epochs from now on, for one partition.
+    pub(super) fn fence_partition(&mut self, partition: PartitionId, fence: Fence) {
+        if self.fences.raise(self.identity.epoch, partition, fence) {
+            self.refenced.insert(partition);
+        }
+    }
+
+    /// Somebody relies on the node for this partition.
+    pub(super) fn own_again(&mut self, asked: Option<&Asked>, partition: PartitionId) {
+        let node = self.identity.epoch;
+        if let Some(Asked { epoch, .. }) = asked
+            && self.fences.own_again(node, partition, *epoch)
+        {
+            self.refenced.insert(partition);
+        }
+    }
+
+    /// The node is new: no fence of its former life counts, since it refuses all epochs of that time.
+    pub(super) fn forget_fences(&mut self) {
+        self.refenced.extend(self.fences.without_any());
+    }
+
+    /// Comes back from later epochs.
     pub(super) fn come_back(&mut self, epoch: Epoch) {
-        if self.identity.epoch > epoch {
-            tracing::warn!(from = %self.identity.epoch, to = %epoch, "the node's epoch is set back");
-            self.identity.epoch = epoch;
+        let from = self.fences.newest(self.identity.epoch);
+        if from <= epoch {
+            return;
+        }
+        tracing::warn!(%from, to = %epoch, "the node's epoch is set back");
+        self.changed |= self.identity.epoch > epoch;
+        self.identity.epoch = self.identity.epoch.min(epoch);
+        let back = self.fences.come_back(self.identity.epoch, epoch);
+        self.refenced.extend(back);
+    }
+
+    /// Nothing is remembered of writes up to this stamp: as if all of them had been accepted here.
+    pub(super) fn remembers_from(&mut self, horizon: Stamp) {
+        self.greatest_stamp = self.greatest_stamp.max(horizon);
+        if horizon > self.identity.stamp_ceiling {
+            self.identity.stamp_ceiling = horizon;
             self.changed = true;
         }
     }
@@ -148,9 +190,17 @@ impl Ledger {
         debug_assert_eq!(self.validate(), Ok(()));
     }
 
+    /// Whether anything has to be stored with the batch.
+    pub(super) fn is_changed(&self) -> bool {
+        self.changed || !self.refenced.is_empty()
+    }
+
     /// What has to be stored with the batch, if anything.
-    pub(super) fn put(&self) -> Option<Put> {
-        self.changed.then(|| self.identity.put())
+    pub(super) fn puts(&self) -> impl Iterator<Item = Put> {
+        let identity = self.changed.then(|| self.identity.put());
+        let fences = self.refenced.iter();
+        let fences = fences.map(|partition| self.fences.put(*partition));
+        identity.into_iter().chain(fences)
     }
 
     /// What makes the identity the stored one, whether or not it has changed.
@@ -162,6 +212,7 @@ impl Ledger {
     /// Whether the change must be durable at once, even where commits are not.
     pub(super) fn must_sync(&self, before: &Self) -> bool {
         before.unsaved
+            || !self.refenced.is_empty()
             || self.identity.epoch != before.identity.epoch
             || self.identity.incarnations != before.identity.incarnations
             || self.identity.refilling != before.identity.refilling
@@ -173,6 +224,9 @@ impl Ledger {
     /// Says which one is broken.
     pub(super) fn validate(&self) -> Result<(), &'static str> {
         self.identity.validate()?;
+        if !self.refenced.is_empty() {
+            self.fences.validate(self.identity.epoch)?;
+        }
         match () {
             () if self.greatest_stamp > self.identity.stamp_ceiling => {
                 Err("a stamp was given that is not reserved")
@@ -205,6 +259,9 @@ impl Ledger {
             () if lasts && now.ceiling < then.ceiling => Err("a reservation of counters shrank"),
             () if now.stamp_ceiling < then.stamp_ceiling => Err("a reservation of stamps shrank"),
             () if now != then && !stores => Err("what changed of the identity is not stored"),
+            () if self.refenced.is_empty() && !self.fences.are(&before.fences) => {
+                Err("what changed of the fences is not stored")
+            }
             () if now.refilling && !then.refilling => Err("a node that counted does not any more"),
             () => Ok(()),
         }
@@ -217,6 +274,7 @@ impl Ledger {
         *self = Self {
             changed: false,
             unsaved: false,
+            refenced: BTreeSet::new(),
             ..after
         };
     }
@@ -231,6 +289,7 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fences::About;
     use super::*;
     use crate::placement::NodeId;
     use crate::ports::Durability;
@@ -260,7 +319,7 @@ mod tests {
             refilling: false,
             digests_lost: false,
         };
-        Ledger::new(identity, 10, false)
+        Ledger::new(identity, Fences::default(), 10, false)
     }
 
     fn seen(actor: u64, counter: u64) -> VersionVector {
@@ -280,8 +339,8 @@ mod tests {
                     counter: expected
                 }
             );
-            assert_eq!(after.put().is_some(), expected % 10 == 1, "{expected}");
-            stored = if after.put().is_some() {
+            assert_eq!(after.is_changed(), expected % 10 == 1, "{expected}");
+            stored = if after.is_changed() {
                 after.identity.ceiling
             } else {
                 stored
@@ -295,14 +354,14 @@ mod tests {
     fn stamps_are_reserved_before_they_are_given() {
         let mut ledger = ledger(20);
         ledger.accepted(Stamp(50));
-        assert!(ledger.put().is_none());
+        assert!(!ledger.is_changed());
         ledger.accepted(Stamp::new(7, 3));
         assert_eq!(ledger.identity.stamp_ceiling, Stamp::new(1_007, 0));
-        assert!(ledger.put().is_some());
+        assert!(ledger.is_changed());
         let mut after = ledger.clone();
         after.changed = false;
         after.accepted(Stamp::new(1_007, 0));
-        assert!(after.put().is_none());
+        assert!(!after.is_changed());
         after.stop();
         assert_eq!(after.identity.stamp_ceiling, Stamp::new(1_007, 0));
         ledger.stop();
@@ -316,18 +375,18 @@ mod tests {
         after.give().unwrap();
         ledger.abort(&after);
         assert_eq!(ledger.give().unwrap().counter, 22);
-        assert!(ledger.put().is_some() && ledger.identity.ceiling >= 22);
+        assert!(ledger.is_changed() && ledger.identity.ceiling >= 22);
     }
 
     #[test]
     fn an_identity_that_could_not_be_stored_is_part_of_the_first_batch_that_can() {
-        let mut ledger = Ledger::new(ledger(20).identity, 10, true);
+        let mut ledger = Ledger::new(ledger(20).identity, Fences::default(), 10, true);
         let failed = ledger.clone();
-        assert!(failed.put().is_some() && failed.must_sync(&ledger));
+        assert!(failed.puts().count() == 1 && failed.must_sync(&ledger));
         ledger.abort(&failed);
-        assert!(ledger.put().is_some() && ledger.unsaved);
+        assert!(ledger.is_changed() && ledger.unsaved);
         ledger.commit(ledger.clone());
-        assert!(ledger.put().is_none() && !ledger.clone().must_sync(&ledger));
+        assert!(!ledger.is_changed() && !ledger.clone().must_sync(&ledger));
     }
 
     #[test]
@@ -380,10 +439,11 @@ mod tests {
         let mut after = before.clone();
         after.give().unwrap();
         after.accepted(Stamp(99));
-        after.adopt(Epoch(7));
+        after.fence(Epoch(7));
+        after.fence_partition(PartitionId(1), fence(9, true));
         after.notice(&seen(1, 99), &Fixed);
         assert_eq!(after.follows(&before), Ok(()));
-        let breaks: [(Break, &str); 7] = [
+        let breaks: [(Break, &str); 8] = [
             (
                 |it| it.last_given = 21,
                 "a counter was given that is not reserved",
@@ -414,6 +474,13 @@ mod tests {
             ),
             (
                 |it| {
+                    it.fence_partition(PartitionId(1), fence(9, true));
+                    it.refenced.clear();
+                },
+                "what changed of the fences is not stored",
+            ),
+            (
+                |it| {
                     it.identity.refilling = true;
                     it.changed = true;
                 },
@@ -433,20 +500,60 @@ mod tests {
         assert!(matches!(ledger.give(), Err(Refusal::Unavailable(_))));
     }
 
+    fn fence(epoch: u64, leaving: bool) -> Fence {
+        let epoch = Epoch(epoch);
+        Fence { epoch, leaving }
+    }
+
     #[test]
-    fn epochs_only_grow() {
+    fn fences_are_raised_by_who_asks_for_it_alone() {
         let mut ledger = ledger(0);
+        let partition = PartitionId(1);
+        let admit = |ledger: &Ledger, epoch| {
+            let (epoch, about) = (Epoch(epoch), About::Partition(partition));
+            ledger.admit(Some(&Asked { epoch, about }))
+        };
+        let stale = |current| {
+            let current = Epoch(current);
+            Err(Refusal::StaleEpoch { current })
+        };
+        assert_eq!(admit(&ledger, 2), stale(3));
+        assert_eq!(ledger.admit(None), Ok(()), "nobody asked for it");
+        assert_eq!(admit(&ledger, 9), Ok(()));
+        assert!(!ledger.is_changed() && admit(&ledger, 3).is_ok());
+        let before = ledger.clone();
+        ledger.fence_partition(partition, fence(5, false));
+        assert!(ledger.is_changed() && ledger.must_sync(&before));
+        assert_eq!(admit(&ledger, 4), stale(5));
+        ledger.commit(ledger.clone());
+        assert!(!ledger.is_changed());
+        ledger.fence(Epoch(7));
+        assert_eq!(ledger.fences, Fences::default(), "it says as much");
         assert_eq!(
-            ledger.admit(Epoch(2)),
-            Err(Refusal::StaleEpoch { current: Epoch(3) })
+            ledger.puts().count(),
+            2,
+            "and nothing is stored of the other"
         );
-        assert_eq!(ledger.admit(Epoch(3)), Ok(()));
-        assert!(ledger.put().is_none());
-        assert_eq!(ledger.admit(Epoch(5)), Ok(()));
-        assert!(ledger.put().is_some());
+        assert_eq!(admit(&ledger, 6), stale(7));
+        ledger.fence_partition(partition, fence(9, true));
+        ledger.come_back(Epoch(8));
+        assert_eq!(admit(&ledger, 7), stale(8));
+        assert_eq!(ledger.identity.epoch, Epoch(7));
+        ledger.come_back(Epoch(4));
         assert_eq!(
-            ledger.admit(Epoch(4)),
-            Err(Refusal::StaleEpoch { current: Epoch(5) })
+            (ledger.identity.epoch, admit(&ledger, 4)),
+            (Epoch(4), Ok(()))
         );
+    }
+
+    #[test]
+    fn a_horizon_that_is_told_of_is_kept_over_a_clean_stop() {
+        let mut ledger = ledger(0);
+        ledger.remembers_from(Stamp(49));
+        assert!(!ledger.is_changed());
+        ledger.remembers_from(Stamp(70));
+        assert!(ledger.is_changed());
+        ledger.stop();
+        assert_eq!(ledger.identity.stamp_ceiling, Stamp(70));
     }
 }

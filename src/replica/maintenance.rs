@@ -1,4 +1,5 @@
-//! Answers to requests for maintenance: what is here, to be compared; hints; what may be purged.
+//! Answers to requests for maintenance: what is here, to be compared; hints; what may be purged; fences, and trees that
+//! are dropped.
 //!
 //! Looks through many records go one at a time and page by page, so that a request waits behind one page at most.
 
@@ -6,18 +7,22 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use futures::channel::oneshot;
 
+use super::fences::{About, Asked};
 use super::hints::{self, after};
 use super::maintenance_change::MaintenanceChange as Change;
+use super::mutation::{Change as Loops, Mutation};
+use super::queue::rejected;
 use super::shared::Shared;
 use super::{leaves, tombstones};
 use crate::mutant::{self, Mutant};
-use crate::placement::{Epoch, Node, NodeId};
+use crate::placement::{Epoch, MAX_PARTITIONS, Node, NodeId, PartitionId};
 use crate::ports::{
     Clock, Digest, KeyHash, KeyPage, Maintained, Maintenance, Purged, RecordKey, Refusal,
     ReplicaWorld, Reply, Space, StorageEngine, StorageError, TreeName,
 };
-use crate::version::Record;
+use crate::version::{Record, Stamp};
 
 /// Leaves looked at for one answer.
 const LEAVES_PAGE: usize = 4096;
@@ -32,6 +37,22 @@ pub(super) const KEYS_MAX: usize = 1024;
 /// Nodes that may have hints here.
 const TARGETS_MAX: usize = 1024;
 
+/// How far one request has come.
+enum Step {
+    /// This was found; it must not be from before a fence or a loss.
+    Found(Reply),
+    /// This was done, durably.
+    Done(Reply),
+    /// This is to be done by the mutation loop.
+    Change(Change),
+}
+
+impl From<Maintained> for Step {
+    fn from(found: Maintained) -> Self {
+        Self::Found(Reply::Maintained(found))
+    }
+}
+
 impl<W: ReplicaWorld> Shared<W> {
     /// Does what is asked for.
     pub(super) async fn maintenance(
@@ -39,13 +60,28 @@ impl<W: ReplicaWorld> Shared<W> {
         epoch: Epoch,
         maintenance: Maintenance,
     ) -> Result<Reply, Refusal> {
-        self.admit(epoch)?;
-        if epoch > self.epoch() {
-            self.learn(epoch).await?;
-        }
+        let about = About::of(&maintenance);
+        let asked = Asked { epoch, about };
+        self.admit(&asked)?;
+        self.hear(epoch);
         let view = self.view()?;
-        let maintained = match maintenance {
-            Maintenance::Roots { after } => self.roots(after.as_ref()).await?,
+        match self.step(&asked, maintenance).await? {
+            Step::Change(change) => self.maintain(Some(asked), change).await,
+            Step::Done(reply) => Ok(reply),
+            Step::Found(reply) => {
+                self.admit(&asked)?;
+                self.is_still(view)?;
+                Ok(reply)
+            }
+        }
+    }
+
+    async fn step(&self, asked: &Asked, maintenance: Maintenance) -> Result<Step, Refusal> {
+        let found = match maintenance {
+            Maintenance::Roots { after } => self.roots(None, after.as_ref()).await?,
+            Maintenance::RootsOf { partition, after } => {
+                self.roots(Some(partition), after.as_ref()).await?
+            }
             Maintenance::Leaves { tree } => Maintained::Leaves {
                 leaves: self.leaves(&tree).await?.into_iter().collect(),
             },
@@ -54,80 +90,68 @@ impl<W: ReplicaWorld> Shared<W> {
                 leaves,
                 after,
             } => self.keys(&tree, leaves, after.as_ref()).await?.into(),
-            Maintenance::Sync { tree, peer } => Maintained::Synced(self.sync(&tree, &peer).await?),
-            Maintenance::Hint { key, targets } => return self.hint(key, targets).await,
+            Maintenance::Sync { tree, peer } => {
+                Maintained::Synced(self.sync(asked.epoch, &tree, &peer).await?)
+            }
             Maintenance::DeliverHints { target } => {
                 self.hints.is_back(&target, self.world.clock().now());
                 Maintained::Done
-            }
-            Maintenance::ForgetHints { target, .. } => return self.forget(&target).await,
-            Maintenance::RootsOf { .. }
-            | Maintenance::Fence { .. }
-            | Maintenance::DropTree { .. } => {
-                return Err(Refusal::Unavailable("not built yet".into()));
-            }
-            // What is purged must be known for what it is: by all, and by nobody who lacks part of the tree.
-            Maintenance::Tombstones { .. } | Maintenance::AreTombstones { .. }
-                if self.is_refilling() =>
-            {
-                return Err(Refusal::Refilling);
             }
             Maintenance::Tombstones {
                 tree,
                 after,
                 last_write_wins,
             } => {
-                self.tombstones(&tree, after.as_ref(), last_write_wins)
-                    .await?
+                let found = self.tombstones(&tree, after.as_ref(), last_write_wins);
+                found.await?
             }
-            Maintenance::AreTombstones { keys } => {
-                let keys = self.old_tombstones(few(keys)?, None).await?;
-                Maintained::Keys { keys, more: None }
+            Maintenance::AreTombstones { keys } => self.are_tombstones(keys).await?,
+            Maintenance::Damaged => self.damaged_records().await?,
+            Maintenance::Purged { tree } => return self.tell_purged(&tree).await,
+            Maintenance::ForgetHints { target, partitions } => {
+                return self.forget(asked, &target, partitions).await;
             }
+            Maintenance::DropTree { tree } => return self.drop_tree(asked, tree).await,
+            Maintenance::Hint { key, targets } => return self.hint(key, targets),
+            Maintenance::Heal { key, hash, record } => return heal(key, hash, record),
+            Maintenance::Fence {
+                partitions,
+                leaving,
+                horizon,
+            } => return fence(asked.epoch, partitions, leaving, horizon),
             Maintenance::Purge { keys } => {
-                return self.maintain(Change::Purge { keys: few(keys)? }).await;
+                return Ok(Step::Change(Change::Purge { keys: few(keys)? }));
             }
             Maintenance::DropPurged { keys } => {
-                return self.maintain(Change::DropPurged { keys: few(keys)? }).await;
-            }
-            Maintenance::Refilled { incarnation } => {
-                return self.maintain(Change::Refilled { incarnation }).await;
-            }
-            Maintenance::Damaged => self.damaged_records().await?,
-            Maintenance::Heal { key, hash, record } => {
-                super::check_key(key.as_bytes())?;
-                let damaged = KeyHash { key, hash };
-                return self.maintain(Change::Heal { damaged, record }).await;
+                return Ok(Step::Change(Change::DropPurged { keys: few(keys)? }));
             }
             Maintenance::KeepPurged { tree, purged } => {
-                return self.maintain(Change::KeepPurged { tree, purged }).await;
+                return Ok(Step::Change(Change::KeepPurged { tree, purged }));
             }
-            Maintenance::Purged { tree } => return self.tell_purged(epoch, &tree).await,
+            Maintenance::Refilled { incarnation } => {
+                return Ok(Step::Change(Change::Refilled { incarnation }));
+            }
         };
-        // What was looked at may be from before a newer epoch or a loss, and must not be taken for what is there now.
-        self.admit(epoch)?;
-        self.is_still(view)?;
-        Ok(Reply::Maintained(maintained))
+        Ok(found.into())
     }
 
     /// Notes that `targets` may lack what is held of `key`.
-    async fn hint(&self, key: RecordKey, targets: Vec<Node>) -> Result<Reply, Refusal> {
+    fn hint(&self, key: RecordKey, targets: Vec<Node>) -> Result<Step, Refusal> {
         super::check_key(key.as_bytes())?;
         if targets.len() > TARGETS_MAX || self.hints.lock().len() > TARGETS_MAX {
             return Err(Refusal::Overloaded);
         }
-        self.maintain(Change::Hint { key, targets }).await
+        Ok(Step::Change(Change::Hint { key, targets }))
     }
 
     /// What was purged of a tree, marked if the node may have lost part of it.
-    async fn tell_purged(&self, epoch: Epoch, tree: &TreeName) -> Result<Reply, Refusal> {
+    async fn tell_purged(&self, tree: &TreeName) -> Result<Step, Refusal> {
         let counts = !self.is_refilling();
         let purged = Reply::Maintained(Maintained::Purged(self.purged(tree).await?));
-        self.admit(epoch)?;
-        Ok(match counts {
+        Ok(Step::Found(match counts {
             true => purged,
             false => Reply::Refilling(Box::new(purged)),
-        })
+        }))
     }
 
     fn has_digests(&self) -> Result<(), Refusal> {
@@ -139,12 +163,21 @@ impl<W: ReplicaWorld> Shared<W> {
         }
     }
 
-    async fn roots(&self, after_tree: Option<&TreeName>) -> Result<Maintained, Refusal> {
+    /// A page of trees, of this partition or of all.
+    async fn roots(
+        &self,
+        partition: Option<PartitionId>,
+        after_tree: Option<&TreeName>,
+    ) -> Result<Maintained, Refusal> {
         self.has_digests()?;
-        let from = after_tree.map_or_else(Bytes::new, TreeName::end);
-        let page = self
-            .look(Space::Digests, from.clone(), None, LEAVES_PAGE)
-            .await?;
+        let (begin, end) = partition.map_or((Bytes::new(), None), range);
+        let from = after_tree.map_or(begin.clone(), |tree| tree.end().max(begin));
+        if end.as_ref().is_some_and(|end| from >= *end) {
+            let (roots, more) = (Vec::new(), false);
+            return Ok(Maintained::Roots { roots, more });
+        }
+        let page = self.look(Space::Digests, from.clone(), end.clone(), LEAVES_PAGE);
+        let page = page.await?;
         let mut roots: Vec<(TreeName, Digest)> = Vec::new();
         for (name, stored) in &page {
             let Some((tree, _)) = leaves::parse(name) else {
@@ -160,7 +193,7 @@ impl<W: ReplicaWorld> Shared<W> {
         if more {
             roots.pop(); // there may be more of it
         }
-        self.with_purged(roots, more, &from).await
+        self.with_purged(roots, more, (from, end)).await
     }
 
     /// A page of trees, those added that have no records any more, with what was purged of them.
@@ -168,16 +201,16 @@ impl<W: ReplicaWorld> Shared<W> {
         &self,
         roots: Vec<(TreeName, Digest)>,
         more: bool,
-        from: &Bytes,
+        (from, end): (Bytes, Option<Bytes>),
     ) -> Result<Maintained, Refusal> {
         if mutant::on(Mutant::FloorsStayBehind) {
             return Ok(Maintained::Roots { roots, more });
         }
-        let (begin, end) = (
-            tombstones::purged_from(from),
-            Some(tombstones::purged_end()),
-        );
-        let page = self.look(Space::Meta, begin, end, FLOORS_PAGE).await?;
+        let begin = tombstones::purged_from(&from);
+        let end = end.as_ref().map(tombstones::purged_from);
+        let end = end.unwrap_or_else(tombstones::purged_end);
+        let page = self.look(Space::Meta, begin, Some(end), FLOORS_PAGE);
+        let page = page.await?;
         let more_floors = page.len() == FLOORS_PAGE;
         let floors = page
             .into_iter()
@@ -247,6 +280,7 @@ impl<W: ReplicaWorld> Shared<W> {
         after_key: Option<&RecordKey>,
         last_write_wins: bool,
     ) -> Result<Maintained, Refusal> {
+        self.knows_what_is_purged()?;
         let from = after_key.map_or_else(|| tree.as_bytes().clone(), |key| after(key.as_bytes()));
         let end = Some(tree.end());
         let page = self
@@ -280,10 +314,25 @@ impl<W: ReplicaWorld> Shared<W> {
             }
         }
         if !hiding.is_empty() && !mutant::on(Mutant::HiddenValuesKept) {
-            self.maintain(Change::Settle { keys: hiding }).await?;
+            self.maintain(None, Change::Settle { keys: hiding }).await?;
         }
         let keys = self.old_tombstones(keys, Some(since)).await?;
         Ok(Maintained::Keys { keys, more })
+    }
+
+    /// What is purged must be known for what it is: by all, and by nobody who lacks part of the tree.
+    fn knows_what_is_purged(&self) -> Result<(), Refusal> {
+        match self.is_refilling() {
+            true => Err(Refusal::Refilling),
+            false => Ok(()),
+        }
+    }
+
+    /// Those of `keys` that may be purged as far as this node goes.
+    async fn are_tombstones(&self, keys: Vec<KeyHash>) -> Result<Maintained, Refusal> {
+        self.knows_what_is_purged()?;
+        let keys = self.old_tombstones(few(keys)?, None).await?;
+        Ok(Maintained::Keys { keys, more: None })
     }
 
     /// Those of `keys` that are held here just so, are nothing but tombstones, have been for the grace period, and are
@@ -341,25 +390,73 @@ impl<W: ReplicaWorld> Shared<W> {
         Ok(stored.map(tombstones::purged).unwrap_or_default())
     }
 
-    /// Drops all hints for `target`, page by page.
-    async fn forget(&self, target: &NodeId) -> Result<Reply, Refusal> {
+    /// Drops hints for `target`, page by page: those of these partitions, or all if there are none.
+    async fn forget(
+        &self,
+        asked: &Asked,
+        target: &NodeId,
+        partitions: Vec<PartitionId>,
+    ) -> Result<Step, Refusal> {
+        let ranges: Vec<(Bytes, Option<Bytes>)> = match partitions.is_empty() {
+            true => vec![(Bytes::new(), None)],
+            false => partitions.into_iter().map(range).collect(),
+        };
+        for (begin, end) in ranges {
+            let begin = hints::named(target, &begin);
+            let end = end.map(|end| hints::named(target, &end));
+            self.forget_between(asked, target, begin, end).await?;
+        }
+        Ok(Step::Done(Reply::Maintained(Maintained::Done)))
+    }
+
+    /// Drops the hints for `target` whose names are between these.
+    async fn forget_between(
+        &self,
+        asked: &Asked,
+        target: &NodeId,
+        mut from: Bytes,
+        end: Option<Bytes>,
+    ) -> Result<(), Refusal> {
         loop {
-            let from = hints::prefix(target).freeze();
-            let page = self
-                .look(Space::Hints, after(&from), None, KEYS_MAX)
-                .await?;
-            let keys: Vec<RecordKey> = page
-                .iter()
-                .map_while(|(name, _)| hints::parse(name).filter(|(of, _)| of == target))
-                .filter_map(|(_, key)| key)
-                .collect();
-            let last = keys.len() < KEYS_MAX;
-            let target = target.clone();
-            let done = self.maintain(Change::Forget { target, keys }).await?;
-            if last {
-                return Ok(done);
+            let page = self.look(Space::Hints, from, end.clone(), KEYS_MAX).await?;
+            let names = page.iter().map_while(|(name, _)| {
+                let (of, key) = hints::parse(name)?;
+                (of == *target).then_some((name, key))
+            });
+            let names: Vec<_> = names.collect();
+            let next = names.last().map(|(last, _)| after(last));
+            let is_last = names.len() < KEYS_MAX;
+            let keys: Vec<RecordKey> = names.into_iter().filter_map(|(_, key)| key).collect();
+            if !keys.is_empty() {
+                let target = target.clone();
+                let forget = Change::Forget { target, keys };
+                self.maintain(Some(asked.clone()), forget).await?;
+            }
+            match next {
+                Some(next) if !is_last => from = next,
+                _ => return Ok(()),
             }
         }
+    }
+
+    /// Drops a page of a tree, at the node's pace.
+    async fn drop_tree(&self, asked: &Asked, tree: TreeName) -> Result<Step, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let mutation = Mutation {
+            asked: Some(asked.clone()),
+            change: Loops::DropTree {
+                tree,
+                epoch: asked.epoch,
+                answer,
+            },
+        };
+        self.mutations.push(mutation, 0).map_err(rejected)?;
+        let page = answered.await;
+        let page =
+            page.unwrap_or_else(|_| Err(Refusal::Unavailable("the node is stopping".into())))?;
+        self.throttle.take(self.world.clock(), page.bytes).await;
+        let dropped = Maintained::Dropped(page.dropped);
+        Ok(Step::Done(Reply::Maintained(dropped)))
     }
 
     /// One look at a time.
@@ -374,6 +471,40 @@ impl<W: ReplicaWorld> Shared<W> {
         let page = self.world.storage().scan(space, from, to, limit).await;
         page.map_err(unavailable)
     }
+}
+
+fn heal(key: RecordKey, hash: u128, record: Option<Bytes>) -> Result<Step, Refusal> {
+    super::check_key(key.as_bytes())?;
+    let damaged = KeyHash { key, hash };
+    Ok(Step::Change(Change::Heal { damaged, record }))
+}
+
+fn fence(
+    epoch: Epoch,
+    partitions: Option<Vec<PartitionId>>,
+    leaving: bool,
+    horizon: Stamp,
+) -> Result<Step, Refusal> {
+    let named = partitions.as_ref().map_or(0, Vec::len);
+    if named > MAX_PARTITIONS as usize {
+        let words = format!("{named} partitions at once; there are {MAX_PARTITIONS}");
+        return Err(Refusal::Malformed(words));
+    }
+    if horizon.next().is_none() {
+        return Err(Refusal::Malformed("no stamp is above the horizon".into()));
+    }
+    Ok(Step::Change(Change::Fence {
+        epoch,
+        partitions,
+        leaving,
+        horizon,
+    }))
+}
+
+/// The names of all keys, trees and leaves of a partition: from the first of these on, before the second.
+fn range(PartitionId(partition): PartitionId) -> (Bytes, Option<Bytes>) {
+    let name = |partition: u16| Bytes::copy_from_slice(&partition.to_be_bytes());
+    (name(partition), partition.checked_add(1).map(name))
 }
 
 fn unavailable(error: StorageError) -> Refusal {

@@ -4,9 +4,9 @@ use bytes::Bytes;
 
 use super::batch::Batch;
 use super::hints;
-use crate::placement::{Node, NodeId};
+use crate::placement::{Epoch, Node, NodeId, PartitionId};
 use crate::ports::{KeyHash, Maintained, Purged, Random, RecordKey, Refusal, Reply, TreeName};
-use crate::version::Actor;
+use crate::version::{Actor, Stamp};
 
 pub(super) enum MaintenanceChange {
     /// Note that nodes may lack what is held of a key.
@@ -34,6 +34,15 @@ pub(super) enum MaintenanceChange {
     },
     /// Another owner has purged this of a tree.
     KeepPurged { tree: TreeName, purged: Purged },
+    /// Refuse older epochs.
+    Fence {
+        epoch: Epoch,
+        /// For these; `None`: for all.
+        partitions: Option<Vec<PartitionId>>,
+        leaving: bool,
+        /// Nothing is remembered of writes up to here.
+        horizon: Stamp,
+    },
     /// This incarnation has got all that it lost.
     Refilled { incarnation: Actor },
     /// Make the digests of the next partition that lacks them. Not part of any batch.
@@ -53,6 +62,7 @@ impl MaintenanceChange {
             Self::Forget { .. }
             | Self::Heal { .. }
             | Self::KeepPurged { .. }
+            | Self::Fence { .. }
             | Self::Refilled { .. }
             | Self::Rebuild => Vec::new(),
         }
@@ -86,6 +96,7 @@ impl MaintenanceChange {
             Self::Settle { .. }
             | Self::Heal { .. }
             | Self::KeepPurged { .. }
+            | Self::Fence { .. }
             | Self::Refilled { .. }
             | Self::Rebuild => {}
         }
@@ -109,6 +120,7 @@ impl MaintenanceChange {
             Self::KeepPurged { tree, purged } => {
                 tree.as_bytes().len() + 16 * purged.seen.iter().count()
             }
+            Self::Fence { partitions, .. } => partitions.as_ref().map_or(0, |all| 2 * all.len()),
             Self::Refilled { .. } | Self::Rebuild => 0,
         }
     }
@@ -139,6 +151,16 @@ impl MaintenanceChange {
                 }
             }
             Self::KeepPurged { tree, purged } => batch.keep_purged(tree, purged),
+            Self::Fence {
+                epoch,
+                partitions,
+                leaving,
+                horizon,
+            } => {
+                batch.fence(*epoch, partitions.as_deref(), *leaving);
+                let horizon = batch.remember_from(*horizon);
+                return Ok(Reply::Maintained(Maintained::Fenced { horizon }));
+            }
             Self::Refilled { incarnation } => batch.refilled(*incarnation)?,
             Self::Heal { .. } | Self::Rebuild => {}
         }

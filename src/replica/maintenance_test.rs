@@ -9,8 +9,8 @@ use super::*;
 use crate::adapters::memory::{ManualClock, MemoryStorage};
 use crate::placement::{Node, NodeStatus, PartitionId};
 use crate::ports::{
-    Digest, JoinSource, KeyHash, Maintained, Maintenance, Purged, Put, RecordKey, Synced, TenantId,
-    TreeName,
+    Digest, Dropped, JoinSource, KeyHash, Maintained, Maintenance, Purged, Put, RecordKey, Synced,
+    TenantId, TreeName,
 };
 use crate::test_cluster::{ManualTasks, Mood, TestNodes};
 use crate::version::{Content, Dot, Record, Stamp, Version, WriteId};
@@ -118,10 +118,34 @@ impl Scene {
     }
 
     fn maintenance(&self, n: u16, maintenance: Maintenance) -> Result<Maintained, Refusal> {
-        match self.ask(n, Operation::Maintenance(Box::new(maintenance)))? {
+        self.maintenance_by(n, Epoch(1), maintenance)
+    }
+
+    fn maintenance_by(
+        &self,
+        n: u16,
+        epoch: Epoch,
+        maintenance: Maintenance,
+    ) -> Result<Maintained, Refusal> {
+        let operation = Operation::Maintenance(Box::new(maintenance));
+        match self.run(self.nodes.ask(&node(n).id, epoch, operation))? {
             Reply::Maintained(maintained) => Ok(maintained),
             other => panic!("not an answer to maintenance: {other:?}"),
         }
+    }
+
+    /// The node is told that it leaves the partition of `tree()`, by this epoch.
+    fn leaves_partition(&self, n: u16, epoch: Epoch) {
+        let fence = Maintenance::Fence {
+            partitions: Some(vec![tree().partition()]),
+            leaving: true,
+            horizon: Stamp::ZERO,
+        };
+        let fenced = self.maintenance_by(n, epoch, fence);
+        assert!(
+            matches!(fenced, Ok(Maintained::Fenced { .. })),
+            "{fenced:?}"
+        );
     }
 
     fn does(&self, n: u16, maintenance: Maintenance) {
@@ -247,6 +271,61 @@ fn a_target_that_nobody_says_is_back_is_tried_again_all_the_same() {
     scene.pass(ReplicaSettings::default().hint_pause_max + SECOND);
     assert_eq!(scene.hints(1, 2), 0);
     assert_eq!(scene.record(2, "k"), Some(value(1)));
+}
+
+#[test]
+fn hints_for_who_has_handed_over_the_partition_are_outdated() {
+    let scene = Scene::new();
+    scene.nodes.set_mood(&node(2).id, Mood::Down);
+    scene.has(1, "k", &value(1));
+    scene.leaves_hint(1, "k", 2);
+    scene.leaves_partition(2, Epoch(1));
+    scene.nodes.set_mood(&node(2).id, Mood::Fine);
+    scene.does(1, Maintenance::DeliverHints { target: node(2) });
+    scene.pass(SECOND);
+    assert_eq!((scene.hints(1, 2), scene.records(2).len()), (0, 0));
+}
+
+#[test]
+fn an_exchange_on_the_way_out_makes_nobody_an_owner_again() {
+    let leaving = Epoch(5);
+    for (pivot, peer) in [(1, 2), (2, 1)] {
+        let scene = Scene::new();
+        scene.has(1, "mine", &value(1));
+        scene.has(2, "theirs", &value(2));
+        scene.leaves_partition(1, leaving);
+        for n in [1, 2] {
+            scene.nodes.replica(&node(n).id).learn_epoch(Epoch(9));
+        }
+        let (tree, peer) = (tree(), node(peer));
+        let sync = Maintenance::Sync { tree, peer };
+        let synced = scene.maintenance_by(pivot, leaving, sync);
+        assert!(matches!(
+            synced,
+            Ok(Maintained::Synced(Synced { complete: true, .. }))
+        ));
+        assert_eq!(scene.records(2).len(), 2);
+        let drop = Maintenance::DropTree { tree: self::tree() };
+        let dropped = Dropped {
+            records: 2,
+            complete: true,
+        };
+        let answer = scene.maintenance_by(1, leaving, drop);
+        assert_eq!(answer, Ok(Maintained::Dropped(dropped)), "{pivot}");
+        assert_eq!(scene.records(1).len(), 0);
+    }
+}
+
+#[test]
+fn a_fence_at_either_side_ends_an_exchange_of_an_older_epoch() {
+    for fenced in [1, 2] {
+        let scene = Scene::new();
+        scene.has(1, "k", &value(1));
+        scene.leaves_partition(fenced, Epoch(5));
+        let current = Epoch(5);
+        assert_eq!(scene.sync(1, 2), Err(Refusal::StaleEpoch { current }));
+        assert_eq!(scene.records(2).len(), 0);
+    }
 }
 
 #[test]

@@ -12,8 +12,11 @@
 //! - a dot is given once: counters are reserved durably before they are used, and an incarnation ends when the node
 //!   can't prove that it holds all it gave out (see [`identity`]);
 //! - an owner applies a write once, however often it is asked (see [`accept`]);
-//! - once an epoch was answered to, older ones are refused for ever; so one that is far from all that the metadata
-//!   store told of is not answered to;
+//! - once it was answered that older epochs are refused, for one partition or for all, they are refused for ever (see
+//!   [`fences`]); so an epoch that is far from all that the metadata store told of is not answered to. That somebody
+//!   names a newer epoch fences nothing;
+//! - a tree is dropped only by the epoch by which the node was told that it leaves its partition, and not once somebody
+//!   relies on the node again;
 //! - what a node that lost its disk says counts for no quorum before it has got everything back;
 //! - a stored record that fails its checksum is not served, and replaced by nothing less than what all other owners
 //!   hold;
@@ -28,11 +31,14 @@
 //! of Concurrency Control in IMS/VS Fast Path* (1985), for group commit.
 
 mod accept;
+mod adopt;
 mod batch;
 mod crowd;
 mod damaged;
 mod digested;
+mod drop_tree;
 mod error;
+mod fences;
 mod handler;
 mod handoff;
 mod heal;
@@ -71,11 +77,12 @@ use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    Clock, NodeReport, Operation, RecordKey, Refusal, ReplicaWorld, Reply, Request, Space, Spawn,
-    StorageEngine, StorageError,
+    Clock, JoinSource, NodeReport, Operation, RecordKey, Refusal, ReplicaWorld, Reply, Request,
+    Space, Spawn, StorageEngine, StorageError,
 };
 use crate::version::Actor;
 
+use fences::{About, Asked};
 use known::Known;
 use mutation::{Change, Mutation};
 use queue::{Rejected, rejected};
@@ -129,7 +136,7 @@ impl<W: ReplicaWorld> Replica<W> {
         let shared = Arc::new(Shared::new(
             world.clone(),
             &settings,
-            &known.resumed.identity,
+            &known.resumed,
             known.hints,
             known.digested == digested::ALL,
             known.refilling_since_ms,
@@ -202,45 +209,39 @@ impl<W: ReplicaWorld> Replica<W> {
         self.handle.shared.damaged.load(Ordering::Relaxed)
     }
 
-    /// The epoch below which it refuses.
+    /// The newest epoch that it knows. It refuses none that is as new.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.handle.shared.epoch()
+        self.handle.shared.known()
     }
 
-    /// The metadata store told of `epoch`: refuses those below from now on. Does nothing more when it knows a newer
-    /// one, or can't write.
-    pub async fn learn_epoch(&self, epoch: Epoch) {
+    /// The metadata store told of `epoch`. Older ones are refused only when somebody asks for that.
+    pub fn learn_epoch(&self, epoch: Epoch) {
         let shared = &self.handle.shared;
         shared.told_of(epoch);
-        if epoch <= shared.epoch() {
-            return;
-        }
-        let (answer, answered) = oneshot::channel();
-        shared.mutations.push_anyway(Mutation {
-            epoch,
-            change: Change::Learn { answer },
-        }); // if not, nobody answers
-        if let Err(refusal) = learned(answered.await) {
-            tracing::warn!(%refusal, epoch = epoch.0, "the node could not take on a new epoch");
-        }
+        shared.hear(epoch);
     }
 
-    /// Comes back from an epoch that can't be: refuses, from now on, those below the next one after `published`, which
-    /// the metadata store has now. Whatever it promised to somebody who is changing the topology, it promised for no
-    /// later one. Does nothing when it knows no later one itself.
+    /// Comes back from an epoch that can't be: where it refuses those below a later one than the next after
+    /// `published`, which the metadata store has now, it refuses those below that next one from now on. Whatever it
+    /// promised to somebody who is changing the topology, it promised for no later one. Does nothing when it knows no
+    /// later one itself.
     ///
     /// # Errors
     /// When it can't write.
     pub async fn reset_epoch(&self, published: Epoch) -> Result<(), Refusal> {
         let shared = &self.handle.shared;
         shared.told_of(published);
+        let to = published.next().unwrap_or(published);
         let (answer, answered) = oneshot::channel();
         shared.mutations.push_anyway(Mutation {
-            epoch: published.next().unwrap_or(published),
-            change: Change::Reset { answer },
-        });
-        learned(answered.await)
+            asked: None,
+            change: Change::Reset { to, answer },
+        }); // if not, nobody answers
+        let reset = answered.await;
+        reset.unwrap_or_else(|_| Err(Refusal::Unavailable("the node is stopping".into())))?;
+        shared.forget_later(to);
+        Ok(())
     }
 
     /// Refuses new work, finishes what is queued, and marks the stop as clean: the next start keeps the incarnation.
@@ -251,7 +252,7 @@ impl<W: ReplicaWorld> Replica<W> {
         let shared = &self.handle.shared;
         let (answer, answered) = oneshot::channel();
         let accepted = shared.mutations.close(Some(Mutation {
-            epoch: Epoch::default(),
+            asked: None,
             change: Change::Stop { answer },
         }));
         shared.reads.close(None);
@@ -276,6 +277,7 @@ impl<W: ReplicaWorld> Shared<W> {
         }
         let epoch = request.epoch;
         let (answer, answered) = oneshot::channel();
+        let mut about = About::Node;
         let change = match request.operation {
             Operation::Probe => return self.report().await,
             Operation::Maintenance(maintenance) => {
@@ -284,6 +286,7 @@ impl<W: ReplicaWorld> Shared<W> {
             Operation::Read { key } => return self.find(epoch, key).await,
             Operation::Accept(request) => {
                 check_key(request.key.as_bytes())?;
+                about = About::Partition(request.key.partition());
                 Change::Accept { request, answer }
             }
             Operation::Join {
@@ -293,6 +296,11 @@ impl<W: ReplicaWorld> Shared<W> {
                 source,
             } => {
                 check_key(key.as_bytes())?;
+                let partition = key.partition();
+                if source == JoinSource::Handoff && self.is_leaving(partition) {
+                    return Err(Refusal::HandedOver);
+                }
+                about = About::Partition(partition);
                 Change::Join {
                     key,
                     record,
@@ -307,19 +315,22 @@ impl<W: ReplicaWorld> Shared<W> {
             } => {
                 self.believe(next)?;
                 Change::AdoptIfEmpty {
-                    epoch: next,
+                    epoch: epoch.max(next),
                     is_new,
                     answer,
                 }
             }
         };
-        self.admit(epoch)?;
+        let asked = Asked { epoch, about };
+        self.admit(&asked)?;
+        self.hear(epoch);
         if buggify::on(Site::QueueFull) {
             return Err(rejected(Rejected::Full));
         }
+        let asked = Some(asked);
         let cost = change.cost();
         self.mutations
-            .push(Mutation { epoch, change }, cost)
+            .push(Mutation { asked, change }, cost)
             .map_err(rejected)?;
         answered
             .await
@@ -329,10 +340,11 @@ impl<W: ReplicaWorld> Shared<W> {
     /// Reads the record of a key, by the read loop.
     async fn find(&self, epoch: Epoch, key: RecordKey) -> Result<Reply, Refusal> {
         check_key(key.as_bytes())?;
-        self.admit(epoch)?;
-        if epoch > self.epoch() {
+        let about = About::Partition(key.partition());
+        let asked = Asked { epoch, about };
+        self.admit(&asked)?;
+        if self.hear(epoch) {
             marks::reached(Mark::EpochLearned);
-            self.learn(epoch).await?;
         }
         if buggify::on(Site::QueueFull) {
             return Err(rejected(Rejected::Full));
@@ -343,7 +355,7 @@ impl<W: ReplicaWorld> Shared<W> {
         let (answer, answered) = oneshot::channel();
         let cost = key.as_bytes().len();
         self.reads
-            .push(Read { epoch, key, answer }, cost)
+            .push(Read { asked, key, answer }, cost)
             .map_err(rejected)?;
         let found = answered
             .await
@@ -353,17 +365,6 @@ impl<W: ReplicaWorld> Shared<W> {
             true => found,
             false => found.map(|found| Reply::Refilling(Box::new(found))),
         }
-    }
-
-    /// Makes `epoch` the least that is answered to, durably.
-    async fn learn(&self, epoch: Epoch) -> Result<(), Refusal> {
-        let (answer, answered) = oneshot::channel();
-        let learn = Mutation {
-            epoch,
-            change: Change::Learn { answer },
-        };
-        self.mutations.push(learn, 0).map_err(rejected)?;
-        learned(answered.await)
     }
 
     async fn report(&self) -> Result<Reply, Refusal> {
@@ -380,7 +381,7 @@ impl<W: ReplicaWorld> Shared<W> {
         Ok(Reply::Report(NodeReport {
             node: self.node.clone(),
             incarnations: status.incarnations.clone(),
-            epoch: self.epoch(),
+            epoch: self.refuses_below(),
             wall_ms: self.world.clock().wall_ms(),
             keys,
             disk_used_percent: self.world.storage().disk_used_percent(),
@@ -393,12 +394,6 @@ impl<W: ReplicaWorld> Shared<W> {
             }),
         }))
     }
-}
-
-fn learned(answer: Result<Result<Reply, Refusal>, oneshot::Canceled>) -> Result<(), Refusal> {
-    answer
-        .unwrap_or_else(|_| Err(Refusal::Unavailable("the node is stopping".into())))
-        .map(drop)
 }
 
 fn check_key(key: &[u8]) -> Result<(), Refusal> {

@@ -5,18 +5,29 @@
 use bytes::Bytes;
 use futures::channel::oneshot;
 
+use super::fences::Asked;
 use super::maintenance_change::MaintenanceChange;
 use crate::placement::Epoch;
-use crate::ports::{AcceptRequest, JoinSource, Judged, RecordKey, Refusal, Reply, StorageError};
+use crate::ports::{
+    AcceptRequest, Dropped, JoinSource, Judged, RecordKey, Refusal, Reply, StorageError, TreeName,
+};
 use crate::version::Content;
 
 /// Who waits for what became of a change.
 pub(super) type Answer = oneshot::Sender<Result<Reply, Refusal>>;
 
-/// A change, and the epoch by which it was asked for.
+/// A change, and by which epoch it was asked for.
 pub(super) struct Mutation {
-    pub(super) epoch: Epoch,
+    /// `None`: it is the node's own doing, which no fence refuses.
+    pub(super) asked: Option<Asked>,
     pub(super) change: Change,
+}
+
+/// What one page of a tree was that was dropped.
+pub(super) struct DroppedPage {
+    pub(super) dropped: Dropped,
+    /// Bytes of its keys and records.
+    pub(super) bytes: u64,
 }
 
 /// What is to be changed.
@@ -32,20 +43,25 @@ pub(super) enum Change {
         source: JoinSource,
         answer: Answer,
     },
+    /// Refuse older epochs if nothing is held. Not part of any batch.
     AdoptIfEmpty {
         epoch: Epoch,
         is_new: bool,
         answer: Answer,
+    },
+    /// Drop a page of a tree, by this epoch. Not part of any batch.
+    DropTree {
+        tree: TreeName,
+        epoch: Epoch,
+        answer: oneshot::Sender<Result<DroppedPage, Refusal>>,
     },
     /// Look after what is stored.
     Maintenance {
         task: MaintenanceChange,
         answer: Answer,
     },
-    /// Take on the mutation's epoch and do nothing else.
-    Learn { answer: Answer },
-    /// Come back from a later epoch to the mutation's.
-    Reset { answer: Answer },
+    /// Come back from later epochs.
+    Reset { to: Epoch, answer: Answer },
     /// The last one.
     Stop {
         answer: oneshot::Sender<Result<(), StorageError>>,
@@ -66,7 +82,7 @@ impl Change {
             Self::Join { key, record, .. } => key.as_bytes().len() + record.len(),
             Self::Maintenance { task, .. } => task.cost(),
             Self::AdoptIfEmpty { .. }
-            | Self::Learn { .. }
+            | Self::DropTree { .. }
             | Self::Reset { .. }
             | Self::Stop { .. } => 0,
         }
@@ -79,7 +95,7 @@ impl Change {
             Self::Join { key, .. } => into.push(key),
             Self::Maintenance { task, .. } => into.extend(task.keys()),
             Self::AdoptIfEmpty { .. }
-            | Self::Learn { .. }
+            | Self::DropTree { .. }
             | Self::Reset { .. }
             | Self::Stop { .. } => {}
         }

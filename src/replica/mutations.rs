@@ -2,7 +2,7 @@
 //!
 //! When a commit fails, and as long as the disk is full, the loop tries again after a pause, whether anybody writes or
 //! not. An engine that failed is opened again, and what the node knows of it is read again: what became of the commit,
-//! and with it which counters and stamps were given out, which epoch was adopted, and which hints are held, is told by
+//! and with it which counters and stamps were given out, which epochs are refused, and which hints are held, is told by
 //! the engine only.
 
 use std::collections::BTreeSet;
@@ -17,13 +17,14 @@ use futures::future::{Either, select};
 
 use super::batch::{Applied, Batch, Loaded};
 use super::digested;
+use super::fences::Asked;
 use super::identity::Resumed;
 use super::known::Known;
 use super::leading::LeadingWrites;
 use super::leaves::Leaves;
 use super::ledger::Ledger;
 use super::maintenance_change::MaintenanceChange;
-use super::mutation::{Answer, Change, Mutation};
+use super::mutation::{Answer, Change, DroppedPage, Mutation};
 use super::queue::EndsWithLoop;
 use super::recent::RecentWrites;
 use super::shared::Shared;
@@ -35,8 +36,8 @@ use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    Clock, Durability, Instant, KeyHash, Put, Random, RecordKey, Refusal, ReplicaWorld, Reply,
-    Space, Spawn, StorageEngine, StorageError, TreeName,
+    Clock, Durability, Instant, JoinSource, KeyHash, Put, Random, RecordKey, Refusal, ReplicaWorld,
+    Reply, Space, Spawn, StorageEngine, StorageError, TreeName,
 };
 
 pub(super) struct Loop<W> {
@@ -48,7 +49,7 @@ pub(super) struct Loop<W> {
     /// Partitions from this one on have no digests.
     pub(super) digested: u32,
     /// Whether anything was ever purged.
-    purged: bool,
+    pub(super) purged: bool,
     /// Why nothing can be written at the moment.
     trouble: Option<Trouble>,
 }
@@ -76,7 +77,12 @@ pub(super) async fn run<W: ReplicaWorld>(
     let horizon = resumed.identity.stamp_ceiling;
     let is_unsaved = resumed.unsaved.is_some();
     let mut mutations = Loop {
-        ledger: Ledger::new(resumed.identity, settings.counter_reservation, is_unsaved),
+        ledger: Ledger::new(
+            resumed.identity,
+            resumed.fences,
+            settings.counter_reservation,
+            is_unsaved,
+        ),
         recent: RecentWrites::new(settings.recent_writes_max, horizon),
         shared: Arc::clone(&shared),
         settings,
@@ -187,11 +193,14 @@ impl<W: ReplicaWorld> Loop<W> {
         if let Some(error) = known.resumed.unsaved {
             return Err(error.into());
         }
-        let identity = known.resumed.identity;
+        let Resumed {
+            identity, fences, ..
+        } = known.resumed;
         let horizon = identity.stamp_ceiling;
-        shared.publish(&identity);
+        shared.publish(&identity, &fences);
         shared.status().refilling_since_ms = known.refilling_since_ms;
-        self.ledger = Ledger::new(identity, self.settings.counter_reservation, false);
+        let reservation = self.settings.counter_reservation;
+        self.ledger = Ledger::new(identity, fences, reservation, false);
         self.recent = RecentWrites::new(self.settings.recent_writes_max, horizon);
         shared.hints.replace(known.hints);
         self.purged = known.purged;
@@ -217,7 +226,6 @@ impl<W: ReplicaWorld> Loop<W> {
             Ok(loaded) => loaded,
             Err(error) => return self.refuse(waiting, &error).await,
         };
-        let stored = loaded.records;
         let shared = Arc::clone(&self.shared);
         let mut replies = Replies::default();
         let mut batch = Batch::new(
@@ -231,9 +239,9 @@ impl<W: ReplicaWorld> Loop<W> {
         );
         let mut changes = waiting.drain(..);
         while !batch.is_full()
-            && let Some(Mutation { epoch, change }) = changes.next()
+            && let Some(Mutation { asked, change }) = changes.next()
         {
-            replies.apply(epoch, change, &mut batch, stored);
+            replies.apply(asked.as_ref(), change, &mut batch);
         }
         let left: Vec<Mutation> = changes.collect();
         waiting.extend(left);
@@ -245,7 +253,7 @@ impl<W: ReplicaWorld> Loop<W> {
     async fn conclude(&mut self, applied: Applied, replies: Replies) {
         let Replies {
             mut answers,
-            heals,
+            afterwards,
             rebuild,
             stop,
         } = replies;
@@ -261,12 +269,8 @@ impl<W: ReplicaWorld> Loop<W> {
             })
             .map(|error| refusal_of(&error));
         answer_all(answers, refusal.as_ref());
-        for (damaged, record, answer) in heals {
-            let healed = match &refusal {
-                Some(refusal) => Err(refusal.clone()),
-                None => self.heal(damaged, record).await,
-            };
-            let _ = answer.send(healed); // nobody there: the caller gave up
+        for later in afterwards {
+            self.do_alone(later, refusal.as_ref()).await;
         }
         if let Some(answer) = rebuild {
             let rebuilt = self.rebuild_next().await;
@@ -274,6 +278,32 @@ impl<W: ReplicaWorld> Loop<W> {
         }
         if let Some(answer) = stop {
             self.stop(answer).await;
+        }
+    }
+
+    /// Does what is part of no batch; `failed`: nothing is done after the batch before it.
+    async fn do_alone(&mut self, later: Alone, failed: Option<&Refusal>) {
+        let go_on = failed.map_or(Ok(()), |refusal| Err(refusal.clone()));
+        // Where nobody is there any more the caller gave up.
+        match later {
+            Alone::Heal(damaged, record, answer) => {
+                let _ = answer.send(match go_on {
+                    Ok(()) => self.heal(damaged, record).await,
+                    Err(refusal) => Err(refusal),
+                });
+            }
+            Alone::Adopt(epoch, is_new, answer) => {
+                let _ = answer.send(match go_on {
+                    Ok(()) => self.adopt_if_empty(epoch, is_new).await,
+                    Err(refusal) => Err(refusal),
+                });
+            }
+            Alone::DropTree(tree, epoch, answer) => {
+                let _ = answer.send(match go_on {
+                    Ok(()) => self.drop_page(&tree, epoch).await,
+                    Err(refusal) => Err(refusal),
+                });
+            }
         }
     }
 
@@ -312,23 +342,15 @@ impl<W: ReplicaWorld> Loop<W> {
         let purged = purged.filter_map(|(tree, stored)| Some((tree, tombstones::purged(stored?))));
         let found = wanted.hints.into_iter().zip(found);
         let found = found.filter_map(|(hint, stored)| stored.map(|_| hint));
-        let records = match wanted.count {
-            true => {
-                let storage = self.shared.world.storage();
-                storage.approximate_count(Space::Records).await?
-            }
-            false => 0,
-        };
         Ok(Loaded {
             slots,
             leaves,
             purged: purged.collect(),
             hints: found.collect::<BTreeSet<_>>(),
-            records,
         })
     }
 
-    async fn read(
+    pub(super) async fn read(
         &self,
         space: Space,
         keys: Vec<Bytes>,
@@ -349,15 +371,17 @@ impl<W: ReplicaWorld> Loop<W> {
             puts,
             hint_changes,
             purged,
+            horizon,
         }: Applied,
     ) -> Result<(), StorageError> {
         match self.store(puts, ledger.must_sync(&self.ledger)).await {
             Ok(()) => {
-                if ledger.put().is_some() {
-                    self.shared.publish(&ledger.identity);
+                if ledger.is_changed() {
+                    self.shared.publish(&ledger.identity, &ledger.fences);
                 }
                 self.ledger.commit(ledger);
                 self.purged |= purged;
+                self.recent.raise_horizon(horizon);
                 self.shared.account(hint_changes);
                 for (name, known) in accepted {
                     self.recent.insert(name, known);
@@ -420,8 +444,10 @@ impl<W: ReplicaWorld> Loop<W> {
                 | Change::Join { answer, .. }
                 | Change::AdoptIfEmpty { answer, .. }
                 | Change::Maintenance { answer, .. }
-                | Change::Learn { answer }
-                | Change::Reset { answer } => {
+                | Change::Reset { answer, .. } => {
+                    drop(answer.send(Err(Refusal::Unavailable(error.to_string()))))
+                }
+                Change::DropTree { answer, .. } => {
                     drop(answer.send(Err(Refusal::Unavailable(error.to_string()))))
                 }
                 Change::Stop { answer } => self.stop(answer).await,
@@ -449,9 +475,7 @@ impl<W: ReplicaWorld> Loop<W> {
         let storage = self.shared.world.storage();
         storage.sync().await?;
         self.ledger.stop();
-        storage
-            .commit(self.ledger.put().into_iter().collect())
-            .await?;
+        storage.commit(self.ledger.puts().collect()).await?;
         marks::reached(Mark::StoppedCleanly);
         storage.sync().await
     }
@@ -467,8 +491,6 @@ struct Wanted<'m> {
     trees: Vec<TreeName>,
     /// Pointers that it may change or heeds.
     hints: Vec<Bytes>,
-    /// Whether it has to know how many records there are.
-    count: bool,
 }
 
 impl<'m> Wanted<'m> {
@@ -477,7 +499,6 @@ impl<'m> Wanted<'m> {
         let mut keys: Vec<&RecordKey> = Vec::with_capacity(waiting.len());
         let mut trees = Vec::new();
         let mut hints = Vec::new();
-        let mut count = false;
         for Mutation { change, .. } in waiting {
             change.keys(&mut keys);
             match change {
@@ -485,10 +506,10 @@ impl<'m> Wanted<'m> {
                     trees.extend(task.tree().cloned());
                     task.hints(targets, &mut hints);
                 }
-                Change::AdoptIfEmpty { .. } => count = true,
                 Change::Accept { .. }
                 | Change::Join { .. }
-                | Change::Learn { .. }
+                | Change::AdoptIfEmpty { .. }
+                | Change::DropTree { .. }
                 | Change::Reset { .. }
                 | Change::Stop { .. } => {}
             }
@@ -508,17 +529,30 @@ impl<'m> Wanted<'m> {
             leaves,
             trees,
             hints,
-            count,
         }
     }
+}
+
+/// A change that is part of no batch, and who waits for its answer.
+enum Alone {
+    /// Replace this damaged record.
+    Heal(KeyHash, Option<Bytes>, Answer),
+    /// Refuse epochs before this one, if nothing is held; and whether the node is new.
+    Adopt(Epoch, bool, Answer),
+    /// Drop a page of this tree, by this epoch.
+    DropTree(
+        TreeName,
+        Epoch,
+        oneshot::Sender<Result<DroppedPage, Refusal>>,
+    ),
 }
 
 /// What becomes of the changes of a batch, to be told when it is durable.
 #[derive(Default)]
 struct Replies {
     answers: Vec<(Answer, Result<Reply, Refusal>)>,
-    /// Damaged records to be replaced, after the batch.
-    heals: Vec<(KeyHash, Option<Bytes>, Answer)>,
+    /// What is done after the batch.
+    afterwards: Vec<Alone>,
     /// Who waits for the digests of another partition, made after the batch.
     rebuild: Option<Answer>,
     /// Who waits for the end.
@@ -526,18 +560,18 @@ struct Replies {
 }
 
 impl Replies {
-    /// Does one change in memory; `stored` is how many records were held before the batch, should the change ask.
+    /// Does one change in memory.
     fn apply<R: Random>(
         &mut self,
-        epoch: Epoch,
+        asked: Option<&Asked>,
         change: Change,
         batch: &mut Batch<'_, R>,
-        stored: u64,
     ) {
         let (answer, reply) = match change {
             Change::Accept { request, answer } => {
-                let admitted = batch.ledger.admit(epoch);
-                (answer, admitted.and_then(|()| batch.accept(*request)))
+                let partition = request.key.partition();
+                let taken = batch.take_on(asked, partition, JoinSource::Client);
+                (answer, taken.and_then(|()| batch.accept(*request)))
             }
             Change::Join {
                 key,
@@ -546,18 +580,25 @@ impl Replies {
                 source,
                 answer,
             } => {
-                let admitted = batch.ledger.admit(epoch);
+                let taken = batch.take_on(asked, key.partition(), source);
                 let join = |()| batch.join(&key, record, judged, source);
-                (answer, admitted.and_then(join))
+                (answer, taken.and_then(join))
             }
             Change::AdoptIfEmpty {
-                epoch: next,
+                epoch,
                 is_new,
                 answer,
             } => {
-                // Its own epoch is not taken on: with records held, nothing may change.
-                let reply = batch.adopt_if_empty(epoch.max(next), is_new, stored);
-                (answer, reply)
+                self.afterwards.push(Alone::Adopt(epoch, is_new, answer));
+                return;
+            }
+            Change::DropTree {
+                tree,
+                epoch,
+                answer,
+            } => {
+                self.afterwards.push(Alone::DropTree(tree, epoch, answer));
+                return;
             }
             Change::Maintenance {
                 task: MaintenanceChange::Rebuild,
@@ -569,23 +610,19 @@ impl Replies {
             Change::Maintenance {
                 task: MaintenanceChange::Heal { damaged, record },
                 answer,
-            } => match batch.ledger.admit(epoch) {
+            } => match batch.ledger.admit(asked) {
                 Ok(()) => {
-                    self.heals.push((damaged, record, answer));
+                    self.afterwards.push(Alone::Heal(damaged, record, answer));
                     return;
                 }
                 Err(refusal) => (answer, Err(refusal)),
             },
             Change::Maintenance { task, answer } => {
-                let admitted = batch.ledger.admit(epoch);
+                let admitted = batch.ledger.admit(asked);
                 (answer, admitted.and_then(|()| task.apply(batch)))
             }
-            Change::Learn { answer } => {
-                batch.ledger.adopt(epoch);
-                (answer, Ok(Reply::Adopted { adopted: true }))
-            }
-            Change::Reset { answer } => {
-                batch.ledger.come_back(epoch);
+            Change::Reset { to, answer } => {
+                batch.ledger.come_back(to);
                 (answer, Ok(Reply::Adopted { adopted: true }))
             }
             Change::Stop { answer } => {

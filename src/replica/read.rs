@@ -2,12 +2,12 @@
 
 use futures::channel::oneshot;
 
-use crate::placement::Epoch;
+use super::fences::Asked;
 use crate::ports::{RecordKey, Refusal, Reply};
 
-/// The record of a key is asked for, by an epoch.
+/// The record of a key is asked for.
 pub(super) struct Read {
-    pub(super) epoch: Epoch,
+    pub(super) asked: Asked,
     pub(super) key: RecordKey,
     pub(super) answer: oneshot::Sender<Result<Reply, Refusal>>,
 }

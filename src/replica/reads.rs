@@ -47,9 +47,9 @@ pub(super) async fn run<W: ReplicaWorld>(
         match shared.world.storage().read(Space::Records, keys).await {
             Ok(found) => {
                 for (read, record) in waiting.drain(..).zip(found) {
-                    // An epoch adopted meanwhile counts: once it was answered to, older ones are not.
+                    // A fence that was raised meanwhile counts: once that was answered, older epochs are not.
                     let reply = shared
-                        .admit(read.epoch)
+                        .admit(&read.asked)
                         .and_then(|()| check(&read.key, record));
                     if reply == Err(Refusal::Damaged) {
                         shared.met_damage(&read.key);

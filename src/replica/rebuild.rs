@@ -82,7 +82,7 @@ impl<W: ReplicaWorld> Loop<W> {
                 ledger.has_digests();
             }
             puts.push(digested::put(digested));
-            puts.extend(ledger.put());
+            puts.extend(ledger.puts());
             self.store(puts, ledger.must_sync(&self.ledger)).await?;
             self.ledger.commit(ledger);
             self.digested = digested;

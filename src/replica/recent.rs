@@ -51,6 +51,11 @@ impl RecentWrites {
         self.horizon
     }
 
+    /// Nothing is remembered of writes up to this stamp, either: others accepted some of them.
+    pub(super) fn raise_horizon(&mut self, horizon: Stamp) {
+        self.horizon = self.horizon.max(horizon);
+    }
+
     pub(super) fn get(&self, name: Name) -> Option<Known> {
         self.known.get(&name).copied()
     }

@@ -2,6 +2,8 @@
 
 #[path = "replica_test/epochs_test.rs"]
 mod epochs;
+#[path = "replica_test/fences_test.rs"]
+mod fences;
 #[path = "replica_test/lives_test.rs"]
 mod lives;
 #[path = "replica_test/trouble_test.rs"]
@@ -145,6 +147,35 @@ impl Node {
             },
         )
         .await
+    }
+
+    async fn maintenance(
+        &self,
+        epoch: u64,
+        maintenance: Maintenance,
+    ) -> Result<Maintained, Refusal> {
+        let operation = Operation::Maintenance(Box::new(maintenance));
+        match self.call(epoch, operation).await {
+            Ok(Reply::Maintained(maintained)) => Ok(maintained),
+            Ok(other) => panic!("not an answer to maintenance: {other:?}"),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Refuses older epochs from now on, for these partitions or for all.
+    async fn fence(
+        &self,
+        epoch: u64,
+        partitions: Option<&[u16]>,
+        leaving: bool,
+    ) -> Result<Maintained, Refusal> {
+        let named = |all: &[u16]| all.iter().copied().map(PartitionId).collect();
+        let fence = Maintenance::Fence {
+            partitions: partitions.map(named),
+            leaving,
+            horizon: Stamp::ZERO,
+        };
+        self.maintenance(epoch, fence).await
     }
 
     async fn report(&self) -> NodeReport {

@@ -9,15 +9,16 @@ use futures::lock::Mutex as AsyncMutex;
 use super::ReplicaSettings;
 use super::batch::HintChange;
 use super::damaged::DamagedRecords;
+use super::fences::{Asked, DurableFences, Fences};
 use super::hints::Hints;
-use super::identity::Identity;
+use super::identity::{Identity, Resumed};
 use super::mutation::Mutation;
 use super::queue::Queue;
 use super::read::Read;
 use super::throttle::Throttle;
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
-use crate::placement::{Epoch, NodeId};
+use crate::placement::{Epoch, NodeId, PartitionId};
 use crate::ports::{Clock, Refusal, ReplicaWorld, Stop, StorageError};
 use crate::version::Actor;
 
@@ -26,8 +27,10 @@ pub(super) struct Shared<W> {
     pub(super) node: NodeId,
     pub(super) mutations: Queue<Mutation>,
     pub(super) reads: Queue<Read>,
-    /// The durable epoch. Only the mutation loop sets it.
-    epoch: AtomicU64,
+    /// Which epochs are refused. Durable; only the mutation loop sets it.
+    fences: DurableFences,
+    /// The newest epoch that anybody named, or that is not refused; by this one it asks others. In memory only.
+    known: AtomicU64,
     /// The newest epoch that the metadata store told of, or that was known at the start.
     told: AtomicU64,
     pub(super) settings: ReplicaSettings,
@@ -75,12 +78,17 @@ impl<W: ReplicaWorld> Shared<W> {
     pub(super) fn new(
         world: W,
         settings: &ReplicaSettings,
-        identity: &Identity,
+        resumed: &Resumed,
         hints: Hints,
         digested: bool,
         refilling_since_ms: u64,
         reads_finished: oneshot::Receiver<()>,
     ) -> Self {
+        let Resumed {
+            identity, fences, ..
+        } = resumed;
+        let fences = DurableFences::new(identity.epoch, fences);
+        let known = fences.newest().0;
         let status = Status {
             incarnations: identity.incarnations.clone(),
             refilling_since_ms,
@@ -92,8 +100,9 @@ impl<W: ReplicaWorld> Shared<W> {
             node: identity.node.clone(),
             mutations: Queue::new(settings.queue_max, settings.queue_bytes_max),
             reads: Queue::new(settings.queue_max, settings.queue_bytes_max),
-            epoch: AtomicU64::new(identity.epoch.0),
-            told: AtomicU64::new(identity.epoch.0),
+            fences,
+            known: AtomicU64::new(known),
+            told: AtomicU64::new(known),
             settings: *settings,
             hints,
             digested: AtomicBool::new(digested),
@@ -110,8 +119,31 @@ impl<W: ReplicaWorld> Shared<W> {
         }
     }
 
-    pub(super) fn epoch(&self) -> Epoch {
-        Epoch(self.epoch.load(Ordering::Acquire))
+    /// The newest epoch that was heard of; nothing is refused that names it.
+    pub(super) fn known(&self) -> Epoch {
+        Epoch(self.known.load(Ordering::Acquire))
+    }
+
+    /// The newest epoch for which any older one is refused.
+    pub(super) fn refuses_below(&self) -> Epoch {
+        self.fences.newest()
+    }
+
+    /// Whether it has handed over this partition.
+    pub(super) fn is_leaving(&self, partition: PartitionId) -> bool {
+        self.fences.is_leaving(partition)
+    }
+
+    /// Takes note of an epoch. Returns whether it is a newer one. Refuses no older ones for it: a step of one partition
+    /// must not disturb requests to others.
+    pub(super) fn hear(&self, epoch: Epoch) -> bool {
+        epoch > self.known() && self.known.fetch_max(epoch.0, Ordering::AcqRel) < epoch.0
+    }
+
+    /// Forgets later epochs than `epoch`, as far as none is refused for them.
+    pub(super) fn forget_later(&self, epoch: Epoch) {
+        self.known.fetch_min(epoch.0, Ordering::AcqRel);
+        self.hear(self.refuses_below());
     }
 
     pub(super) fn is_refilling(&self) -> bool {
@@ -152,18 +184,15 @@ impl<W: ReplicaWorld> Shared<W> {
     }
 
     /// Refuses what was routed by an older epoch, or by one that can't be.
-    pub(super) fn admit(&self, epoch: Epoch) -> Result<(), Refusal> {
-        let current = self.epoch();
-        if epoch < current && !mutant::on(Mutant::EpochNotChecked) {
-            return Err(Refusal::StaleEpoch { current });
-        }
-        self.believe(epoch)
+    pub(super) fn admit(&self, asked: &Asked) -> Result<(), Refusal> {
+        self.fences.admit(asked)?;
+        self.believe(asked.epoch)
     }
 
-    /// Refuses an epoch that can't be. Nobody else checks one before it is taken on, and it would be for ever.
+    /// Refuses an epoch that can't be. Nobody else checks one before older ones are refused for it.
     pub(super) fn believe(&self, epoch: Epoch) -> Result<(), Refusal> {
         let told = Epoch(self.told.load(Ordering::Acquire));
-        let known = told.max(self.epoch());
+        let known = told.max(self.known());
         if epoch <= known || epoch.is_plausible(told) || mutant::on(Mutant::AnyEpochBelieved) {
             return Ok(());
         }
@@ -173,8 +202,9 @@ impl<W: ReplicaWorld> Shared<W> {
     }
 
     /// Shows what has become durable.
-    pub(super) fn publish(&self, identity: &Identity) {
-        self.epoch.store(identity.epoch.0, Ordering::Release);
+    pub(super) fn publish(&self, identity: &Identity, fences: &Fences) {
+        self.fences.show(identity.epoch, fences);
+        self.hear(self.refuses_below());
         self.refilling.store(identity.refilling, Ordering::Release);
         self.status()
             .incarnations

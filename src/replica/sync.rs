@@ -5,6 +5,9 @@
 //! leaves that differ, and the records that differ. One call is bounded in records and time; asked again it finds less
 //! to do. Nothing is remembered between calls, and whoever gives up the call ends it. A damaged record is left out and
 //! told of.
+//!
+//! The peer is asked by the epoch by which the exchange was asked for: that its records come, and not what this node has
+//! heard meanwhile, says whether the peer is relied on as an owner. What is joined here is this node's own doing.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -20,7 +23,7 @@ use super::queue::rejected;
 use super::shared::Shared;
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
-use crate::placement::Node;
+use crate::placement::{Epoch, Node};
 use crate::ports::{
     Ask, CallError, Clock, Digest, DropPurged, JoinRecord, JoinSource, KeepPurged, KeyHash,
     KeyPage, Keys, LEAVES, Leaves, Purge, Purged, PurgedOf, ReadRecord, RecordKey, Refusal,
@@ -34,6 +37,13 @@ const RECORDS_MAX: u64 = 4096;
 const AT_ONCE: usize = 16;
 /// No new page is begun after this time.
 const TIME_MAX: Duration = Duration::from_secs(3);
+
+/// With whom records are exchanged, and by which epoch that was asked for.
+#[derive(Clone, Copy)]
+struct Peer<'p> {
+    node: &'p Node,
+    epoch: Epoch,
+}
 
 /// A key that both sides may hold differently.
 struct Difference {
@@ -56,7 +66,13 @@ struct Exchanged {
 impl<W: ReplicaWorld> Shared<W> {
     /// Makes both sides equal, as far as one call goes: their records of `tree`, and then what they know to be purged
     /// of it.
-    pub(super) async fn sync(&self, tree: &TreeName, peer: &Node) -> Result<Synced, Refusal> {
+    pub(super) async fn sync(
+        &self,
+        epoch: Epoch,
+        tree: &TreeName,
+        peer: &Node,
+    ) -> Result<Synced, Refusal> {
+        let peer = Peer { node: peer, epoch };
         let _one_at_a_time = self.syncing.lock().await;
         // As it is before records are compared: whoever has all that the other one had then may take it over.
         let ours = self.purged(tree).await?;
@@ -77,7 +93,7 @@ impl<W: ReplicaWorld> Shared<W> {
     async fn hand_over(
         &self,
         tree: &TreeName,
-        peer: &Node,
+        peer: Peer<'_>,
         (ours, theirs): (Purged, Purged),
         gives: bool,
     ) -> Result<u64, Refusal> {
@@ -87,7 +103,7 @@ impl<W: ReplicaWorld> Shared<W> {
         let mut learnt = 0;
         if both != ours {
             let (tree, purged) = (tree.clone(), both.clone());
-            self.maintain(MaintenanceChange::KeepPurged { tree, purged })
+            self.maintain(None, MaintenanceChange::KeepPurged { tree, purged })
                 .await?;
             learnt += 1;
         }
@@ -99,7 +115,7 @@ impl<W: ReplicaWorld> Shared<W> {
         Ok(learnt)
     }
 
-    async fn sync_records(&self, tree: &TreeName, peer: &Node) -> Result<Synced, Refusal> {
+    async fn sync_records(&self, tree: &TreeName, peer: Peer<'_>) -> Result<Synced, Refusal> {
         let clock = self.world.clock();
         let until = clock.now() + TIME_MAX;
         let mut synced = Synced {
@@ -154,7 +170,7 @@ impl<W: ReplicaWorld> Shared<W> {
 
     async fn exchange_all(
         &self,
-        peer: &Node,
+        peer: Peer<'_>,
         differences: Vec<Difference>,
         synced: &mut Synced,
     ) -> Result<(), Refusal> {
@@ -191,7 +207,7 @@ impl<W: ReplicaWorld> Shared<W> {
 
     /// Makes both sides' records of one key equal: what the peer holds is joined here, and then what is held here is
     /// joined there.
-    async fn exchange(&self, peer: &Node, difference: Difference) -> Result<Exchanged, Refusal> {
+    async fn exchange(&self, peer: Peer<'_>, difference: Difference) -> Result<Exchanged, Refusal> {
         let mut exchanged = Exchanged::default();
         let key = &difference.key;
         let at_peer = match difference.theirs {
@@ -232,9 +248,9 @@ impl<W: ReplicaWorld> Shared<W> {
     }
 
     /// What the peer holds of `key`; [`Refusal::Damaged`] if it can't read it.
-    async fn held_by(&self, peer: &Node, key: &RecordKey) -> Result<Option<Bytes>, Refusal> {
+    async fn held_by(&self, peer: Peer<'_>, key: &RecordKey) -> Result<Option<Bytes>, Refusal> {
         let read = ReadRecord { key: key.clone() };
-        match self.call(peer, read, PEER_PATIENCE).await {
+        match self.call(peer.node, peer.epoch, read, PEER_PATIENCE).await {
             Ok(record) => Ok(record),
             Err(error) => Err(refusal(peer, error)),
         }
@@ -243,7 +259,7 @@ impl<W: ReplicaWorld> Shared<W> {
     /// Joins here what the peer holds. Breaks if that is all there is to do for this key.
     async fn receive(
         &self,
-        peer: &Node,
+        peer: Peer<'_>,
         key: &RecordKey,
         record: &Bytes,
         exchanged: &mut Exchanged,
@@ -274,7 +290,7 @@ impl<W: ReplicaWorld> Shared<W> {
     /// Has the peer join what is held here.
     async fn send(
         &self,
-        peer: &Node,
+        peer: Peer<'_>,
         Difference { key, ours, .. }: Difference,
         held: Bytes,
         exchanged: &mut Exchanged,
@@ -284,7 +300,7 @@ impl<W: ReplicaWorld> Shared<W> {
             source: JoinSource::Exchange,
             ..JoinRecord::new(key.clone(), held.clone())
         };
-        match self.call(peer, join, PEER_PATIENCE).await {
+        match self.call(peer.node, peer.epoch, join, PEER_PATIENCE).await {
             Ok(_) => {
                 marks::reached(Mark::SyncSent);
                 exchanged.sent = true;
@@ -302,7 +318,7 @@ impl<W: ReplicaWorld> Shared<W> {
                     false => MaintenanceChange::DropPurged { keys },
                 };
                 may_drop(&held)?;
-                self.maintain(task).await?;
+                self.maintain(None, task).await?;
                 exchanged.dropped = !is_deleted(&held);
                 exchanged.received = true;
                 Ok(())
@@ -314,7 +330,7 @@ impl<W: ReplicaWorld> Shared<W> {
     /// Has the peer purge what was purged here.
     async fn peer_purges(
         &self,
-        peer: &Node,
+        peer: Peer<'_>,
         record: &Bytes,
         keys: Vec<KeyHash>,
         exchanged: &mut Exchanged,
@@ -340,7 +356,7 @@ impl<W: ReplicaWorld> Shared<W> {
         let (answer, answered) = oneshot::channel();
         let cost = key.as_bytes().len() + record.len();
         let mutation = Mutation {
-            epoch: self.epoch(),
+            asked: None,
             change: Change::Join {
                 judged: None,
                 source: JoinSource::Exchange,
@@ -355,9 +371,9 @@ impl<W: ReplicaWorld> Shared<W> {
             .unwrap_or_else(|_| Err(Refusal::Unavailable("the node is stopping".into())))
     }
 
-    async fn ask<A: Ask>(&self, peer: &Node, question: A) -> Result<A::Answer, Refusal> {
-        let answer = self.call(peer, question, PEER_PATIENCE).await;
-        answer.map_err(|error| refusal(peer, error))
+    async fn ask<A: Ask>(&self, peer: Peer<'_>, question: A) -> Result<A::Answer, Refusal> {
+        let answer = self.call(peer.node, peer.epoch, question, PEER_PATIENCE);
+        answer.await.map_err(|error| refusal(peer, error))
     }
 }
 
@@ -395,11 +411,11 @@ fn may_drop(record: &Bytes) -> Result<(), Refusal> {
 }
 
 /// What a peer's failure is to who asked for the exchange.
-fn refusal(peer: &Node, error: CallError) -> Refusal {
+fn refusal(peer: Peer<'_>, error: CallError) -> Refusal {
     match error {
         CallError::Refused(
             refusal @ (Refusal::StaleEpoch { .. } | Refusal::Damaged | Refusal::Overloaded),
         ) => refusal,
-        error => Refusal::Unavailable(format!("{}: {error}", peer.id)),
+        error => Refusal::Unavailable(format!("{}: {error}", peer.node.id)),
     }
 }

@@ -67,6 +67,18 @@ fn operations() -> Vec<Operation> {
             }),
             source: JoinSource::Client,
         },
+        Operation::Join {
+            key: record_key(),
+            record: "record".into(),
+            judged: None,
+            source: JoinSource::Exchange,
+        },
+        Operation::Join {
+            key: record_key(),
+            record: "record".into(),
+            judged: None,
+            source: JoinSource::Handoff,
+        },
         Operation::Read { key: record_key() },
         Operation::Probe,
         Operation::AdoptEpochIfEmpty {
@@ -164,6 +176,9 @@ fn outcomes() -> Vec<Result<Reply, Refusal>> {
         Err(Refusal::Unavailable("stopping".into())),
         Err(Refusal::Overloaded),
         Err(Refusal::Damaged),
+        Err(Refusal::Purged),
+        Err(Refusal::HandedOver),
+        Err(Refusal::Refilling),
         Err(Refusal::StorageFailed("sync".into())),
         Err(Refusal::Crowded("read it first".into())),
         Err(Refusal::Malformed("record".into())),

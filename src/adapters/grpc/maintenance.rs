@@ -122,6 +122,9 @@ pub(super) fn from_proto(maintenance: v1::Maintenance) -> Result<Maintenance, Re
             target: NodeId::new(target).map_err(malformed)?,
             partitions: Vec::new(),
         },
+        Task::ForgetHintsOf(forget) if forget.partitions.is_empty() => {
+            return Err(malformed("no partitions are named"));
+        }
         Task::ForgetHintsOf(forget) => Maintenance::ForgetHints {
             target: NodeId::new(forget.node_id).map_err(malformed)?,
             partitions: partitions(forget.partitions)?,

@@ -50,9 +50,37 @@ fn every_task_comes_back() {
         },
         Maintenance::DeliverHints { target: peer() },
         Maintenance::ForgetHints {
-            target,
+            target: target.clone(),
             partitions: Vec::new(),
         },
+        Maintenance::ForgetHints {
+            target,
+            partitions: vec![PartitionId(0), PartitionId(u16::MAX)],
+        },
+        Maintenance::RootsOf {
+            partition: PartitionId(0),
+            after: None,
+        },
+        Maintenance::RootsOf {
+            partition: PartitionId(u16::MAX),
+            after: Some(tree.clone()),
+        },
+        Maintenance::Fence {
+            partitions: None,
+            leaving: false,
+            horizon: Stamp(u64::MAX),
+        },
+        Maintenance::Fence {
+            partitions: Some(Vec::new()),
+            leaving: true,
+            horizon: Stamp::ZERO,
+        },
+        Maintenance::Fence {
+            partitions: Some(vec![PartitionId(0), PartitionId(u16::MAX)]),
+            leaving: true,
+            horizon: Stamp(9),
+        },
+        Maintenance::DropTree { tree: tree.clone() },
         Maintenance::Tombstones {
             tree: tree.clone(),
             after: None,
@@ -117,6 +145,17 @@ fn every_answer_comes_back() {
             seen: [(Actor(1), 2), (Actor(3), 4)].into_iter().collect(),
             stamp: Stamp(5),
         }),
+        Maintained::Fenced {
+            horizon: Stamp(u64::MAX),
+        },
+        Maintained::Dropped(Dropped {
+            records: u64::MAX,
+            complete: false,
+        }),
+        Maintained::Dropped(Dropped {
+            records: 0,
+            complete: true,
+        }),
         Maintained::Done,
     ] {
         assert_eq!(
@@ -167,6 +206,28 @@ fn nonsense_is_refused() {
         Some(Task::RootsAfter(too_long())),
         Some(Task::Sync(v1::SyncTree::default())),
         Some(Task::Heal(v1::Heal::default())),
+        Some(Task::DropTree(Bytes::new())),
+        Some(Task::Trees(v1::ListTrees {
+            partition: 1 << 16,
+            after: Bytes::new(),
+        })),
+        Some(Task::Trees(v1::ListTrees {
+            partition: 1,
+            after: too_long(),
+        })),
+        Some(Task::Fence(v1::Fence {
+            partitions: vec![3, 1 << 16],
+            ..v1::Fence::default()
+        })),
+        // It would be taken for all that the node lacks.
+        Some(Task::ForgetHintsOf(v1::ForgetHintsOf {
+            node_id: "n".into(),
+            partitions: Vec::new(),
+        })),
+        Some(Task::ForgetHintsOf(v1::ForgetHintsOf {
+            node_id: "n".into(),
+            partitions: vec![1 << 16],
+        })),
         Some(Task::DeliverHints(v1::Peer {
             node_id: "n".into(),
             host: "h".into(),

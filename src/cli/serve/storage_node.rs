@@ -108,7 +108,7 @@ impl StorageNode {
             .map_err(|error| Failure::local(format!("{}: {error}", data.display())))?;
         match known {
             Known::Nothing => {}
-            Known::Epoch(epoch) => replica.learn_epoch(epoch).await,
+            Known::Epoch(epoch) => replica.learn_epoch(epoch),
             Known::EpochAgain(epoch) => replica
                 .reset_epoch(epoch)
                 .await
@@ -159,7 +159,7 @@ impl StorageNode {
         let mut events = metadata.watch();
         loop {
             match metadata.topology().await {
-                Ok(topology) => replica.learn_epoch(topology.epoch).await,
+                Ok(topology) => replica.learn_epoch(topology.epoch),
                 Err(error) => tracing::warn!(%error, "the topology can't be read"),
             }
             // An event or the interval, whichever comes first: both lead to a look. So does the end of the events,

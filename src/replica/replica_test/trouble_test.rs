@@ -59,15 +59,16 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
     }
     assert!(node.report().await.refuses_writes.is_some());
     assert!(node.read("a").await.is_some() && node.read("b").await.is_none());
-    assert!(matches!(
-        node.call(5, Operation::Read { key: key("a") }).await,
-        Err(Refusal::Unavailable(_))
-    ));
+    for partitions in [None, Some(&[7][..])] {
+        let fenced = node.fence(5, partitions, false).await;
+        assert!(matches!(fenced, Err(Refusal::Unavailable(_))), "{fenced:?}");
+    }
     assert_eq!(
         node.report().await.epoch,
         Epoch(0),
-        "an epoch that is not durable was not learned"
+        "a fence that is not durable is none"
     );
+    assert!(node.read("a").await.is_some(), "by the oldest epoch");
 
     node.storage.refuse_commits(None);
     node.accepted(write("b", 3)).await;
@@ -155,20 +156,23 @@ async fn what_became_of_a_failed_commit_is_told_by_the_engine_only() {
     let dot = record.siblings()[0].dot;
     assert_eq!(node.accepted(write("a", 2)).await.0, dot);
     assert_ne!(node.accepted(write("b", 3)).await.0, dot);
-    // An epoch and the hints are known from there, too.
-    node.storage.lose_answers(true);
-    node.replica.learn_epoch(Epoch(7)).await;
-    assert_eq!(node.report().await.epoch, Epoch(0));
-    node.storage.lose_answers(false);
-    node.is_back().await;
-    assert_eq!(node.report().await.epoch, Epoch(7));
+    // Fences and the hints are known from there, too.
+    for (epoch, partitions) in [(7, Some(&[7][..])), (8, None)] {
+        let before = node.report().await.epoch;
+        node.storage.lose_answers(true);
+        assert!(node.fence(epoch, partitions, false).await.is_err());
+        assert_eq!(node.report().await.epoch, before);
+        node.storage.lose_answers(false);
+        node.is_back().await;
+        assert_eq!(node.report().await.epoch, Epoch(epoch));
+    }
     node.storage.lose_answers(true);
     let hint = Maintenance::Hint {
         key: key("a"),
         targets: vec![target],
     };
     let hint = Operation::Maintenance(Box::new(hint));
-    assert!(node.call(7, hint).await.is_err());
+    assert!(node.call(8, hint).await.is_err());
     assert!(node.report().await.hints.is_empty());
     node.storage.lose_answers(false);
     node.is_back().await;

@@ -1,0 +1,171 @@
+//! A tree of which the node is no owner any more is dropped: its records, and all that is kept of them.
+//!
+//! Page by page, each one step of the mutation loop, which looks anew each time whether the tree may still be dropped:
+//! should the node be relied on again meanwhile, what is left stays. First go the records, with their part of the
+//! digests, then the hints that the node holds for keys of the tree, and with the last page what was purged of it.
+//! Damaged records go as well.
+//!
+//! What this is not: it does not look whether others hold what goes. Whoever asks has seen to it.
+
+use bytes::Bytes;
+
+use super::batch::{Applied, HintChange};
+use super::fences::{About, Asked};
+use super::hints::{self, after};
+use super::leaves::{self, Leaves};
+use super::mutation::DroppedPage;
+use super::mutations::{Loop, refusal_of};
+use super::slot::Slot;
+use super::tombstones;
+use crate::placement::{Epoch, NodeId};
+use crate::ports::{
+    Dropped, LEAVES, Put, RecordKey, Refusal, ReplicaWorld, Space, StorageEngine, StorageError,
+    TreeName,
+};
+
+/// Records, and hints, that go in one step.
+const PAGE: usize = 128;
+/// Records held in memory for that. One may have some MiB.
+const RECORDS_AT_ONCE: usize = 16;
+
+/// What goes in one step.
+#[derive(Default)]
+struct Page {
+    records: Vec<RecordKey>,
+    bytes: u64,
+    hints: Vec<(NodeId, Bytes)>,
+    /// Whether nothing of the tree is left after it.
+    is_last: bool,
+}
+
+impl<W: ReplicaWorld> Loop<W> {
+    /// Drops the next page of a tree, if the node is leaving its partition by this very epoch.
+    pub(super) async fn drop_page(
+        &mut self,
+        tree: &TreeName,
+        epoch: Epoch,
+    ) -> Result<DroppedPage, Refusal> {
+        let about = About::Node;
+        self.ledger.admit(Some(&Asked { epoch, about }))?;
+        let fences = &self.ledger.fences;
+        fences.may_drop(tree.partition(), epoch)?;
+        let (page, puts) = self
+            .next_page(tree)
+            .await
+            .map_err(|error| refusal_of(&error))?;
+        let targets = page.hints.into_iter().map(|(target, _)| target);
+        let gone = Applied {
+            hint_changes: targets.map(HintChange::Dropped).collect(),
+            ..Applied::only(self.ledger.clone(), puts)
+        };
+        let stored = self.commit(gone).await;
+        stored.map_err(|error| refusal_of(&error))?;
+        let dropped = Dropped {
+            records: page.records.len() as u64,
+            complete: page.is_last,
+        };
+        Ok(DroppedPage {
+            dropped,
+            bytes: page.bytes,
+        })
+    }
+
+    /// What goes next, and what makes it go.
+    async fn next_page(&self, tree: &TreeName) -> Result<(Page, Vec<Put>), StorageError> {
+        let mut page = Page::default();
+        let mut puts = Vec::new();
+        let none_is_left = self.drop_records(tree, &mut page, &mut puts).await?;
+        if !none_is_left {
+            return Ok((page, puts));
+        }
+        page.hints = self.hints_of(tree).await?;
+        let remove = |space, key| Put {
+            space,
+            key,
+            value: None,
+        };
+        puts.extend(
+            page.hints
+                .iter()
+                .map(|(_, hint)| remove(Space::Hints, hint.clone())),
+        );
+        if page.hints.len() < PAGE {
+            page.is_last = true;
+            // A record that was damaged is counted in its leaf as it was before.
+            let leaves = (0..LEAVES).map(|leaf| leaves::name(tree, leaf));
+            puts.extend(leaves.map(|leaf| remove(Space::Digests, leaf)));
+            puts.push(remove(Space::Meta, tombstones::purged_key(tree)));
+        }
+        Ok((page, puts))
+    }
+
+    /// Returns whether there are no more records after these.
+    async fn drop_records(
+        &self,
+        tree: &TreeName,
+        page: &mut Page,
+        puts: &mut Vec<Put>,
+    ) -> Result<bool, StorageError> {
+        let storage = self.shared.world.storage();
+        let mut leaves = Leaves::new(self.digested);
+        let mut from = tree.as_bytes().clone();
+        let mut none_is_left = false;
+        while page.records.len() < PAGE && !none_is_left {
+            let end = Some(tree.end());
+            let some = storage.scan(Space::Records, from.clone(), end, RECORDS_AT_ONCE);
+            let some = some.await?;
+            none_is_left = some.len() < RECORDS_AT_ONCE;
+            if let Some((last, _)) = some.last() {
+                from = after(last);
+            }
+            for (name, stored) in some {
+                page.bytes += (name.len() + stored.len()) as u64;
+                let Ok(key) = RecordKey::from_bytes(name) else {
+                    continue;
+                };
+                let mut slot = Slot::load(&key, Some(stored));
+                slot.remove();
+                if let Some(changed) = slot.into_change() {
+                    self.load_leaf(&key, &mut leaves).await?;
+                    leaves.change(&key, &changed);
+                }
+                puts.push(Put {
+                    space: Space::Records,
+                    key: key.as_bytes().clone(),
+                    value: None,
+                });
+                puts.push(tombstones::not_found(&key));
+                page.records.push(key);
+            }
+        }
+        puts.extend(leaves.into_puts());
+        Ok(none_is_left)
+    }
+
+    /// Takes up the stored digest of the key's leaf, unless it is there.
+    async fn load_leaf(&self, key: &RecordKey, leaves: &mut Leaves) -> Result<(), StorageError> {
+        if let Some(name) = leaves.name_of(key).filter(|name| !leaves.has(name)) {
+            let stored = self.read(Space::Digests, vec![name.clone()]).await?;
+            leaves.load(name, stored.first().and_then(Option::as_ref));
+        }
+        Ok(())
+    }
+
+    /// Some of the hints that are held here for keys of the tree, by their names.
+    async fn hints_of(&self, tree: &TreeName) -> Result<Vec<(NodeId, Bytes)>, StorageError> {
+        let targets: Vec<NodeId> = self.shared.hints.lock().keys().cloned().collect();
+        let storage = self.shared.world.storage();
+        let mut found = Vec::new();
+        for target in targets {
+            let from = hints::named(&target, tree.as_bytes());
+            let end = hints::named(&target, &tree.end());
+            let room = PAGE - found.len();
+            let page = storage.scan(Space::Hints, from, Some(end), room).await?;
+            found.extend(page.into_iter().map(|(name, _)| (target.clone(), name)));
+            if found.len() >= PAGE {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
