@@ -154,7 +154,6 @@ mutants! {
     PurgeWhileMoving "purge-while-moving" "tombstones of a partition that moves are purged"
     CopyDroppedUnproved "copy-dropped-unproved" "an old copy is dropped without a look at whether its owners lack any of it"
     DropIgnoresFence "drop-ignores-fence" "a node drops a tree though it owns it again"
-    HintDroppedWithCopy "hint-dropped-with-copy" "who drops a copy drops its hints before those that they are for have the records"
     FenceForgotten "fence-forgotten" "a replica that restarts has forgotten which partitions it refuses older epochs for"
     CancelForgetsPartition "cancel-forgets-partition" "a change that is cancelled leaves a partition that had been moved with its new owners"
     StepsUnguarded "steps-unguarded" "who leads a change steps partitions whatever somebody else has made of them"

@@ -98,6 +98,7 @@ impl RecordOwners {
         let to = &moving.to[..first(&moving.to, after)];
         let is_same = from.len() == to.len() && from.iter().all(|node| to.contains(node));
         match moving.state {
+            MoveState::Moved if mutant::on(Mutant::LeaverCounts) => return Self::stable(from),
             MoveState::Moved => return Self::stable(to),
             _ if from.iter().all(|node| is_given_up(*node)) => return Self::stable(to),
             _ if is_same => return Self::stable(from),

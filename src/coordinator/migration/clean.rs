@@ -1,8 +1,8 @@
 //! Who owns a partition no more gives up its copy, once it is shown that the owners have all of it.
 //!
-//! First the node is told that it leaves: from then on it refuses whatever was routed by an older epoch, so nobody counts
-//! on its answers any more. Then it exchanges what it holds with the owners, to the end. That covers what it noted that
-//! others missed, and what others noted that it missed. Only then is its copy removed.
+//! First the node is told that it leaves: from then on it refuses whatever was routed by an older epoch, so nobody
+//! counts on its answers any more. Then it exchanges what it holds with the owners, to the end. That covers what it
+//! noted that others missed, and what others noted that it missed. Only then is its copy removed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -74,13 +74,7 @@ impl<W: CoordinatorWorld> Leader<W> {
         new: &[u16],
     ) -> Result<(), String> {
         let name = turn.name(leaver);
-        let fence = Fence {
-            partitions: Some(vec![moving.partition]),
-            leaving: true,
-            horizon: Stamp::ZERO,
-        };
-        let fenced = ask(&self.world, &turn.routing, leaver, fence).await;
-        fenced.map_err(|_| format!("{name}, which does not take on that it leaves"))?;
+        self.fence_leaver(turn, moving, leaver, true).await?;
         let mut nodes = new.to_vec();
         nodes.extend((!new.contains(&leaver)).then_some(leaver));
         let held = self.held(turn, moving.partition, &nodes).await?;
@@ -111,7 +105,33 @@ impl<W: CoordinatorWorld> Leader<W> {
             self.forget_hints(turn, moving, leaver, &owners).await;
             self.drop_tree(turn, leaver, tree).await?;
         }
+        if new.contains(&leaver) {
+            // It is an owner still, of other tenants' trees, and takes what it missed of them.
+            self.fence_leaver(turn, moving, leaver, false).await?;
+        }
         Ok(())
+    }
+
+    async fn fence_leaver(
+        &self,
+        turn: &Turn<'_>,
+        moving: &Move,
+        leaver: u16,
+        leaving: bool,
+    ) -> Result<(), String> {
+        let fence = Fence {
+            partitions: Some(vec![moving.partition]),
+            leaving,
+            horizon: Stamp::ZERO,
+        };
+        let fenced = ask(&self.world, &turn.routing, leaver, fence).await;
+        let not_taken = |_| {
+            format!(
+                "{}, which does not take on that it leaves",
+                turn.name(leaver)
+            )
+        };
+        fenced.map(drop).map_err(not_taken)
     }
 
     /// What others noted that a leaver missed is nobody's to deliver any more. One that is not reached finds out when

@@ -1,7 +1,7 @@
 //! Who takes part in a partition's move refuses older epochs, and then exchanges all that it holds.
 //!
-//! First the fence, then the copy: what is still acknowledged by older epochs after a node was asked what it holds could
-//! be known to that node alone.
+//! First the fence, then the copy: what is still acknowledged by older epochs after a node was asked what it holds
+//! could be known to that node alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! Carries out the change of owners that is under way, and begins the next one.
 //!
-//! One coordinator at a time leads, by a lease. A lease keeps nothing safe, and need not: a step is a compare-and-set of
-//! the topology, what comes before it are fences and joins, and a copy is dropped only by the epoch by which its node
-//! was told that it leaves. Whoever leads next begins with what is stored, at whatever instruction the last one stopped.
+//! One coordinator at a time leads, by a lease. A lease keeps nothing safe, and need not: a step is a compare-and-set
+//! of the topology, what comes before it are fences and joins, and a copy is dropped only by the epoch by which its
+//! node was told that it leaves. Whoever leads next begins with what is stored, at whatever instruction the last one
+//! stopped.
 //!
 //! It works in *turns*: looks at the stored topology, does for as many partitions as time allows what their states need
 //! ([`super::steps`], [`super::copy`], [`super::clean`]), and publishes one epoch for all that may step. A partition
