@@ -159,6 +159,21 @@ impl Cluster {
         self.nodes[number - 1] = self.node(number, &address, &[]);
     }
 
+    /// kill -9, and another one starts in its place.
+    pub fn kill_coordinator(&mut self, number: usize) {
+        let old = &mut self.coordinators[number];
+        old.dies();
+        let port = |of: &str| old.address(of).port().to_string();
+        let (grpc, http, metrics) = (old.address("grpc"), port("http"), port("metrics"));
+        let coordinator = self.coordinator_at(&grpc.to_string(), &http, &metrics);
+        self.coordinators[number] = coordinator;
+    }
+
+    /// Where the metadata are, in a cluster that shares one SQLite file.
+    pub fn metadata_file(&self) -> PathBuf {
+        self.directory.path().join("metadata.sqlite")
+    }
+
     /// As an update does it: it is told to stop, has ended well, and another takes its place.
     pub fn restart_coordinator(&mut self, number: usize) {
         let old = &mut self.coordinators[number];

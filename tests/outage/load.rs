@@ -23,11 +23,11 @@ const TIMEOUT: Duration = Duration::from_secs(8);
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Window {
     Before,
-    Outage,
-    Return,
+    During,
+    After,
 }
 
-const WINDOWS: [Window; 3] = [Window::Before, Window::Outage, Window::Return];
+const WINDOWS: [Window; 3] = [Window::Before, Window::During, Window::After];
 
 /// A key, and the greatest number acknowledged for it.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ impl Load {
         let keys = (plan.keys / plan.workers).max(1);
         let clients = clients.map(|(client, connection)| {
             let connection = CoordinatorServiceClient::new(connection.clone());
-            let names = (0..keys).map(|key| format!("{prefix}-{client}-{key}"));
+            let names = (0..keys).map(|key| name(&prefix, client, key));
             tokio::spawn(write(Arc::clone(&shared), connection, names.collect()))
         });
         Self {
@@ -94,7 +94,7 @@ impl Load {
     }
 
     pub async fn stop(self) -> Tally {
-        self.measure(Window::Return);
+        self.measure(Window::After);
         self.shared.over.store(true, Ordering::Relaxed);
         let mut all = Tally::new();
         let mut from = Duration::ZERO;
@@ -107,6 +107,25 @@ impl Load {
         }
         all
     }
+}
+
+/// What a client calls its keys.
+pub fn name(prefix: &str, client: usize, key: usize) -> String {
+    format!("{prefix}-{client}-{key}")
+}
+
+/// A write of this number.
+pub fn request(key: String, number: u64) -> tonic::Request<WriteKeyValueRequest> {
+    let mut value = format!("{number:020}").into_bytes();
+    value.resize(VALUE_LEN, b'.');
+    let mut request = tonic::Request::new(WriteKeyValueRequest {
+        tenant_id: TENANT.into(),
+        key,
+        value: value.into(),
+        ..WriteKeyValueRequest::default()
+    });
+    request.set_timeout(TIMEOUT);
+    request
 }
 
 /// One client.
@@ -127,15 +146,7 @@ async fn write(
             break;
         }
         let which = rand::random_range(0..names.len());
-        let mut value = format!("{number:020}").into_bytes();
-        value.resize(VALUE_LEN, b'.');
-        let mut request = tonic::Request::new(WriteKeyValueRequest {
-            tenant_id: TENANT.into(),
-            key: names[which].clone(),
-            value: value.into(),
-            ..WriteKeyValueRequest::default()
-        });
-        request.set_timeout(TIMEOUT);
+        let request = request(names[which].clone(), number);
         let window = shared.window.load(Ordering::Relaxed);
         let asked = Instant::now();
         match connection.write_key_value(request).await {

@@ -121,7 +121,7 @@ async fn outage(plan: &Plan, cluster: &mut Cluster, owners: &Owners, fault: Faul
     let name = format!("node-{node}");
     let load = Load::start(plan, format!("{fault:?}"), &cluster.urls());
     tokio::time::sleep(plan.before).await;
-    load.measure(Window::Outage);
+    load.measure(Window::During);
     match fault {
         Fault::Kill => cluster.kill_node(node),
         Fault::Stop => cluster.signal_node(node, Signal::STOP),
@@ -136,7 +136,7 @@ async fn outage(plan: &Plan, cluster: &mut Cluster, owners: &Owners, fault: Faul
         Fault::Kill => cluster.restart_node(node),
         Fault::Stop => cluster.signal_node(node, Signal::CONT),
     }
-    load.measure(Window::Return);
+    load.measure(Window::After);
     let back = Instant::now();
     let delivered = tokio::join!(
         tokio::time::sleep(plan.after),

@@ -54,7 +54,6 @@ impl Owners {
                 seat: None,
             })
             .collect();
-        assert_eq!(nodes.len(), 5);
         let topology = |epoch, nodes| Topology::new(epoch, DEFAULT_PARTITIONS, nodes).unwrap();
         let mut owners = Self {
             placement: Placement::build(topology(Epoch(1), nodes.clone())),
