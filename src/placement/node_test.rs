@@ -94,6 +94,58 @@ fn ports_and_weights_are_bounded() {
 }
 
 #[test]
+fn zones_and_seats_are_printable_and_bounded() {
+    let with_zone = |zone: &str| {
+        let zone = Some(zone.to_owned());
+        Node { zone, ..node("n") }.validate()
+    };
+    let with_seat = |seat: &str| {
+        let seat = Some(seat.to_owned());
+        Node { seat, ..node("n") }.validate()
+    };
+    for good in ["z", "rack-1", "eu/west:1#2", &"x".repeat(255)] {
+        assert_eq!(
+            (with_zone(good), with_seat(good)),
+            (Ok(()), Ok(())),
+            "{good}"
+        );
+    }
+    for bad in ["", "a b", "a\n", "a\0", "zöne", &"x".repeat(272)] {
+        assert_eq!(with_zone(bad), Err(InvalidNode::Zone), "{bad:?}");
+        assert_eq!(with_seat(bad), Err(InvalidNode::Seat), "{bad:?}");
+    }
+    assert_eq!(with_zone(&"x".repeat(256)), Err(InvalidNode::Zone));
+    // The longest name with a number behind it is a seat.
+    assert_eq!(
+        with_seat(&format!("{}#{}", "x".repeat(255), u32::MAX)),
+        Ok(())
+    );
+}
+
+#[test]
+fn a_seat_is_a_nodes_own_name_unless_it_has_another_one() {
+    let seat = Some("node-0".to_owned());
+    assert_eq!(node("node-1").seat(), "node-1");
+    let seated = Node {
+        seat,
+        ..node("node-1")
+    };
+    assert_eq!(seated.seat(), "node-0");
+}
+
+#[test]
+fn a_node_with_a_zone_and_a_seat_reads_as_it_is_written() {
+    let full = Node {
+        zone: Some("rack-1".to_owned()),
+        seat: Some("node-0".to_owned()),
+        ..node("node-1")
+    };
+    let written = serde_json::to_string(&full).unwrap();
+    insta::assert_snapshot!(written, @r#"{"id":"node-1","host":"node-1","port":50052,"virtual_nodes":150,"status":"active","zone":"rack-1","seat":"node-0"}"#);
+    assert_eq!(serde_json::from_str::<Node>(&written).unwrap(), full);
+}
+
+#[test]
 fn an_ipv6_address_gets_brackets() {
     let at = |host: &str| {
         let host = host.to_owned();

@@ -13,21 +13,35 @@ fn partitions(topology: &Topology) -> impl Iterator<Item = PartitionId> + use<> 
     (0..topology.partitions).map(|number| PartitionId(number as u16))
 }
 
-/// The definition, word for word: walk clockwise from the start, keep the first distinct nodes.
+/// The definition, word for word: walk clockwise from the start, keep the first distinct nodes. Where nodes are in
+/// zones, the next one is the first of those whose zone has the fewest so far.
 fn owners_by_definition(topology: &Topology, partition: PartitionId) -> Vec<NodeId> {
+    let mut met = nodes_by_definition(topology, partition);
+    let zone = |id: &NodeId| topology.node(id).unwrap().zone.clone();
+    let mut owners: Vec<NodeId> = Vec::new();
+    while owners.len() < MAX_OWNERS && !met.is_empty() {
+        let of_zone = |id: &NodeId| owners.iter().filter(|own| zone(own) == zone(id)).count();
+        let fewest = met.iter().map(of_zone).min().unwrap();
+        let next = met.iter().position(|id| of_zone(id) == fewest).unwrap();
+        owners.push(met.remove(next));
+    }
+    owners
+}
+
+fn nodes_by_definition(topology: &Topology, partition: PartitionId) -> Vec<NodeId> {
     let start = partition.start(topology.partitions);
     let mut ring: Vec<(bool, Token, &NodeId)> = topology
         .nodes
         .iter()
         .filter(|node| matches!(node.status, NodeStatus::Active | NodeStatus::Draining))
-        .flat_map(|node| (0..node.virtual_nodes).map(move |index| (&node.id, index)))
-        .map(|(id, index)| (Token::of_virtual_node(id.as_str(), index), id))
+        .flat_map(|node| (0..node.virtual_nodes).map(move |index| (node, index)))
+        .map(|(node, index)| (Token::of_virtual_node(node.seat(), index), &node.id))
         .map(|(token, id)| (token < start, token, id))
         .collect();
     ring.sort();
     let mut owners: Vec<NodeId> = Vec::new();
     for (_, _, id) in ring {
-        if owners.len() < MAX_OWNERS && !owners.contains(id) {
+        if !owners.contains(id) {
             owners.push(id.clone());
         }
     }
@@ -166,7 +180,85 @@ fn a_heavier_node_owns_more() {
     assert!((share - 0.25).abs() < 0.05, "3 parts of 12: {share:.3}");
 }
 
+#[test]
+fn the_first_owners_are_in_zones_of_their_own() {
+    let zones = ["x", "y", "y", "z", "z", "z"];
+    let nodes = (0..).zip(zones).map(|(n, zone): (u8, _)| Node {
+        zone: Some(zone.to_owned()),
+        ..node(&format!("node-{n}"))
+    });
+    let topology = Topology::new(Epoch(1), 64, nodes.collect()).unwrap();
+    let placement = Placement::build(topology);
+    for partition in partitions(placement.topology()) {
+        let owners = placement.owners(partition, 6).iter();
+        let zones: Vec<&str> = owners
+            .map(|index| placement.node(*index).zone.as_deref().unwrap())
+            .collect();
+        let in_each =
+            |of: &[&str]| ["x", "y", "z"].map(|zone| of.iter().filter(|own| **own == zone).count());
+        assert_eq!(in_each(&zones[..3]), [1, 1, 1]);
+        assert_eq!(in_each(&zones[..5]), [1, 2, 2]);
+        assert_eq!(in_each(&zones), [1, 2, 3]);
+    }
+}
+
+/// Which node a seat is of changes nothing else.
+#[test]
+fn who_takes_a_seat_owns_what_was_owned_there() {
+    let mut other = cluster(5);
+    other.nodes[0].id = NodeId::new("a").unwrap();
+    other.nodes[0].seat = Some("node-0".to_owned());
+    let (seated, before) = (Placement::build(other), Placement::build(cluster(5)));
+    assert_eq!(seated.table, before.table);
+}
+
+/// Any small topology, whose nodes are in up to four zones, or in none.
+fn any_zoned_topology() -> impl Strategy<Value = Topology> {
+    let zones = prop::collection::vec(prop::option::weighted(0.8, 0..4u8), 14);
+    (any_topology(), zones).prop_map(|(mut topology, zones)| {
+        for (node, zone) in topology.nodes.iter_mut().zip(zones) {
+            node.zone = zone.map(|zone| format!("zone-{zone}"));
+        }
+        topology
+    })
+}
+
 proptest! {
+    #[test]
+    fn the_table_of_zones_is_the_definition(topology in any_zoned_topology()) {
+        let placement = Placement::build(topology);
+        for partition in partitions(placement.topology()) {
+            let expected = owners_by_definition(placement.topology(), partition);
+            prop_assert_eq!(owner_ids(&placement, partition, MAX_OWNERS), expected);
+        }
+    }
+
+    /// However many owners there are: in all zones, or each in one of its own.
+    #[test]
+    fn owners_lie_in_as_many_zones_as_there_are(topology in any_zoned_topology()) {
+        let placement = Placement::build(topology);
+        let nodes = placement.topology().nodes.iter();
+        let all: BTreeSet<_> = nodes.filter(|node| node.status.owns()).map(|node| &node.zone).collect();
+        for partition in partitions(placement.topology()) {
+            for r in 0..=MAX_OWNERS {
+                let owners = placement.owners(partition, r);
+                let zones = owners.iter().map(|index| &placement.node(*index).zone);
+                let zones: BTreeSet<_> = zones.collect();
+                prop_assert_eq!(zones.len(), owners.len().min(all.len()));
+            }
+        }
+    }
+
+    /// Clusters without zones own as they did before there were any.
+    #[test]
+    fn one_zone_is_like_none(topology in any_topology()) {
+        let mut zoned = topology.clone();
+        for node in &mut zoned.nodes {
+            node.zone = Some("zone".to_owned());
+        }
+        prop_assert_eq!(Placement::build(zoned).table, Placement::build(topology).table);
+    }
+
     #[test]
     fn the_table_is_the_definition(topology in any_topology()) {
         let placement = Placement::build(topology);

@@ -119,7 +119,10 @@ async fn a_change_that_makes_no_sense_is_unreadable() {
     let store = open(&url).await;
     let made = store.replace_topology(Epoch(0), topology(1)).await;
     assert!(matches!(made, Ok(Change::Made(_))), "{made:?}");
-    let of_node_1 = r#"{"id":"m-1","target":[],"moves":[{"partition":0,"state":"copying","since":1,"from":[1],"to":[]}]}"#;
+    let of_node_1 = concat!(
+        r#"{"id":"m-1","target":[],"moves":[{"#,
+        r#""partition":0,"state":"copying","since":1,"from":[1],"to":[]}]}"#,
+    );
     for change in [of_node_1, "{}", ""] {
         let nonsense = format!("UPDATE topology SET change = '{change}'");
         postgres().sql(name(&url), &nonsense);

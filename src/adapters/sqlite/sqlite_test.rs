@@ -433,9 +433,9 @@ async fn a_change_that_makes_no_sense_is_unreadable() {
         .unwrap();
     let mut intruder = raw(&directory).await;
     let of_node = |index: u16| {
-        format!(
-            r#"{{"id":"m-1","target":[],"moves":[{{"partition":0,"state":"copying","since":1,"from":[{index}],"to":[]}}]}}"#
-        )
+        let moving =
+            format!(r#"{{"partition":0,"state":"copying","since":1,"from":[{index}],"to":[]}}"#);
+        format!(r#"{{"id":"m-1","target":[],"moves":[{moving}]}}"#)
     };
     for (change, is_readable) in [
         (of_node(0), true),
