@@ -9,4 +9,5 @@ mod admin;
 mod forecast;
 
 pub use admin::MigrationView;
+pub(super) use admin::{after_all, refused};
 pub use forecast::{Forecast, NodeForecast};
