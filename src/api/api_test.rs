@@ -10,6 +10,7 @@ use crate::proto::v1;
 use crate::proto::v1::coordinator_service_client::CoordinatorServiceClient;
 
 mod keys;
+mod migrations;
 mod nodes;
 mod refusals;
 mod services;
@@ -24,6 +25,7 @@ async fn add_nodes(client: &mut Client) {
             host: node.host,
             port: node.port.into(),
             virtual_nodes: 0,
+            zone: String::new(),
         };
         let response = client.add_storage_node(request).await.unwrap().into_inner();
         assert!(response.success);

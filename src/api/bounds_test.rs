@@ -125,6 +125,7 @@ async fn furnish(cluster: &TestCluster) {
             host: node.host,
             port: node.port.into(),
             virtual_nodes: 0,
+            zone: String::new(),
         };
         client.add_storage_node(request).await.unwrap();
     }

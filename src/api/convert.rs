@@ -85,7 +85,7 @@ pub(super) fn node(request: v1::AddStorageNodeRequest) -> Result<Node, Coordinat
         port,
         virtual_nodes,
         status: NodeStatus::Active,
-        zone: None,
+        zone: Some(request.zone).filter(|zone| !zone.is_empty()),
         seat: None,
     };
     node.validate().map_err(|error| {
@@ -230,6 +230,7 @@ pub(super) fn node_info(overview: NodeOverview) -> v1::StorageNodeInfo {
         answers,
         healthy: _,
         out_of_step,
+        changed_by,
     } = overview;
     let incarnation = report
         .as_ref()
@@ -255,6 +256,8 @@ pub(super) fn node_info(overview: NodeOverview) -> v1::StorageNodeInfo {
             .unwrap_or_default(),
         node_id: node.id.as_str().into(),
         out_of_step,
+        zone: node.zone.unwrap_or_default(),
+        migration_id: changed_by.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 

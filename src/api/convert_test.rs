@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::coordinator::ReadValue;
-use crate::placement::Epoch;
+use crate::placement::{ChangeId, Epoch};
 use crate::ports::{NodeReport, SiblingLimits, TenantId};
 use crate::version::{Actor, Stamp};
 
@@ -95,6 +95,7 @@ fn a_node_needs_a_name_a_host_and_a_port() {
         host: "h".into(),
         port: 7000,
         virtual_nodes: 0,
+        zone: String::new(),
     };
     let added = node(request.clone()).unwrap();
     assert_eq!(
@@ -107,7 +108,8 @@ fn a_node_needs_a_name_a_host_and_a_port() {
         ("n1", "h", 7000, 150)
     );
     type Spoil = fn(&mut v1::AddStorageNodeRequest);
-    let spoilt: [(&str, Spoil); 8] = [
+    let spoilt: [(&str, Spoil); 9] = [
+        ("zone: ", |request| request.zone = "no zone".into()),
         ("node_id: ", |request| request.node_id.clear()),
         ("node_id: ", |request| request.node_id = "n#1".into()),
         ("host: ", |request| request.host = "no host".into()),
@@ -301,7 +303,7 @@ fn a_node_is_shown_with_its_report_or_without() {
         port: 7000,
         virtual_nodes: 150,
         status: NodeStatus::Draining,
-        zone: None,
+        zone: Some("east".into()),
         seat: None,
     };
     let report = NodeReport {
@@ -322,6 +324,7 @@ fn a_node_is_shown_with_its_report_or_without() {
         answers: false,
         healthy: false,
         out_of_step: false,
+        changed_by: None,
     };
     let expected = v1::StorageNodeInfo {
         node_id: "n1".into(),
@@ -329,6 +332,7 @@ fn a_node_is_shown_with_its_report_or_without() {
         port: 7000,
         status: "draining".into(),
         virtual_nodes: 150,
+        zone: "east".into(),
         ..Default::default()
     };
     assert_eq!(node_info(silent), expected);
@@ -340,6 +344,7 @@ fn a_node_is_shown_with_its_report_or_without() {
         epoch: 4,
         out_of_step: true,
         incarnation: "n1#3f9a".into(),
+        migration_id: "m-0000000000000007".into(),
         ..expected
     };
     assert_eq!(
@@ -349,6 +354,7 @@ fn a_node_is_shown_with_its_report_or_without() {
             answers: true,
             healthy: true,
             out_of_step: true,
+            changed_by: Some(ChangeId::of_number(7)),
         }),
         expected
     );

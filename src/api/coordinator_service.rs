@@ -4,6 +4,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use super::auth::Known;
+use super::changes;
 use super::convergence;
 use super::convert;
 use super::deadline::patience;
@@ -15,7 +16,10 @@ use super::log_pace;
 use super::rights::Guarded;
 use super::verify;
 use crate::adapters::front::Charge;
-use crate::coordinator::{Coordinator, CoordinatorError, WriteOutcome, WriteRequest};
+use crate::coordinator::{
+    Coordinator, CoordinatorError, FactorChanged, NodesChanged, WriteOutcome, WriteRequest,
+};
+use crate::placement::{ChangeRequest, NodeChange};
 use crate::ports::{CoordinatorWorld, Tenant};
 use crate::proto::v1;
 use crate::proto::v1::coordinator_service_server::CoordinatorService;
@@ -54,6 +58,16 @@ impl<W: CoordinatorWorld> CoordinatorFront<W> {
 
     fn replicas_now(&self, tenant: &Tenant) -> i32 {
         i32::try_from(self.coordinator.admin().replicas_now(tenant)).unwrap_or(i32::MAX)
+    }
+
+    async fn change(&self, request: ChangeRequest) -> Result<NodesChanged, Status> {
+        let changed = self.coordinator.admin().change_nodes(request).await;
+        changed.map_err(failed)
+    }
+
+    async fn migration(&self, id: &str) -> Answer<v1::GetMigrationStatusResponse> {
+        let view = self.coordinator.admin().migration(id).await;
+        Ok(Response::new(changes::status(view.map_err(failed)?)))
     }
 
     /// Carries a write through whether or not the client stays to hear of it.
@@ -154,25 +168,23 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
     ) -> Answer<v1::UpdateReplicationFactorResponse> {
         let request = self.admitted(request).await?;
         let factor = convert::replication_factor(request.new_replication_factor).map_err(failed)?;
-        let before = self
-            .coordinator
-            .admin()
-            .tenant(&request.tenant_id)
-            .await
-            .map_err(failed)?;
-        let after = self
+        let changed = self
             .coordinator
             .admin()
             .update_replication_factor(&request.tenant_id, factor)
             .await
             .map_err(failed)?;
+        let FactorChanged { tenant, migration } = changed;
+        let asked_at = migration.as_ref().map(|migration| migration.created_at);
         Ok(Response::new(v1::UpdateReplicationFactorResponse {
             success: true,
-            tenant_id: after.id.as_str().into(),
-            old_replication_factor: before.replication_factor.into(),
-            new_replication_factor: after.replication_factor.into(),
-            migration_id: String::new(),
-            updated_at: after.updated_at,
+            tenant_id: tenant.id.as_str().into(),
+            old_replication_factor: tenant.replication_factor.into(),
+            new_replication_factor: request.new_replication_factor,
+            migration_id: migration
+                .map(|migration| migration.id.to_string())
+                .unwrap_or_default(),
+            updated_at: asked_at.unwrap_or(tenant.updated_at),
             error_message: String::new(),
         }))
     }
@@ -220,19 +232,13 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
     ) -> Answer<v1::AddStorageNodeResponse> {
         let node = convert::node(self.admitted(request).await?).map_err(failed)?;
         let node_id = node.id.as_str().to_owned();
-        let topology = self
-            .coordinator
-            .admin()
-            .add_node(node)
-            .await
-            .map_err(failed)?;
+        let added = self.change(changes::only(NodeChange::Add(node))).await?;
+        let (migration_id, message) = changes::outcome(&added);
         Ok(Response::new(v1::AddStorageNodeResponse {
             success: true,
-            message: format!(
-                "node '{node_id}' is active since epoch {}; no data has to move",
-                topology.epoch.0
-            ),
+            message,
             node_id,
+            migration_id,
             ..Default::default()
         }))
     }
@@ -242,35 +248,83 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         request: Request<v1::RemoveStorageNodeRequest>,
     ) -> Answer<v1::RemoveStorageNodeResponse> {
         let v1::RemoveStorageNodeRequest { node_id, force } = self.admitted(request).await?;
-        let node_id = convert::node_id(node_id).map_err(failed)?;
-        let removal = self
-            .coordinator
-            .admin()
-            .remove_node(&node_id, force)
-            .await
-            .map_err(failed)?;
-        let data = if removal.promised {
-            "it held no data"
-        } else {
-            "it did not answer, and what it may hold is given up"
-        };
-        let epoch = removal.topology.epoch.0;
+        let id = convert::node_id(node_id.clone()).map_err(failed)?;
+        let removal = changes::only(NodeChange::Remove { id, force });
+        let (migration_id, message) = changes::outcome(&self.change(removal).await?);
         Ok(Response::new(v1::RemoveStorageNodeResponse {
             success: true,
-            message: format!("node '{node_id}' is gone since epoch {epoch}; {data}"),
-            node_id: node_id.as_str().into(),
+            message,
+            node_id,
+            migration_id,
             ..Default::default()
         }))
+    }
+
+    async fn change_nodes(
+        &self,
+        request: Request<v1::ChangeNodesRequest>,
+    ) -> Answer<v1::ChangeNodesResponse> {
+        let request = changes::request(self.admitted(request).await?).map_err(failed)?;
+        let (migration_id, message) = changes::outcome(&self.change(request).await?);
+        Ok(Response::new(v1::ChangeNodesResponse {
+            migration_id,
+            message,
+            estimated_completion: 0,
+        }))
+    }
+
+    async fn plan_nodes(
+        &self,
+        request: Request<v1::PlanNodesRequest>,
+    ) -> Answer<v1::PlanNodesResponse> {
+        let asked = self.admitted(request).await?.change.unwrap_or_default();
+        let asked = changes::request(asked).map_err(failed)?;
+        let forecast = self.coordinator.admin().forecast_change(&asked).await;
+        Ok(Response::new(changes::plan(forecast.map_err(failed)?)))
     }
 
     async fn get_migration_status(
         &self,
         request: Request<v1::GetMigrationStatusRequest>,
     ) -> Answer<v1::GetMigrationStatusResponse> {
-        // No change moves data yet, so there is none.
-        Err(failed(CoordinatorError::MigrationNotFound(
-            self.admitted(request).await?.migration_id,
-        )))
+        let id = self.admitted(request).await?.migration_id;
+        self.migration(&id).await
+    }
+
+    async fn list_migrations(
+        &self,
+        request: Request<v1::ListMigrationsRequest>,
+    ) -> Answer<v1::ListMigrationsResponse> {
+        let limit = changes::limit(self.admitted(request).await?.limit).map_err(failed)?;
+        let found = self.coordinator.admin().migrations(limit).await;
+        let found = found.map_err(failed)?.into_iter();
+        Ok(Response::new(v1::ListMigrationsResponse {
+            migrations: found.map(changes::status).collect(),
+        }))
+    }
+
+    async fn cancel_migration(
+        &self,
+        request: Request<v1::CancelMigrationRequest>,
+    ) -> Answer<v1::GetMigrationStatusResponse> {
+        let id = self.admitted(request).await?.migration_id;
+        let cancelled = self.coordinator.admin().cancel_migration(&id).await;
+        cancelled.map_err(failed)?;
+        self.migration(&id).await
+    }
+
+    async fn pace_migration(
+        &self,
+        request: Request<v1::PaceMigrationRequest>,
+    ) -> Answer<v1::GetMigrationStatusResponse> {
+        let v1::PaceMigrationRequest {
+            migration_id,
+            bytes_per_second_max,
+        } = self.admitted(request).await?;
+        let admin = self.coordinator.admin();
+        let paced = admin.pace_migration(&migration_id, bytes_per_second_max);
+        paced.await.map_err(failed)?;
+        self.migration(&migration_id).await
     }
 
     async fn list_storage_nodes(

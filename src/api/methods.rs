@@ -22,18 +22,23 @@ const OWNERS: ErrorCode = ErrorCode::QuorumNotReached;
 const STORE: ErrorCode = ErrorCode::StoreUnavailable;
 
 /// All of them, the most frequent first.
-pub(super) static METHODS: [Method; 16] = [
+pub(super) static METHODS: [Method; 21] = [
     looks("ReadKeyValue", Right::Read, OWNERS),
     changes("WriteKeyValue", Right::Write, OWNERS),
     changes("DeleteKeyValue", Right::Write, OWNERS),
     changes("AddStorageNode", Right::Admin, STORE),
+    changes("CancelMigration", Right::Admin, STORE),
+    changes("ChangeNodes", Right::Admin, STORE),
     changes("CreateApiKey", Right::Admin, STORE),
     changes("CreateTenant", Right::Admin, STORE),
     looks("GetConvergence", Right::Admin, STORE),
     looks("GetMigrationStatus", Right::Admin, STORE),
     looks("GetTenant", Right::Read, STORE),
     looks("ListApiKeys", Right::Admin, STORE),
+    looks("ListMigrations", Right::Admin, STORE),
     looks("ListStorageNodes", Right::Admin, STORE),
+    changes("PaceMigration", Right::Admin, STORE),
+    looks("PlanNodes", Right::Admin, STORE),
     changes("RemoveStorageNode", Right::Admin, STORE),
     changes("RevokeApiKey", Right::Admin, STORE),
     changes("SetSiblingLimits", Right::Admin, STORE),

@@ -17,6 +17,7 @@
 
 mod auth;
 mod bad_message;
+mod changes;
 mod convergence;
 mod convert;
 mod coordinator_service;

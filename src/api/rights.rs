@@ -65,6 +65,7 @@ guarded! {
 
 guarded_without_tenant! {
     Admin: AddStorageNodeRequest RemoveStorageNodeRequest GetMigrationStatusRequest ListStorageNodesRequest
+           ChangeNodesRequest PlanNodesRequest ListMigrationsRequest CancelMigrationRequest PaceMigrationRequest
            GetConvergenceRequest
            // It may name a tenant, but goes through the trees of all: what comes next can be another tenant's.
            VerifyPageRequest;

@@ -359,6 +359,17 @@ impl TestCluster {
         }
     }
 
+    /// Starts one more node, which no topology has yet.
+    pub(super) async fn start_node(&self, n: usize) {
+        self.nodes.start(Self::node(n)).await;
+    }
+
+    /// The metadata store has a migration, as its leader would have written it down.
+    pub(super) async fn seed(&self, migration: Migration) {
+        let made = self.world.metadata.create_migration(migration).await;
+        assert!(matches!(made, Ok(Change::Made(_))), "{made:?}");
+    }
+
     /// Cuts a node off.
     pub(super) fn cut_off(&self, n: usize) {
         self.nodes.set_mood(&Self::node(n).id, Mood::Down);

@@ -7,6 +7,7 @@
 //! A name belongs to one process at a time. Who starts under the name of a node that answers elsewhere is refused: it
 //! would take over that one's address, and with it the keys that it has not got.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -27,6 +28,8 @@ pub struct Membership {
     config: Config,
     id: NodeId,
     store: OnceCell<ChosenMetadata>,
+    /// Whether it was part of the cluster when it took its place, as its log was told.
+    was_listed: AtomicBool,
 }
 
 impl Membership {
@@ -37,6 +40,7 @@ impl Membership {
             config: config.clone(),
             id: id.map_err(|error| Failure::usage(error.to_string()))?,
             store: OnceCell::new(),
+            was_listed: AtomicBool::new(true),
         })
     }
 
@@ -105,8 +109,15 @@ impl Membership {
                 Err(failure) => return failure,
             }
         }
+        let mut place = Place {
+            is_listed: self.was_listed.load(Ordering::Relaxed),
+        };
+        let seen = |topology: &Topology| {
+            let is_listed = topology.node(&self.id).is_some();
+            place.seen(is_listed, &self.id, topology.epoch);
+        };
         match self.store().await {
-            Ok(store) => StorageNode::follow_epochs(replica, store).await,
+            Ok(store) => StorageNode::follow_epochs(replica, store, seen).await,
             Err(failure) => failure,
         }
     }
@@ -128,6 +139,7 @@ impl Membership {
         let address = &self.config.storage.advertise;
         loop {
             let Some(listed) = topology.node(&self.id) else {
+                self.was_listed.store(false, Ordering::Relaxed);
                 tracing::warn!(node = %self.id, "not part of the cluster yet; add it with `pairdb node add`");
                 return Ok(());
             };
@@ -157,6 +169,28 @@ impl Membership {
                 }
                 Change::Conflict(_) => self.topology().await?,
             };
+        }
+    }
+}
+
+/// Whether the node is part of the cluster, as its log was last told.
+struct Place {
+    is_listed: bool,
+}
+
+impl Place {
+    /// Tells the log when that changes.
+    fn seen(&mut self, is_listed: bool, node: &NodeId, epoch: Epoch) {
+        match (std::mem::replace(&mut self.is_listed, is_listed), is_listed) {
+            (true, false) => tracing::warn!(
+                %node, epoch = epoch.0,
+                "no member of the cluster any more: nobody asks this node for anything. Its process can be stopped, and its \
+                 data directory removed. The name can join again with an empty one"
+            ),
+            (false, true) => {
+                tracing::info!(%node, epoch = epoch.0, "part of the cluster now");
+            }
+            (true, true) | (false, false) => {}
         }
     }
 }

@@ -103,6 +103,7 @@ impl Add {
                 host: self.host,
                 port: i32::from(self.port),
                 virtual_nodes: self.virtual_nodes,
+                zone: String::new(),
             }))
             .await
             .map_err(|status| failure(&status, Effect::Writes))?

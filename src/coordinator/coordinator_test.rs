@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::test_cluster::{Away, Mood, TestCluster, read, write};
-use super::{CoordinatorError, WriteRequest};
-use crate::placement::Epoch;
+use super::{CoordinatorError, NodesChanged, WriteRequest};
+use crate::placement::{ChangeRequest, Epoch, NodeChange, NodeId};
 use crate::ports::{Clock, CoordinatorWorld, MetadataStore, SiblingLimits, Tenant, TenantId};
 use crate::quorum::Consistency;
 use crate::version::{Content, Stamp};
@@ -728,23 +728,40 @@ fn a_tenant_nobody_created_is_not_found() {
 }
 
 #[test]
-fn nodes_change_while_all_are_empty_and_no_longer() {
+fn nodes_change_at_once_while_all_are_empty_and_by_a_migration_later() {
     let cluster = TestCluster::new();
     let coordinator = cluster.coordinator();
     let leaving = cluster.owners(&coordinator, "lww", "k")[0].clone();
-    let removal = cluster
-        .run(coordinator.admin().remove_node(&leaving, false))
-        .unwrap();
-    let topology = removal.topology;
+    let removal = |id: &NodeId| ChangeRequest {
+        nodes: vec![NodeChange::Remove {
+            id: id.clone(),
+            force: false,
+        }],
+        factors: Vec::new(),
+    };
+    let removed = cluster.run(coordinator.admin().change_nodes(removal(&leaving)));
+    let Ok(NodesChanged::AtOnce { topology, given_up }) = removed else {
+        panic!("{removed:?}");
+    };
+    assert_eq!(given_up, []);
     assert_eq!((topology.epoch, topology.nodes.len()), (Epoch(2), 4));
     cluster.write(&coordinator, write("lww", "k", "v")).unwrap();
     let staying = cluster.owners(&coordinator, "lww", "k")[0].clone();
-    let error = cluster
-        .run(coordinator.admin().remove_node(&staying, false))
-        .unwrap_err();
-    assert!(
-        matches!(&error, CoordinatorError::NodeInUse(cause) if cause.contains("holds data")),
-        "{error}"
+    let asked = cluster.run(coordinator.admin().change_nodes(removal(&staying)));
+    let Ok(NodesChanged::Asked {
+        migration,
+        ahead: 0,
+    }) = asked
+    else {
+        panic!("{asked:?}");
+    };
+    let again = cluster.run(coordinator.admin().change_nodes(removal(&staying)));
+    assert_eq!(
+        again,
+        Ok(NodesChanged::Asked {
+            migration,
+            ahead: 0
+        })
     );
     cluster
         .write(&coordinator, write("lww", "k", "still served"))
@@ -752,20 +769,17 @@ fn nodes_change_while_all_are_empty_and_no_longer() {
 }
 
 #[test]
-fn the_replication_factor_stays_until_data_can_move() {
+fn another_replication_factor_is_asked_for_once() {
     let cluster = TestCluster::new();
     let coordinator = cluster.coordinator();
-    assert_eq!(
-        cluster
-            .run(coordinator.admin().update_replication_factor("lww", 3))
-            .unwrap()
-            .replication_factor,
-        3
-    );
-    assert!(matches!(
-        cluster.run(coordinator.admin().update_replication_factor("lww", 5)),
-        Err(CoordinatorError::NodeInUse(_))
-    ));
+    let update = |factor| cluster.run(coordinator.admin().update_replication_factor("lww", factor));
+    assert_eq!(update(3).unwrap().migration, None);
+    let to_five = update(5).unwrap();
+    assert_eq!(to_five.tenant.replication_factor, 3, "still");
+    assert!(to_five.migration.is_some());
+    assert_eq!(update(5), Ok(to_five.clone()), "asked for already");
+    let back = update(3).unwrap();
+    assert!(back.migration.is_some() && back.migration != to_five.migration);
     assert!(matches!(
         cluster.run(coordinator.admin().update_replication_factor("lww", 11)),
         Err(CoordinatorError::InvalidReplicationFactor(_))

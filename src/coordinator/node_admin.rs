@@ -1,17 +1,25 @@
-//! Storage nodes as people add and remove them.
+//! Storage nodes as people add, remove, replace and change them.
 //!
-//! Data does not move yet. So a change of the topology is made only while that is harmless, and refused otherwise:
-//! nodes are added and removed only while every node that is there is empty. Each of them, a new one included, promises
+//! While every node is empty nothing has to move, and a change is made at once. Each node, a new one included, promises
 //! in one step that it is empty and refuses the old epoch from then on, so no write can slip in before the change. Only
 //! a node that does not answer can be removed by force, without its promise.
+//!
+//! As soon as one node holds something, a change is asked for instead: a migration carries it out.
+//!
+//! What is checked here is what people get wrong: a newcomer that is not there or not empty, a node that is given up
+//! though it answers, one that is to hand over what it has and does not answer. Whether nodes still answer when their
+//! turn comes, the migration sees.
 
+use super::migration::{after_all, refused};
 use super::pass_failure::in_words;
 use super::tenant_admin::Admin;
 use super::{CoordinatorError, validate::invalid};
-use crate::placement::{Epoch, Node, NodeId, Topology};
+use crate::placement::{
+    ChangeId, ChangeRequest, Epoch, Node, NodeChange, NodeId, NodeStatus, RefusedChange, Topology,
+};
 use crate::ports::{
-    AdoptEpochIfEmpty, Ask, CallError, Change, Clock, CoordinatorWorld, Instant, NodeReport,
-    ReplicaTransport, Request, answer_to,
+    AdoptEpochIfEmpty, Ask, CallError, Change, Clock, CoordinatorWorld, Instant, Migration,
+    NodeReport, Operation, ReplicaTransport, Request, answer_to,
 };
 
 /// A storage node as the topology and its own last report show it.
@@ -27,15 +35,29 @@ pub struct NodeOverview {
     pub healthy: bool,
     /// Whether it refuses everything for an epoch that the metadata store does not have; then it counts as missing.
     pub out_of_step: bool,
+    /// The migration under way that makes it join, leave, or own another share.
+    pub changed_by: Option<ChangeId>,
 }
 
-/// A node that was removed.
+/// What came of asking for a change of nodes.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Removal {
-    /// The topology without it.
-    pub topology: Topology,
-    /// Whether the node promised that it is empty; otherwise what it may hold is given up.
-    pub promised: bool,
+pub enum NodesChanged {
+    /// Everything was so already.
+    Already(Topology),
+    /// Nothing had to move, so it was made at once.
+    AtOnce {
+        /// The topology since then.
+        topology: Topology,
+        /// Nodes that did not promise to be empty: what they may hold is given up.
+        given_up: Vec<NodeId>,
+    },
+    /// Data has to move: it waits for its turn, and is carried out in the background.
+    Asked {
+        /// As it was asked for.
+        migration: Migration,
+        /// How many are to be carried out before it.
+        ahead: usize,
+    },
 }
 
 /// Why a node did not promise to be empty.
@@ -45,9 +67,9 @@ enum NoPromise {
 }
 
 impl NoPromise {
-    fn into_text(self) -> String {
+    fn into_error(self) -> CoordinatorError {
         match self {
-            Self::HoldsData(text) | Self::Silent(text) => text,
+            Self::HoldsData(text) | Self::Silent(text) => CoordinatorError::NodeInUse(text),
         }
     }
 }
@@ -55,10 +77,7 @@ impl NoPromise {
 fn promise(change: &str, name: &str, answer: Result<bool, CallError>) -> Result<(), NoPromise> {
     match answer {
         Ok(true) => Ok(()),
-        Ok(false) => Err(NoPromise::HoldsData(format!(
-            "{change}: {name} holds data, which would have to move; this version can change the nodes of an empty \
-             cluster only"
-        ))),
+        Ok(false) => Err(NoPromise::HoldsData(format!("{change}: {name} holds data"))),
         Err(error) => Err(NoPromise::Silent(format!(
             "{change}: {name} must answer that it holds no data, and did not ({}); start it and try again",
             in_words(&error)
@@ -72,98 +91,185 @@ fn changed_meanwhile(change: &str) -> CoordinatorError {
     ))
 }
 
+/// What an attempt to make a change at once came to.
+enum Attempt {
+    Made(NodesChanged),
+    /// Somebody holds data.
+    HasToMove,
+}
+
 impl<W: CoordinatorWorld> Admin<W> {
     /// The storage nodes.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeOverview> {
         let routing = self.topologies.routing();
+        let change = routing.topology().change.as_deref();
+        let changed_by = |node: &Node| {
+            let change = change?;
+            let target = change.target.iter().find(|other| other.id == node.id);
+            (target != Some(node)).then(|| change.id.clone())
+        };
         let overview = routing.nodes().map(|(node, health)| NodeOverview {
             node: node.clone(),
             report: health.report(),
             answers: health.answers(),
             healthy: health.is_healthy(),
             out_of_step: health.is_out_of_step(),
+            changed_by: changed_by(node),
         });
         overview.collect()
     }
 
-    /// Adds a node, which must answer and be empty, to a cluster that holds no data yet.
+    /// Changes nodes: at once while nobody holds anything, and otherwise by a migration. Asked again for what was asked
+    /// for already, it changes nothing.
     ///
     /// # Errors
-    /// [`CoordinatorError::NodeInUse`] when data would have to move, a node does not answer, or another change came
-    /// first.
-    pub async fn add_node(&self, node: Node) -> Result<Topology, CoordinatorError> {
-        let change = format!("adding {}", node.id);
+    /// [`CoordinatorError::NodeInUse`] when a newcomer does not answer or is not empty, when a node is given up that
+    /// answers or one is to hand over what it holds that does not, when another change came first, and as for
+    /// [`Admin::request_change`].
+    pub async fn change_nodes(
+        &self,
+        request: ChangeRequest,
+    ) -> Result<NodesChanged, CoordinatorError> {
+        let change = described(&request)?;
         let deadline = self.metadata.deadline();
-        let current = self.current_topology(&change, deadline).await?;
-        let next = current
-            .with_node(node.clone())
-            .map_err(|error| invalid("node_id", error.to_string()))?;
-        // First the newcomer: while it does not answer nothing has changed anywhere.
-        let is_new = current.node(&node.id).is_none();
-        self.newcomer_adopts(&change, &node, is_new, &next, deadline)
+        let stored = self.topologies.fetch(deadline).await?;
+        let open = self.open_migrations().await?;
+        if let Some(known) = known_already(&request, &stored, &open) {
+            return Ok(known);
+        }
+        // First the newcomers: while they don't answer nothing has changed anywhere.
+        let next = next_epoch(&stored)?;
+        for node in newcomers(&request) {
+            let is_new = stored.node(&node.id).is_none();
+            let answer = self.ask_promise(node, next, is_new, deadline).await;
+            promise(&change, node.id.as_str(), answer).map_err(NoPromise::into_error)?;
+        }
+        let is_free = open.is_empty() && stored.change.is_none() && request.factors.is_empty();
+        if is_free && !self.somebody_reports_data() {
+            if self.topologies.routing().epoch() != stored.epoch {
+                return Err(changed_meanwhile(&change));
+            }
+            match self
+                .change_at_once(&change, &stored, &request, deadline)
+                .await?
+            {
+                Attempt::Made(made) => return Ok(made),
+                Attempt::HasToMove => {}
+            }
+        }
+        self.check_leavers(&change, &stored, &request, deadline)
             .await?;
-        let others = current.nodes.iter().filter(|other| other.id != node.id);
-        for other in others {
-            self.empty_node_adopts(&change, &other.id, &next, deadline)
-                .await?;
-        }
-        let topology = self.publish(&change, &current, next, deadline).await?;
-        // Whoever asks next how the nodes are is told of the new one as well.
-        let soon = self.world.clock().now() + self.settings.probe_interval;
-        self.probes.ask(deadline.min(soon)).await;
-        Ok(topology)
+        let migration = self.request_change(request).await?;
+        let ahead = open.len();
+        Ok(NodesChanged::Asked { migration, ahead })
     }
 
-    /// Removes a node from a cluster that holds no data yet. With `force` the node itself need not answer; one that
-    /// answers that it holds data is not removed.
-    ///
-    /// # Errors
-    /// [`CoordinatorError::NodeInUse`] when data would have to move, a node does not answer, or another change came
-    /// first.
-    pub async fn remove_node(&self, id: &NodeId, force: bool) -> Result<Removal, CoordinatorError> {
-        let change = format!("removing {id}");
-        let deadline = self.metadata.deadline();
-        let current = self.current_topology(&change, deadline).await?;
-        let next = current
-            .without_node(id)
-            .map_err(|error| invalid("node_id", error.to_string()))?;
-        for other in current.nodes.iter().filter(|other| other.id != *id) {
-            self.empty_node_adopts(&change, &other.id, &next, deadline)
-                .await?;
-        }
-        // Half of what is left, so that there is time to publish.
-        let left = deadline.since(self.world.clock().now());
-        let patience = self.world.clock().now() + left / 2;
-        let (name, epoch) = (id.as_str(), next.epoch);
-        let promised = match self.adopts_if_empty(id, epoch, patience).await {
-            Err(CallError::NotSent(_) | CallError::NoAnswer(_)) if force => false,
-            answer => match promise(&change, name, answer) {
-                Ok(()) => true,
-                Err(NoPromise::Silent(text)) => {
-                    return Err(CoordinatorError::NodeInUse(format!(
-                        "{text}, or remove it by force if it never comes back"
-                    )));
-                }
-                Err(NoPromise::HoldsData(text)) => return Err(CoordinatorError::NodeInUse(text)),
-            },
-        };
-        let topology = self.publish(&change, &current, next, deadline).await?;
-        Ok(Removal { topology, promised })
+    /// Whether some node said that it holds records when it was last asked. One that says so and then falls silent holds
+    /// them still.
+    fn somebody_reports_data(&self) -> bool {
+        let routing = self.topologies.routing();
+        routing
+            .nodes()
+            .any(|(_, health)| health.with_report(|report| report.is_some_and(|r| r.keys > 0)))
     }
 
-    /// The stored topology, which is also the one in use here.
-    async fn current_topology(
+    /// Makes a change if every node promises that it is empty. The newcomers have promised already.
+    async fn change_at_once(
         &self,
         change: &str,
+        current: &Topology,
+        request: &ChangeRequest,
         deadline: Instant,
-    ) -> Result<Topology, CoordinatorError> {
-        let current = self.topologies.fetch(deadline).await?;
-        if self.topologies.routing().epoch() == current.epoch {
-            Ok(current)
-        } else {
-            Err(changed_meanwhile(change))
+    ) -> Result<Attempt, CoordinatorError> {
+        let mut next = current.at(next_epoch(current)?);
+        next.nodes = nodes_after(&current.nodes, request).map_err(refused)?;
+        next.validate()
+            .map_err(|error| invalid("node_id", error.to_string()))?;
+        let (leavers, others): (Vec<_>, Vec<_>) = current
+            .nodes
+            .iter()
+            .filter(|node| newcomers(request).all(|newcomer| newcomer.id != node.id))
+            .partition(|node| next.node(&node.id).is_none());
+        let mut silent = None;
+        for other in others {
+            let answer = self.adopts_if_empty(&other.id, next.epoch, deadline).await;
+            match promise(change, other.id.as_str(), answer) {
+                Ok(()) => {}
+                Err(NoPromise::HoldsData(_)) => return Ok(Attempt::HasToMove),
+                // The next one may hold data: then this one need not answer now.
+                Err(NoPromise::Silent(text)) => silent = silent.or(Some(text)),
+            }
         }
+        if let Some(text) = silent {
+            return Err(CoordinatorError::NodeInUse(text));
+        }
+        let mut given_up = Vec::new();
+        for leaver in leavers {
+            // Half of what is left, so that there is time to publish.
+            let left = deadline.since(self.world.clock().now());
+            let patience = self.world.clock().now() + left / 2;
+            let (id, force) = (&leaver.id, is_forced(request, &leaver.id));
+            match self.adopts_if_empty(id, next.epoch, patience).await {
+                Err(CallError::NotSent(_) | CallError::NoAnswer(_)) if force => {
+                    given_up.push(id.clone());
+                }
+                answer => match promise(change, id.as_str(), answer) {
+                    Ok(()) => {}
+                    Err(NoPromise::HoldsData(_)) => return Ok(Attempt::HasToMove),
+                    Err(NoPromise::Silent(text)) => {
+                        return Err(CoordinatorError::NodeInUse(format!(
+                            "{text}, or remove it by force if it never comes back"
+                        )));
+                    }
+                },
+            }
+        }
+        let topology = self.publish(change, current, next, deadline).await?;
+        // Whoever asks next how the nodes are is told of new ones as well.
+        let soon = self.world.clock().now() + self.settings.probe_interval;
+        self.probes.ask(deadline.min(soon)).await;
+        Ok(Attempt::Made(NodesChanged::AtOnce { topology, given_up }))
+    }
+
+    /// Who leaves by force must not answer; who leaves without must, since it is to hand over what it holds.
+    async fn check_leavers(
+        &self,
+        change: &str,
+        current: &Topology,
+        request: &ChangeRequest,
+        deadline: Instant,
+    ) -> Result<(), CoordinatorError> {
+        for (id, force) in leavers(request) {
+            let Some(node) = current.node(id) else {
+                continue; // it joins by a migration that was asked for before, or there is none of that name
+            };
+            let probe = Request {
+                node: id.clone(),
+                epoch: current.epoch,
+                operation: Operation::Probe,
+            };
+            let left = deadline.since(self.world.clock().now());
+            let patience = self.world.clock().now() + left / 2;
+            let answer = self.world.transport().call(node, probe, patience).await;
+            match (force, answer) {
+                (true, Ok(_) | Err(CallError::Refused(_))) => {
+                    return Err(CoordinatorError::NodeInUse(format!(
+                        "{change}: {id} answers, and holds data that it can hand over; leave out force, or stop {id} first \
+                         if what only it holds is to be given up"
+                    )));
+                }
+                (false, Err(error)) => {
+                    return Err(CoordinatorError::NodeInUse(format!(
+                        "{change}: {id} is to hand over what it holds, and does not answer ({}); start it and try again, or \
+                         use force if it never comes back",
+                        in_words(&error)
+                    )));
+                }
+                (true, Err(_)) | (false, Ok(_)) => {}
+            }
+        }
+        Ok(())
     }
 
     async fn publish(
@@ -181,31 +287,6 @@ impl<W: CoordinatorWorld> Admin<W> {
             Change::Made(topology) => Ok(topology),
             Change::Conflict(_) => Err(changed_meanwhile(change)),
         }
-    }
-
-    async fn newcomer_adopts(
-        &self,
-        change: &str,
-        node: &Node,
-        is_new: bool,
-        next: &Topology,
-        deadline: Instant,
-    ) -> Result<(), CoordinatorError> {
-        let answer = self.ask_promise(node, next.epoch, is_new, deadline).await;
-        promise(change, node.id.as_str(), answer)
-            .map_err(|error| CoordinatorError::NodeInUse(error.into_text()))
-    }
-
-    async fn empty_node_adopts(
-        &self,
-        change: &str,
-        id: &NodeId,
-        next: &Topology,
-        deadline: Instant,
-    ) -> Result<(), CoordinatorError> {
-        let answer = self.adopts_if_empty(id, next.epoch, deadline).await;
-        promise(change, id.as_str(), answer)
-            .map_err(|error| CoordinatorError::NodeInUse(error.into_text()))
     }
 
     /// Asks a node of the topology in use.
@@ -239,4 +320,107 @@ impl<W: CoordinatorWorld> Admin<W> {
         let answer = self.world.transport().call(node, request, deadline).await;
         answer_to::<AdoptEpochIfEmpty>(answer)
     }
+}
+
+fn next_epoch(current: &Topology) -> Result<Epoch, CoordinatorError> {
+    let next = current.epoch.next();
+    next.ok_or(CoordinatorError::Internal("epochs are used up"))
+}
+
+/// What errors call the change. Each node may be in it once.
+fn described(request: &ChangeRequest) -> Result<String, CoordinatorError> {
+    let mut ids: Vec<&NodeId> = Vec::new();
+    for change in &request.nodes {
+        ids.push(change.node());
+        if let NodeChange::Replace { by, .. } = change {
+            ids.push(&by.id);
+        }
+    }
+    for (index, id) in ids.iter().enumerate() {
+        if ids[..index].contains(id) {
+            return Err(invalid("node_id", format!("{id} is named twice")));
+        }
+    }
+    Ok(match &request.nodes[..] {
+        [] if request.factors.is_empty() => {
+            return Err(invalid("changes", "are none; name a node to be changed"));
+        }
+        [] => "changing replication factors".to_owned(),
+        [NodeChange::Add(node)] => format!("adding {}", node.id),
+        [NodeChange::Remove { id, .. }] => format!("removing {id}"),
+        [NodeChange::Replace { id, by, .. }] => format!("replacing {id} by {}", by.id),
+        [NodeChange::Set { id, .. }] => format!("changing {id}"),
+        changes => format!("changing {} nodes", changes.len()),
+    })
+}
+
+fn newcomers(request: &ChangeRequest) -> impl Iterator<Item = &Node> {
+    request.nodes.iter().filter_map(|change| match change {
+        NodeChange::Add(node) | NodeChange::Replace { by: node, .. } => Some(node),
+        NodeChange::Remove { .. } | NodeChange::Set { .. } => None,
+    })
+}
+
+/// Who leaves, and whether it is given up.
+fn leavers(request: &ChangeRequest) -> impl Iterator<Item = (&NodeId, bool)> {
+    request.nodes.iter().filter_map(|change| match change {
+        NodeChange::Remove { id, force } | NodeChange::Replace { id, force, .. } => {
+            Some((id, *force))
+        }
+        NodeChange::Add(_) | NodeChange::Set { .. } => None,
+    })
+}
+
+fn is_forced(request: &ChangeRequest, id: &NodeId) -> bool {
+    leavers(request).any(|(leaver, force)| leaver == id && force)
+}
+
+/// The nodes that there will be. One that is added and listed already is put where it is now said to be.
+fn nodes_after(nodes: &[Node], request: &ChangeRequest) -> Result<Vec<Node>, RefusedChange> {
+    let mut target = nodes.to_vec();
+    for change in &request.nodes {
+        if let NodeChange::Add(node) = change
+            && let Some(known) = target.iter_mut().find(|known| known.id == node.id)
+        {
+            let seat = known.seat.take();
+            *known = Node {
+                seat,
+                ..node.clone()
+            };
+            continue;
+        }
+        let one = ChangeRequest {
+            nodes: vec![change.clone()],
+            factors: Vec::new(),
+        };
+        (target, _) = one.applied_to(&target)?;
+    }
+    Ok(target)
+}
+
+/// The answer to who asks again: for what is so, or for what a migration that is not over brings about.
+fn known_already(
+    request: &ChangeRequest,
+    stored: &Topology,
+    open: &[Migration],
+) -> Option<NodesChanged> {
+    let mut asked = open.iter().enumerate().rev();
+    let asked = asked.find(|(_, migration)| migration.request == *request && !migration.cancel);
+    if let Some((ahead, migration)) = asked {
+        let migration = migration.clone();
+        return Some(NodesChanged::Asked { migration, ahead });
+    }
+    let after = after_all(stored, open);
+    let mut rest = request.clone();
+    rest.nodes.retain(|change| match change {
+        NodeChange::Add(node) => after.node(&node.id).is_none_or(|known| {
+            (&known.host, known.port) != (&node.host, node.port)
+                || (known.virtual_nodes, &known.zone) != (node.virtual_nodes, &node.zone)
+                || known.status != NodeStatus::Active
+        }),
+        _ => true,
+    });
+    let (target, _) = rest.applied_to(&after.nodes).ok()?;
+    let is_so = rest.factors.is_empty() && target == after.nodes;
+    is_so.then(|| NodesChanged::Already(stored.clone()))
 }

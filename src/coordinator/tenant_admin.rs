@@ -1,7 +1,8 @@
 //! Tenants and storage nodes as people look after them: tenants are here, nodes in [`node_admin`](super::node_admin),
 //! API keys in [`api_keys`](super::api_keys).
 //!
-//! Data does not move yet: a replication factor can be changed only to what it is.
+//! Nothing here moves data: another replication factor is asked for as a change of owners, and a migration carries it
+//! out.
 
 use std::sync::Arc;
 
@@ -12,7 +13,10 @@ use super::settings::CoordinatorSettings;
 use super::tenants::TenantCache;
 use super::topologies::Topologies;
 use super::validate;
-use crate::ports::{Change, Clock, CoordinatorWorld, MetadataStore, SiblingLimits, Tenant};
+use crate::placement::{ChangeRequest, FactorRequest};
+use crate::ports::{
+    Change, Clock, CoordinatorWorld, MetadataStore, Migration, SiblingLimits, Tenant,
+};
 use crate::quorum::ConflictPolicy;
 
 /// The replication factor of who asks for none.
@@ -20,6 +24,15 @@ const DEFAULT_REPLICATION_FACTOR: u8 = 3;
 
 /// How often a change of a tenant is begun anew because somebody else changed it at the same time.
 const TENANT_CHANGES_MAX: usize = 8;
+
+/// What came of asking for another replication factor.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FactorChanged {
+    /// The tenant, as it is now.
+    pub tenant: Tenant,
+    /// What brings it there; `None`: it is there.
+    pub migration: Option<Migration>,
+}
 
 /// What people do to tenants, storage nodes and API keys.
 pub struct Admin<W: CoordinatorWorld> {
@@ -96,25 +109,46 @@ impl<W: CoordinatorWorld> Admin<W> {
         Ok(known.await?.tenant)
     }
 
-    /// Changes how many owners hold each of a tenant's keys. Until data can move, only to what it is already.
+    /// Asks for another number of owners of each of a tenant's keys. Does nothing if it has that many, or has been asked
+    /// for it before.
     ///
     /// # Errors
-    /// [`CoordinatorError::NodeInUse`] when data would have to move.
+    /// [`CoordinatorError::InvalidReplicationFactor`] when there are fewer nodes.
     pub async fn update_replication_factor(
         &self,
         name: &str,
         factor: u32,
-    ) -> Result<Tenant, CoordinatorError> {
+    ) -> Result<FactorChanged, CoordinatorError> {
         let factor = validate::replication_factor(factor)?;
-        let tenant = self.tenant(name).await?;
-        if tenant.replication_factor == factor {
-            return Ok(Tenant::clone(&tenant));
-        }
-        Err(CoordinatorError::NodeInUse(format!(
-            "tenant '{name}' keeps replication factor {}: changing it to {factor} moves data, which this version can't do \
-             yet; create a tenant with that factor and copy the keys",
-            tenant.replication_factor
-        )))
+        let id = validate::tenant_id(name)?;
+        let stored = self.metadata.store().tenant(&id);
+        let stored = self
+            .metadata
+            .in_time(self.metadata.deadline(), stored)
+            .await?;
+        let tenant = stored.ok_or_else(|| CoordinatorError::TenantNotFound(name.to_owned()))?;
+        let open = self.open_migrations().await?;
+        // Of several, the one that was asked for last has the last word.
+        let asked = open.into_iter().rev().find_map(|migration| {
+            let mut factors = migration.request.factors.iter();
+            let asked = factors.find(|asked| &*asked.tenant == name)?.factor;
+            Some((asked, migration))
+        });
+        let migration = match asked {
+            Some((asked, migration)) if asked == factor && !migration.cancel => Some(migration),
+            None if tenant.replication_factor == factor => None,
+            _ => {
+                let request = ChangeRequest {
+                    nodes: Vec::new(),
+                    factors: vec![FactorRequest {
+                        tenant: name.into(),
+                        factor,
+                    }],
+                };
+                Some(self.request_change(request).await?)
+            }
+        };
+        Ok(FactorChanged { tenant, migration })
     }
 
     /// Changes how many unresolved siblings a tenant's keys may have.

@@ -105,6 +105,17 @@ pub enum RefusedChange {
     Invalid(#[from] InvalidTopology),
 }
 
+impl NodeChange {
+    /// Which node it is about.
+    #[must_use]
+    pub const fn node(&self) -> &NodeId {
+        match self {
+            Self::Add(node) => &node.id,
+            Self::Remove { id, .. } | Self::Replace { id, .. } | Self::Set { id, .. } => id,
+        }
+    }
+}
+
 impl ChangeRequest {
     /// The nodes that there will be, where there are `nodes`, and those of them that are given up.
     ///

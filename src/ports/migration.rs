@@ -136,12 +136,7 @@ impl Migration {
     /// The first node that it is about, if it is about any.
     #[must_use]
     pub fn node(&self) -> Option<&NodeId> {
-        self.request.nodes.first().map(|change| match change {
-            NodeChange::Add(node) => &node.id,
-            NodeChange::Remove { id, .. }
-            | NodeChange::Replace { id, .. }
-            | NodeChange::Set { id, .. } => id,
-        })
+        self.request.nodes.first().map(NodeChange::node)
     }
 }
 

@@ -7,12 +7,12 @@ use super::{Client, cluster, reason, write};
 use crate::proto::v1;
 
 /// The code and the reason of a refusal.
-fn told<T>(outcome: Result<Response<T>, Status>) -> (Code, String) {
+pub(super) fn told<T>(outcome: Result<Response<T>, Status>) -> (Code, String) {
     let status = outcome.err().expect("a refusal");
     (status.code(), reason(&status))
 }
 
-fn refused(code: Code, reason: &str) -> (Code, String) {
+pub(super) fn refused(code: Code, reason: &str) -> (Code, String) {
     (code, reason.to_owned())
 }
 
@@ -106,7 +106,7 @@ async fn an_empty_node_can_be_removed() {
         .unwrap()
         .into_inner();
     assert_eq!((response.success, response.node_id.as_str()), (true, "n1"));
-    assert!(response.message.ends_with("it held no data"));
+    assert!(response.message.ends_with("no data had to move"));
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn a_node_that_does_not_answer_is_removed_by_force_only() {
         response
             .into_inner()
             .message
-            .ends_with("it did not answer, and what it may hold is given up")
+            .ends_with("n1 did not answer, and what only they may hold is given up")
     );
     client
         .write_key_value(write("lww", "k", "v"))
@@ -164,6 +164,7 @@ async fn a_new_node_must_answer_and_be_empty() {
             host: node.host,
             port: i32::from(node.port),
             virtual_nodes: 0,
+            zone: String::new(),
         }
     };
     cluster.cut_off(0);

@@ -137,6 +137,7 @@ async fn cluster() -> (TestCluster, Asker) {
             host: node.host,
             port: node.port.into(),
             virtual_nodes: 0,
+            zone: String::new(),
         };
         let _: v1::AddStorageNodeResponse = asker.by_admin("AddStorageNode", request).await;
     }
@@ -302,6 +303,26 @@ async fn every_method_by_every_caller() {
         403      no-role no-tenant key-read read key-write write admin-of-own
         yes      admin key-admin
     GetMigrationStatus
+        401      none garbage basic expired early key-revoked key-wrong
+        403      no-role no-tenant key-read read key-write write admin-of-own
+        yes      admin key-admin
+    ChangeNodes
+        401      none garbage basic expired early key-revoked key-wrong
+        403      no-role no-tenant key-read read key-write write admin-of-own
+        yes      admin key-admin
+    PlanNodes
+        401      none garbage basic expired early key-revoked key-wrong
+        403      no-role no-tenant key-read read key-write write admin-of-own
+        yes      admin key-admin
+    ListMigrations
+        401      none garbage basic expired early key-revoked key-wrong
+        403      no-role no-tenant key-read read key-write write admin-of-own
+        yes      admin key-admin
+    CancelMigration
+        401      none garbage basic expired early key-revoked key-wrong
+        403      no-role no-tenant key-read read key-write write admin-of-own
+        yes      admin key-admin
+    PaceMigration
         401      none garbage basic expired early key-revoked key-wrong
         403      no-role no-tenant key-read read key-write write admin-of-own
         yes      admin key-admin

@@ -15,6 +15,7 @@ fn body(line: &str, tenant: &str) -> Value {
         "POST /v1/key-value" => json!({ "tenant_id": tenant, "key": "k", "value": "v" }),
         "POST /v1/tenants" => json!({ "tenant_id": tenant }),
         "PUT /v1/tenants/{tenant_id}/replication-factor" => json!({ "replication_factor": 3 }),
+        "PUT /v1/admin/migrations/{migration_id}/pace" => json!({}),
         "POST /v1/admin/storage-nodes" => {
             json!({ "node_id": "n9", "host": "localhost", "port": 1 })
         }
@@ -113,7 +114,19 @@ async fn every_route_by_every_caller() {
         yes/yes  none garbage expired no-role read write admin-of-own admin key-admin
     GET /ready
         yes/yes  none garbage expired no-role read write admin-of-own admin key-admin
+    GET /v1/admin/migrations
+        401/401  none garbage expired
+        403/403  no-role read write admin-of-own
+        yes/yes  admin key-admin
     GET /v1/admin/migrations/{migration_id}
+        401/401  none garbage expired
+        403/403  no-role read write admin-of-own
+        yes/yes  admin key-admin
+    POST /v1/admin/migrations/{migration_id}/cancel
+        401/401  none garbage expired
+        403/403  no-role read write admin-of-own
+        yes/yes  admin key-admin
+    PUT /v1/admin/migrations/{migration_id}/pace
         401/401  none garbage expired
         403/403  no-role read write admin-of-own
         yes/yes  admin key-admin

@@ -203,8 +203,17 @@ where
     D: serde::Deserializer<'de>,
     T: Default + TryFrom<i64>,
 {
+    Ok(whole_or_none(deserializer)?.unwrap_or_default())
+}
+
+/// The same where `null` is no number.
+pub(super) fn whole_or_none<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: TryFrom<i64>,
+{
     let Some(number) = Option::<Number>::deserialize(deserializer)? else {
-        return Ok(T::default());
+        return Ok(None);
     };
     let exact = number.as_i64().or_else(|| {
         let float = number.as_f64()?;
@@ -213,6 +222,7 @@ where
     });
     exact
         .and_then(|number| T::try_from(number).ok())
+        .map(Some)
         .ok_or_else(|| D::Error::custom(format!("is {number}, no whole number of its range")))
 }
 

@@ -419,6 +419,99 @@ async fn nodes_are_looked_after() {
 }
 
 #[tokio::test]
+async fn migrations_are_looked_after() {
+    let cluster = cluster().await;
+    cluster.fill(1).await;
+    cluster.start_node(3).await;
+    let node = TestCluster::node(3);
+    let fourth = json!({ "node_id": "n4", "host": node.host, "port": node.port, "zone": "east" });
+    let asked = tell(&cluster, "POST /v1/admin/storage-nodes", fourth).await;
+    assert_eq!(asked.status, 202, "{}", asked.body);
+    let id = asked.body["migration_id"].as_str().unwrap().to_owned();
+    assert!(!id.is_empty(), "{}", asked.body);
+
+    let factor = "PUT /v1/tenants/lww/replication-factor";
+    let factor = tell(&cluster, factor, json!({ "replication_factor": 2 })).await;
+    assert_eq!(
+        (factor.status, &factor.body["old_replication_factor"]),
+        (200, &json!(3))
+    );
+    let shown = ask(&cluster, &format!("GET /v1/admin/migrations/{id}")).await;
+    assert_eq!(shown.status, 200, "{}", shown.body);
+    assert_eq!(shown.body["migration_status"], "pending");
+    assert_eq!(shown.body["progress"]["partitions_done"], 0);
+    assert_eq!(
+        shown.body["changes"][0],
+        "add n4 at localhost:7004 in zone east"
+    );
+    let listed = ask(&cluster, "GET /v1/admin/migrations").await;
+    let names = |listed: &Answer| -> Vec<Value> {
+        let migrations = listed.body["migrations"].as_array().unwrap().iter();
+        migrations
+            .map(|found| found["migration_id"].clone())
+            .collect()
+    };
+    assert_eq!(
+        names(&listed),
+        [factor.body["migration_id"].clone(), json!(id)]
+    );
+    let one = ask(&cluster, "GET /v1/admin/migrations?limit=1").await;
+    assert_eq!(names(&one), [factor.body["migration_id"].clone()]);
+
+    let pace = format!("PUT /v1/admin/migrations/{id}/pace");
+    let paced = tell(&cluster, &pace, json!({ "bytes_per_second_max": 4096.0 })).await;
+    assert_eq!(
+        (paced.status, &paced.body["bytes_per_second_max"]),
+        (200, &json!(4096))
+    );
+    let free = tell(&cluster, &pace, json!({ "bytes_per_second_max": null })).await;
+    assert_eq!(
+        (free.status, &free.body["bytes_per_second_max"]),
+        (200, &Value::Null)
+    );
+    let cancel = format!("POST /v1/admin/migrations/{id}/cancel");
+    let cancelled = ask(&cluster, &cancel).await;
+    assert_eq!(
+        (cancelled.status, &cancelled.body["migration_status"]),
+        (202, &json!("cancelled"))
+    );
+    let wrong = [
+        (&*cancel, Value::Null, 412, "NODE_IN_USE"),
+        (
+            &*pace,
+            json!({ "bytes_per_second_max": 1 }),
+            412,
+            "NODE_IN_USE",
+        ),
+        (
+            &*pace,
+            json!({ "bytes_per_second_max": -1 }),
+            400,
+            "INVALID_REQUEST",
+        ),
+        (
+            "GET /v1/admin/migrations?limit=1001",
+            Value::Null,
+            400,
+            "INVALID_REQUEST",
+        ),
+        (
+            "GET /v1/admin/migrations?limit=some",
+            Value::Null,
+            400,
+            "INVALID_REQUEST",
+        ),
+        (
+            "POST /v1/admin/migrations/m-1/cancel",
+            Value::Null,
+            404,
+            "MIGRATION_NOT_FOUND",
+        ),
+    ];
+    all_fail(&cluster, &wrong).await;
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_named() {
     let cluster = cluster().await;
     let long = "x".repeat(1024 * 1024 + 1);
@@ -619,20 +712,23 @@ async fn a_panic_is_an_internal_error_and_says_nothing() {
 }
 
 /// Every route of the wire contract.
-const ROUTES: [(&str, &str); 15] = [
+const ROUTES: [(&str, &str); 18] = [
     ("delete", "/v1/admin/storage-nodes/{node_id}"),
     ("delete", "/v1/key-value"),
     ("get", "/health"),
     ("get", "/health/live"),
     ("get", "/health/ready"),
     ("get", "/ready"),
+    ("get", "/v1/admin/migrations"),
     ("get", "/v1/admin/migrations/{migration_id}"),
     ("get", "/v1/admin/storage-nodes"),
     ("get", "/v1/key-value"),
     ("get", "/v1/tenants/{tenant_id}"),
+    ("post", "/v1/admin/migrations/{migration_id}/cancel"),
     ("post", "/v1/admin/storage-nodes"),
     ("post", "/v1/key-value"),
     ("post", "/v1/tenants"),
+    ("put", "/v1/admin/migrations/{migration_id}/pace"),
     ("put", "/v1/tenants/{tenant_id}/replication-factor"),
     ("put", "/v1/tenants/{tenant_id}/sibling-limits"),
 ];

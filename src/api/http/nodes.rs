@@ -40,13 +40,18 @@ pub(super) struct Add {
     #[serde(default, deserialize_with = "whole")]
     #[schema(value_type = Option<i32>, minimum = 0, maximum = 4096)]
     virtual_nodes: i32,
+    /// What it shares a fate with other nodes in, such as a rack: owners lie in as many zones as there are. Absent or
+    /// empty: none.
+    #[serde(default, deserialize_with = "or_default")]
+    #[schema(required = false, max_length = 255, pattern = "^[!-~]*$")]
+    zone: String,
 }
 
 /// Whether a node goes though it is down; in the query or in a JSON body.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Remove {
-    /// Do it even though the node does not answer: what it may hold is given up.
+    /// Take a node that does not answer for lost: what only it holds is given up.
     #[serde(default)]
     #[param(schema_with = schema::force)]
     force: Option<Flag>,
@@ -137,11 +142,16 @@ pub(super) struct Node {
     incarnation: String,
     /// Whether it refuses everything for an epoch that the metadata store does not have. It counts as missing then.
     out_of_step: bool,
+    /// Its zone; empty: none.
+    zone: String,
+    /// The migration under way that makes it join, leave, or own another share; empty: none does.
+    migration_id: String,
 }
 
 /// Add a storage node.
 ///
-/// As long as no node holds a record; after that, and when the node does not answer, 412 NODE_IN_USE.
+/// While no node holds a record it is added at once; otherwise a migration moves data to it, in the background. A node
+/// that does not answer or is not empty is 412 NODE_IN_USE.
 #[utoipa::path(
     post, path = "/v1/admin/storage-nodes", tag = "admin", request_body = Add,
     responses((status = 202, description = "Added, or being added", body = Change), Errors),
@@ -156,6 +166,7 @@ pub(super) async fn add(
         host: add.host,
         port: add.port,
         virtual_nodes: add.virtual_nodes,
+        zone: add.zone,
     };
     let answer = gateway
         .service
@@ -174,7 +185,8 @@ pub(super) async fn add(
 
 /// Remove a storage node.
 ///
-/// As long as no node holds a record; after that 412 NODE_IN_USE. `force` may be in a JSON body instead.
+/// While no node holds a record it goes at once; otherwise a migration moves what it holds to others, in the background.
+/// 412 NODE_IN_USE when fewer nodes would be left than some tenant has replicas. `force` may be in a JSON body instead.
 #[utoipa::path(
     delete, path = "/v1/admin/storage-nodes/{node_id}", tag = "admin",
     params(("node_id" = String, Path, description = "The node", min_length = 1, max_length = 255, pattern = "^[!\"$-~]+$"), Remove),
@@ -231,5 +243,7 @@ fn node(info: v1::StorageNodeInfo) -> Node {
         out_of_step: info.out_of_step,
         epoch: info.epoch,
         incarnation: info.incarnation,
+        zone: info.zone,
+        migration_id: info.migration_id,
     }
 }

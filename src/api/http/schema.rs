@@ -83,7 +83,7 @@ pub(super) fn force() -> Schema {
         .item(ObjectBuilder::new().schema_type(Type::Boolean))
         .item(spelled)
         .description(Some(
-            "Do it even though the node does not answer: what it may hold is given up. One that answers that it holds data stays.",
+            "Take a node that does not answer for lost: what only it holds is given up. One that answers is not given up.",
         ))
         .into()
 }

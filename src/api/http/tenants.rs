@@ -84,7 +84,7 @@ pub(super) struct Factor {
     replication_factor: i32,
 }
 
-/// A changed replication factor.
+/// A replication factor that was asked for.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Changed {
     /// Always "success".
@@ -190,11 +190,11 @@ fn shown(tenant: v1::GetTenantResponse) -> Tenant {
 
 /// Change a tenant's replication factor.
 ///
-/// Data can't be moved yet, so another number than it has is 412 NODE_IN_USE.
+/// A migration makes or drops the copies, in the background; the factor that the tenant has is nothing to do.
 #[utoipa::path(
     put, path = "/v1/tenants/{tenant_id}/replication-factor", tag = "tenants", request_body = Factor,
     params(("tenant_id" = String, Path, description = "The tenant", min_length = 1, max_length = 255, pattern = "^[^:\\u0000-\\u001f\\u007f-\\u009f]+$")),
-    responses((status = 200, description = "Changed", body = Changed), Errors),
+    responses((status = 200, description = "Asked for, or so already", body = Changed), Errors),
 )]
 pub(super) async fn update_replication_factor(
     State(gateway): State<Shared>,

@@ -139,7 +139,7 @@ impl Cluster {
             .collect();
         let told = replicas
             .iter()
-            .map(|replica| StorageNode::follow_epochs(replica, metadata));
+            .map(|replica| StorageNode::follow_epochs(replica, metadata, |_| ()));
         let told = futures::future::join_all(told);
         let nodes = self.nodes.iter_mut().map(StorageNode::failed);
         let mut nodes = nodes.collect::<FuturesUnordered<_>>();

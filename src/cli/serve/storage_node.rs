@@ -22,7 +22,7 @@ use crate::adapters::grpc::{
 use crate::adapters::tls::{ClusterTls, Listener};
 use crate::adapters::tokio::{NodeWorld, TokioClock};
 use crate::config::SyncMode;
-use crate::placement::{Epoch, Node, NodeId};
+use crate::placement::{Epoch, Node, NodeId, Topology};
 use crate::ports::{Clock, MetadataStore, Operation, ReplicaTransport, Reply, Request};
 use crate::replica::{Replica, ReplicaSettings};
 use crate::version::Actor;
@@ -154,12 +154,19 @@ impl StorageNode {
         }
     }
 
-    /// Tells the node of every new epoch. Never ends.
-    pub async fn follow_epochs(replica: &Replica<World>, metadata: &ChosenMetadata) -> ! {
+    /// Tells the node of every new epoch, and `seen` of every topology. Never ends.
+    pub async fn follow_epochs(
+        replica: &Replica<World>,
+        metadata: &ChosenMetadata,
+        mut seen: impl FnMut(&Topology),
+    ) -> ! {
         let mut events = metadata.watch();
         loop {
             match metadata.topology().await {
-                Ok(topology) => replica.learn_epoch(topology.epoch),
+                Ok(topology) => {
+                    seen(&topology);
+                    replica.learn_epoch(topology.epoch);
+                }
                 Err(error) => tracing::warn!(%error, "the topology can't be read"),
             }
             // An event or the interval, whichever comes first: both lead to a look. So does the end of the events,

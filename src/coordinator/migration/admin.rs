@@ -19,7 +19,7 @@ const TENANTS_PAGE: usize = 1000;
 /// How often an update is begun anew because somebody else changed the migration at the same time.
 const UPDATES_MAX: usize = 8;
 
-/// A migration, and how far its partitions have come.
+/// A migration, how far its partitions have come, and what it waits for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MigrationView {
     /// As it is stored.
@@ -30,6 +30,78 @@ pub struct MigrationView {
     pub estimated_completion: Option<i64>,
     /// Records copied in a second so far; 0 before any was.
     pub keys_per_second: u64,
+    /// What it waits for, and what would help; `None`: it goes on.
+    pub waits_for: Option<String>,
+}
+
+/// What has to be known to show a migration.
+struct Around {
+    stored: Topology,
+    open: Vec<Migration>,
+    now: i64,
+}
+
+impl Around {
+    fn view(&self, migration: Migration) -> MigrationView {
+        let change = self.stored.change.as_deref();
+        let under_way = change.filter(|change| change.id == migration.id);
+        let states = [
+            MoveState::Waiting,
+            MoveState::Copying,
+            MoveState::HandingOver,
+            MoveState::Moved,
+        ];
+        let partitions = under_way.map_or_else(Vec::new, |change| {
+            let of_state = |state| (state, change.in_state(state) as u64);
+            states.map(of_state).into()
+        });
+        let (progress, start) = (migration.progress, migration.started_at);
+        let seconds = start.map_or(0, |start| (self.now - start).max(0).unsigned_abs());
+        let is_running = migration.status == MigrationStatus::InProgress && !migration.cancel;
+        let left = is_running
+            .then(|| seconds_left(&progress, seconds))
+            .flatten();
+        let estimated = left.map(|left| self.now.saturating_add_unsigned(left));
+        MigrationView {
+            partitions,
+            estimated_completion: migration.ended_at.or(estimated),
+            keys_per_second: progress.keys.checked_div(seconds).unwrap_or(0),
+            waits_for: self.waits_for(&migration),
+            migration,
+        }
+    }
+
+    fn waits_for(&self, migration: &Migration) -> Option<String> {
+        match migration.status {
+            MigrationStatus::InProgress if migration.bytes_per_second == Some(0) => {
+                Some("it rests, because it was told to; give it another pace".to_owned())
+            }
+            MigrationStatus::InProgress => migration.waits_for.clone(),
+            MigrationStatus::Pending if migration.waits_for.is_some() => {
+                migration.waits_for.clone()
+            }
+            MigrationStatus::Pending => {
+                let mut before = self.open.iter().take_while(|open| open.id != migration.id);
+                let first = before.next()?;
+                Some(match before.count() {
+                    0 => format!("its turn, after {}", first.id),
+                    others => format!("its turn, after {} and {others} more", first.id),
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// How long it takes from here on if it goes on as so far; `None`: nothing was moved yet.
+fn seconds_left(progress: &MigrationProgress, seconds: u64) -> Option<u64> {
+    let at_this_rate = |all: u64, done: u64| {
+        let left = u128::from(all.saturating_sub(done)) * u128::from(seconds);
+        let left = left.checked_div(u128::from(done))?;
+        Some(u64::try_from(left).unwrap_or(u64::MAX))
+    };
+    let by_keys = at_this_rate(progress.keys_total, progress.keys);
+    by_keys.max(at_this_rate(progress.partitions, progress.partitions_done))
 }
 
 impl<W: CoordinatorWorld> Admin<W> {
@@ -44,8 +116,7 @@ impl<W: CoordinatorWorld> Admin<W> {
     ) -> Result<Migration, CoordinatorError> {
         let deadline = self.metadata.deadline();
         let metadata = self.metadata.store();
-        let open = metadata.open_migrations(OPEN_MAX + 1);
-        let open = self.metadata.in_time(deadline, open).await?;
+        let open = self.open_migrations().await?;
         if open.len() >= OPEN_MAX {
             return Err(CoordinatorError::Overloaded(format!(
                 "{} migrations are waiting; cancel some of them",
@@ -92,21 +163,32 @@ impl<W: CoordinatorWorld> Admin<W> {
     ) -> Result<Forecast, CoordinatorError> {
         let deadline = self.metadata.deadline();
         let stored = self.topologies.fetch(deadline).await?;
-        let open = self.metadata.store().open_migrations(OPEN_MAX);
-        let open = self.metadata.in_time(deadline, open).await?;
+        let open = self.open_migrations().await?;
         let before = after_all(&stored, &open);
         self.check_change(&before, request).await?;
         self.forecast(before, request).await
     }
 
-    /// Migrations, those asked for last first.
+    /// Migrations that are not over, those asked for first first.
+    pub(in crate::coordinator) async fn open_migrations(
+        &self,
+    ) -> Result<Vec<Migration>, CoordinatorError> {
+        let open = self.metadata.store().open_migrations(OPEN_MAX);
+        let deadline = self.metadata.deadline();
+        Ok(self.metadata.in_time(deadline, open).await?)
+    }
+
+    /// Migrations and how far they have come, those asked for last first.
     ///
     /// # Errors
     /// The metadata store's trouble.
-    pub async fn migrations(&self, limit: usize) -> Result<Vec<Migration>, CoordinatorError> {
+    pub async fn migrations(&self, limit: usize) -> Result<Vec<MigrationView>, CoordinatorError> {
         let migrations = self.metadata.store().migrations(limit);
         let deadline = self.metadata.deadline();
-        Ok(self.metadata.in_time(deadline, migrations).await?)
+        let migrations = self.metadata.in_time(deadline, migrations).await?;
+        let around = self.around().await?;
+        let views = migrations.into_iter();
+        Ok(views.map(|migration| around.view(migration)).collect())
     }
 
     /// One migration, and how far it has come.
@@ -115,39 +197,14 @@ impl<W: CoordinatorWorld> Admin<W> {
     /// [`CoordinatorError::MigrationNotFound`], or the metadata store's trouble.
     pub async fn migration(&self, id: &str) -> Result<MigrationView, CoordinatorError> {
         let migration = self.stored_migration(id).await?;
-        let stored = self.topologies.fetch(self.metadata.deadline()).await?;
-        let under_way = stored
-            .change
-            .as_deref()
-            .filter(|change| change.id == migration.id);
-        let states = [
-            MoveState::Waiting,
-            MoveState::Copying,
-            MoveState::HandingOver,
-            MoveState::Moved,
-        ];
-        let partitions = under_way.map_or_else(Vec::new, |change| {
-            let of_state = |state| (state, change.in_state(state) as u64);
-            states.map(of_state).into()
-        });
-        let now = self.unix_seconds();
-        let progress = migration.progress;
-        let ran = migration.started_at.map_or(0, |start| (now - start).max(0));
-        let keys_per_second = progress.keys.checked_div(ran.unsigned_abs()).unwrap_or(0);
-        let is_running = migration.status == MigrationStatus::InProgress && !migration.cancel;
-        let done = progress.partitions_done;
-        let left = progress.partitions.saturating_sub(done);
-        let needed = u64::try_from(ran)
-            .ok()
-            .and_then(|ran| (ran * left).checked_div(done));
-        let estimated = needed
-            .filter(|_| is_running)
-            .map(|needed| now.saturating_add_unsigned(needed));
-        Ok(MigrationView {
-            estimated_completion: migration.ended_at.or(estimated),
-            keys_per_second,
-            migration,
-            partitions,
+        Ok(self.around().await?.view(migration))
+    }
+
+    async fn around(&self) -> Result<Around, CoordinatorError> {
+        Ok(Around {
+            stored: self.topologies.fetch(self.metadata.deadline()).await?,
+            open: self.open_migrations().await?,
+            now: self.unix_seconds(),
         })
     }
 
@@ -274,10 +331,17 @@ impl<W: CoordinatorWorld> Admin<W> {
         });
         let (most, tenant) = needs.max().unwrap_or((1, ""));
         if leaves && count < most {
-            return Err(CoordinatorError::NodeInUse(format!(
-                "{count} nodes would be left, and tenant '{tenant}' has replication factor {most}; add nodes first, or \
-                 lower the factor"
-            )));
+            let left = match count {
+                0 => "no node would be left".to_owned(),
+                1 => "one node would be left".to_owned(),
+                count => format!("{count} nodes would be left"),
+            };
+            return Err(CoordinatorError::NodeInUse(match tenant {
+                "" => format!("{left}; add another one first"),
+                tenant => format!(
+                    "{left}, and tenant '{tenant}' has replication factor {most}; add nodes first, or lower the factor"
+                ),
+            }));
         }
         for asked in &request.factors {
             validate::replicas(asked.factor, count)?;
@@ -305,7 +369,7 @@ impl<W: CoordinatorWorld> Admin<W> {
 }
 
 /// The nodes that there will be when the change under way, and all that wait, have ended.
-fn after_all(stored: &Topology, open: &[Migration]) -> Topology {
+pub(in crate::coordinator) fn after_all(stored: &Topology, open: &[Migration]) -> Topology {
     let mut after = stored.clone();
     if let Some(change) = stored.change.as_deref() {
         after.nodes.clone_from(&change.target);
@@ -320,11 +384,15 @@ fn after_all(stored: &Topology, open: &[Migration]) -> Topology {
 }
 
 /// What a refused change is to who asked for it.
-pub(super) fn refused(refusal: RefusedChange) -> CoordinatorError {
+pub(in crate::coordinator) fn refused(refusal: RefusedChange) -> CoordinatorError {
     match refusal {
-        RefusedChange::Unknown(_) | RefusedChange::Known(_) | RefusedChange::Invalid(_) => {
+        RefusedChange::Unknown(_) | RefusedChange::Invalid(_) => {
             invalid("node_id", refusal.to_string())
         }
+        RefusedChange::Known(id) => CoordinatorError::NodeInUse(format!(
+            "node {id} is part of the cluster already; its share and its zone can be set, and another node can take its \
+             place"
+        )),
         refusal => CoordinatorError::NodeInUse(refusal.to_string()),
     }
 }

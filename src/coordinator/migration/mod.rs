@@ -16,4 +16,5 @@ mod steps;
 pub(super) use lead::Leader;
 
 pub use admin::MigrationView;
+pub(super) use admin::{after_all, refused};
 pub use forecast::{Forecast, NodeForecast};
