@@ -20,6 +20,7 @@ use super::held_claim::ClaimEnds;
 use super::hints::Hints;
 use super::idempotency::Claims;
 use super::metadata::Metadata;
+use super::migration::MigrationBoard;
 use super::probes::Probes;
 use super::read::Read;
 use super::repair::Repairs;
@@ -242,6 +243,7 @@ impl<W: CoordinatorWorld> Parts<W> {
                 probes: Arc::clone(&probes),
                 replication: Arc::clone(&replication),
                 anti_entropy: Arc::clone(&anti_entropy),
+                migrations: Arc::<MigrationBoard>::default(),
             },
             admission: Admission::new(basis.settings.in_flight_max),
             stopping: AtomicBool::new(false),
