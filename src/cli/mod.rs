@@ -11,6 +11,7 @@
 
 mod bench;
 mod bounds;
+mod change;
 mod client;
 mod config;
 mod convergence;
@@ -18,12 +19,16 @@ mod coordinator;
 mod delete;
 mod dev;
 mod exit;
+mod forecast;
 mod get;
 mod health;
 mod hints;
 mod key;
 mod membership;
 mod migrate;
+mod migration;
+mod migration_view;
+mod migration_watch;
 mod node;
 mod one_thread;
 mod output;
@@ -92,9 +97,12 @@ enum Command {
     /// Create, show and change tenants
     #[command(subcommand, after_help = tenant::EXAMPLES)]
     Tenant(tenant::TenantCommand),
-    /// Add, remove and list storage nodes
+    /// Add, remove, replace, change and list storage nodes
     #[command(subcommand, after_help = node::EXAMPLES)]
     Node(node::NodeCommand),
+    /// Watch, cancel and pace what moves data
+    #[command(subcommand, after_help = migration::EXAMPLES)]
+    Migration(migration::MigrationCommand),
     /// Show how the cluster is
     #[command(after_help = status::EXAMPLES)]
     Status(status::Status),
@@ -130,6 +138,7 @@ impl Command {
             Self::Delete(delete) => delete.client.json,
             Self::Tenant(tenant) => tenant.client().json,
             Self::Node(node) => node.client().json,
+            Self::Migration(migration) => migration.client().json,
             Self::Status(status) => status.client.json,
             Self::Health(health) => health.client.json,
             Self::Hints(hints) => hints.json(),
@@ -150,6 +159,7 @@ impl Command {
             Self::Delete(delete) => on_one_thread(delete.run()),
             Self::Tenant(tenant) => on_one_thread(tenant.run()),
             Self::Node(node) => on_one_thread(node.run()),
+            Self::Migration(migration) => on_one_thread(migration.run()),
             Self::Status(status) => on_one_thread(status.run()),
             Self::Health(health) => on_one_thread(health.run()),
             Self::Hints(hints) => on_one_thread(hints.run()),

@@ -6,6 +6,8 @@ use serde_json::json;
 use super::client::{ClientArgs, Effect, client, failure};
 use super::convergence;
 use super::exit::{Exit, Failure};
+use super::migration::migrations;
+use super::migration_view::{self, is_over};
 use super::node;
 use super::output::{self, BAD, GOOD, styled};
 use crate::proto::health::v1::HealthCheckRequest;
@@ -47,6 +49,8 @@ impl Status {
         let mut client = client(channel);
         let nodes = node::nodes(&self.client, &mut client).await?;
         let convergence = convergence::convergence(&self.client, &mut client, false).await?;
+        let mut open = migrations(&self.client, &mut client, 0).await?;
+        open.retain(|migration| !is_over(migration));
         let in_step = nodes.iter().filter(|node| !node.out_of_step);
         let epoch = in_step.map(|node| node.epoch).max().unwrap_or(0);
         let reachable = nodes.iter().filter(|node| node.reachable).count();
@@ -58,6 +62,7 @@ impl Status {
                 "nodes_reachable": reachable,
                 "nodes": nodes.iter().map(node::to_json).collect::<Vec<_>>(),
                 "convergence": convergence::to_json(&convergence),
+                "migrations": open.iter().map(migration_view::to_json).collect::<Vec<_>>(),
             }))?;
         } else {
             let server = &self.client.server;
@@ -72,6 +77,9 @@ impl Status {
             ))?;
             node::table(&nodes)?;
             convergence::summary(&convergence)?;
+            if !open.is_empty() {
+                migration_view::table(&open)?;
+            }
         }
         if serving {
             return Ok(());

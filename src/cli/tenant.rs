@@ -2,16 +2,17 @@
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::change::{ChangeArgs, migration};
 use super::client::{ClientArgs, Effect, failure};
 use super::exit::Failure;
 use super::put::replicas;
 use super::tenant_key::{self, KeyCommand};
 use crate::ports::SiblingLimits;
 use crate::proto::v1::{
-    CreateTenantRequest, GetTenantRequest, GetTenantResponse, SetSiblingLimitsRequest,
-    UpdateReplicationFactorRequest,
+    ChangeNodesRequest, CreateTenantRequest, GetTenantRequest, GetTenantResponse,
+    SetSiblingLimitsRequest, UpdateReplicationFactorRequest,
 };
 
 /// What `tenant --help` ends with.
@@ -23,6 +24,13 @@ Examples:
   pairdb tenant set-replication shop 5
   pairdb tenant set-sibling-limits carts --warn 8 --max 64
   pairdb tenant key create shop";
+
+const SET_REPLICATION_EXAMPLES: &str = "\
+Examples:
+  pairdb tenant set-replication shop 5 --dry-run
+  pairdb tenant set-replication shop 5 --wait
+
+A migration makes or drops the copies, in the background: see `pairdb migration`.";
 
 /// What to do with a tenant.
 #[derive(Subcommand, Debug)]
@@ -36,7 +44,7 @@ pub enum TenantCommand {
     #[command(after_help = "Example:\n  pairdb tenant get shop --json")]
     Get(Get),
     /// Change how many replicas a tenant's keys have
-    #[command(after_help = "Example:\n  pairdb tenant set-replication shop 5")]
+    #[command(after_help = SET_REPLICATION_EXAMPLES)]
     SetReplication(SetReplication),
     /// Change how many unresolved siblings a tenant's keys may have
     #[command(after_help = "Example:\n  pairdb tenant set-sibling-limits carts --warn 8 --max 64")]
@@ -82,9 +90,9 @@ pub struct SetReplication {
     /// How many replicas its keys shall have, 1 to 10
     #[arg(value_parser = clap::value_parser!(i32).range(1..=10))]
     replication_factor: i32,
-    /// Where and how
+    /// How it is asked for
     #[command(flatten)]
-    client: ClientArgs,
+    change: ChangeArgs,
 }
 
 /// The arguments of `tenant set-sibling-limits`.
@@ -109,7 +117,7 @@ impl TenantCommand {
         match self {
             Self::Create(create) => &create.client,
             Self::Get(get) => &get.client,
-            Self::SetReplication(set) => &set.client,
+            Self::SetReplication(set) => &set.change.client,
             Self::SetSiblingLimits(set) => &set.client,
             Self::Key(key) => key.client(),
         }
@@ -222,46 +230,42 @@ fn print(client: &ClientArgs, what: &str, tenant: &GetTenantResponse) -> Result<
 
 impl SetReplication {
     async fn run(self) -> Result<(), Failure> {
-        let mut client = self.client.connect().await?;
-        let changed = client
-            .update_replication_factor(self.client.request(UpdateReplicationFactorRequest {
-                tenant_id: self.tenant,
-                new_replication_factor: self.replication_factor,
-            }))
-            .await
-            .map_err(|status| failure(&status, Effect::Writes))?
-            .into_inner();
-        self.client.print(
-            || {
-                json!({
-                    "tenant": changed.tenant_id,
-                    "old_replication_factor": changed.old_replication_factor,
-                    "new_replication_factor": changed.new_replication_factor,
-                    "migration_id": migration(&changed.migration_id),
-                    "updated_at": changed.updated_at,
-                })
-            },
-            || {
-                let (old, new) = (
-                    changed.old_replication_factor,
-                    changed.new_replication_factor,
-                );
-                format!(
-                    "changed: {} from {old} to {}",
-                    changed.tenant_id,
-                    replicas(new)
-                )
-            },
-        )
-    }
-}
-
-/// A migration's id as JSON: null when there is none.
-pub fn migration(id: &str) -> Value {
-    if id.is_empty() {
-        Value::Null
-    } else {
-        id.into()
+        let request = UpdateReplicationFactorRequest {
+            tenant_id: self.tenant,
+            new_replication_factor: self.replication_factor,
+        };
+        if self.change.dry_run {
+            let factors = vec![request];
+            let change = ChangeNodesRequest {
+                factors,
+                ..ChangeNodesRequest::default()
+            };
+            return self.change.plan(change).await;
+        }
+        let args = &self.change.client;
+        let mut client = args.connect().await?;
+        let changed = client.update_replication_factor(args.request(request));
+        let changed = changed.await;
+        let changed = changed.map_err(|status| failure(&status, Effect::Writes))?;
+        let changed = changed.into_inner();
+        let (old, new) = (
+            changed.old_replication_factor,
+            changed.new_replication_factor,
+        );
+        let (tenant, id) = (&changed.tenant_id, &changed.migration_id);
+        let told = json!({
+            "tenant": tenant,
+            "old_replication_factor": old,
+            "new_replication_factor": new,
+            "migration_id": migration(id),
+            "updated_at": changed.updated_at,
+        });
+        let new = replicas(new);
+        let line = match id.as_str() {
+            "" => format!("{tenant} has {new} already"),
+            id => format!("{tenant}: migration {id} leads from {old} to {new}"),
+        };
+        self.change.asked(id, told, &line).await
     }
 }
 

@@ -72,7 +72,7 @@ mod test_cluster;
 pub use convergence::Convergence;
 pub use convergence_report::{ConvergenceReport, NodeConvergence, TargetHints};
 pub use error::{CoordinatorError, QuorumNotReached};
-pub use migration::{Forecast, MigrationView, NodeForecast};
+pub use migration::{Forecast, MigrationGauges, MigrationView, NodeForecast};
 pub use node_admin::{NodeOverview, NodesChanged};
 pub use request::{ClockEntry, ReadOutcome, ReadRequest, ReadValue, WriteOutcome, WriteRequest};
 pub use service::{Coordinator, Readiness};

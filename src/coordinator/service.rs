@@ -256,6 +256,7 @@ impl<W: CoordinatorWorld> Parts<W> {
                 probes: Arc::clone(&probes),
                 replication: Arc::clone(&replication),
                 anti_entropy: Arc::clone(&anti_entropy),
+                migrations: Arc::clone(&migrations.board),
             },
             admission: Admission::new(basis.settings.in_flight_max),
             stopping: AtomicBool::new(false),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::anti_entropy::AntiEntropy;
 use super::convergence_report::{ConvergenceReport, NodeConvergence};
+use super::migration::{MigrationBoard, MigrationGauges};
 use super::probes::Probes;
 use super::replication::Replication;
 use super::settings::CoordinatorSettings;
@@ -25,6 +26,7 @@ pub struct Status<W: CoordinatorWorld> {
     pub(super) probes: Arc<Probes<W>>,
     pub(super) replication: Arc<Replication<W>>,
     pub(super) anti_entropy: Arc<AntiEntropy<W>>,
+    pub(super) migrations: Arc<MigrationBoard>,
 }
 
 impl<W: CoordinatorWorld> Status<W> {
@@ -93,6 +95,12 @@ impl<W: CoordinatorWorld> Status<W> {
             nodes: nodes.collect(),
             trees,
         }
+    }
+
+    /// How the changes of owners go on, if this coordinator leads them.
+    #[must_use]
+    pub fn migration(&self) -> MigrationGauges {
+        self.migrations.gauges(self.world.clock().now())
     }
 
     /// Asks all storage nodes how they are, and waits for those that answer soon. Whose

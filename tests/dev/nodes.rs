@@ -31,6 +31,62 @@ fn storage_nodes_are_listed_and_stay_while_they_hold_something() {
 }
 
 #[test]
+fn a_change_of_nodes_is_planned_asked_for_and_shown() {
+    let cluster = Dev::start();
+    cluster.ok(&["put", "k", "v", "--consistency", "all"]);
+    let set = ["node", "set", "node-1", "--zone", "east"];
+    let plan = cluster.ok(&[&set[..], &["--dry-run"]].concat());
+    assert_eq!(
+        (&plan["copies"], &plan["copies_moving"]),
+        (&json!(3), &json!(0))
+    );
+    let nodes = plan["nodes"].as_array().unwrap();
+    assert_eq!(
+        (nodes.len(), &nodes[0]["keys_after"]),
+        (3, &json!(1)),
+        "each has all"
+    );
+    let text = cluster.text(&[&set[..], &["--dry-run"]].concat());
+    assert!(
+        text.contains("0 of 3 copies of keys have to be made"),
+        "{text}"
+    );
+    assert!(
+        text.contains('█') && text.contains("nothing was changed"),
+        "{text}"
+    );
+    assert_eq!(cluster.ok(&["migration", "list"])["migrations"], json!([]));
+
+    let asked = cluster.ok(&set);
+    let id = asked["migration_id"].as_str().unwrap();
+    let listed = cluster.ok(&["migration", "list"]);
+    assert_eq!(listed["migrations"][0]["migration_id"], id);
+    let shown = cluster.text(&["migration", "show", id]);
+    assert!(shown.contains("set node-1 to zone east"), "{shown}");
+    for (arguments, code) in [
+        (
+            &["migration", "show", "m-none"][..],
+            ("MIGRATION_NOT_FOUND", 3),
+        ),
+        (
+            &["migration", "cancel", "m-none"],
+            ("MIGRATION_NOT_FOUND", 3),
+        ),
+        (&["migration", "pace", id, "fast"], ("USAGE", 2)),
+        (&["node", "set", "node-1"], ("USAGE", 2)),
+        (&["node", "add", "node-4=nowhere"], ("USAGE", 2)),
+        (&["node", "remove", "node-9"], ("INVALID_REQUEST", 2)),
+        (
+            &["node", "replace", "node-1", "node-4=127.0.0.1:1"],
+            ("NODE_IN_USE", 7),
+        ),
+    ] {
+        let (code, exit) = (code.0.to_owned(), code.1);
+        assert_eq!(cluster.fails(arguments), (code, exit), "{arguments:?}");
+    }
+}
+
+#[test]
 fn the_status_is_told_to_programs_and_to_people() {
     let cluster = Dev::start();
     let status = cluster.ok(&["status"]);

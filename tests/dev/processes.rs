@@ -49,6 +49,33 @@ fn a_node_that_was_killed_is_taken_back() {
     second.stops(Signal::INT);
 }
 
+#[test]
+fn several_nodes_are_added_at_once_and_one_that_is_removed_says_so() {
+    let mut cluster = Cluster::on_sqlite(vec![("RUST_LOG".into(), "info".into())]).started(1, 1);
+    for number in [2, 3] {
+        cluster.nodes.push(cluster.node(number, ANY, &[]));
+    }
+    let placed = |number: usize| format!("node-{number}={}", cluster.node_address(number));
+    let both = ["node", "add", &placed(2), &placed(3), "--zone", "east"];
+    let added = cluster.front().ok(&both);
+    assert_eq!(added["nodes"], json!(["node-2", "node-3"]));
+    assert_eq!(added["migration_id"], json!(null), "nobody holds anything");
+    let nodes = cluster.front().ok(&["node", "list"]);
+    let zones = nodes["nodes"].as_array().unwrap().iter();
+    let zones: Vec<&Value> = zones.map(|node| &node["zone"]).collect();
+    assert_eq!(zones, [&json!(null), &json!("east"), &json!("east")]);
+
+    let node = &cluster.nodes[2];
+    until("it has seen that it is part of the cluster", || {
+        node.has_logged("part of the cluster now").then_some(())
+    });
+    cluster.front().ok(&["node", "remove", "node-3"]);
+    until("it has seen that it is so no more", || {
+        node.has_logged("no member of the cluster any more")
+            .then_some(())
+    });
+}
+
 /// How many keys are owed to `node-3`.
 fn owed(all: &Value) -> u64 {
     let hints = all["hints"].as_array().unwrap().iter();

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::Dev;
 
 #[test]
-fn a_tenant_is_made_once_and_keeps_its_replicas() {
+fn a_tenant_is_made_once_and_its_replicas_are_changed_by_a_migration() {
     let cluster = Dev::start();
     cluster.ok(&["put", "k", "v"]);
     assert_eq!(
@@ -25,9 +25,18 @@ fn a_tenant_is_made_once_and_keeps_its_replicas() {
     assert_eq!(got["conflict_policy"], "siblings");
     let set = cluster.ok(&["tenant", "set-replication", "carts", "3"]);
     assert_eq!(set["new_replication_factor"], 3);
+    assert_eq!(set["migration_id"], json!(null), "it was so already");
+    let dry = ["tenant", "set-replication", "carts", "1", "--dry-run"];
+    assert_eq!(cluster.ok(&dry)["copies_moving"], 0, "copies are dropped");
+    let set = cluster.ok(&["tenant", "set-replication", "carts", "1"]);
+    assert_eq!(set["new_replication_factor"], 1);
+    let id = set["migration_id"].as_str().unwrap();
+    let shown = cluster.ok(&["migration", "show", id]);
+    assert_eq!(shown["type"], "replication_factor");
+    assert_eq!(shown["changes"][0], "replication factor 1 for tenant carts");
     assert_eq!(
-        cluster.fails(&["tenant", "set-replication", "carts", "1"]),
-        ("NODE_IN_USE".into(), 7)
+        cluster.fails(&["tenant", "set-replication", "carts", "4"]),
+        ("INVALID_REPLICATION_FACTOR".into(), 2)
     );
 }
 

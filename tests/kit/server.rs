@@ -137,6 +137,11 @@ impl Server {
         done.stdout().to_owned()
     }
 
+    /// Whether its log has this.
+    pub fn has_logged(&self, text: &str) -> bool {
+        self.log.end().contains(text)
+    }
+
     pub fn pid(&self) -> Pid {
         let pid = self.child.id().try_into().ok().and_then(Pid::from_raw);
         pid.expect("a process has an id")

@@ -127,6 +127,42 @@ pub const METRICS: &[Metric] = &[
         "1 while the metadata store answers and takes changes",
     ),
     metric(
+        "coordinator_migration_bytes_total",
+        Counter,
+        &[],
+        "Bytes of keys, hashes and records that changes of owners moved",
+    ),
+    metric(
+        "coordinator_migration_keys_total",
+        Counter,
+        &[],
+        "Records that changes of owners copied to an owner that lacked them",
+    ),
+    metric(
+        "coordinator_migration_leads",
+        Gauge,
+        &[],
+        "1 where this coordinator leads changes of owners",
+    ),
+    metric(
+        "coordinator_migration_partitions",
+        Gauge,
+        &["state"],
+        "Partitions of the change of owners under way, where it is led: waiting, copying, handing_over, moved",
+    ),
+    metric(
+        "coordinator_migration_stalled_seconds",
+        Gauge,
+        &[],
+        "How long the change of owners under way has moved nothing, where it is led",
+    ),
+    metric(
+        "coordinator_migrations",
+        Gauge,
+        &["status"],
+        "Changes of owners that are not over, where they are led: pending, in_progress",
+    ),
+    metric(
         "coordinator_node_clock_offset_seconds",
         Gauge,
         &["node"],

@@ -16,7 +16,7 @@ use crate::adapters::front::Budget;
 use crate::adapters::tls::Listener;
 use crate::adapters::vitals::{Vitals, keep};
 use crate::api::{HttpSettings, only_own_names, serve_routes};
-use crate::coordinator::{ConvergenceReport, Coordinator};
+use crate::coordinator::{ConvergenceReport, Coordinator, MigrationGauges};
 use crate::ports::CoordinatorWorld;
 
 /// From what is fast for a read in one machine to the longest that a write may take.
@@ -113,6 +113,28 @@ pub fn sample_coordinator<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {
     counter!("coordinator_repairs_total").absolute(coordinator.status().repairs_done());
     sample_clocks(coordinator);
     sample_maintenance(&coordinator.status().convergence_report());
+    sample_migrations(&coordinator.status().migration());
+}
+
+fn sample_migrations(gauges: &MigrationGauges) {
+    gauge!("coordinator_migration_leads").set(if gauges.leads { 1.0 } else { 0.0 });
+    counter!("coordinator_migration_keys_total").absolute(gauges.keys);
+    counter!("coordinator_migration_bytes_total").absolute(gauges.bytes);
+    gauge!("coordinator_migration_stalled_seconds").set(gauges.stalled_seconds as f64);
+    for (status, count) in [
+        ("pending", gauges.pending),
+        ("in_progress", gauges.in_progress()),
+    ] {
+        gauge!("coordinator_migrations", "status" => status).set(count as f64);
+    }
+    for (state, count) in [
+        ("waiting", gauges.waiting),
+        ("copying", gauges.copying),
+        ("handing_over", gauges.handing_over),
+        ("moved", gauges.moved),
+    ] {
+        gauge!("coordinator_migration_partitions", "state" => state).set(count as f64);
+    }
 }
 
 fn sample_clocks<W: CoordinatorWorld>(coordinator: &Coordinator<W>) {

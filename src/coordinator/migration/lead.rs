@@ -29,6 +29,7 @@ use super::super::routing::Routing;
 use super::super::settings::CoordinatorSettings;
 use super::super::tenants::TenantCache;
 use super::super::topologies::Topologies;
+use super::progress::{MigrationBoard, MigrationGauges};
 use super::steps::{Factors, Participants, Readiness};
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
@@ -49,6 +50,8 @@ const PARTITIONS_AT_ONCE: usize = 8;
 /// Partitions that are on their way at most, those left out that wait for a node. With fewer a change would take more
 /// epochs; with more each would take longer, and writes to it need both sets of owners meanwhile.
 const UNDER_WAY_MAX: usize = 256;
+/// Migrations that are counted.
+const QUEUE_MAX: usize = 64;
 
 /// See the [module](self).
 pub(in crate::coordinator) struct Leader<W: CoordinatorWorld> {
@@ -58,6 +61,8 @@ pub(in crate::coordinator) struct Leader<W: CoordinatorWorld> {
     pub(super) topologies: Arc<Topologies<W>>,
     pub(super) tenants: Arc<TenantCache<W>>,
     pub(super) exchange: Exchange<W>,
+    /// How it goes on, for metrics.
+    pub(in crate::coordinator) board: Arc<MigrationBoard>,
 }
 
 /// What who leads remembers of the change under way. Nothing of it is needed by who leads next.
@@ -71,6 +76,9 @@ pub(super) struct Memory {
     pub(super) moved: BTreeMap<PartitionId, (u64, u64)>,
     /// Those of partitions that are.
     noted: (u64, u64),
+    /// When something last moved, and how far it was then.
+    moved_at: Instant,
+    far: (u64, [usize; 4]),
 }
 
 /// One turn: what it goes by.
@@ -123,6 +131,7 @@ impl<W: CoordinatorWorld> Leader<W> {
             topologies,
             tenants,
             exchange,
+            board: Arc::default(),
         }
     }
 
@@ -143,6 +152,8 @@ impl<W: CoordinatorWorld> Leader<W> {
             leads = self.leads(holder).await;
             if !leads {
                 memory = Memory::default();
+                let now = self.world.clock().now();
+                self.board.update(MigrationGauges::default(), now);
                 continue;
             }
             match stop.or(self.turn(&mut memory)).await {
@@ -175,6 +186,7 @@ impl<W: CoordinatorWorld> Leader<W> {
         }
         match stored.change.clone() {
             None => {
+                self.show(None, None, memory).await?;
                 let went_on = self.begin_next(&stored).await?;
                 Ok(Outcome {
                     went_on,
@@ -195,6 +207,8 @@ impl<W: CoordinatorWorld> Leader<W> {
                 let outcome = self.advance(&stored, &routing, &change, &migration, memory);
                 let outcome = outcome.await?;
                 self.tell(migration, &change, &outcome, memory).await?;
+                self.show(Some(&change), outcome.waits_for.clone(), memory)
+                    .await?;
                 Ok(outcome)
             }
         }
@@ -211,6 +225,7 @@ impl<W: CoordinatorWorld> Leader<W> {
         Ok(Memory {
             of: Some((change.id.clone(), change.cancelled)),
             noted: (sum(|it| it.keys), sum(|it| it.bytes)),
+            moved_at: self.world.clock().now(),
             ..Memory::default()
         })
     }
@@ -504,6 +519,52 @@ impl<W: CoordinatorWorld> Leader<W> {
             return Ok(());
         }
         self.update(migration).await?; // if somebody else changed it, it is told in the next turn
+        Ok(())
+    }
+
+    /// Has metrics tell how it goes on.
+    async fn show(
+        &self,
+        change: Option<&TopologyChange>,
+        waits_for: Option<String>,
+        memory: &mut Memory,
+    ) -> Result<(), StoreError> {
+        let open = self.metadata.store().open_migrations(QUEUE_MAX);
+        let open = self
+            .metadata
+            .in_time(self.metadata.deadline(), open)
+            .await?;
+        let is_pending = |it: &&Migration| it.status == MigrationStatus::Pending;
+        let count = |state| change.map_or(0, |change| change.in_state(state));
+        let states = [
+            MoveState::Waiting,
+            MoveState::Copying,
+            MoveState::HandingOver,
+            MoveState::Moved,
+        ];
+        let states = states.map(count);
+        let moving = memory.moved.values();
+        let (keys, bytes) = moving.fold(memory.noted, |all, it| (all.0 + it.0, all.1 + it.1));
+        let now = self.world.clock().now();
+        let far = (keys + memory.cleaned.len() as u64, states);
+        if memory.far != far || change.is_none() {
+            (memory.far, memory.moved_at) = (far, now);
+        }
+        let [waiting, copying, handing_over, moved] = states.map(|count| count as u64);
+        let gauges = MigrationGauges {
+            open: open.len() as u64,
+            pending: open.iter().filter(is_pending).count() as u64,
+            waiting,
+            copying,
+            handing_over,
+            moved,
+            keys,
+            bytes,
+            stalled_seconds: now.since(memory.moved_at).as_secs(),
+            leads: true,
+            waits_for,
+        };
+        self.board.update(gauges, now);
         Ok(())
     }
 

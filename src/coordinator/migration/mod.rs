@@ -2,6 +2,7 @@
 //!
 //! - [`admin`]: asks for a change, cancels it, tells how far it has come;
 //! - [`forecast`]: what a change would move, before it is begun;
+//! - [`progress`]: how it goes on, in numbers;
 //! - [`lead`]: one coordinator at a time carries out the change that is under way, by a lease; any other one goes on
 //!   where it stopped, since all that matters is in the metadata store and at the storage nodes.
 
@@ -11,6 +12,7 @@ mod clean;
 mod copy;
 mod forecast;
 mod lead;
+mod progress;
 mod steps;
 
 pub(super) use lead::Leader;
@@ -18,3 +20,4 @@ pub(super) use lead::Leader;
 pub use admin::MigrationView;
 pub(super) use admin::{after_all, refused};
 pub use forecast::{Forecast, NodeForecast};
+pub use progress::{MigrationBoard, MigrationGauges};
