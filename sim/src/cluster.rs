@@ -11,10 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use madsim::runtime::{Handle, NodeHandle};
 use pairdb::coordinator::Coordinator;
-use pairdb::placement::{Epoch, Node, NodeId, NodeStatus, Placement, Topology};
+use pairdb::placement::{Epoch, MoveState, NodeId, Topology};
 use pairdb::ports::{
-    Change, Maintenance, MetadataStore, Operation, RecordKey, Request, SiblingLimits, Space,
-    Tenant, TenantId,
+    Change, Maintenance, MetadataStore, Migration, Operation, RecordKey, Request, SiblingLimits,
+    Space, Tenant, TenantId,
 };
 use pairdb::replica::Replica;
 use pairdb::version::{Record, Stamp};
@@ -31,6 +31,7 @@ use crate::network::Network;
 use crate::op::{OpId, Time};
 use crate::pause::pause;
 use crate::recorder::Life;
+use crate::reign::Reign;
 use crate::rng::Rng;
 use crate::story::Story;
 use crate::tap::Tap;
@@ -78,7 +79,13 @@ struct Shared {
     calm: AtomicBool,
     machines: Mutex<BTreeMap<Endpoint, Machine>>,
     late_answers: Mutex<Vec<String>>,
+    reigns: Reigns,
+    /// Whom each fault that crashes a leader had crash.
+    crashed_leaders: Mutex<BTreeMap<usize, Endpoint>>,
 }
+
+/// Every topology that was published, the oldest first; there is one at least.
+type Reigns = Arc<Mutex<Vec<Arc<Reign>>>>;
 
 /// A machine and the process on it.
 struct Machine {
@@ -112,14 +119,18 @@ impl Cluster {
         let wire = handle.create_node().name("wire").build();
         let network = Network::new(world.seed, faults.clone(), wire, history.recorder().clone());
         let right = SimClock::new(WallClock::new(0, 0), 0);
+        let topology = first_topology(&world);
+        let first = Arc::new(Reign::first(&world, topology.clone()));
         let shared = Shared {
             handle,
             services: Services::default(),
-            metadata: founded(&world, right.clone()).await,
+            metadata: founded(&world, topology, right.clone()).await,
             claims: ClaimsHome::new(right),
             calm: AtomicBool::new(false),
             machines: Mutex::default(),
             late_answers: Mutex::default(),
+            reigns: Arc::new(Mutex::new(vec![first])),
+            crashed_leaders: Mutex::default(),
         };
         let story = Story::new(history.clone());
         let cluster = Self {
@@ -133,20 +144,13 @@ impl Cluster {
             shared: Arc::new(shared),
         };
         cluster.build();
-        cluster.watch_purges().await;
+        cluster.watch_purges();
+        cluster.watch_topologies();
         cluster
     }
 
     /// Has every removal of a record compared with what the other owners hold.
-    async fn watch_purges(&self) {
-        let placement = Arc::new(self.placement().await);
-        let factors: BTreeMap<String, u8> = self
-            .world
-            .tenants
-            .iter()
-            .map(|tenant| (tenant.name.clone(), tenant.replication_factor))
-            .collect();
-        let factors = Arc::new(factors);
+    fn watch_purges(&self) {
         let disks: Vec<(Endpoint, Disk)> = self
             .machines()
             .iter()
@@ -154,7 +158,7 @@ impl Cluster {
             .collect();
         for (who, disk) in &disks {
             let (who, tap) = (*who, self.tap.clone());
-            let (placement, factors) = (Arc::clone(&placement), Arc::clone(&factors));
+            let reigns = Arc::clone(&self.shared.reigns);
             let disks = disks.clone();
             disk.watch(Box::new(move |key, old, removal| {
                 let Ok(name) = RecordKey::from_bytes(key.clone()) else {
@@ -163,21 +167,57 @@ impl Cluster {
                 let Removal::Seen { owed } = removal else {
                     return tap.perhaps_purged(who, &name, old);
                 };
-                let factor = factors.get(name.tenant()).copied().unwrap_or_default();
-                let owners = placement.owners(name.partition(), usize::from(factor));
-                let owners = owners.iter().map(|index| placement.node(*index).port);
-                let owners: Vec<u16> = owners.collect();
-                let is_other = |other: Endpoint| {
-                    let own = |port: &u16| other == Endpoint::Storage(*port as u8);
-                    other != who && owners.iter().any(own)
+                let reign = current(&reigns);
+                let held = |owners: Vec<Endpoint>| {
+                    let disks = disks.iter().filter(|(other, _)| owners.contains(other));
+                    // The watch must not look at its own disk.
+                    let held = disks.map(|(other, disk)| {
+                        let held = (*other != who).then(|| disk.get(Space::Records, key));
+                        (*other, held.flatten())
+                    });
+                    held.collect::<Vec<_>>()
                 };
-                let mut others = Vec::new();
-                for (other, disk) in disks.iter().filter(|(other, _)| is_other(*other)) {
-                    others.push((*other, disk.get(Space::Records, key)));
+                if tap.drops_tree(who, &name) {
+                    // Not those that it moves to: they hold all of it only when they are read.
+                    let owners = reign.sets(&name.tree()).swap_remove(0).nodes;
+                    return tap.dropped(who, &name, old, &held(owners));
                 }
-                tap.purged(who, &name, old, &others, owed);
+                let owners = reign.owners(&name.tree()).into_iter();
+                let others = owners.filter(|other| *other != who);
+                tap.purged(who, &name, old, &held(others.collect()), owed);
             }));
         }
+    }
+
+    /// Has every topology that is stored written down.
+    fn watch_topologies(&self) {
+        let (history, story, tap) = (self.history.clone(), self.story.clone(), self.tap.clone());
+        let reigns = Arc::clone(&self.shared.reigns);
+        self.shared.metadata.watch(Arc::new(move |topology| {
+            let before = current(&reigns);
+            let now = Duration::from_nanos(history.now());
+            let next = Arc::new(before.succeeded(now, topology.clone()));
+            for who in next.given_up().difference(&before.given_up()) {
+                tap.given_up(*who);
+            }
+            let told = change_in_words(before.placement.topology(), topology);
+            told.into_iter()
+                .for_each(|told| history.note(format_args!("{told}")));
+            lock(&reigns).push(next);
+            story.published(before.placement.topology(), topology);
+        }));
+    }
+
+    /// Every topology that was ever published, with when it was, the oldest first.
+    #[must_use]
+    pub fn reigns(&self) -> Vec<Arc<Reign>> {
+        lock(&self.shared.reigns).clone()
+    }
+
+    /// The one in force.
+    #[must_use]
+    pub fn reign(&self) -> Arc<Reign> {
+        current(&self.shared.reigns)
     }
 
     /// What is on each node's disk, of one space.
@@ -256,6 +296,7 @@ impl Cluster {
         }
         machine.lives += 1;
         let life = machine.lives;
+        let is_new = life == 1 && self.world.founders().contains(&who);
         let node = self
             .shared
             .handle
@@ -284,12 +325,7 @@ impl Cluster {
                     spawn,
                     disk: disk.mount(&node),
                 };
-                drop(
-                    node.spawn(
-                        self.clone()
-                            .run_storage(who, node.clone(), world, life == 1),
-                    ),
-                );
+                drop(node.spawn(self.clone().run_storage(who, node.clone(), world, is_new)));
             }
             None => {
                 let link = |to, name| StoreLink {
@@ -407,9 +443,22 @@ impl Cluster {
         if let Some(disk) = disk {
             disk.replace();
             self.tap.lost(who);
+            self.tap.fences_lost(who);
             self.history
                 .note(format_args!("{who} is down and loses its disk"));
         }
+    }
+
+    /// A node that is in no topology gets an empty disk, to join (once more), and starts.
+    pub fn begin_anew(&self, who: Endpoint) {
+        self.end_process(who);
+        let disk = self.machines().get(&who).and_then(|m| m.disk.clone());
+        if let Some(disk) = disk {
+            disk.replace();
+            self.tap.begins_anew(who);
+            self.history.note(format_args!("{who} gets an empty disk"));
+        }
+        self.start(who);
     }
 
     /// A machine's power fails, and its journal is damaged: what was committed last is gone, acknowledged or not.
@@ -419,6 +468,7 @@ impl Cluster {
         if let Some(disk) = disk {
             let lost = disk.lose_durable(commits);
             self.tap.lost(who);
+            self.tap.fences_lost(who);
             self.history.note(format_args!(
                 "{who} has a damaged journal: {lost} durable commits are lost"
             ));
@@ -508,6 +558,27 @@ impl Cluster {
         handle.kill(self.network.wire().id());
     }
 
+    /// Whoever leads changes of owners crashes: that is fault `index`.
+    pub fn crash_leader(&self, index: usize) {
+        let Some(who) = self.leader() else {
+            return;
+        };
+        let crashed = self.shared.crashed_leaders.lock();
+        let mut crashed = crashed.unwrap_or_else(PoisonError::into_inner);
+        crashed.insert(index, who);
+        drop(crashed);
+        self.crash(who);
+    }
+
+    /// Whom fault `index` had crash starts again.
+    pub fn start_leader(&self, index: usize) {
+        let crashed = self.shared.crashed_leaders.lock();
+        let crashed = crashed.unwrap_or_else(PoisonError::into_inner);
+        let who = crashed.get(&index).copied();
+        drop(crashed);
+        who.into_iter().for_each(|who| self.start(who));
+    }
+
     /// A process stands still, or goes on.
     pub fn set_paused(&self, who: Endpoint, paused: bool) {
         let now = self.history.now();
@@ -546,11 +617,11 @@ impl Cluster {
     /// or is gone. (Of one that has another owner, or nobody could ever give it back.)
     pub fn corrupt_record(&self, who: Endpoint, index: usize) {
         let disk = self.machines().get(&who).and_then(|m| m.disk.clone());
-        let tenants = &self.world.tenants;
+        let reign = self.reign();
         let has_others = |key: &Bytes| {
             RecordKey::from_bytes(key.clone()).is_ok_and(|key| {
-                let tenant = tenants.iter().find(|tenant| tenant.name == key.tenant());
-                tenant.is_some_and(|tenant| tenant.replication_factor > 1)
+                let owners = reign.owners(&key.tree());
+                owners.len() > 1 && owners.contains(&who)
             })
         };
         let damaged = disk.and_then(|disk| Some((disk.corrupt(has_others)?, disk)));
@@ -640,6 +711,7 @@ impl Cluster {
 
     /// A node's operator sets its epoch back, once it is there.
     pub async fn set_epoch_back(self, who: Endpoint) {
+        self.tap.fences_lost(who);
         loop {
             let topology = self.shared.metadata.store().topology().await;
             let published = topology.expect("the store in memory answers").epoch;
@@ -713,10 +785,16 @@ impl Cluster {
         self.shared.metadata.looked_up()
     }
 
-    /// The current placement.
-    pub async fn placement(&self) -> Placement {
-        let topology = self.shared.metadata.store().topology().await;
-        Placement::build(topology.expect("the store in memory answers"))
+    /// The coordinator that leads changes of owners, as far as the metadata store knows.
+    #[must_use]
+    pub fn leader(&self) -> Option<Endpoint> {
+        self.shared.metadata.leader()
+    }
+
+    /// All migrations, those asked for last first.
+    pub async fn migrations(&self) -> Vec<Migration> {
+        let migrations = self.shared.metadata.store().migrations(usize::MAX).await;
+        migrations.expect("the store in memory answers")
     }
 
     /// Begins to watch whether `who` answers a request that it gave itself `timeout` for.
@@ -744,24 +822,15 @@ impl Cluster {
     }
 }
 
+/// The world's founders.
+fn first_topology(world: &World) -> Topology {
+    let nodes = world.founders().into_iter().map(|who| world.node(who));
+    Topology::new(Epoch(1), world.partitions, nodes.collect())
+        .expect("the world's topology is valid")
+}
+
 /// The metadata store as the world's operator left it.
-async fn founded(world: &World, clock: SimClock) -> MetadataHome {
-    let nodes = world.storage().into_iter().map(|who| {
-        let Endpoint::Storage(number) = who else {
-            unreachable!("only storage nodes are in the topology");
-        };
-        Node {
-            id: NodeId::new(who.id()).expect("a node's id is valid"),
-            host: "simulated".into(),
-            port: u16::from(number),
-            virtual_nodes: world.virtual_nodes,
-            status: NodeStatus::Active,
-            zone: None,
-            seat: None,
-        }
-    });
-    let topology = Topology::new(Epoch(1), world.partitions, nodes.collect())
-        .expect("the world's topology is valid");
+async fn founded(world: &World, topology: Topology, clock: SimClock) -> MetadataHome {
     let tenants = world.tenants.iter().map(|plan| Tenant {
         id: TenantId::new(plan.name.as_str()).expect("a tenant's name is valid"),
         replication_factor: plan.replication_factor,
@@ -773,6 +842,37 @@ async fn founded(world: &World, clock: SimClock) -> MetadataHome {
         version: 1,
     });
     MetadataHome::new(tenants.collect(), topology, clock).await
+}
+
+fn lock(reigns: &Reigns) -> MutexGuard<'_, Vec<Arc<Reign>>> {
+    reigns.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn current(reigns: &Reigns) -> Arc<Reign> {
+    let reigns = lock(reigns);
+    Arc::clone(reigns.last().expect("there is a first topology"))
+}
+
+/// What a topology says of the change of owners, where it or the one before it has one.
+fn change_in_words(before: &Topology, now: &Topology) -> Option<String> {
+    let epoch = now.epoch;
+    match (&before.change, &now.change) {
+        (None, None) => None,
+        (Some(change), None) => Some(format!("epoch {epoch}: {} has ended", change.id)),
+        (_, Some(change)) => {
+            let states = [
+                MoveState::Waiting,
+                MoveState::Copying,
+                MoveState::HandingOver,
+                MoveState::Moved,
+            ];
+            let states =
+                states.map(|state| format!("{} {}", change.in_state(state), state.as_str()));
+            let back = if change.cancelled { ", going back" } else { "" };
+            let (id, states) = (&change.id, states.join(", "));
+            Some(format!("epoch {epoch}: {id}{back}: {states}"))
+        }
+    }
 }
 
 impl DeadlineWatch {
@@ -793,14 +893,4 @@ impl DeadlineWatch {
             answers.unwrap_or_else(PoisonError::into_inner).push(late);
         }
     }
-}
-
-/// A record's name, and who owns it.
-#[must_use]
-pub fn locate(placement: &Placement, tenant: &str, key: &str, r: u8) -> (RecordKey, Vec<Node>) {
-    let partition = placement.route(tenant, key);
-    let tenant = TenantId::new(tenant).expect("a tenant's name is valid");
-    let owners = placement.owners(partition, usize::from(r)).iter();
-    let owners = owners.map(|index| placement.node(*index).clone()).collect();
-    (RecordKey::new(partition, &tenant, key), owners)
 }

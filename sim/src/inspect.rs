@@ -5,23 +5,23 @@ use pairdb::placement::{Epoch, Node, Placement};
 use pairdb::ports::{CallError, Operation, RecordKey, Refusal, Reply, Request};
 use pairdb::version::Record;
 
-use crate::cluster::{Cluster, locate};
+use crate::cluster::Cluster;
 use crate::endpoint::Endpoint;
 use crate::recorded::FinalRecord;
 use crate::recorder::CallId;
+use crate::reign::endpoint;
 
 /// What every owner of every key holds.
 pub async fn final_records(cluster: &Cluster) -> Vec<FinalRecord> {
-    let placement = cluster.placement().await;
+    let reign = cluster.reign();
     let mut finals = Vec::new();
     for (index, tenant) in cluster.world.tenants.iter().enumerate() {
         for key in cluster.world.keys(tenant) {
-            let r = tenant.replication_factor;
-            let (record_key, owners) = locate(&placement, &tenant.name, &key, r);
+            let record_key = reign.record_key(&tenant.name, &key);
             let mut records = Vec::new();
-            for node in owners {
-                let who = Endpoint::Storage(node.port as u8);
-                let record = held(cluster, &placement, &node, who, &record_key).await;
+            for node in reign.listed(&record_key.tree()) {
+                let who = endpoint(&node);
+                let record = held(cluster, &reign.placement, &node, who, &record_key).await;
                 records.push((who, record));
             }
             finals.push(FinalRecord {

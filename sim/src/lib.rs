@@ -71,11 +71,13 @@ pub mod mutants;
 pub mod nemesis;
 pub mod network;
 pub mod op;
+pub mod operator;
 pub mod outcome;
 pub mod page;
 pub mod pause;
 pub mod recorded;
 pub mod recorder;
+pub mod reign;
 pub mod rng;
 #[allow(
     clippy::disallowed_methods,

@@ -10,6 +10,7 @@ use madsim::task::JoinHandle;
 
 use crate::cluster::Cluster;
 use crate::endpoint::Endpoint;
+use crate::operator;
 use crate::pause::pause;
 use crate::world::Fault;
 
@@ -92,6 +93,9 @@ async fn begin(cluster: &Cluster, index: usize, fault: &Fault) {
         Fault::MadeUpEpoch { who } => cluster.ask_under_no_epoch(*who),
         Fault::WrongEpoch { who } => cluster.take_on_no_epoch(*who),
         Fault::CorruptRecord { who } => cluster.corrupt_record(*who, index),
+        Fault::Change(plan) => operator::ask(cluster, plan).await,
+        Fault::CancelChange => operator::cancel(cluster).await,
+        Fault::CrashLeader => cluster.crash_leader(index),
         Fault::ForgetClaims => cluster.forget_claims(),
         Fault::MetadataFailover { lost_ms } => {
             cluster
@@ -125,7 +129,8 @@ fn end(cluster: &Cluster, index: usize, fault: &Fault) {
         Fault::Pause { who } => cluster.set_paused(*who, false),
         Fault::ClockJump { who, by_ms } => cluster.jump_clock(*who, -by_ms),
         Fault::ClockDrift { who, ppm } => cluster.drift_clock(*who, -ppm),
-        Fault::CorruptRecord { .. } => {}
+        Fault::CorruptRecord { .. } | Fault::Change(_) | Fault::CancelChange => {}
+        Fault::CrashLeader => cluster.start_leader(index),
         Fault::CrashOn { who, .. } => {
             cluster.faults.end(index);
             cluster.start(*who);

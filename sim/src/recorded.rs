@@ -12,6 +12,7 @@ use pairdb::placement::Epoch;
 use crate::adapters::TenantLookup;
 use crate::endpoint::Endpoint;
 use crate::op::{Op, OpId};
+use crate::reign::Reign;
 use crate::seen::Seen;
 use crate::weather::WeatherLog;
 use crate::world::World;
@@ -35,6 +36,8 @@ pub struct Recorded {
     pub weather: WeatherLog,
     /// The newest epoch that was published.
     pub published_epoch: Epoch,
+    /// Every topology that was published, the oldest first.
+    pub reigns: Vec<Arc<Reign>>,
     /// What did not go as it should in the calm.
     pub complaints: Vec<String>,
     /// Which tenants coordinators asked the metadata store for.

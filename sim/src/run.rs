@@ -29,7 +29,7 @@ use crate::outcome::{Options, Outcome, Recording};
 use crate::pause::pause;
 use crate::recorded::Recorded;
 use crate::rng::Rng;
-use crate::settle::{LOOK_AGAIN, converge, last_records, read_everything, wait_until};
+use crate::settle::{LOOK_AGAIN, changes_end, converge, last_records, read_everything, wait_until};
 use crate::world::World;
 use crate::{buried, spell, unaided};
 
@@ -196,6 +196,7 @@ impl Play {
 
     /// Waits until everything is as it should be, and has every key read. Returns all there is to judge by.
     async fn convergence(&mut self) -> Recorded {
+        self.complaints.extend(changes_end(&self.cluster).await);
         let unrepaired = unaided::repaired(&self.cluster).await;
         self.phase("convergence");
         let mut hidden = Vec::new();
@@ -217,6 +218,7 @@ impl Play {
             hidden,
             weather: cluster.weather.log(),
             published_epoch: cluster.published_epoch(),
+            reigns: cluster.reigns(),
             complaints: std::mem::take(&mut self.complaints),
             tenant_lookups: cluster.tenant_lookups(),
             late_answers: cluster.late_answers(),

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use pairdb::placement::Epoch;
-use pairdb::ports::{Operation, RecordKey, Reply, Request};
+use pairdb::placement::{Epoch, PartitionId};
+use pairdb::ports::{Maintained, Maintenance, Operation, RecordKey, Reply, Request, TreeName};
 use pairdb::version::{Actor, Content, Dot, Record, Stamp, Version, VersionVector, WriteId};
 
 use crate::asked::Asked;
@@ -51,8 +51,14 @@ pub struct Seen {
     knew: BTreeMap<(Endpoint, RecordKey), VersionVector>,
     /// The greatest stamp up to which some record of each key remembers no overwritten writes by name.
     pub forgotten: BTreeMap<RecordKey, Stamp>,
-    /// The newest epoch that each node has answered to.
-    epochs: BTreeMap<Endpoint, Epoch>,
+    /// Below which epoch each node has said to refuse everything about a partition, or about all of them (`None`).
+    fences: BTreeMap<(Endpoint, Option<PartitionId>), Epoch>,
+    /// Removals of whole trees that have arrived at a node and are not answered yet.
+    dropping: BTreeMap<(Endpoint, TreeName), u32>,
+    /// Who dropped its copy of a record when, since others own it.
+    drops: Vec<(Endpoint, RecordKey, Time)>,
+    /// Which nodes were taken for lost, with what they hold.
+    given_up: BTreeSet<Endpoint>,
     /// Which nodes were made to believe in an epoch that nobody published.
     misled: BTreeSet<Endpoint>,
 }
@@ -80,6 +86,7 @@ impl Loss {
 #[derive(Clone, Default, Debug)]
 pub struct Said {
     seen: VersionVector,
+    /// Below which epoch it refuses what is asked of this partition.
     epoch: Epoch,
     purges: u32,
 }
@@ -158,6 +165,9 @@ impl Seen {
     /// A request about a record has arrived at a node.
     #[must_use]
     pub fn arrived(&mut self, from: Endpoint, who: Endpoint, request: &Request) -> Said {
+        if let Some(tree) = dropped_by(&request.operation) {
+            *self.dropping.entry((who, tree.clone())).or_default() += 1;
+        }
         let Some(key) = record_of(&request.operation) else {
             return Said::default();
         };
@@ -168,9 +178,56 @@ impl Seen {
         let memory = self.memory.get(&(who, key.clone()));
         Said {
             seen: memory.cloned().unwrap_or_default(),
-            epoch: self.epochs.get(&who).copied().unwrap_or_default(),
+            epoch: self.fence(who, key.partition()),
             purges: self.purges(who, key),
         }
+    }
+
+    /// Below which epoch a node has said to refuse requests about a partition.
+    fn fence(&self, who: Endpoint, partition: PartitionId) -> Epoch {
+        let of = [None, Some(partition)];
+        let fences = of.into_iter().filter_map(|of| self.fences.get(&(who, of)));
+        fences.max().copied().unwrap_or_default()
+    }
+
+    /// A node is done with a request, whatever it answers.
+    pub fn done(&mut self, who: Endpoint, operation: &Operation) {
+        if let Some(tree) = dropped_by(operation)
+            && let Some(under_way) = self.dropping.get_mut(&(who, tree.clone()))
+        {
+            *under_way = under_way.saturating_sub(1);
+        }
+    }
+
+    /// A node has taken on to refuse what was routed by older epochs than that of the request.
+    pub fn fenced(&mut self, who: Endpoint, request: &Request, reply: &Reply) {
+        let partitions: Vec<Option<PartitionId>> = match (&request.operation, reply) {
+            (Operation::Maintenance(asked), Reply::Maintained(Maintained::Fenced { .. })) => {
+                match &**asked {
+                    Maintenance::Fence { partitions, .. } => match partitions {
+                        None => vec![None],
+                        Some(partitions) => partitions.iter().copied().map(Some).collect(),
+                    },
+                    _ => return,
+                }
+            }
+            _ => return,
+        };
+        for of in partitions {
+            let fence = self.fences.entry((who, of)).or_default();
+            *fence = request.epoch.max(*fence);
+        }
+    }
+
+    /// What a node had taken on to refuse is lost with its disk, or was set back.
+    pub fn fences_lost(&mut self, who: Endpoint) {
+        self.fences.retain(|(node, _), _| *node != who);
+    }
+
+    /// A node's process has ended: it carries nothing on.
+    pub fn ended(&mut self, who: Endpoint, at: Time) {
+        self.ends.push((who, at));
+        self.dropping.retain(|(node, _), _| *node != who);
     }
 
     /// A node does what it was asked, having `said` this before.
@@ -191,7 +248,12 @@ impl Seen {
             true => said.seen,
             false => VersionVector::default(),
         };
-        self.answers_to(who, key, request.epoch, said.epoch);
+        if request.epoch < said.epoch {
+            let (fence, epoch) = (said.epoch, request.epoch);
+            let what =
+                format!("{who} took on to refuse epochs below {fence} and answered to {epoch}");
+            self.contradiction("epoch", key, what);
+        }
         match (&request.operation, reply) {
             (Operation::Accept(_), Reply::Accepted { dot, record }) => {
                 // Who has the write from somebody else answers with that one's dot.
@@ -226,14 +288,73 @@ impl Seen {
         }
     }
 
-    /// A node serves under `epoch`, having served under `before`.
-    fn answers_to(&mut self, who: Endpoint, key: &RecordKey, epoch: Epoch, before: Epoch) {
-        if epoch < before {
-            let what = format!("{who} answered to epoch {before} and then to {epoch}");
-            self.contradiction("epoch", key, what);
+    /// Whether a node was told to remove the whole tree that a record is in, and is at it.
+    #[must_use]
+    pub fn drops_tree(&self, who: Endpoint, key: &RecordKey) -> bool {
+        let dropping = self.dropping.get(&(who, key.tree()));
+        dropping.is_some_and(|under_way| *under_way > 0)
+    }
+
+    /// A node dropped its copy of a record, which others own: `owners` have what they hold of it. Each of them has to
+    /// hold all that is dropped.
+    pub fn dropped(
+        &mut self,
+        who: Endpoint,
+        key: &RecordKey,
+        old: &Bytes,
+        owners: &[(Endpoint, Option<Bytes>)],
+        at: Time,
+    ) {
+        self.memory.remove(&(who, key.clone()));
+        self.purges.entry((who, key.clone())).or_default().0 += 1;
+        self.drops.push((who, key.clone(), at));
+        // What is damaged can't be handed on.
+        let Ok(dropped) = Record::decode(old.clone()) else {
+            return;
+        };
+        for (owner, held) in owners {
+            if *owner == who {
+                let what = format!("{who} dropped a copy that it owns");
+                self.contradiction("drop", key, what);
+                continue;
+            }
+            let place = (*owner, key.clone());
+            // It had it, and lost it since.
+            let knew = self.knew.get(&place);
+            let knew = knew.is_some_and(|knew| knew.descends(dropped.seen()));
+            // It had it, every owner had, and it was purged.
+            let purged = self.purges.get(&place);
+            let purged = purged.is_some_and(|(_, seen)| seen.descends(dropped.seen()));
+            let covers = match held.clone().map(Record::decode) {
+                Some(Ok(held)) => held.join(&dropped) == held,
+                Some(Err(_)) => true, // damaged, and noted as such
+                None => dropped == Record::default(),
+            };
+            if !covers && !knew && !purged {
+                let what = format!("{who} dropped a copy that {owner} lacks");
+                self.contradiction("drop", key, what);
+            }
         }
-        let newest = self.epochs.entry(who).or_default();
-        *newest = epoch.max(*newest);
+    }
+
+    /// A node is taken for lost, with all it holds.
+    pub fn given_up(&mut self, who: Endpoint, at: Time) {
+        if self.given_up.insert(who) {
+            self.loses_memory(who, at, None);
+        }
+    }
+
+    /// Which nodes were taken for lost, and have not begun anew since.
+    #[must_use]
+    pub const fn lost_for_good(&self) -> &BTreeSet<Endpoint> {
+        &self.given_up
+    }
+
+    /// A node gets an empty disk, to join once more.
+    pub fn begins_anew(&mut self, who: Endpoint, at: Time) {
+        self.lost(who, at);
+        self.fences_lost(who);
+        self.given_up.remove(&who);
     }
 
     /// A node removed a record. `others` have what the other owners hold of it; `owed`: it had
@@ -294,7 +415,6 @@ impl Seen {
     /// A node lost something that it had said to hold, and knows that.
     pub fn lost(&mut self, who: Endpoint, at: Time) {
         self.loses_memory(who, at, None);
-        self.epochs.remove(&who);
     }
 
     /// A record on a node's disk can't be read any more.
@@ -420,17 +540,25 @@ impl Seen {
         }
     }
 
-    /// Whether every node that said to hold this version up to `until` has lost something since.
+    /// Whether every node that said to hold this version up to `until` has lost something since, or rightly dropped it:
+    /// that each owner held it then is looked at when it is dropped.
     #[must_use]
     pub fn may_be_lost(&self, dot: Dot, until: Time) -> bool {
         let holders = self.holders.get(&dot).map_or(&[][..], Vec::as_slice);
         let key = self.versions.get(&dot).map(|version| &version.key);
+        let dropped = |who: Endpoint, since: Time| {
+            let mut drops = self.drops.iter();
+            drops.any(|(node, of, at)| {
+                *node == who && *at >= since && key.is_none_or(|key| key == of)
+            })
+        };
         let safe = |(who, since): &(Endpoint, Time)| {
             let mut losses = self.losses.iter();
             let lost = |loss: &Loss| {
                 loss.who == *who && loss.at >= *since && key.is_none_or(|key| loss.concerns(key))
             };
-            *since <= until && !losses.any(lost)
+            let gone = losses.any(lost) || dropped(*who, *since) || self.given_up.contains(who);
+            *since <= until && !gone
         };
         !holders.iter().any(safe)
     }
@@ -445,6 +573,17 @@ impl Seen {
             }
         }
         dots
+    }
+}
+
+/// The tree that an operation removes.
+fn dropped_by(operation: &Operation) -> Option<&TreeName> {
+    match operation {
+        Operation::Maintenance(asked) => match &**asked {
+            Maintenance::DropTree { tree } => Some(tree),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pairdb::placement::{Node, NodeId};
-use pairdb::ports::{RecordKey, Refusal, Space};
+use pairdb::placement::NodeId;
+use pairdb::ports::{Migration, MigrationStatus, RecordKey, Refusal, Space};
 use pairdb::quorum::Consistency;
 
 use crate::client::Client;
-use crate::cluster::{Cluster, locate};
+use crate::cluster::Cluster;
 use crate::endpoint::Endpoint;
 use crate::inspect::final_records;
 use crate::pause::pause;
@@ -20,6 +20,9 @@ use crate::world::ClientPlan;
 
 /// How long anything may take once nothing is wrong any more.
 const CALM_MAX: Duration = Duration::from_secs(60);
+
+/// How long all changes of owners together may take once nothing is wrong any more.
+const CHANGES_MAX: Duration = Duration::from_secs(300);
 
 /// Looks again after this time.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -37,9 +40,44 @@ pub async fn wait_until(condition: impl Fn() -> bool) -> bool {
     true
 }
 
-/// Waits until the owners of every key are equal and nobody owes anything. Returns complaints.
+/// Waits until no change of owners is asked for or under way. Returns complaints.
+pub async fn changes_end(cluster: &Cluster) -> Vec<String> {
+    if !cluster.world.changes_owners() {
+        return Vec::new();
+    }
+    let mut left = CHANGES_MAX;
+    let open = async || {
+        let mut open = cluster.migrations().await;
+        open.retain(|migration| migration.status.is_open());
+        open
+    };
+    while !open().await.is_empty() && !left.is_zero() {
+        pause(LOOK_AGAIN).await;
+        left = left.saturating_sub(LOOK_AGAIN);
+    }
+    let migrations = cluster.migrations().await;
+    migrations.iter().filter_map(unfinished).collect()
+}
+
+/// What is wrong with a migration that should be over, or should say why it came to nothing.
+fn unfinished(migration: &Migration) -> Option<String> {
+    let (kind, status) = (migration.kind(), migration.status);
+    let waits_for = migration.waits_for.as_deref().unwrap_or("nothing");
+    let says = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    match status {
+        _ if status.is_open() => Some(format!(
+            "a {kind} is still {status}, and waits for {waits_for}"
+        )),
+        MigrationStatus::Failed if !says(&migration.error) => {
+            Some(format!("a {kind} has failed, and does not say why"))
+        }
+        _ => None,
+    }
+}
+
+/// Waits until the owners of every key are equal, nobody else has a copy, and nobody owes anything. Returns complaints.
 pub async fn converge(cluster: &Cluster) -> Vec<String> {
-    let owned = owned(cluster).await;
+    let owned = owned(cluster);
     // What is damaged is met by who looks at it, as an operator would have it verified.
     let mut left = CALM_MAX;
     while !final_records(cluster).await.iter().all(is_looked_at) && !left.is_zero() {
@@ -51,6 +89,7 @@ pub async fn converge(cluster: &Cluster) -> Vec<String> {
             && owing(cluster).is_none()
             && refilling(cluster).is_none()
             && given_up(cluster).is_none()
+            && left_over(cluster).is_none()
     };
     if wait_until(converged).await {
         return Vec::new();
@@ -61,6 +100,7 @@ pub async fn converge(cluster: &Cluster) -> Vec<String> {
         refilling(cluster).map(|who| format!("{who} still counts for no quorum")),
         given_up(cluster)
             .map(|(who, node)| format!("{who} still takes {node} for one that is away")),
+        left_over(cluster).map(|(who, key)| format!("{who} still has {key}, which others own")),
     ];
     complaints.into_iter().flatten().collect()
 }
@@ -81,39 +121,58 @@ pub async fn last_records(cluster: &Cluster) -> Vec<FinalRecord> {
 }
 
 /// A record's name, and who owns it.
-type Owned = (RecordKey, Vec<Node>);
+type Owned = (RecordKey, Vec<Endpoint>);
 
 /// Every key of the world.
-async fn owned(cluster: &Cluster) -> Vec<Owned> {
-    let placement = cluster.placement().await;
+fn owned(cluster: &Cluster) -> Vec<Owned> {
+    let reign = cluster.reign();
     let mut owned = Vec::new();
     for tenant in &cluster.world.tenants {
         for key in cluster.world.keys(tenant) {
-            let r = tenant.replication_factor;
-            owned.push(locate(&placement, &tenant.name, &key, r));
+            let key = reign.record_key(&tenant.name, &key);
+            let owners = reign.owners(&key.tree());
+            owned.push((key, owners));
         }
     }
     owned
 }
 
+/// A node with a copy of a record that it does not own. (One that was taken for lost is asked for nothing.)
+fn left_over(cluster: &Cluster) -> Option<(Endpoint, String)> {
+    if !cluster.world.changes_owners() {
+        return None;
+    }
+    let reign = cluster.reign();
+    let lost = cluster.tap.lost_for_good();
+    let records = cluster.contents(Space::Records).into_iter();
+    let mut kept = records.filter(|(who, _)| !lost.contains(who));
+    kept.find_map(|(who, records)| {
+        let mut keys = records.keys();
+        let left_over = keys.find_map(|key| {
+            let key = RecordKey::from_bytes(key.clone()).ok()?;
+            (!reign.owners(&key.tree()).contains(&who)).then_some(key)
+        })?;
+        Some((who, format!("{}/{}", left_over.tenant(), left_over.key())))
+    })
+}
+
 /// A key whose owners hold different records.
 fn differing(cluster: &Cluster, owned: &[Owned]) -> Option<String> {
     let records = cluster.contents(Space::Records);
-    let hold = |node: &Node, key: &RecordKey| {
-        let records = records.get(&Endpoint::Storage(node.port as u8))?;
-        records.get(key.as_bytes()).cloned()
-    };
+    let hold = |who: &Endpoint, key: &RecordKey| records.get(who)?.get(key.as_bytes()).cloned();
     let differ = owned.iter().find(|(key, owners)| {
-        let mut held = owners.iter().map(|node| hold(node, key));
+        let mut held = owners.iter().map(|who| hold(who, key));
         let first = held.next();
         held.any(|held| Some(held) != first)
     });
     differ.map(|(key, _)| format!("{}/{}", key.tenant(), key.key()))
 }
 
-/// A node that has something noted for another one.
+/// A node that has something noted for another one. (One that was taken for lost, with that, is asked for nothing.)
 fn owing(cluster: &Cluster) -> Option<Endpoint> {
-    let hints = cluster.contents(Space::Hints);
+    let lost = cluster.tap.lost_for_good();
+    let mut hints = cluster.contents(Space::Hints);
+    hints.retain(|who, _| !lost.contains(who));
     let pointer = |hint: &Bytes| hint.len() > 1 + usize::from(hint[0]);
     let mut owing = hints
         .into_iter()
@@ -121,9 +180,9 @@ fn owing(cluster: &Cluster) -> Option<Endpoint> {
     owing.next().map(|(who, _)| who)
 }
 
-/// A node that counts for no quorum.
+/// A node of the topology that counts for no quorum.
 fn refilling(cluster: &Cluster) -> Option<Endpoint> {
-    let nodes = cluster.world.storage();
+    let nodes = cluster.reign().members();
     nodes.into_iter().find(|who| cluster.is_refilling(*who))
 }
 

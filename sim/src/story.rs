@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::channel::oneshot;
+use pairdb::placement::{MoveState, Topology, TopologyChange};
 use pairdb::ports::{Operation, Refusal, Reply, Request};
 use pairdb::version::{Content, Record};
 
@@ -33,6 +34,8 @@ struct State {
     over: bool,
     happened: BTreeSet<Event>,
     waiting: Vec<(Event, oneshot::Sender<()>)>,
+    /// How many changes of owners have begun.
+    changes: u32,
     /// What the operations of steps are called.
     names: BTreeMap<OpId, String>,
     /// Deletes under way; their tombstones don't name them.
@@ -149,6 +152,41 @@ impl Story {
             }
         }
         state.happened.insert(event);
+    }
+
+    fn next_change(&self) -> u32 {
+        let mut state = self.state();
+        state.changes += 1;
+        state.changes
+    }
+
+    /// A topology is stored after another one.
+    pub fn published(&self, before: &Topology, now: &Topology) {
+        let (old, new) = (before.change.as_deref(), now.change.as_deref());
+        let is_same = |change: &&TopologyChange| old.is_some_and(|old| old.id == change.id);
+        let same = new.filter(is_same);
+        if old.is_some() && same.is_none() {
+            let number = self.state().changes;
+            self.happens(Event::ChangeEnds(number));
+        }
+        let Some(change) = new else {
+            return;
+        };
+        if same.is_none() {
+            let number = self.next_change();
+            self.happens(Event::ChangeBegins(number));
+        }
+        if change.cancelled && !old.is_some_and(|old| old.cancelled) {
+            let number = self.state().changes;
+            self.happens(Event::ChangeTurnedBack(number));
+        }
+        for moving in &change.moves {
+            let was = same.and(old).and_then(|old| old.of(moving.partition));
+            let is_news = was.is_none_or(|was| was.state != moving.state);
+            if is_news && moving.state != MoveState::Waiting {
+                self.happens(Event::PartitionIs(moving.partition.0, moving.state));
+            }
+        }
     }
 
     /// `op` is what the step `name` asks.

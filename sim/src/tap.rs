@@ -3,6 +3,7 @@
 //! The tap sees what a node *says*, in the moment it says it, whether or not the answer arrives. It knows nothing that
 //! is on a disk only.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -83,6 +84,13 @@ impl Tap {
             result => result,
         };
         self.story.answers(who, request, true_of_it);
+        {
+            let mut seen = self.state();
+            seen.done(who, &request.operation);
+            if let Ok(reply) = true_of_it {
+                seen.fenced(who, request, reply);
+            }
+        }
         let Some(key) = record_of(&request.operation) else {
             return;
         };
@@ -93,6 +101,47 @@ impl Tap {
         self.history.describe(|| describe::answer(who, key, result));
         let answer = fingerprint(&request.operation, true_of_it);
         self.history.message(&answer.to_be_bytes());
+    }
+
+    /// Whether a node was told to remove the whole tree that a record is in, and is at it.
+    #[must_use]
+    pub fn drops_tree(&self, who: Endpoint, key: &RecordKey) -> bool {
+        self.state().drops_tree(who, key)
+    }
+
+    /// A node dropped its copy of a record; `owners` have what they hold of it.
+    pub fn dropped(
+        &self,
+        who: Endpoint,
+        key: &RecordKey,
+        old: &Bytes,
+        owners: &[(Endpoint, Option<Bytes>)],
+    ) {
+        let at = self.history.now();
+        self.state().dropped(who, key, old, owners, at);
+    }
+
+    /// A node is taken for lost, with all it holds.
+    pub fn given_up(&self, who: Endpoint) {
+        let at = self.history.now();
+        self.state().given_up(who, at);
+    }
+
+    /// Which nodes were taken for lost, and have not begun anew since.
+    #[must_use]
+    pub fn lost_for_good(&self) -> BTreeSet<Endpoint> {
+        self.state().lost_for_good().clone()
+    }
+
+    /// A node gets an empty disk, to join once more.
+    pub fn begins_anew(&self, who: Endpoint) {
+        let at = self.history.now();
+        self.state().begins_anew(who, at);
+    }
+
+    /// What a node had taken on to refuse is lost with its disk, or was set back.
+    pub fn fences_lost(&self, who: Endpoint) {
+        self.state().fences_lost(who);
     }
 
     /// A node removed a record. `others` have what the other owners hold of it; `owed`: it had
@@ -122,7 +171,7 @@ impl Tap {
     pub fn ended(&self, who: Endpoint) {
         let at = self.history.now();
         self.history.recorder().life(who, Life::Ends);
-        self.state().ends.push((who, at));
+        self.state().ended(who, at);
     }
 
     /// A node lost something that it had said to hold, and knows that.

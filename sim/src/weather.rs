@@ -212,14 +212,19 @@ fn spoils(world: &World, index: usize) -> Spoils<'_> {
         Fault::PowerFailure
         | Fault::Duplicate { .. }
         | Fault::Impatience { .. }
+        // Whoever leads then.
+        | Fault::CrashLeader
         | Fault::RollingRestart { .. } => Spoils::All,
         Fault::Lossy { who, .. } | Fault::Slow { who, .. } => of(who),
         Fault::Partition { from, to, .. } | Fault::Flapping { from, to, .. } => {
             Spoils::Between(from, to)
         }
-        Fault::ClockJump { .. } | Fault::ClockDrift { .. } | Fault::MadeUpEpoch { .. } => {
-            Spoils::Nothing
-        }
+        // Who has to answer while owners change is known by itself.
+        Fault::ClockJump { .. }
+        | Fault::ClockDrift { .. }
+        | Fault::MadeUpEpoch { .. }
+        | Fault::Change(_)
+        | Fault::CancelChange => Spoils::Nothing,
         // A request that arrives twice and is refused the second time looks lost.
         Fault::NewEpoch if world.network.duplicate_permille > 0 => Spoils::All,
         Fault::NewEpoch => Spoils::Nothing,

@@ -29,12 +29,23 @@ pub struct MetadataHome(Arc<Mutex<Home>>);
 struct Home {
     store: Store,
     clock: SimClock,
-    tenants: Vec<Tenant>,
     /// Every topology with the time it was stored at, the oldest first.
     past: Vec<(Duration, Topology)>,
     newest: Epoch,
     looked_up: Vec<TenantLookup>,
+    /// Who last got the lease of changes of owners.
+    leader: Option<Endpoint>,
+    watch: Option<TopologyWatch>,
 }
+
+/// Who looks on when a topology is stored.
+pub type TopologyWatch = Arc<dyn Fn(&Topology) + Send + Sync>;
+
+/// The lease that whoever leads changes of owners has.
+const LEADERS_LEASE: &str = "migrations";
+
+/// More tenants, and more migrations, than any world has.
+const ALL: usize = 10_000;
 
 /// A coordinator asks for a tenant, whether or not it is answered.
 #[derive(Clone, Debug)]
@@ -50,16 +61,22 @@ pub struct TenantLookup {
 impl MetadataHome {
     /// A store with these tenants and this topology, that lives by `clock`.
     pub async fn new(tenants: Vec<Tenant>, topology: Topology, clock: SimClock) -> Self {
-        let store = filled(&tenants, &topology, clock.clone()).await;
+        let store = MemoryMetadata::new(clock.clone());
+        for tenant in tenants {
+            let created = store.create_tenant(tenant).await;
+            created.expect("the store in memory takes a tenant");
+        }
+        keep_topology(&store, &topology).await;
         let newest = topology.epoch;
         let past = vec![(Duration::ZERO, topology)];
         Self(Arc::new(Mutex::new(Home {
             store,
             clock,
-            tenants,
             past,
             newest,
             looked_up: Vec::new(),
+            leader: None,
+            watch: None,
         })))
     }
 
@@ -69,12 +86,29 @@ impl MetadataHome {
         self.home().store.clone()
     }
 
+    /// From now on `watch` is told of every topology that is stored.
+    pub fn watch(&self, watch: TopologyWatch) {
+        self.home().watch = Some(watch);
+    }
+
     /// The store's topology was replaced, now.
     pub fn keep(&self, topology: Topology) {
         let now = TimeHandle::current().elapsed();
-        let mut home = self.home();
-        home.newest = home.newest.max(topology.epoch);
-        home.past.push((now, topology));
+        let watch = {
+            let mut home = self.home();
+            home.newest = home.newest.max(topology.epoch);
+            home.past.push((now, topology.clone()));
+            home.watch.clone()
+        };
+        if let Some(watch) = watch {
+            watch(&topology);
+        }
+    }
+
+    /// The coordinator that last got the lease of changes of owners.
+    #[must_use]
+    pub fn leader(&self) -> Option<Endpoint> {
+        self.home().leader
     }
 
     /// Which tenants were asked for.
@@ -98,24 +132,30 @@ impl MetadataHome {
         self.home().newest
     }
 
-    /// A copy that is this far behind takes over, without any leases. Returns the epochs it knows nothing of.
+    /// A copy takes over that has no leases, and of the topology what was stored this long ago. All else is copied
+    /// before it is acknowledged, and so is the topology while owners change: losing the step of a change would give
+    /// partitions back to owners that have dropped them. Returns the epochs it knows nothing of.
     pub async fn fail_over(&self, lost: Duration) -> Vec<Epoch> {
         let now = TimeHandle::current().elapsed();
-        let (tenants, topology, clock, gone) = {
+        let (old, topology, clock, gone) = {
             let mut home = self.home();
-            let kept = home
-                .past
-                .iter()
-                .take_while(|(at, _)| *at + lost <= now)
-                .count()
-                .max(1);
+            let old_enough = home.past.iter().take_while(|(at, _)| *at + lost <= now);
+            let kept = old_enough.count().max(safe(&home.past)).max(1);
             let gone = home.past.split_off(kept);
             let gone: Vec<Epoch> = gone.iter().map(|(_, topology)| topology.epoch).collect();
             let newest = home.past[kept - 1].1.clone();
-            (home.tenants.clone(), newest, home.clock.clone(), gone)
+            (home.store.clone(), newest, home.clock.clone(), gone)
         };
-        let store = filled(&tenants, &topology, clock).await;
-        self.home().store = store;
+        let store = copied(&old, clock).await;
+        keep_topology(&store, &topology).await;
+        let watch = {
+            let mut home = self.home();
+            home.store = store;
+            home.watch.clone().filter(|_| !gone.is_empty())
+        };
+        if let Some(watch) = watch {
+            watch(&topology);
+        }
         gone
     }
 
@@ -129,14 +169,52 @@ impl MetadataHome {
     }
 }
 
-async fn filled(tenants: &[Tenant], topology: &Topology, clock: SimClock) -> Store {
-    let store = MemoryMetadata::new(clock);
-    for tenant in tenants {
-        let created = store.create_tenant(tenant.clone()).await;
-        created.expect("the store in memory takes a tenant");
-    }
+/// How many of the topologies no failover loses: the last one that begins, continues or ends a change of owners, and
+/// those before it.
+fn safe(past: &[(Duration, Topology)]) -> usize {
+    let changes = |index: usize| past[index].1.change.is_some();
+    let last = (0..past.len())
+        .rev()
+        .find(|index| changes(*index) || *index > 0 && changes(index - 1));
+    last.map_or(0, |last| last + 1)
+}
+
+/// Puts a topology into a store that has none.
+async fn keep_topology(store: &Store, topology: &Topology) {
     let stored = store.replace_topology(Epoch(0), topology.clone()).await;
     stored.expect("the store in memory takes a topology");
+}
+
+/// A store with the tenants, migrations and checkpoints of another one, and nothing else.
+async fn copied(old: &Store, clock: SimClock) -> Store {
+    const ANSWERS: &str = "the store in memory answers";
+    let store = MemoryMetadata::new(clock);
+    for tenant in old.tenants(None, ALL).await.expect(ANSWERS) {
+        let (created, version) = (store.create_tenant(tenant.clone()).await, tenant.version);
+        created.expect(ANSWERS);
+        for version in 1..version {
+            let tenant = Tenant {
+                version,
+                ..tenant.clone()
+            };
+            store.update_tenant(tenant).await.expect(ANSWERS);
+        }
+    }
+    // Those asked for last come first.
+    for migration in old.migrations(ALL).await.expect(ANSWERS).into_iter().rev() {
+        let created = store.create_migration(migration.clone()).await;
+        created.expect(ANSWERS);
+        for version in 1..migration.version {
+            let migration = Migration {
+                version,
+                ..migration.clone()
+            };
+            store.update_migration(migration).await.expect(ANSWERS);
+        }
+        let noted = old.migration_checkpoints(&migration.id).await;
+        let noted = store.checkpoint_migration(&migration.id, noted.expect(ANSWERS));
+        noted.await.expect(ANSWERS);
+    }
     store
 }
 
@@ -361,8 +439,13 @@ impl MetadataStore for SimMetadata {
             let name = name.clone();
             || Said::new("acquire lease", name)
         };
+        let (home, from) = (self.home.clone(), self.link.from);
         self.ask(said, move |store| {
-            store.acquire_lease(&name, holder, ttl).now_or_never()
+            let outcome = store.acquire_lease(&name, holder, ttl).now_or_never();
+            if name == LEADERS_LEASE && matches!(outcome, Some(Ok(LeaseOutcome::Held))) {
+                home.home().leader = Some(from);
+            }
+            outcome
         })
         .await
     }

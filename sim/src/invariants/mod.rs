@@ -6,6 +6,7 @@ mod bounded_records;
 mod claims_end;
 mod convergence;
 mod deletes_stay_deleted;
+mod dropped_copies;
 mod epochs;
 mod exact_conflicts;
 mod findings;
@@ -56,6 +57,7 @@ const ALL: &[Invariant] = &[
     ("replica memory", 0, replica_memory::check),
     ("bounded records", 0, bounded_records::check),
     ("epochs", 10, epochs::check),
+    ("dropped copies", 10, dropped_copies::check),
     ("tenant isolation", 11, tenant_isolation::check),
     ("tenant freshness", 0, tenant_freshness::check),
     ("availability", 13, availability::check),

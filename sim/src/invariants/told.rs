@@ -92,6 +92,7 @@ impl Told {
                 hidden: Vec::new(),
                 weather: WeatherLog::default(),
                 published_epoch: Epoch(1),
+                reigns: Vec::new(),
                 complaints: Vec::new(),
                 tenant_lookups: Vec::new(),
                 late_answers: Vec::new(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::head::{Head, mutant_named};
 use crate::endpoint::Endpoint;
 use crate::invariants;
-use crate::world::{Act, Event, World, endpoints};
+use crate::world::{Act, Event, Fault, World, endpoints};
 
 pub(super) fn check(head: &Head, world: &World) -> Result<(), String> {
     for (mutant, invariant) in &head.catches {
@@ -55,12 +55,34 @@ pub(super) fn check(head: &Head, world: &World) -> Result<(), String> {
         for who in endpoints(&fault) {
             process(world, who).map_err(about)?;
         }
+        change(world, &step.fault).map_err(about)?;
     }
     for own in &world.timeouts {
         process(world, own.who).map_err(|problem| format!("timeouts: {problem}"))?;
     }
     for clock in &world.clocks {
         process(world, clock.who).map_err(|problem| format!("clocks: {problem}"))?;
+    }
+    Ok(())
+}
+
+/// A change names storage nodes, and tenants that there are.
+fn change(world: &World, fault: &Fault) -> Result<(), String> {
+    let Fault::Change(plan) = fault else {
+        return Ok(());
+    };
+    let set = plan.set.iter().map(|setting| setting.who);
+    let named = plan.joining().chain(plan.leaving()).chain(set);
+    let storage = world.storage();
+    for who in named {
+        if !storage.contains(&who) {
+            return Err(format!("{who} is no storage node"));
+        }
+    }
+    for tenant in plan.factors.keys() {
+        if !world.tenants.iter().any(|known| known.name == *tenant) {
+            return Err(format!("there is no tenant '{tenant}'"));
+        }
     }
     Ok(())
 }
@@ -98,7 +120,7 @@ fn event(world: &World, event: Option<&Event>) -> Result<(), String> {
 fn process(world: &World, who: Endpoint) -> Result<(), String> {
     let there = match who {
         Endpoint::Coordinator(number) => number <= world.coordinators,
-        Endpoint::Storage(number) => number <= world.storage_nodes,
+        Endpoint::Storage(_) => world.storage().contains(&who),
         Endpoint::Client(number) => usize::from(number) <= world.clients.len(),
         Endpoint::Metadata | Endpoint::Idempotency => true,
     };

@@ -50,6 +50,7 @@ const SIMPLER: &[Change] = &[
     |world| world.timeouts.clear(),
     |world| world.partitions = World::default().partitions,
     |world| world.virtual_nodes = World::default().virtual_nodes,
+    |world| world.zones.clear(),
 ];
 
 const SIMPLER_STEPS: &[fn(&mut Step)] = &[
@@ -330,6 +331,22 @@ impl<'a> Search<'a> {
             if self.try_change(world, fewer) {
                 break;
             }
+        }
+        for spares in 0..world.spare_nodes {
+            let fewer = |world: &mut World| {
+                world.spare_nodes = spares;
+                let nodes = world.storage();
+                forget(
+                    world,
+                    |who| matches!(who, Endpoint::Storage(_) if !nodes.contains(&who)),
+                );
+            };
+            if self.try_change(world, fewer) {
+                break;
+            }
+        }
+        if world.spare_nodes > 0 {
+            return; // their numbers come after those of the others
         }
         let factors = world.tenants.iter().map(|tenant| tenant.replication_factor);
         for count in factors.max().unwrap_or(1)..world.storage_nodes {

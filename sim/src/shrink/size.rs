@@ -25,7 +25,7 @@ impl Size {
         let steps: usize = world.clients.iter().map(|client| client.steps.len()).sum();
         let habits = world.clients.iter().any(ClientPlan::roams);
         Self {
-            nodes: world.storage_nodes.into(),
+            nodes: world.storage().len(),
             coordinators: world.coordinators.into(),
             clients: world.clients.iter().filter(active).count(),
             operations: if habits { operations } else { steps },

@@ -8,7 +8,7 @@ use super::{NetworkPlan, World};
 const TIMEOUT: Duration = Duration::from_secs(4);
 
 impl World {
-    /// Takes away faults, losses and rare behaviour, and has clients ask for quorums with room and time for the
+    /// Takes away faults, changes of owners, losses and rare behaviour, and has clients ask for quorums with room and time for the
     /// answers. Clocks stay as they are.
     pub(super) fn calm_down(&mut self) {
         let calm = NetworkPlan::default();
@@ -17,6 +17,8 @@ impl World {
         self.network.duplicate_permille = calm.duplicate_permille;
         self.network.link_spread_us = calm.link_spread_us;
         self.faults.clear();
+        self.spare_nodes = 0;
+        self.zones.clear();
         self.buggify.clear();
         self.replica.queue_max = self.replica.queue_max.max(8_192);
         self.replica.batch_max = self.replica.batch_max.max(1_024);

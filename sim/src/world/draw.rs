@@ -27,6 +27,8 @@ impl World {
             seed,
             coordinators,
             storage_nodes,
+            spare_nodes: 0,
+            zones: Vec::new(),
             partitions: rng.pick(&[1, 4, 16, 64]),
             virtual_nodes: rng.pick(&[1, 8, 32]),
             chaos_ms,

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use pairdb::placement::MoveState;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Endpoint;
@@ -28,7 +29,18 @@ pub enum Event {
     JoinedBy(String, Endpoint),
     /// `n2 serves`: the process there has started again.
     Serves(Endpoint),
+    /// `change 1 begins`: the topology that begins the first change of owners is stored.
+    ChangeBegins(u32),
+    /// `change 1 is turned back`: the one that cancels it is.
+    ChangeTurnedBack(u32),
+    /// `change 1 ends`: the one that ends it is.
+    ChangeEnds(u32),
+    /// `partition 0 is copying`, `partition 0 is handing over`, `partition 0 is moved`: a topology with that is stored.
+    PartitionIs(u16, MoveState),
 }
+
+/// The states that partitions come to.
+const STATES: [MoveState; 3] = [MoveState::Copying, MoveState::HandingOver, MoveState::Moved];
 
 /// A sentence that is none of an [`Event`].
 #[derive(Clone, Debug)]
@@ -40,7 +52,8 @@ impl fmt::Display for UnknownEvent {
         write!(
             f,
             "'{text}' is not an event; these are: 'STEP is sent', 'STEP is answered', 'STEP reaches n1', 'STEP is stamped', \
-             'STEP is stamped by n1', 'STEP is joined by n1', 'n1 serves'"
+             'STEP is stamped by n1', 'STEP is joined by n1', 'n1 serves', 'change 1 begins', 'change 1 is turned back', \
+             'change 1 ends', 'partition 0 is copying', 'partition 0 is handing over', 'partition 0 is moved'"
         )
     }
 }
@@ -58,7 +71,11 @@ impl Event {
             | Self::Stamped(step)
             | Self::StampedBy(step, _)
             | Self::JoinedBy(step, _) => Some(step),
-            Self::Serves(_) => None,
+            Self::Serves(_)
+            | Self::ChangeBegins(_)
+            | Self::ChangeTurnedBack(_)
+            | Self::ChangeEnds(_)
+            | Self::PartitionIs(..) => None,
         }
     }
 
@@ -70,7 +87,13 @@ impl Event {
             | Self::StampedBy(_, who)
             | Self::JoinedBy(_, who)
             | Self::Serves(who) => Some(*who),
-            Self::Sent(_) | Self::Answered(_) | Self::Stamped(_) => None,
+            Self::Sent(_)
+            | Self::Answered(_)
+            | Self::Stamped(_)
+            | Self::ChangeBegins(_)
+            | Self::ChangeTurnedBack(_)
+            | Self::ChangeEnds(_)
+            | Self::PartitionIs(..) => None,
         }
     }
 }
@@ -85,6 +108,12 @@ impl fmt::Display for Event {
             Self::StampedBy(step, who) => write!(f, "{step} is stamped by {who}"),
             Self::JoinedBy(step, who) => write!(f, "{step} is joined by {who}"),
             Self::Serves(who) => write!(f, "{who} serves"),
+            Self::ChangeBegins(number) => write!(f, "change {number} begins"),
+            Self::ChangeTurnedBack(number) => write!(f, "change {number} is turned back"),
+            Self::ChangeEnds(number) => write!(f, "change {number} ends"),
+            Self::PartitionIs(number, state) => {
+                write!(f, "partition {number} is {}", state.as_str())
+            }
         }
     }
 }
@@ -96,7 +125,20 @@ impl FromStr for Event {
         let unknown = || UnknownEvent(text.to_owned());
         let who = |name: &str| name.parse::<Endpoint>().map_err(|_| unknown());
         let words: Vec<&str> = text.split_whitespace().collect();
+        let number = |digits: &str| digits.parse::<u32>().map_err(|_| unknown());
+        let state = |words: &[&str]| {
+            let name = words.join(" ");
+            let state = STATES.into_iter().find(|state| state.as_str() == name);
+            state.ok_or_else(unknown)
+        };
         let event = match words[..] {
+            ["change", which, "begins"] => Self::ChangeBegins(number(which)?),
+            ["change", which, "is", "turned", "back"] => Self::ChangeTurnedBack(number(which)?),
+            ["change", which, "ends"] => Self::ChangeEnds(number(which)?),
+            ["partition", which, "is", ref rest @ ..] => {
+                let which = which.parse::<u16>().map_err(|_| unknown())?;
+                Self::PartitionIs(which, state(rest)?)
+            }
             [step, "is", "sent"] => Self::Sent(step.to_owned()),
             [step, "is", "answered"] => Self::Answered(step.to_owned()),
             [step, "reaches", name] => Self::Reaches(step.to_owned(), who(name)?),
@@ -138,11 +180,26 @@ mod tests {
             "first is stamped by n1",
             "first is joined by n2",
             "c1 serves",
+            "change 1 begins",
+            "change 2 is turned back",
+            "change 1 ends",
+            "partition 0 is copying",
+            "partition 3 is handing over",
+            "partition 65535 is moved",
         ] {
             let event: Event = text.parse().expect("it is an event");
             assert_eq!(event.to_string(), text);
         }
-        for wrong in ["", "first", "first is read", "first reaches x", "serves n1"] {
+        for wrong in [
+            "",
+            "first",
+            "first is read",
+            "first reaches x",
+            "serves n1",
+            "change x ends",
+            "partition 0 is waiting",
+            "partition 65536 is moved",
+        ] {
             assert!(wrong.parse::<Event>().is_err(), "{wrong}");
         }
     }

@@ -1,8 +1,9 @@
-//! What can go wrong, as data: a world's list of faults is explicit, so that it can be shrunk and kept in a file.
+//! What can go wrong, and what an operator does, as data: a world's list of faults is explicit, so that it can be shrunk and kept in a file.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::change::ChangePlan;
 use super::event::Event;
 use super::human;
 use crate::endpoint::Endpoint;
@@ -256,6 +257,13 @@ pub enum Fault {
         /// The storage node.
         who: Endpoint,
     },
+    /// Somebody asks for a change of owners, of any coordinator that serves; again and again for a while where a store
+    /// does not answer.
+    Change(Box<ChangePlan>),
+    /// Somebody cancels the oldest change that has not ended.
+    CancelChange,
+    /// The coordinator that leads changes of owners crashes, and starts again at the end.
+    CrashLeader,
     /// A client's own habit gone wrong: every client gives up on its requests early.
     Impatience {
         /// After how many milliseconds at most.

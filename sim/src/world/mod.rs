@@ -6,6 +6,7 @@
 mod ahead;
 mod buggify;
 mod calm;
+mod change;
 mod draw;
 mod draw_faults;
 mod epochs;
@@ -25,6 +26,7 @@ mod step;
 mod wounded;
 
 pub use buggify::BuggifyPlan;
+pub use change::{ChangePlan, Replacement, Setting};
 pub use event::Event;
 pub use expect::Expect;
 pub use fault::{FOREVER_MS, Fault, FaultStep, endpoints};

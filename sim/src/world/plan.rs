@@ -9,7 +9,7 @@ use pairdb::replica::ReplicaSettings;
 use serde::{Deserialize, Serialize};
 
 use super::buggify::BuggifyPlan;
-use super::fault::FaultStep;
+use super::fault::{Fault, FaultStep};
 use super::step::Step;
 use super::{human, settings};
 use crate::endpoint::Endpoint;
@@ -23,8 +23,14 @@ pub struct World {
     pub seed: u64,
     /// How many coordinators.
     pub coordinators: u8,
-    /// How many storage nodes.
+    /// How many storage nodes there are in the first topology.
     pub storage_nodes: u8,
+    /// How many more there are that run and are in no topology before somebody adds them. Their numbers come after
+    /// those of the others.
+    pub spare_nodes: u8,
+    /// Each storage node's zone, the first one's first; those without one have none, or an empty one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub zones: Vec<String>,
     /// How many partitions the token space is cut into.
     pub partitions: u32,
     /// A storage node's places on the ring.
@@ -204,6 +210,8 @@ impl Default for World {
             seed: 0,
             coordinators: 3,
             storage_nodes: 5,
+            spare_nodes: 0,
+            zones: Vec::new(),
             partitions: 16,
             virtual_nodes: 8,
             chaos_ms: 20_000,
@@ -332,10 +340,24 @@ impl World {
         settings
     }
 
-    /// Every storage node.
+    /// Every storage node, spares too.
     #[must_use]
     pub fn storage(&self) -> Vec<Endpoint> {
+        let nodes = 1..=self.storage_nodes.saturating_add(self.spare_nodes);
+        nodes.map(Endpoint::Storage).collect()
+    }
+
+    /// The storage nodes of the first topology.
+    #[must_use]
+    pub fn founders(&self) -> Vec<Endpoint> {
         (1..=self.storage_nodes).map(Endpoint::Storage).collect()
+    }
+
+    /// Whether somebody asks for other owners.
+    #[must_use]
+    pub fn changes_owners(&self) -> bool {
+        let mut faults = self.faults.iter();
+        faults.any(|step| matches!(step.fault, Fault::Change(_)))
     }
 
     /// Every coordinator.

@@ -1,0 +1,117 @@
+//! What a world's operator does: asks for changes of owners, and cancels them.
+//!
+//! They ask a coordinator as any client does, and the next one where nobody answers or a store does not; what they asked
+//! and were told is written down. An answer that is lost is asked for again, so a change may be asked for twice: the
+//! second one finds that everything is as it is to be, or fails and says why.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+use pairdb::coordinator::{Coordinator, CoordinatorError};
+use pairdb::ports::Migration;
+
+use crate::adapters::CoordinatorSide;
+use crate::cluster::Cluster;
+use crate::endpoint::Endpoint;
+use crate::pause::pause;
+use crate::world::ChangePlan;
+
+/// How often they ask.
+const TRIES_MAX: usize = 30;
+/// How long they wait before they ask once more.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How long they wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// More migrations than a world has.
+const MIGRATIONS: usize = 1_000;
+
+/// A coordinator at work on the answer.
+type Answering = BoxFuture<'static, Result<Migration, CoordinatorError>>;
+
+/// Asks for a change.
+pub async fn ask(cluster: &Cluster, plan: &ChangePlan) {
+    let request = plan.request(&cluster.world);
+    for who in plan.joining() {
+        prepare(cluster, who);
+    }
+    let asked = |coordinator: Coordinator<CoordinatorSide>| {
+        let request = request.clone();
+        async move { coordinator.admin().request_change(request).await }.boxed()
+    };
+    persist(cluster, "asks for a change", asked).await;
+}
+
+/// Cancels the oldest change that has not ended.
+pub async fn cancel(cluster: &Cluster) {
+    let cancelled = |coordinator| cancel_oldest(coordinator).boxed();
+    persist(cluster, "cancels the oldest change", cancelled).await;
+}
+
+async fn cancel_oldest(
+    coordinator: Coordinator<CoordinatorSide>,
+) -> Result<Migration, CoordinatorError> {
+    let migrations = coordinator.admin().migrations(MIGRATIONS).await?;
+    let open = |migration: &&Migration| migration.status.is_open();
+    let oldest = migrations.iter().rfind(open);
+    let nothing = || CoordinatorError::NodeInUse("there is nothing to cancel".to_owned());
+    let id = oldest.ok_or_else(nothing)?.id.clone();
+    coordinator.admin().cancel_migration(id.as_str()).await
+}
+
+/// Gives a node that is to join, and was a member before, an empty disk. (Of a spare that never was one nothing has to
+/// be taken.)
+fn prepare(cluster: &Cluster, who: Endpoint) {
+    let reigns = cluster.reigns();
+    let is_member = cluster.reign().members().contains(&who);
+    let was_member = reigns.iter().any(|reign| reign.members().contains(&who));
+    if was_member && !is_member {
+        cluster.begin_anew(who);
+    }
+}
+
+/// Asks one coordinator after the other, until one gives an answer that is final, or all this took too long.
+async fn persist(
+    cluster: &Cluster,
+    what: &str,
+    asked: impl Fn(Coordinator<CoordinatorSide>) -> Answering,
+) {
+    let coordinators = cluster.world.coordinators();
+    for turn in 0..TRIES_MAX {
+        let who = coordinators[turn % coordinators.len()];
+        if let Some((node, coordinator)) = cluster.coordinator(who) {
+            let (answer, answered) = oneshot::channel();
+            let question = asked(coordinator);
+            drop(node.spawn(async move { drop(answer.send(question.await)) }));
+            let mut patience = Box::pin(pause(PATIENCE).fuse());
+            let mut answered = answered.fuse();
+            let answer = futures::select_biased! {
+                answer = answered => answer.ok(),
+                () = patience => None,
+            };
+            let told = match &answer {
+                Some(Ok(migration)) => format!("{} is {}", migration.id, migration.status),
+                Some(Err(error)) => error.to_string(),
+                None => "no answer".to_owned(),
+            };
+            let history = &cluster.history;
+            history.note(format_args!("the operator {what} -> {who}: {told}"));
+            if answer.is_some_and(|answer| answer.map_or_else(|error| is_final(&error), |_| true)) {
+                return;
+            }
+        }
+        if cluster.is_calm() {
+            return;
+        }
+        pause(PAUSE).await;
+    }
+}
+
+/// Whether it is of no use to ask again.
+const fn is_final(error: &CoordinatorError) -> bool {
+    !matches!(
+        error,
+        CoordinatorError::Store(_) | CoordinatorError::Stopping | CoordinatorError::Overloaded(_)
+    )
+}
