@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
-use pairdb::coordinator::{Coordinator, CoordinatorError};
+use pairdb::coordinator::{Coordinator, CoordinatorError, MigrationView};
 use pairdb::ports::Migration;
 
 use crate::adapters::CoordinatorSide;
@@ -53,10 +53,10 @@ async fn cancel_oldest(
     coordinator: Coordinator<CoordinatorSide>,
 ) -> Result<Migration, CoordinatorError> {
     let migrations = coordinator.admin().migrations(MIGRATIONS).await?;
-    let open = |migration: &&Migration| migration.status.is_open();
+    let open = |view: &&MigrationView| view.migration.status.is_open();
     let oldest = migrations.iter().rfind(open);
     let nothing = || CoordinatorError::NodeInUse("there is nothing to cancel".to_owned());
-    let id = oldest.ok_or_else(nothing)?.id.clone();
+    let id = oldest.ok_or_else(nothing)?.migration.id.clone();
     coordinator.admin().cancel_migration(id.as_str()).await
 }
 
