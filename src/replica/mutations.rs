@@ -589,16 +589,14 @@ impl Replies {
                 is_new,
                 answer,
             } => {
-                self.afterwards.push(Alone::Adopt(epoch, is_new, answer));
-                return;
+                return self.afterwards.push(Alone::Adopt(epoch, is_new, answer));
             }
             Change::DropTree {
                 tree,
                 epoch,
                 answer,
             } => {
-                self.afterwards.push(Alone::DropTree(tree, epoch, answer));
-                return;
+                return self.afterwards.push(Alone::DropTree(tree, epoch, answer));
             }
             Change::Maintenance {
                 task: MaintenanceChange::Rebuild,
