@@ -76,7 +76,9 @@ pub(super) struct Applied {
     pub(super) purged: bool,
     pub(super) ledger: Ledger,
     pub(super) accepted: BTreeMap<Name, Known>,
+    /// Which writes led, and whether those of before are to be forgotten.
     pub(super) led: Vec<Rank>,
+    pub(super) leads_forgotten: bool,
     pub(super) horizon: Stamp,
     pub(super) puts: Vec<Put>,
 }
@@ -90,6 +92,7 @@ impl Applied {
             ledger,
             accepted: BTreeMap::new(),
             led: Vec::new(),
+            leads_forgotten: false,
             horizon: Stamp::ZERO,
             puts,
         }
@@ -119,7 +122,7 @@ impl<'a, R: Random> Batch<'a, R> {
             accepted: BTreeMap::new(),
             horizon: Stamp::ZERO,
             leads: Leads {
-                before: leading,
+                before: Some(leading),
                 now: Vec::new(),
             },
             random,
@@ -332,13 +335,15 @@ impl<'a, R: Random> Batch<'a, R> {
         Ok(())
     }
 
-    /// Refuses older epochs from now on: for these partitions, or for all.
+    /// Refuses older epochs from now on: for these partitions, or for all. What led before says nothing any more: it
+    /// may have come to a new owner before what it follows did.
     pub(super) fn fence(
         &mut self,
         epoch: Epoch,
         partitions: Option<&[PartitionId]>,
         leaving: bool,
     ) {
+        self.leads.forget();
         let Some(partitions) = partitions else {
             return self.ledger.fence(epoch);
         };
@@ -542,6 +547,7 @@ impl<'a, R: Random> Batch<'a, R> {
             purged,
             ledger: self.ledger,
             accepted: self.accepted,
+            leads_forgotten: self.leads.before.is_none(),
             led: self.leads.now,
             horizon: self.horizon,
             puts,
@@ -551,13 +557,18 @@ impl<'a, R: Random> Batch<'a, R> {
 
 /// Which writes lead: were the greatest of their key when they were first held here.
 struct Leads<'a> {
-    /// As remembered from before the batch.
-    before: &'a LeadingWrites,
+    /// As remembered from before the batch; `None`: that says nothing any more.
+    before: Option<&'a LeadingWrites>,
     /// Since the batch began.
     now: Vec<Rank>,
 }
 
 impl Leads<'_> {
+    fn forget(&mut self) {
+        self.before = None;
+        self.now.clear();
+    }
+
     /// How the `judged` write stands where the greatest one is now `greatest`. `knew_alone` tells whether its dot was
     /// known here before, and the record had one sibling.
     fn standing(
@@ -577,7 +588,8 @@ impl Leads<'_> {
             }
             return Standing::Leading;
         }
-        if self.now.contains(&rank) || self.before.has(rank) {
+        let led_before = self.before.is_some_and(|before| before.has(rank));
+        if self.now.contains(&rank) || led_before {
             marks::reached(Mark::LedBefore);
             return Standing::Leading;
         }

@@ -228,7 +228,8 @@ impl<W: ReplicaWorld> Shared<W> {
         Ok(held)
     }
 
-    /// Asks another node, by this epoch.
+    /// Asks another node, by this epoch. Should that be too old for it, the newer one is known from then on: otherwise
+    /// a node that no coordinator asks for anything would deliver its hints to nobody.
     pub(super) async fn call<A: Ask>(
         &self,
         node: &Node,
@@ -243,6 +244,11 @@ impl<W: ReplicaWorld> Shared<W> {
         };
         let deadline = self.world.clock().now() + patience;
         let answer = self.world.transport().call(node, request, deadline).await;
+        if let Err(CallError::Refused(Refusal::StaleEpoch { current })) = &answer
+            && self.believe(*current).is_ok()
+        {
+            self.hear(*current);
+        }
         answer_to::<A>(answer.map(Reply::even_if_refilling))
     }
 

@@ -4,7 +4,8 @@
 //! after it, however late its coordinator asks. Such a write needs no greater stamp; accepted again with one it would
 //! take effect a second time, after others may have seen it and overwritten it.
 //!
-//! Bounded, and lost with the process: a write that is forgotten is only taken for one that may have been outstripped,
+//! Bounded, and lost with the process or by a [fence](super::fences), since a new owner may hold a write before it holds
+//! what the write follows: a write that is forgotten is only taken for one that may have been outstripped,
 //! and is accepted again with a stamp above what is held. So forgetting never loses a write; it may show one twice.
 
 use crate::version::Rank;

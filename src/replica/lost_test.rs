@@ -243,6 +243,29 @@ async fn what_was_the_greatest_while_a_node_was_refilled_did_not_lead_there() {
 }
 
 #[tokio::test]
+async fn what_was_the_greatest_before_a_fence_did_not_lead() {
+    for partitions in [None, Some(vec![PartitionId(7)])] {
+        let node = Node::new().await;
+        let write = value(3);
+        assert_eq!(standing(&node, &write).await, Standing::Leading);
+        let mut greater = record(1, Content::Tombstone).siblings()[0].clone();
+        greater.dot.actor = Actor(6);
+        greater.stamp = Stamp(9);
+        let seen = [(Actor(6), 1)].into_iter().collect();
+        let greater = Record::new(seen, vec![greater]).unwrap();
+        node.exchange("k", &greater).await.unwrap();
+        assert_eq!(standing(&node, &write).await, Standing::Leading);
+        let fence = Maintenance::Fence {
+            partitions,
+            leaving: false,
+            horizon: Stamp::ZERO,
+        };
+        node.maintenance(fence).await.unwrap();
+        assert_eq!(standing(&node, &write).await, Standing::Outstripped);
+    }
+}
+
+#[tokio::test]
 async fn a_value_that_others_purged_is_dropped_though_there_is_a_hint_for_it() {
     let node = Node::new().await;
     node.join("back", &value(3)).await.unwrap();

@@ -287,6 +287,28 @@ fn hints_for_who_has_handed_over_the_partition_are_outdated() {
 }
 
 #[test]
+fn hints_reach_who_refuses_older_epochs_than_their_holder_has_heard_of() {
+    let scene = Scene::new();
+    scene.nodes.set_mood(&node(2).id, Mood::Down);
+    scene.has(1, "k", &value(1));
+    scene.leaves_hint(1, "k", 2);
+    scene.nodes.set_mood(&node(2).id, Mood::Fine);
+    let fence = Maintenance::Fence {
+        partitions: None,
+        leaving: false,
+        horizon: Stamp::ZERO,
+    };
+    let fenced = scene.maintenance_by(2, Epoch(5), fence);
+    assert!(
+        matches!(fenced, Ok(Maintained::Fenced { .. })),
+        "{fenced:?}"
+    );
+    scene.pass(2 * ReplicaSettings::default().hint_pause_max);
+    assert_eq!(scene.hints(1, 2), 0);
+    assert_eq!(scene.record(2, "k"), Some(value(1)));
+}
+
+#[test]
 fn an_exchange_on_the_way_out_makes_nobody_an_owner_again() {
     let leaving = Epoch(5);
     for (pivot, peer) in [(1, 2), (2, 1)] {

@@ -372,6 +372,7 @@ impl<W: ReplicaWorld> Loop<W> {
             hint_changes,
             purged,
             horizon,
+            leads_forgotten,
         }: Applied,
     ) -> Result<(), StorageError> {
         match self.store(puts, ledger.must_sync(&self.ledger)).await {
@@ -385,6 +386,9 @@ impl<W: ReplicaWorld> Loop<W> {
                 self.shared.account(hint_changes);
                 for (name, known) in accepted {
                     self.recent.insert(name, known);
+                }
+                if leads_forgotten {
+                    self.leading = LeadingWrites::new();
                 }
                 for write in led {
                     self.leading.insert(write);
@@ -589,16 +593,14 @@ impl Replies {
                 is_new,
                 answer,
             } => {
-                self.afterwards.push(Alone::Adopt(epoch, is_new, answer));
-                return;
+                return self.afterwards.push(Alone::Adopt(epoch, is_new, answer));
             }
             Change::DropTree {
                 tree,
                 epoch,
                 answer,
             } => {
-                self.afterwards.push(Alone::DropTree(tree, epoch, answer));
-                return;
+                return self.afterwards.push(Alone::DropTree(tree, epoch, answer));
             }
             Change::Maintenance {
                 task: MaintenanceChange::Rebuild,

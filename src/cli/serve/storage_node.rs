@@ -46,9 +46,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 pub enum Known {
     /// The metadata store could not be asked: what the node remembers has to do.
     Nothing,
-    /// Epochs below this one are refused from the start.
+    /// This is the newest epoch.
     Epoch(Epoch),
-    /// The same, even if the node remembers a later one, which can't be.
+    /// The same, even if the node refuses all before a later one, which can't be.
     EpochAgain(Epoch),
 }
 
