@@ -43,8 +43,8 @@ impl OwnerSet {
         self.positions == 0
     }
 
-    /// So many of them at least meet every quorum of those that there were before some were given up; none need to where
-    /// nobody was.
+    /// So many of them at least meet every quorum of those that there were before some were given up; none need to
+    /// where nobody was.
     #[must_use]
     pub const fn quorum_of_listed(self) -> usize {
         let (left, listed) = (self.len(), self.listed as usize);

@@ -1,7 +1,7 @@
 //! How one topology follows another: a change of owners begins, steps, is cancelled, and ends.
 //!
-//! All of it is values: what people ask for is a [`ChangeRequest`], and each function makes the next topology of one, or
-//! says why there is none. So a change can be printed before it is begun, and every step be checked.
+//! All of it is values: what people ask for is a [`ChangeRequest`], and each function makes the next topology of one,
+//! or says why there is none. So a change can be printed before it is begun, and every step be checked.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
