@@ -125,7 +125,7 @@ impl<W: CoordinatorWorld> Admin<W> {
         }
         let stored = self.topologies.fetch(deadline).await?;
         let after = after_all(&stored, &open);
-        self.check_change(&after, &request).await?;
+        self.check_change(&after, &open, &request).await?;
         let migration = Migration {
             id: ChangeId::of_number(self.world.random().next_u64()),
             request,
@@ -165,7 +165,7 @@ impl<W: CoordinatorWorld> Admin<W> {
         let stored = self.topologies.fetch(deadline).await?;
         let open = self.open_migrations().await?;
         let before = after_all(&stored, &open);
-        self.check_change(&before, request).await?;
+        self.check_change(&before, &open, request).await?;
         self.forecast(before, request).await
     }
 
@@ -298,23 +298,18 @@ impl<W: CoordinatorWorld> Admin<W> {
         found.ok_or_else(not_found)
     }
 
-    /// Whether a change can be, after `topology`.
+    /// Whether a change can be, after `topology`, to which the `open` ones lead.
     async fn check_change(
         &self,
         topology: &Topology,
+        open: &[Migration],
         request: &ChangeRequest,
     ) -> Result<(), CoordinatorError> {
         let tenants = self.all_tenants().await?;
-        let factor_of = |name: &str| {
-            let asked = request.factors.iter().find(|asked| &*asked.tenant == name);
-            asked.map(|asked| asked.factor)
-        };
         for asked in &request.factors {
             validate::replication_factor(asked.factor.into())?;
-            if !tenants
-                .iter()
-                .any(|tenant| tenant.id.as_str() == &*asked.tenant)
-            {
+            let mut tenants = tenants.iter();
+            if !tenants.any(|tenant| tenant.id.as_str() == &*asked.tenant) {
                 return Err(CoordinatorError::TenantNotFound(asked.tenant.to_string()));
             }
         }
@@ -324,24 +319,17 @@ impl<W: CoordinatorWorld> Admin<W> {
             node.validate()
                 .map_err(|error| invalid("node_id", format!("{}: {error}", node.id)))?;
         }
-        let leaves = target.len() < topology.nodes.len();
-        let needs = tenants.iter().map(|tenant| {
-            let factor = factor_of(tenant.id.as_str()).unwrap_or(tenant.replication_factor);
-            (usize::from(factor), tenant.id.as_str())
-        });
-        let (most, tenant) = needs.max().unwrap_or((1, ""));
-        if leaves && count < most {
-            let left = match count {
-                0 => "no node would be left".to_owned(),
-                1 => "one node would be left".to_owned(),
-                count => format!("{count} nodes would be left"),
-            };
-            return Err(CoordinatorError::NodeInUse(match tenant {
-                "" => format!("{left}; add another one first"),
-                tenant => format!(
-                    "{left}, and tenant '{tenant}' has replication factor {most}; add nodes first, or lower the factor"
-                ),
-            }));
+        if target.len() < topology.nodes.len() {
+            let needs = tenants.iter().map(|tenant| {
+                let factor = factor_needed(tenant, open, request);
+                (usize::from(factor), tenant.id.as_str())
+            });
+            enough_are_left(count, needs.max().unwrap_or((1, "")))?;
+        }
+        if count == 0 && !request.factors.is_empty() {
+            return Err(CoordinatorError::NodeInUse(
+                "there is no storage node yet; add some first".into(),
+            ));
         }
         for asked in &request.factors {
             validate::replicas(asked.factor, count)?;
@@ -366,6 +354,36 @@ impl<W: CoordinatorWorld> Admin<W> {
             }
         }
     }
+}
+
+/// How many owners a tenant's keys have at most, whichever of the changes that are asked for come true.
+fn factor_needed(tenant: &Tenant, open: &[Migration], request: &ChangeRequest) -> u8 {
+    let of = |request: &ChangeRequest| {
+        let mut factors = request.factors.iter();
+        let asked = factors.find(|asked| &*asked.tenant == tenant.id.as_str());
+        asked.map(|asked| asked.factor)
+    };
+    let on_the_way = open.iter().filter_map(|migration| of(&migration.request));
+    let most = on_the_way.chain([tenant.replication_factor]).max();
+    of(request).or(most).unwrap_or(tenant.replication_factor)
+}
+
+/// Whether so many nodes are enough for the tenant that needs the most of them.
+fn enough_are_left(count: usize, (most, tenant): (usize, &str)) -> Result<(), CoordinatorError> {
+    if count >= most {
+        return Ok(());
+    }
+    let left = match count {
+        0 => "no node would be left".to_owned(),
+        1 => "one node would be left".to_owned(),
+        count => format!("{count} nodes would be left"),
+    };
+    Err(CoordinatorError::NodeInUse(match tenant {
+        "" => format!("{left}; add another one first"),
+        tenant => format!(
+            "{left}, and tenant '{tenant}' has replication factor {most}; add nodes first, or lower the factor"
+        ),
+    }))
 }
 
 /// The nodes that there will be when the change under way, and all that wait, have ended.
@@ -396,3 +414,7 @@ pub(in crate::coordinator) fn refused(refusal: RefusedChange) -> CoordinatorErro
         refusal => CoordinatorError::NodeInUse(refusal.to_string()),
     }
 }
+
+#[cfg(test)]
+#[path = "admin_test.rs"]
+mod tests;
