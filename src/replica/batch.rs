@@ -335,15 +335,13 @@ impl<'a, R: Random> Batch<'a, R> {
         Ok(())
     }
 
-    /// Refuses older epochs from now on: for these partitions, or for all. What led before says nothing any more: it
-    /// may have come to a new owner before what it follows did.
+    /// Refuses older epochs from now on: for these partitions, or for all.
     pub(super) fn fence(
         &mut self,
         epoch: Epoch,
         partitions: Option<&[PartitionId]>,
         leaving: bool,
     ) {
-        self.leads.forget();
         let Some(partitions) = partitions else {
             return self.ledger.fence(epoch);
         };
@@ -358,6 +356,8 @@ impl<'a, R: Random> Batch<'a, R> {
     pub(super) fn remember_from(&mut self, horizon: Stamp) -> Stamp {
         let before = self.recent.horizon().max(self.horizon);
         if horizon > before && !mutant::on(Mutant::HorizonNotMoved) {
+            // What led before says nothing any more: it may have come to a new owner before what it follows did.
+            self.leads.forget();
             self.ledger.remembers_from(horizon);
             self.horizon = horizon;
         }

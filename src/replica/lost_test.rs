@@ -243,7 +243,7 @@ async fn what_was_the_greatest_while_a_node_was_refilled_did_not_lead_there() {
 }
 
 #[tokio::test]
-async fn what_was_the_greatest_before_a_fence_did_not_lead() {
+async fn what_was_the_greatest_before_a_horizon_did_not_lead() {
     for partitions in [None, Some(vec![PartitionId(7)])] {
         let node = Node::new().await;
         let write = value(3);
@@ -258,7 +258,7 @@ async fn what_was_the_greatest_before_a_fence_did_not_lead() {
         let fence = Maintenance::Fence {
             partitions,
             leaving: false,
-            horizon: Stamp::ZERO,
+            horizon: Stamp(99),
         };
         node.maintenance(fence).await.unwrap();
         assert_eq!(standing(&node, &write).await, Standing::Outstripped);

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 
 use super::super::ask::{ask, ask_at};
 use super::super::listing::Found;
-use super::lead::{Leader, Turn};
+use super::lead::{Leader, Memory, Turn};
 use crate::buggify::{self, Site};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, Move, MoveState, PartitionId, TopologyChange};
@@ -52,6 +52,7 @@ impl<W: CoordinatorWorld> Leader<W> {
         &self,
         turn: &Turn<'_>,
         change: &TopologyChange,
+        memory: &mut Memory,
     ) -> BTreeSet<(u16, PartitionId)> {
         let mut wanted: BTreeMap<(u16, Epoch), (Vec<PartitionId>, Vec<PartitionId>)> =
             BTreeMap::new();
@@ -59,7 +60,7 @@ impl<W: CoordinatorWorld> Leader<W> {
             let is_handed_over = match moving.state {
                 MoveState::Waiting | MoveState::Moved => continue,
                 MoveState::Copying => false,
-                MoveState::HandingOver => true,
+                MoveState::HandingOver => !memory.horizons.contains(&moving.partition),
             };
             let participants = turn.participants(moving);
             for node in participants
@@ -74,7 +75,19 @@ impl<W: CoordinatorWorld> Leader<W> {
             }
         }
         // New owners are to know how far back writes may be that they have never heard of.
-        let horizon = self.horizon(turn).await;
+        let told = |it: &&Move| {
+            it.state == MoveState::HandingOver && !memory.horizons.contains(&it.partition)
+        };
+        let told: Vec<PartitionId> = change
+            .moves
+            .iter()
+            .filter(told)
+            .map(|it| it.partition)
+            .collect();
+        let horizon = match told.is_empty() {
+            true => Stamp::ZERO,
+            false => self.horizon(turn).await,
+        };
         let fences = wanted
             .into_iter()
             .map(|((node, since), (all, handed_over))| {
@@ -101,16 +114,21 @@ impl<W: CoordinatorWorld> Leader<W> {
             });
         let fences: Vec<_> = fences.collect();
         let fenced = futures::future::join_all(fences).await;
-        fenced.into_iter().flatten().collect()
+        let fenced: BTreeSet<(u16, PartitionId)> = fenced.into_iter().flatten().collect();
+        // Who did not hear of it is told again.
+        let all_know = |partition: &PartitionId| {
+            let moving = change.of(*partition);
+            moving.is_some_and(|moving| {
+                let new = turn.participants(moving).new;
+                new.iter().all(|node| fenced.contains(&(*node, *partition)))
+            })
+        };
+        memory.horizons.extend(told.into_iter().filter(all_know));
+        fenced
     }
 
     /// No write was accepted by any node with a greater stamp than this, and few will be from now on.
     async fn horizon(&self, turn: &Turn<'_>) -> Stamp {
-        let any = turn.change.moves.iter();
-        let mut any = any.filter(|moving| moving.state == MoveState::HandingOver);
-        if any.next().is_none() {
-            return Stamp::ZERO;
-        }
         let ask_one = |node: u16| {
             let fence = Fence {
                 partitions: Some(Vec::new()),

@@ -74,6 +74,8 @@ pub(super) struct Memory {
     pub(super) cleaned: BTreeSet<PartitionId>,
     /// Records and bytes that were exchanged for partitions that are not noted yet.
     pub(super) moved: BTreeMap<PartitionId, (u64, u64)>,
+    /// Partitions that are handed over, whose new owners know how far back writes may be that they never heard of.
+    pub(super) horizons: BTreeSet<PartitionId>,
     /// Those of partitions that are.
     noted: (u64, u64),
     /// When something last moved, and how far it was then.
@@ -337,7 +339,7 @@ impl<W: CoordinatorWorld> Leader<W> {
             pace: migration.bytes_per_second,
         };
         let mut waits = Waits::default();
-        let fenced = self.fence(&turn, change).await;
+        let fenced = self.fence(&turn, change, memory).await;
         // A tenant that is created from now on writes by the epochs that were just demanded.
         turn.factors = self.factors(change).await?;
         let (ready, mut under_way) = self.copy_all(&turn, &fenced, memory, &mut waits).await;
