@@ -15,8 +15,10 @@ use pairdb::version::{Context, Dot, Record, Stamp};
 use crate::endpoint::Endpoint;
 use crate::op::{Answered, Kind, Op, OpId, Time};
 use crate::recorded::Recorded;
+use crate::reign::Reign;
 use crate::seen::Sighting;
 use crate::value;
+use crate::world::TenantPlan;
 
 /// A run, and what follows from it.
 pub struct Evidence {
@@ -31,6 +33,8 @@ pub struct Evidence {
     shown: BTreeMap<OpId, Vec<(OpId, Stamp)>>,
     /// For each write and delete that brought a context the greatest stamp that the context covers.
     covered_stamps: BTreeMap<OpId, Stamp>,
+    /// For each tenant every replication factor that it had, or was to have.
+    factors: Vec<BTreeSet<usize>>,
 }
 
 /// A write that so many owners are known to hold since some time: it was acknowledged, or a read showed it.
@@ -40,8 +44,8 @@ pub struct Fact {
     pub write: OpId,
     /// Since when, for those who begin later.
     pub since: Time,
-    /// How many owners.
-    pub owners: usize,
+    /// By how many owners, as a consistency.
+    pub owners: Consistency,
     /// Its stamp at that time, where it counts and is known.
     pub stamp: Option<Stamp>,
     /// Who says so: the write itself, or a read.
@@ -54,6 +58,12 @@ impl Evidence {
     pub fn of(run: Recorded) -> Self {
         let mut evidence = Self {
             dots: run.seen.dots_of_ops(),
+            factors: run
+                .world
+                .tenants
+                .iter()
+                .map(|it| factors(&run, it))
+                .collect(),
             run,
             shown: BTreeMap::new(),
             follows: BTreeMap::new(),
@@ -196,16 +206,16 @@ impl Evidence {
             .filter(move |op| op.invoked < until && op.may_have_happened())
     }
 
-    /// How many owners an operation was answered by, at least.
+    /// A tenant's least replication factor.
     #[must_use]
-    pub fn owners_of(&self, op: &Op) -> usize {
-        required(op.consistency, self.factor(op.tenant))
+    pub fn least_factor(&self, tenant: usize) -> usize {
+        self.factors[tenant].first().copied().unwrap_or(1)
     }
 
-    /// A tenant's replication factor.
+    /// A tenant's greatest replication factor.
     #[must_use]
-    pub fn factor(&self, tenant: usize) -> usize {
-        usize::from(self.run.world.tenants[tenant].replication_factor)
+    pub fn most_factor(&self, tenant: usize) -> usize {
+        self.factors[tenant].last().copied().unwrap_or(1)
     }
 
     /// A tenant's conflict policy.
@@ -214,13 +224,40 @@ impl Evidence {
         self.run.world.tenants[tenant].conflict_policy
     }
 
-    /// Whether owners that answered one and owners that answered the other have one in common.
+    /// Whether owners that answered one and owners that answered the other have one in common, whatever the tenant's
+    /// factor was. (Where they change in between, the new owners hold what any old one held.)
     #[must_use]
-    pub fn meet(&self, tenant: usize, some: usize, others: usize) -> bool {
-        some + others > self.factor(tenant)
+    pub fn meet(&self, tenant: usize, some: Consistency, others: Consistency) -> bool {
+        let meet = |factor: &usize| required(some, *factor) + required(others, *factor) > *factor;
+        self.factors[tenant].iter().all(meet)
     }
 
-    /// Who owns a key; nobody if it is no key of the world.
+    /// Who ever owned a key, of the old and of the new owners while they changed; nobody if it is no key of the world.
+    #[must_use]
+    pub fn owners_ever(&self, tenant: usize, key: &str) -> BTreeSet<Endpoint> {
+        let mut owners: BTreeSet<Endpoint> = self.owners(tenant, key).into_iter().collect();
+        if owners.is_empty() {
+            return owners;
+        }
+        let name = &self.run.world.tenants[tenant].name;
+        for reign in &self.run.reigns {
+            owners.extend(reign.owners(&reign.record_key(name, key).tree()));
+        }
+        owners
+    }
+
+    /// The topologies that were in force at some time from `from` to `to`, the oldest first.
+    pub fn reigns(&self, from: Time, to: Time) -> impl Iterator<Item = &Reign> {
+        let reigns = &self.run.reigns;
+        let ends = reigns.iter().skip(1).map(|next| next.since);
+        let ends = ends.chain([Time::MAX]);
+        let during = reigns.iter().zip(ends);
+        during
+            .filter(move |(reign, end)| reign.since <= to && *end >= from)
+            .map(|(reign, _)| &**reign)
+    }
+
+    /// Who owns a key in the end; nobody if it is no key of the world.
     #[must_use]
     pub fn owners(&self, tenant: usize, key: &str) -> Vec<Endpoint> {
         let last = self.run.finals.iter();
@@ -394,10 +431,11 @@ impl Evidence {
     /// Whether as many owners of an operation's key as acknowledged it may have lost it, where nobody can tell which
     /// these were, as with deletes: whose a tombstone is it does not say.
     fn all_may_have_lost(&self, op: OpId) -> bool {
-        let Some(op) = self.run.ops.get(&op) else {
+        let op = self.run.ops.get(&op);
+        let Some(op) = op.filter(|_| !self.run.seen.losses.is_empty()) else {
             return false;
         };
-        let owners = self.owners(op.tenant, &op.key);
+        let owners = self.owners_ever(op.tenant, &op.key);
         let mut losers = BTreeSet::new();
         for loss in &self.run.seen.losses {
             let of_other = loss.of.as_ref().is_some_and(|of| of.key() != op.key);
@@ -405,7 +443,7 @@ impl Evidence {
                 losers.insert(loss.who);
             }
         }
-        losers.len() >= self.owners_of(op)
+        losers.len() >= required(op.consistency, self.least_factor(op.tenant))
     }
 
     /// From when on a tenant's acknowledged writes may be lost for good: a second one of its owners lost something.
@@ -414,7 +452,7 @@ impl Evidence {
     pub fn may_be_lost_from(&self, tenant: usize) -> Time {
         let losses = &self.run.seen.losses;
         let first = match losses.first() {
-            Some(first) if self.factor(tenant) > 1 => first.who,
+            Some(first) if self.least_factor(tenant) > 1 => first.who,
             Some(first) => return first.at,
             None => return Time::MAX,
         };
@@ -430,7 +468,7 @@ impl Evidence {
             let Some(since) = op.completed() else {
                 continue;
             };
-            let owners = self.owners_of(op);
+            let owners = op.consistency;
             let fact = |write, stamp| Fact {
                 write,
                 since,
@@ -460,6 +498,18 @@ impl Evidence {
     pub fn name(&self, tenant: usize, key: &str) -> String {
         format!("{}/{key}", self.run.world.tenants[tenant].name)
     }
+}
+
+/// Every replication factor that a tenant had, or was to have.
+fn factors(run: &Recorded, plan: &TenantPlan) -> BTreeSet<usize> {
+    let mut factors = BTreeSet::from([plan.replication_factor]);
+    for reign in &run.reigns {
+        factors.extend(reign.factors.get(&plan.name));
+        let change = reign.placement.topology().change.as_deref();
+        let changes = change.and_then(|change| change.factor(&plan.name));
+        factors.extend(changes.into_iter().flat_map(|it| [it.from, it.to]));
+    }
+    factors.into_iter().map(usize::from).collect()
 }
 
 /// How many owners have to answer. Written out here once more: the product's own function may be the one that is wrong.

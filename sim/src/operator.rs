@@ -1,8 +1,8 @@
 //! What a world's operator does: asks for changes of owners, and cancels them.
 //!
-//! They ask a coordinator as any client does, and the next one where nobody answers or a store does not; what they asked
-//! and were told is written down. An answer that is lost is asked for again, so a change may be asked for twice: the
-//! second one finds that everything is as it is to be, or fails and says why.
+//! They ask a coordinator as any client does, and the next one where nobody answers or a store does not; what they
+//! asked and were told is written down. An answer that is lost is asked for again, so a change may be asked for twice:
+//! the second one finds that everything is as it is to be, or fails and says why.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ type Answering = BoxFuture<'static, Result<Migration, CoordinatorError>>;
 /// Asks for a change.
 pub async fn ask(cluster: &Cluster, plan: &ChangePlan) {
     let request = plan.request(&cluster.world);
-    for who in plan.joining() {
+    for who in plan.joining().filter(|_| !plan.keep_disks) {
         prepare(cluster, who);
     }
     let asked = |coordinator: Coordinator<CoordinatorSide>| {

@@ -233,3 +233,45 @@ pub async fn read_everything(cluster: &Cluster) -> Vec<String> {
     }
     complaints
 }
+
+#[cfg(test)]
+mod tests {
+    use pairdb::placement::{ChangeId, ChangeRequest};
+    use pairdb::ports::MigrationProgress;
+
+    use super::*;
+
+    fn migration(status: MigrationStatus, error: Option<&str>) -> Migration {
+        Migration {
+            id: ChangeId::of_number(1),
+            request: ChangeRequest::default(),
+            status,
+            cancel: false,
+            created_at: 0,
+            started_at: None,
+            ended_at: None,
+            progress: MigrationProgress::default(),
+            waits_for: Some("n2".to_owned()),
+            error: error.map(ToOwned::to_owned),
+            bytes_per_second: None,
+            version: 1,
+        }
+    }
+
+    #[test]
+    fn a_migration_ends_or_says_why_it_came_to_nothing() {
+        let unfinished = |status, error| unfinished(&migration(status, error));
+        for status in [MigrationStatus::Completed, MigrationStatus::Cancelled] {
+            assert_eq!(unfinished(status, None), None);
+        }
+        assert_eq!(unfinished(MigrationStatus::Failed, Some("why")), None);
+        let silent = unfinished(MigrationStatus::Failed, None);
+        assert_eq!(
+            silent.as_deref(),
+            Some("a replication_factor has failed, and does not say why")
+        );
+        let open = unfinished(MigrationStatus::InProgress, None);
+        let what = "a replication_factor is still in_progress, and waits for n2";
+        assert_eq!(open.as_deref(), Some(what));
+    }
+}

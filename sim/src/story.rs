@@ -325,3 +325,47 @@ impl Story {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use madsim::runtime::Runtime;
+    use pairdb::placement::MoveState;
+
+    use super::Story;
+    use crate::endpoint::Endpoint;
+    use crate::history::History;
+    use crate::reign::tests::{begun, founded, stepped, world};
+    use crate::world::{ChangePlan, Event};
+
+    #[test]
+    fn what_a_topology_says_of_a_change_happens_when_it_is_stored() {
+        Runtime::new().block_on(async {
+            let story = Story::new(History::new());
+            story.begin();
+            let world = world();
+            let plan = ChangePlan {
+                add: vec![Endpoint::Storage(4)],
+                ..ChangePlan::default()
+            };
+            let first = founded(&world);
+            let waiting = begun(&world, &first, &plan, 10);
+            let copying = stepped(&waiting, 20);
+            let topology = |reign: &crate::reign::Reign| reign.placement.topology().clone();
+            let has_happened = |event: &Event| story.wait_for(event).is_none();
+
+            story.published(&topology(&first), &topology(&waiting));
+            assert!(has_happened(&Event::ChangeBegins(1)));
+            let is_copying = Event::PartitionIs(0, MoveState::Copying);
+            assert!(!has_happened(&is_copying));
+            story.published(&topology(&waiting), &topology(&copying));
+            assert!(has_happened(&is_copying) && !has_happened(&Event::ChangeTurnedBack(1)));
+            let back = topology(&copying).cancelled().expect("it leads back");
+            story.published(&topology(&copying), &back);
+            assert!(has_happened(&Event::ChangeTurnedBack(1)));
+            assert!(has_happened(&Event::PartitionIs(0, MoveState::Moved)));
+            assert!(!has_happened(&Event::ChangeEnds(1)));
+            story.published(&back, &back.finished().expect("it ends"));
+            assert!(has_happened(&Event::ChangeEnds(1)) && !has_happened(&Event::ChangeBegins(2)));
+        });
+    }
+}

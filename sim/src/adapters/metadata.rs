@@ -478,3 +478,7 @@ impl MetadataStore for SimMetadata {
         events.filter(move |_| ready(link.tells())).boxed()
     }
 }
+
+#[cfg(test)]
+#[path = "metadata_test.rs"]
+mod tests;

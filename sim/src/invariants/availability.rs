@@ -3,7 +3,8 @@
 //!
 //! Judged are first attempts at ONE or QUORUM that were answered with a failure although the weather was fair for the
 //! whole time and some while before: the coordinator, both stores and more than half of the key's owners served,
-//! undisturbed, and linked both ways. A reasonable deadline leaves room for every round trip at its slowest, and for
+//! undisturbed, and linked both ways; while owners change, of the old ones and of the new ones, by each topology that
+//! was in force at some time meanwhile. A reasonable deadline leaves room for every round trip at its slowest, and for
 //! the patience with owners that don't answer. Not judged: requests that may fail for what they bring (a floor that
 //! only an owner far away covers, one more unresolved sibling, an idempotency key used by mistake). Not judged either:
 //! a value beside siblings of which an owner said that it can't tell it from one that was overwritten and forgotten;
@@ -20,6 +21,7 @@ use super::findings::Findings;
 use crate::endpoint::Endpoint;
 use crate::evidence::Evidence;
 use crate::op::{Kind, Op, Time};
+use crate::reign::{OwnersOf, Reign};
 
 /// For so long the weather must have been fair before an operation begins: what it left behind has gone by then.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
@@ -78,8 +80,9 @@ fn has_room(evidence: &Evidence, op: &Op) -> bool {
     let clients = evidence.run.world.clients.iter();
     let padding = clients.map(|client| client.padding_max as usize).max();
     // Every owner may have stamped each of them.
-    let bytes =
-        (padding.unwrap_or_default() + BESIDE_PADDING_BYTES) * writes * evidence.factor(op.tenant);
+    let bytes = (padding.unwrap_or_default() + BESIDE_PADDING_BYTES)
+        * writes
+        * evidence.owners_ever(op.tenant, &op.key).len();
     let replica = &evidence.run.world.replica;
     writes < replica.siblings_max && bytes <= replica.siblings_bytes_max
 }
@@ -97,12 +100,38 @@ fn was_fair(evidence: &Evidence, op: &Op, until: Time) -> bool {
             && weather.are_linked(world, coordinator, who, from, until)
     };
     let needed = [Endpoint::Metadata, Endpoint::Idempotency];
-    let owners = evidence.owners(op.tenant, &op.key);
-    let well = owners.iter().filter(|owner| reaches(**owner)).count();
     weather.is_fair(world, from, until)
         && weather.is_well(world, coordinator, from, until)
         && needed.into_iter().all(reaches)
-        && well > owners.len() / 2
+        && has_quorums(evidence, op, (from, until), reaches)
+}
+
+/// Whether a quorum of each set of owners that counted at some time is reached.
+fn has_quorums(
+    evidence: &Evidence,
+    op: &Op,
+    (from, until): (Time, Time),
+    reaches: impl Fn(Endpoint) -> bool,
+) -> bool {
+    let world = &evidence.run.world;
+    let owners = evidence.owners(op.tenant, &op.key);
+    let well = owners.iter().filter(|owner| reaches(**owner)).count();
+    if evidence.run.reigns.is_empty() {
+        return well > owners.len() / 2;
+    }
+    let name = &world.tenants[op.tenant].name;
+    let mut reigns = evidence.reigns(from, until);
+    reigns.all(|reign| {
+        // A request that arrives twice and is refused the second time looks lost.
+        let looks_lost =
+            reign.changes() && reign.since >= from && world.network.duplicate_permille > 0;
+        let sets = reign.sets(&reign.record_key(name, &op.key).tree());
+        let has_quorum = |set: &OwnersOf| {
+            let well = set.nodes.iter().filter(|owner| reaches(**owner)).count();
+            well >= set.quorum
+        };
+        !looks_lost && sets.iter().all(has_quorum)
+    })
 }
 
 /// How long an operation takes at most with a majority of its owners well.
@@ -112,13 +141,17 @@ fn reasonable(evidence: &Evidence, op: &Op) -> Duration {
     let patience = (step * 4)
         .max(world.coordinator.stamp_patience_min)
         .max(world.coordinator.hedge_delay_min);
-    let absent = evidence.factor(op.tenant) as u32 / 2;
+    let absent = evidence.most_factor(op.tenant) as u32 / 2;
     let steps = match op.kind {
         Kind::Read => READ_STEPS_MAX,
         _ if op.idempotent => WRITE_STEPS_MAX + CLAIM_STEPS_MAX,
         _ => WRITE_STEPS_MAX,
     };
-    step * steps + patience * absent
+    // An owner whose partition has just stepped refuses what was routed before, and all begins anew; who is absent may
+    // be of the old owners and of the new ones.
+    let until = op.invoked + evidence.timeout(op).as_nanos() as Time;
+    let changes = evidence.reigns(op.invoked, until).any(Reign::changes);
+    (step * steps + patience * absent) * if changes { 2 } else { 1 }
 }
 
 /// How long a round trip takes at most, with a commit at its end.
@@ -139,8 +172,12 @@ pub(super) fn slowest_step(evidence: &Evidence) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::told::{Told, node};
     use crate::endpoint::Endpoint;
+    use crate::reign;
+    use crate::world::{ChangePlan, Replacement};
 
     /// A write is refused while these storage nodes serve.
     fn refused_with(nodes: &[u8]) -> Told {
@@ -163,5 +200,33 @@ mod tests {
     fn a_write_may_not_fail_with_a_majority_of_its_owners() {
         let what = "#1 failed, with a majority of its owners well and reachable";
         refused_with(&[1, 2]).breaks("availability", &[what]);
+    }
+
+    /// The key's only partition is copied, from the first three nodes to the last three of four.
+    fn refused_while_copying(nodes: &[u8]) -> Told {
+        let mut told = refused_with(nodes);
+        let world = reign::tests::world();
+        let first = reign::tests::founded(&world);
+        let plan = ChangePlan {
+            replace: vec![Replacement {
+                who: node(1),
+                by: node(4),
+                force: false,
+            }],
+            ..ChangePlan::default()
+        };
+        let waiting = reign::tests::begun(&world, &first, &plan, 10);
+        let copying = reign::tests::stepped(&waiting, 20);
+        told.run.reigns = [first, waiting, copying].map(Arc::new).into();
+        told
+    }
+
+    #[test]
+    fn while_a_partition_is_copied_a_majority_of_both_owners_is_needed() {
+        refused_while_copying(&[1, 2]).keeps_all();
+        refused_while_copying(&[1, 4]).keeps_all();
+        let what = "#1 failed, with a majority of its owners well and reachable";
+        refused_while_copying(&[2, 3]).breaks("availability", &[what]);
+        refused_while_copying(&[1, 2, 4]).breaks("availability", &[what]);
     }
 }

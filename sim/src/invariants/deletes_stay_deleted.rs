@@ -39,10 +39,10 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
         let left = in_the_end(evidence, tenant, key);
         for delete in acknowledged {
             let deleted = deleted(evidence, &facts, delete);
-            let owners = evidence.owners_of(delete);
+            let owners = delete.consistency;
             let after = reads.iter().filter(|(read, _)| {
                 delete.completed().is_some_and(|done| done < read.invoked)
-                    && evidence.meet(tenant, owners, evidence.owners_of(read))
+                    && evidence.meet(tenant, owners, read.consistency)
             });
             for (read, shown) in after {
                 if let Some(back) = shown.intersection(&deleted).next() {
@@ -66,7 +66,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
 
 /// The writes that a delete certainly overwrote.
 fn deleted(evidence: &Evidence, facts: &[Fact], delete: &Op) -> BTreeSet<OpId> {
-    let owners = evidence.owners_of(delete);
+    let owners = delete.consistency;
     let write = |id: &OpId| {
         evidence
             .run

@@ -1,6 +1,7 @@
 //! Promise 10: who owns a record no more drops its copy only when each of its owners holds all that is dropped.
 //!
-//! It is no purge: nothing of it was overwritten, and nothing is forgotten. Looked at on the spot, on the owners' disks.
+//! It is no purge: nothing of it was overwritten, and nothing is forgotten. Looked at on the spot, on the owners'
+//! disks.
 
 use super::findings::Findings;
 use crate::evidence::Evidence;

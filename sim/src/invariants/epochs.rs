@@ -1,6 +1,6 @@
-//! Promise 10: once a node has taken on to refuse what was routed by older epochs about a partition, it answers nothing of
-//! that, also after it has restarted, unless its disk is lost (topology, sections 2 and 3); and nobody routes by an epoch
-//! that was never published.
+//! Promise 10: once a node has taken on to refuse what was routed by older epochs about a partition, it answers nothing
+//! of that, also after it has restarted, unless its disk is lost (specification of the topology, sections 2 and 3); and
+//! nobody routes by an epoch that was never published.
 
 use super::findings::Findings;
 use crate::evidence::Evidence;

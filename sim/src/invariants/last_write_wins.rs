@@ -2,7 +2,7 @@
 //! whatever the clocks say. Told from what reads return, and from what is held in the end. (Where the later one is a
 //! delete it is [`super::deletes_stay_deleted`]'s.)
 
-use pairdb::quorum::ConflictPolicy;
+use pairdb::quorum::{ConflictPolicy, Consistency};
 
 use super::findings::Findings;
 use crate::evidence::Evidence;
@@ -20,7 +20,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             let Some((winner, _)) = evidence.shown_with_stamps(read).first().copied() else {
                 continue;
             };
-            let begun = (read.invoked, evidence.owners_of(read));
+            let begun = (read.invoked, read.consistency);
             if let Some(loser) = beaten(evidence, tenant, key, winner, begun) {
                 let what = format!(
                     "#{} read #{}, and #{} came after it",
@@ -33,13 +33,8 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
         let winner = last.latest().and_then(|version| version.value());
         let winner = winner.and_then(|value| evidence.writer(tenant, key, value));
         if let Some(winner) = winner
-            && let Some(loser) = beaten(
-                evidence,
-                tenant,
-                key,
-                winner,
-                (Time::MAX, evidence.factor(tenant)),
-            )
+            && let Some(loser) =
+                beaten(evidence, tenant, key, winner, (Time::MAX, Consistency::All))
         {
             let what = format!(
                 "#{} won in the end, and #{} came after it",
@@ -56,16 +51,16 @@ fn beaten<'a>(
     tenant: usize,
     key: &'a str,
     winner: OpId,
-    begun: (Time, usize),
+    begun: (Time, Consistency),
 ) -> Option<&'a Op> {
     let won = evidence.run.ops.get(&winner)?;
     let done = evidence.settled(won)?;
     evidence.ops_of(tenant, key).find(|op| {
-        let owners = evidence.owners_of(op);
+        let owners = op.consistency;
         op.kind == Kind::Write
             && op.invoked > done
             && op.completed().is_some_and(|at| at < begun.0)
-            && evidence.meet(tenant, owners, evidence.owners_of(won))
+            && evidence.meet(tenant, owners, won.consistency)
             && evidence.meet(tenant, owners, begun.1)
             && op
                 .completed()

@@ -20,7 +20,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
                 continue;
             };
             for fact in &facts {
-                let meet = evidence.meet(tenant, fact.owners, evidence.owners_of(read));
+                let meet = evidence.meet(tenant, fact.owners, read.consistency);
                 if fact.since >= read.invoked || !meet {
                     continue;
                 }
@@ -114,11 +114,7 @@ pub(super) fn missed_latest(
                 .filter(|op| op.kind == Kind::Delete);
             let mut after = deletes.filter(|delete| {
                 let before = evidence.settled(delete).is_some_and(|done| {
-                    let meet = evidence.meet(
-                        op.tenant,
-                        evidence.owners_of(delete),
-                        evidence.owners_of(op),
-                    );
+                    let meet = evidence.meet(op.tenant, delete.consistency, op.consistency);
                     meet && done < op.invoked
                 });
                 let settled = evidence.settled(delete);

@@ -1,7 +1,7 @@
 //! Promise 6: a read with a context never returns less than the context covers, at any consistency, whatever was lost.
 
 use pairdb::placement::Token;
-use pairdb::quorum::ConflictPolicy;
+use pairdb::quorum::{ConflictPolicy, Consistency};
 use pairdb::version::Context;
 
 use super::findings::Findings;
@@ -41,7 +41,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             let fact = Fact {
                 write,
                 since: answer.at,
-                owners: 0,
+                owners: Consistency::One, // it is the client's knowledge that counts
                 stamp: None,
                 source: given,
             };

@@ -42,7 +42,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             .iter()
             .position(|tenant| tenant.name == record.tenant());
         let Some(tenant) =
-            tenant.filter(|tenant| !evidence.owners(*tenant, record.key()).is_empty())
+            tenant.filter(|tenant| !evidence.owners_ever(*tenant, record.key()).is_empty())
         else {
             findings.broken_for_all(format!(
                 "somebody asked for {}/{}, which is nobody's",
@@ -69,7 +69,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
 
 /// Signs that a record was asked for by the settings of another tenant.
 fn misrouted(evidence: &Evidence, tenant: usize, key: &str, asked: &AskedOfRecord) -> Vec<String> {
-    let owners = evidence.owners(tenant, key);
+    let owners = evidence.owners_ever(tenant, key);
     let strangers = asked.nodes.iter().filter(|who| !owners.contains(who));
     let mut signs: Vec<String> = strangers
         .map(|who| format!("{who} was asked, which does not own it"))

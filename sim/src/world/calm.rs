@@ -8,8 +8,8 @@ use super::{NetworkPlan, World};
 const TIMEOUT: Duration = Duration::from_secs(4);
 
 impl World {
-    /// Takes away faults, changes of owners, losses and rare behaviour, and has clients ask for quorums with room and time for the
-    /// answers. Clocks stay as they are.
+    /// Takes away faults, changes of owners, losses and rare behaviour, and has clients ask for quorums with room and
+    /// time for the answers. Clocks stay as they are.
     pub(super) fn calm_down(&mut self) {
         let calm = NetworkPlan::default();
         self.network.lost_request_permille = calm.lost_request_permille;

@@ -16,6 +16,9 @@ pub struct ChangePlan {
     /// disk first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub add: Vec<Endpoint>,
+    /// Whether a node that was removed before is added with what it holds, against all advice.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keep_disks: bool,
     /// Those that leave, and hand over what they hold.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<Endpoint>,

@@ -48,6 +48,7 @@ impl World {
         world.faults = faults(&mut Rng::new(seed, "faults"), &world);
         world.perhaps_a_race();
         world.perhaps_ahead_of_all_clocks();
+        world.perhaps_changes_owners();
         world.perhaps_but_one_thing_wrong();
         world.perhaps_refilled();
         world.perhaps_purged();
@@ -271,6 +272,6 @@ mod tests {
                 kind.split([' ', '{']).next().unwrap_or_default().to_owned()
             })
             .collect();
-        assert_eq!(kinds.len(), 29, "{kinds:?}");
+        assert_eq!(kinds.len(), 32, "{kinds:?}");
     }
 }

@@ -1,4 +1,5 @@
-//! What can go wrong, and what an operator does, as data: a world's list of faults is explicit, so that it can be shrunk and kept in a file.
+//! What can go wrong, and what an operator does, as data: a world's list of faults is explicit, so that it can be
+//! shrunk and kept in a file.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

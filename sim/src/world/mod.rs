@@ -7,6 +7,7 @@ mod ahead;
 mod buggify;
 mod calm;
 mod change;
+mod changes;
 mod draw;
 mod draw_faults;
 mod epochs;
