@@ -2,9 +2,9 @@
 //!
 //! While a cluster is upgraded, programs of two versions use the same tables. A program goes on with migrations that it
 //! does not know if each of them is named `additive`, as in `0006_additive_something.sql`. Such a migration adds tables
-//! that the version before never looks at, and columns that it need not fill: each of them may be NULL or has a default.
-//! It changes and takes away nothing, and means nothing else by what was there. What can't be done so is done in two
-//! releases: the first adds and stops using, the second takes away.
+//! that the version before never looks at, and columns that it need not fill: each of them may be NULL or has a
+//! default. It changes and takes away nothing, and means nothing else by what was there. What can't be done so is done
+//! in two releases: the first adds and stops using, the second takes away.
 //!
 //! So that this works, statements name the columns that they write, and rows are changed in place: what a newer version
 //! keeps in columns of its own stays.

@@ -27,8 +27,8 @@ pub trait RequestHandler: Clone + Send + Sync + 'static {
         request: Request,
     ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static;
 
-    /// Does what is asked by this caller, or refuses what it must not be let do. Who makes no difference between callers
-    /// leaves this as it is.
+    /// Does what is asked by this caller, or refuses what it must not be let do. Who makes no difference between
+    /// callers leaves this as it is.
     fn handle_from(
         &self,
         caller: Caller,

@@ -15,8 +15,8 @@
 //! - each says something: it is of a newer epoch than the node's own fence, or of a partition that the node is leaving;
 //! - what is stored of each is read back as the same.
 //!
-//! Whoever knows nothing of changes of owners is served no more once the node was asked to fence a partition: of that the
-//! [`identity`](super::identity) keeps a note, for fences come and go.
+//! Whoever knows nothing of changes of owners is served no more once the node was asked to fence a partition: of that
+//! the [`identity`](super::identity) keeps a note, for fences come and go.
 //!
 //! A partition's fence moves to newer epochs only, with two exceptions: a node that joins anew has none, and an epoch
 //! that can't be is come back from.

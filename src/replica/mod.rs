@@ -180,8 +180,9 @@ impl<W: ReplicaWorld> Replica<W> {
         self.handle_from(Caller::Current, request)
     }
 
-    /// The same for a caller that may be of an older version. One that knows nothing of changes of owners is served as the
-    /// version before did it, until the node is first asked to fence a partition. Then it only learns how the node is.
+    /// The same for a caller that may be of an older version. One that knows nothing of changes of owners is served as
+    /// the version before did it, until the node is first asked to fence a partition. Then it only learns how the node
+    /// is.
     pub fn handle_from(
         &self,
         caller: Caller,
@@ -357,8 +358,8 @@ impl<W: ReplicaWorld> Shared<W> {
             .unwrap_or_else(|_| Err(Refusal::StorageFailed("the node's loop has ended".into())))
     }
 
-    /// Refuses epochs before `epoch` from now on. A caller that knows nothing of fences takes it that whoever answered by
-    /// an epoch does so: its proof that a node was refilled rests on that.
+    /// Refuses epochs before `epoch` from now on. A caller that knows nothing of fences takes it that whoever answered
+    /// by an epoch does so: its proof that a node was refilled rests on that.
     async fn take_on(&self, caller: Caller, epoch: Epoch) -> Result<(), Refusal> {
         let asked = Asked {
             caller,

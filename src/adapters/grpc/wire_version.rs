@@ -1,9 +1,9 @@
 //! The version of what coordinators and storage nodes say to each other. While a cluster is upgraded two versions of
 //! the program run side by side; here is which of them understand each other.
 //!
-//! Each end of a connection tells once which versions it speaks: the caller in the metadata of its stream's request, the
-//! node in those of the answer. They speak the newest version that both know. Where there is none, whoever finds out
-//! says so, and the connection is not made. A program that tells nothing is of version 1.
+//! Each end of a connection tells once which versions it speaks: the caller in the metadata of its stream's request,
+//! the node in those of the answer. They speak the newest version that both know. Where there is none, whoever finds
+//! out says so, and the connection is not made. A program that tells nothing is of version 1.
 //!
 //! | version | what it brought |
 //! |---|---|

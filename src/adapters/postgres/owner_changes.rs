@@ -12,8 +12,8 @@ const TAKE_PLACE: &str = "UPDATE migration_places SET newest = newest + 1 RETURN
 
 /// Both take a migration's fields in their order and return the row, if they wrote one; the first one its place, too.
 const CREATE: &str = "
-    INSERT INTO migrations (id, request, status, cancel, created_at, started_at, ended_at, partitions, partitions_done, keys,
-                            keys_total, bytes, waits_for, error, bytes_per_second, version, place)
+    INSERT INTO migrations (id, request, status, cancel, created_at, started_at, ended_at, partitions, partitions_done,
+                            keys, keys_total, bytes, waits_for, error, bytes_per_second, version, place)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
     ON CONFLICT (id) DO NOTHING
     RETURNING *";

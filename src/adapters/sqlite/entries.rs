@@ -12,8 +12,8 @@ use crate::version::{Stamp, WriteId};
 const REMOVALS_MAX: i64 = 64;
 
 const STORE_ENTRY: &str = "
-    INSERT OR REPLACE INTO idempotency (record_key, idempotency_key, fingerprint, write_id, stamp, holder, lease_until_ms,
-                                        expires_ms, answer)
+    INSERT OR REPLACE INTO idempotency (record_key, idempotency_key, fingerprint, write_id, stamp, holder,
+                                        lease_until_ms, expires_ms, answer)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// A look at the store: its clock, and the row of a scope unless it has expired.
