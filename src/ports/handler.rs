@@ -5,15 +5,36 @@ use std::future::Future;
 use super::{Refusal, Reply, Request};
 use crate::placement::NodeId;
 
+/// What a caller's version of the program knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Caller {
+    /// All that this version knows.
+    #[default]
+    Current,
+    /// Nothing of changes of owners: while a partition moves it relies on the old owners alone.
+    BeforeChangesOfOwners,
+}
+
 /// What answers the requests that a [`ReplicaTransport`](super::ReplicaTransport) carries to one storage node: the
 /// replica. Servers are written against this, so that they need not know it.
 pub trait RequestHandler: Clone + Send + Sync + 'static {
     /// The node it is.
     fn node(&self) -> &NodeId;
 
-    /// Does what is asked. Requests run concurrently.
+    /// Does what is asked by a current caller. Requests run concurrently.
     fn handle(
         &self,
         request: Request,
     ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static;
+
+    /// Does what is asked by this caller, or refuses what it must not be let do. Who makes no difference between
+    /// callers leaves this as it is.
+    fn handle_from(
+        &self,
+        caller: Caller,
+        request: Request,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
+        let _all_alike = caller;
+        self.handle(request)
+    }
 }

@@ -35,7 +35,7 @@ pub use ask::{
 };
 pub use clock::{Clock, Instant};
 pub use error::StoreError;
-pub use handler::RequestHandler;
+pub use handler::{Caller, RequestHandler};
 pub use idempotency::{
     Claim, ClaimOutcome, Completion, Fingerprint, IdempotencyScope, IdempotencyStore,
 };

@@ -19,8 +19,8 @@ use super::slot::Slot;
 use super::tombstones;
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    Dropped, LEAVES, Put, RecordKey, Refusal, ReplicaWorld, Space, StorageEngine, StorageError,
-    TreeName,
+    Caller, Dropped, LEAVES, Put, RecordKey, Refusal, ReplicaWorld, Space, StorageEngine,
+    StorageError, TreeName,
 };
 
 /// Records, and hints, that go in one step.
@@ -45,8 +45,12 @@ impl<W: ReplicaWorld> Loop<W> {
         tree: &TreeName,
         epoch: Epoch,
     ) -> Result<DroppedPage, Refusal> {
-        let about = About::Node;
-        self.ledger.admit(Some(&Asked { epoch, about }))?;
+        let asked = Asked {
+            caller: Caller::Current, // nobody else knows of this
+            epoch,
+            about: About::Node,
+        };
+        self.ledger.admit(Some(&asked))?;
         let fences = &self.ledger.fences;
         fences.may_drop(tree.partition(), epoch)?;
         let (page, puts) = self

@@ -15,6 +15,9 @@
 //! - each says something: it is of a newer epoch than the node's own fence, or of a partition that the node is leaving;
 //! - what is stored of each is read back as the same.
 //!
+//! Whoever knows nothing of changes of owners is served no more once the node was asked to fence a partition: of that
+//! the [`identity`](super::identity) keeps a note, for fences come and go.
+//!
 //! A partition's fence moves to newer epochs only, with two exceptions: a node that joins anew has none, and an epoch
 //! that can't be is come back from.
 
@@ -29,7 +32,7 @@ use super::OpenError;
 use super::hints::after;
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, PartitionId};
-use crate::ports::{KeyHash, Maintenance, Put, Refusal, Space, StorageEngine};
+use crate::ports::{Caller, KeyHash, Maintenance, Put, Refusal, Space, StorageEngine};
 
 const FENCE: &[u8] = b"fence ";
 const FENCE_END: Bytes = Bytes::from_static(b"fence!");
@@ -54,9 +57,10 @@ pub(super) enum About {
     Partitions(BTreeSet<PartitionId>),
 }
 
-/// By which epoch something was asked for, and what it is about.
+/// Who asked for something, by which epoch, and what it is about.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Asked {
+    pub(super) caller: Caller,
     pub(super) epoch: Epoch,
     pub(super) about: About,
 }
@@ -107,6 +111,19 @@ impl About {
             | Maintenance::DeliverHints { .. }
             | Maintenance::Damaged
             | Maintenance::Refilled { .. } => Self::Node,
+        }
+    }
+}
+
+impl Asked {
+    /// Refuses a caller that would rely on old owners alone while a partition moves, once owners change.
+    pub(super) fn of_who_knows(&self, owners_change: bool) -> Result<(), Refusal> {
+        match self.caller {
+            Caller::BeforeChangesOfOwners if owners_change => Err(Refusal::Unavailable(
+                "the caller runs a version that knows nothing of changes of owners; upgrade it"
+                    .into(),
+            )),
+            Caller::BeforeChangesOfOwners | Caller::Current => Ok(()),
         }
     }
 }
@@ -307,7 +324,7 @@ fn newest(fences: &BTreeMap<PartitionId, Fence>, node: Epoch) -> Epoch {
 fn admit(
     fences: &BTreeMap<PartitionId, Fence>,
     node: Epoch,
-    Asked { epoch, about }: &Asked,
+    Asked { epoch, about, .. }: &Asked,
 ) -> Result<(), Refusal> {
     let fence_of = |partition| fences.get(partition).map_or(node, |fence| fence.epoch);
     let current = match about {
@@ -373,8 +390,11 @@ mod tests {
     }
 
     fn asked(epoch: u64, about: About) -> Asked {
-        let epoch = Epoch(epoch);
-        Asked { epoch, about }
+        Asked {
+            caller: Caller::Current,
+            epoch: Epoch(epoch),
+            about,
+        }
     }
 
     #[test]

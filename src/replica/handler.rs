@@ -2,7 +2,7 @@
 
 use super::Replica;
 use crate::placement::NodeId;
-use crate::ports::{Refusal, ReplicaWorld, Reply, Request, RequestHandler};
+use crate::ports::{Caller, Refusal, ReplicaWorld, Reply, Request, RequestHandler};
 
 impl<W: ReplicaWorld> RequestHandler for Replica<W> {
     fn node(&self) -> &NodeId {
@@ -14,5 +14,13 @@ impl<W: ReplicaWorld> RequestHandler for Replica<W> {
         request: Request,
     ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
         self.handle(request)
+    }
+
+    fn handle_from(
+        &self,
+        caller: Caller,
+        request: Request,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
+        self.handle_from(caller, request)
     }
 }

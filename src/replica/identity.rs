@@ -23,14 +23,25 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | format, 2 (1 lacks the stamp) |
+//! | 1 | the data version, see below |
 //! | 1 | bit 0: stopped cleanly · bit 1: commits are answered before they are durable · bit 2: being refilled · bit 3: its digests may be of records that it lost |
 //! | 8 | epoch, big endian |
 //! | 8 | counters up to this one may have been given out, big endian |
-//! | 8 | stamps up to this one may have been given out, big endian |
+//! | 8 | stamps up to this one may have been given out, big endian; not in data version 1 |
 //! | 1, … | length of the name, the name |
 //! | 1, 8 each | number of incarnations, these, the current one last |
 //! | 4 | crc32c of all before, little endian |
+//!
+//! The *data version* is that of all that the node's engine holds. A program that does not know it does not open the
+//! data: it would misread something, or forget what was promised. Whatever else changes, the version stays the first
+//! byte, and the checksum the last four. It is raised when a release stores what the program before it would misread or
+//! forget, and by the first such change, not by the start of the new program: until then the way back is open.
+//!
+//! | data version | since when |
+//! |---|---|
+//! | 1 | stamps were not reserved |
+//! | 2 | they are; written as long as the node was never asked to fence a partition |
+//! | 3 | it was: a program that knows nothing of fences would answer to epochs that it promised to refuse |
 
 use std::collections::BTreeSet;
 
@@ -46,8 +57,10 @@ use crate::version::{Actor, Stamp};
 
 const KEY: Bytes = Bytes::from_static(b"identity");
 const REFILLING_SINCE: Bytes = Bytes::from_static(b"refilling since");
-const FORMAT: u8 = 2;
-const FORMAT_WITHOUT_STAMP: u8 = 1;
+const WITHOUT_STAMP: u8 = 1;
+const BEFORE_CHANGES_OF_OWNERS: u8 = 2;
+const NEWEST: u8 = 3;
+const SHORT: &str = "it ends too early";
 const CLEAN: u8 = 1;
 const INTERVAL: u8 = 2;
 const REFILLING: u8 = 4;
@@ -72,6 +85,8 @@ pub(super) struct Identity {
     pub(super) refilling: bool,
     /// What it lost may be in its digests still: they have to be made again.
     pub(super) digests_lost: bool,
+    /// It was asked to fence a partition: owners change, or have changed since it began.
+    pub(super) owners_change: bool,
 }
 
 /// The identity of a node that starts, and its fences.
@@ -125,12 +140,10 @@ pub(super) async fn open(
     random: &impl Random,
     node: &NodeId,
 ) -> Result<Resumed, OpenError> {
-    let fences = Fences::load(storage).await?;
+    // Before anything else: it says whether the rest is understood.
     let stored = storage.read(Space::Meta, vec![KEY]).await?.pop().flatten();
-    let stored = stored
-        .map(|bytes| Identity::decode(&bytes))
-        .transpose()
-        .map_err(OpenError::DamagedIdentity)?;
+    let stored = stored.map(|bytes| Identity::decode(&bytes)).transpose()?;
+    let fences = Fences::load(storage).await?;
     let mut proof = storage.proof();
     if matches!(proof, Proof::Lacking(_)) && mutant::on(Mutant::DoubtsIgnored) {
         proof = Proof::Whole;
@@ -166,6 +179,7 @@ fn resume(
             durability,
             refilling: true,
             digests_lost: false,
+            owners_change: false,
         };
         marks::reached(Mark::IncarnationFirst);
         identity.renew(random, "there is no data of it");
@@ -252,7 +266,10 @@ impl Identity {
     fn encode(&self) -> Bytes {
         let name = self.node.as_str().as_bytes();
         let mut out = BytesMut::with_capacity(32 + name.len() + 8 * self.incarnations.len());
-        out.put_u8(FORMAT);
+        out.put_u8(match self.owners_change {
+            true => NEWEST,
+            false => BEFORE_CHANGES_OF_OWNERS,
+        });
         let clean = if self.clean { CLEAN } else { 0 };
         let interval = match self.durability {
             Durability::Interval => INTERVAL,
@@ -275,21 +292,29 @@ impl Identity {
         out.freeze()
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
-        const SHORT: &str = "it ends too early";
-        let (mut body, checksum) = bytes.split_last_chunk().ok_or(SHORT)?;
+    fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
+        let damaged = OpenError::DamagedIdentity;
+        let (body, checksum) = bytes.split_last_chunk().ok_or(damaged(SHORT))?;
         if crc32c::crc32c(body) != u32::from_le_bytes(*checksum) {
-            return Err("its checksum is wrong");
+            return Err(damaged("its checksum is wrong"));
         }
-        let format = body.try_get_u8().map_err(|_| SHORT)?;
-        if ![FORMAT, FORMAT_WITHOUT_STAMP].contains(&format) {
-            return Err("its format is unknown");
+        match body.split_first() {
+            None => Err(damaged(SHORT)),
+            Some((&found, _)) if found > NEWEST => Err(OpenError::NewerData {
+                found,
+                understood: NEWEST,
+            }),
+            Some((0, _)) => Err(damaged("its data version is unknown")),
+            Some((&version, body)) => Self::decode_body(version, body).map_err(damaged),
         }
+    }
+
+    fn decode_body(version: u8, mut body: &[u8]) -> Result<Self, &'static str> {
         let flags = body.try_get_u8().map_err(|_| SHORT)?;
         let epoch = Epoch(body.try_get_u64().map_err(|_| SHORT)?);
         let ceiling = body.try_get_u64().map_err(|_| SHORT)?;
-        let stamp_ceiling = match format {
-            FORMAT_WITHOUT_STAMP => 0,
+        let stamp_ceiling = match version {
+            WITHOUT_STAMP => 0,
             _ => body.try_get_u64().map_err(|_| SHORT)?,
         };
         let name_len = usize::from(body.try_get_u8().map_err(|_| SHORT)?);
@@ -319,6 +344,7 @@ impl Identity {
             durability,
             refilling: flags & REFILLING != 0,
             digests_lost: flags & DIGESTS_LOST != 0,
+            owners_change: version > BEFORE_CHANGES_OF_OWNERS,
         })
     }
 }
@@ -354,12 +380,13 @@ mod tests {
             durability: Durability::Always,
             refilling: false,
             digests_lost: false,
+            owners_change: false,
         }
     }
 
     #[test]
     fn comes_back_as_it_was_stored() {
-        for bits in 0..16 {
+        for bits in 0..32 {
             let identity = Identity {
                 clean: bits & 1 != 0,
                 durability: match bits & 2 {
@@ -368,10 +395,89 @@ mod tests {
                 },
                 refilling: bits & 4 != 0,
                 digests_lost: bits & 8 != 0,
+                owners_change: bits & 16 != 0,
                 ..identity()
             };
             assert_eq!(Identity::decode(&identity.encode()), Ok(identity));
         }
+    }
+
+    /// The same identity as each data version stores it. The bytes are on disks: they never change.
+    const STORED: [&[u8]; 3] = [
+        b"\x01\x00\
+        \x00\x00\x00\x00\x00\x00\x00\x05\
+        \x00\x00\x00\x00\x00\x00\x00M\
+        \x06node-1\
+        \x02\
+        \x00\x00\x00\x00\x00\x00\x00\x00\
+        \xff\xff\xff\xff\xff\xff\xff\xff\
+        2~~A",
+        b"\x02\x00\
+        \x00\x00\x00\x00\x00\x00\x00\x05\
+        \x00\x00\x00\x00\x00\x00\x00M\
+        \x00\x00\x00\x00\x00\x00\x00c\
+        \x06node-1\
+        \x02\
+        \x00\x00\x00\x00\x00\x00\x00\x00\
+        \xff\xff\xff\xff\xff\xff\xff\xff\
+        \x1f\xd4#\x80",
+        b"\x03\x00\
+        \x00\x00\x00\x00\x00\x00\x00\x05\
+        \x00\x00\x00\x00\x00\x00\x00M\
+        \x00\x00\x00\x00\x00\x00\x00c\
+        \x06node-1\
+        \x02\
+        \x00\x00\x00\x00\x00\x00\x00\x00\
+        \xff\xff\xff\xff\xff\xff\xff\xff\
+        V\x22\xdfa",
+    ];
+    const OF_NEWER_PROGRAM: &[u8] = b"\x04\x00\
+        \x00\x00\x00\x00\x00\x00\x00\x05\
+        \x00\x00\x00\x00\x00\x00\x00M\
+        \x00\x00\x00\x00\x00\x00\x00c\
+        \x06node-1\
+        \x02\
+        \x00\x00\x00\x00\x00\x00\x00\x00\
+        \xff\xff\xff\xff\xff\xff\xff\xff\
+        K\x0c\xf1\xcf";
+
+    #[test]
+    fn data_of_older_versions_is_read_and_stays_readable_for_them_until_a_partition_is_fenced() {
+        let read = STORED.map(|bytes| Identity::decode(bytes).unwrap());
+        let fenced = Identity {
+            owners_change: true,
+            ..identity()
+        };
+        let without_stamp = Identity {
+            stamp_ceiling: Stamp::ZERO,
+            ..identity()
+        };
+        assert_eq!(read, [without_stamp, identity(), fenced.clone()]);
+        assert_eq!(identity().encode(), STORED[1]);
+        assert_eq!(fenced.encode(), STORED[2]);
+    }
+
+    #[test]
+    fn data_of_a_newer_version_is_refused_as_that_and_not_as_damage() {
+        let (found, understood) = (4, 3);
+        let newer = OpenError::NewerData { found, understood };
+        assert_eq!(Identity::decode(OF_NEWER_PROGRAM), Err(newer.clone()));
+        assert_eq!(
+            newer.to_string(),
+            "the data is of data version 4, which a newer version of pairdb wrote; this one understands 1 to 3"
+        );
+        assert!(
+            newer
+                .way_out()
+                .is_some_and(|words| words.contains("upgrade.md"))
+        );
+        let mut damaged = OF_NEWER_PROGRAM.to_vec();
+        damaged[5] ^= 1;
+        let damaged = Identity::decode(&damaged);
+        assert!(
+            matches!(damaged, Err(OpenError::DamagedIdentity(_))),
+            "{damaged:?}"
+        );
     }
 
     #[test]

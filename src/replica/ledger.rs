@@ -123,9 +123,9 @@ impl Ledger {
 
     /// Refuses what was asked for by an older epoch than the node's fences let pass. What nobody asked for passes.
     pub(super) fn admit(&self, asked: Option<&Asked>) -> Result<(), Refusal> {
-        asked.map_or(Ok(()), |asked| {
-            self.fences.admit(self.identity.epoch, asked)
-        })
+        let Some(asked) = asked else { return Ok(()) };
+        asked.of_who_knows(self.identity.owners_change)?;
+        self.fences.admit(self.identity.epoch, asked)
     }
 
     /// Refuses older epochs from now on, for all partitions.
@@ -137,8 +137,10 @@ impl Ledger {
         }
     }
 
-    /// Refuses older epochs from now on, for one partition.
+    /// Refuses older epochs from now on, for one partition; and whoever knows nothing of changes of owners, for all.
     pub(super) fn fence_partition(&mut self, partition: PartitionId, fence: Fence) {
+        self.changed |= !self.identity.owners_change;
+        self.identity.owners_change = true;
         if self.fences.raise(self.identity.epoch, partition, fence) {
             self.refenced.insert(partition);
         }
@@ -216,6 +218,7 @@ impl Ledger {
             || self.identity.epoch != before.identity.epoch
             || self.identity.incarnations != before.identity.incarnations
             || self.identity.refilling != before.identity.refilling
+            || self.identity.owners_change != before.identity.owners_change
     }
 
     /// Checks the invariants of one moment.
@@ -262,6 +265,9 @@ impl Ledger {
             () if self.refenced.is_empty() && !self.fences.are(&before.fences) => {
                 Err("what changed of the fences is not stored")
             }
+            () if then.owners_change && !now.owners_change => {
+                Err("a node that was asked to fence a partition forgets it")
+            }
             () if now.refilling && !then.refilling => Err("a node that counted does not any more"),
             () => Ok(()),
         }
@@ -292,7 +298,7 @@ mod tests {
     use super::super::fences::About;
     use super::*;
     use crate::placement::NodeId;
-    use crate::ports::Durability;
+    use crate::ports::{Caller, Durability};
     use crate::version::Actor;
 
     /// What makes a sound one unsound.
@@ -318,6 +324,7 @@ mod tests {
             durability: Durability::Always,
             refilling: false,
             digests_lost: false,
+            owners_change: false,
         };
         Ledger::new(identity, Fences::default(), 10, false)
     }
@@ -510,8 +517,11 @@ mod tests {
         let mut ledger = ledger(0);
         let partition = PartitionId(1);
         let admit = |ledger: &Ledger, epoch| {
-            let (epoch, about) = (Epoch(epoch), About::Partition(partition));
-            ledger.admit(Some(&Asked { epoch, about }))
+            ledger.admit(Some(&Asked {
+                caller: Caller::Current,
+                epoch: Epoch(epoch),
+                about: About::Partition(partition),
+            }))
         };
         let stale = |current| {
             let current = Epoch(current);

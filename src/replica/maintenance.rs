@@ -19,7 +19,7 @@ use super::{leaves, tombstones};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, MAX_PARTITIONS, Node, NodeId, PartitionId};
 use crate::ports::{
-    Clock, Digest, KeyHash, KeyPage, Maintained, Maintenance, Purged, RecordKey, Refusal,
+    Caller, Clock, Digest, KeyHash, KeyPage, Maintained, Maintenance, Purged, RecordKey, Refusal,
     ReplicaWorld, Reply, Space, StorageEngine, StorageError, TreeName,
 };
 use crate::version::{Record, Stamp};
@@ -57,11 +57,16 @@ impl<W: ReplicaWorld> Shared<W> {
     /// Does what is asked for.
     pub(super) async fn maintenance(
         &self,
+        caller: Caller,
         epoch: Epoch,
         maintenance: Maintenance,
     ) -> Result<Reply, Refusal> {
         let about = About::of(&maintenance);
-        let asked = Asked { epoch, about };
+        let asked = Asked {
+            caller,
+            epoch,
+            about,
+        };
         self.admit(&asked)?;
         self.hear(epoch);
         let view = self.view()?;

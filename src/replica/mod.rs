@@ -17,6 +17,7 @@
 //!   names a newer epoch fences nothing;
 //! - a tree is dropped only by the epoch by which the node was told that it leaves its partition, and not once somebody
 //!   relies on the node again;
+//! - a caller that knows nothing of changes of owners is served no more once the node was asked to fence a partition;
 //! - what a node that lost its disk says counts for no quorum before it has got everything back;
 //! - a stored record that fails its checksum is not served, and replaced by nothing less than what all other owners
 //!   hold;
@@ -77,13 +78,14 @@ use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    Clock, JoinSource, NodeReport, Operation, RecordKey, Refusal, ReplicaWorld, Reply, Request,
-    Space, Spawn, StorageEngine, StorageError,
+    Caller, Clock, JoinSource, NodeReport, Operation, RecordKey, Refusal, ReplicaWorld, Reply,
+    Request, Space, Spawn, StorageEngine, StorageError,
 };
-use crate::version::Actor;
+use crate::version::{Actor, Stamp};
 
 use fences::{About, Asked};
 use known::Known;
+use maintenance_change::MaintenanceChange;
 use mutation::{Change, Mutation};
 use queue::{Rejected, rejected};
 use read::Read;
@@ -175,8 +177,19 @@ impl<W: ReplicaWorld> Replica<W> {
         &self,
         request: Request,
     ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static + use<W> {
+        self.handle_from(Caller::Current, request)
+    }
+
+    /// The same for a caller that may be of an older version. One that knows nothing of changes of owners is served as
+    /// the version before did it, until the node is first asked to fence a partition. Then it only learns how the node
+    /// is.
+    pub fn handle_from(
+        &self,
+        caller: Caller,
+        request: Request,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static + use<W> {
         let shared = Arc::clone(&self.handle.shared);
-        async move { shared.answer(request).await }
+        async move { shared.answer(caller, request).await }
     }
 
     /// Its name.
@@ -269,21 +282,25 @@ impl<W: ReplicaWorld> Replica<W> {
 }
 
 impl<W: ReplicaWorld> Shared<W> {
-    async fn answer(&self, request: Request) -> Result<Reply, Refusal> {
+    async fn answer(&self, caller: Caller, request: Request) -> Result<Reply, Refusal> {
         if request.node != self.node {
             return Err(Refusal::WrongNode {
                 actual: self.node.clone(),
             });
         }
         let epoch = request.epoch;
+        if caller == Caller::BeforeChangesOfOwners && !matches!(request.operation, Operation::Probe)
+        {
+            self.take_on(caller, epoch).await?;
+        }
         let (answer, answered) = oneshot::channel();
         let mut about = About::Node;
         let change = match request.operation {
             Operation::Probe => return self.report().await,
             Operation::Maintenance(maintenance) => {
-                return self.maintenance(epoch, *maintenance).await;
+                return self.maintenance(caller, epoch, *maintenance).await;
             }
-            Operation::Read { key } => return self.find(epoch, key).await,
+            Operation::Read { key } => return self.find(caller, epoch, key).await,
             Operation::Accept(request) => {
                 check_key(request.key.as_bytes())?;
                 about = About::Partition(request.key.partition());
@@ -321,7 +338,11 @@ impl<W: ReplicaWorld> Shared<W> {
                 }
             }
         };
-        let asked = Asked { epoch, about };
+        let asked = Asked {
+            caller,
+            epoch,
+            about,
+        };
         self.admit(&asked)?;
         self.hear(epoch);
         if buggify::on(Site::QueueFull) {
@@ -337,11 +358,36 @@ impl<W: ReplicaWorld> Shared<W> {
             .unwrap_or_else(|_| Err(Refusal::StorageFailed("the node's loop has ended".into())))
     }
 
+    /// Refuses epochs before `epoch` from now on. A caller that knows nothing of fences takes it that whoever answered
+    /// by an epoch does so: its proof that a node was refilled rests on that.
+    async fn take_on(&self, caller: Caller, epoch: Epoch) -> Result<(), Refusal> {
+        let asked = Asked {
+            caller,
+            epoch,
+            about: About::Node,
+        };
+        self.admit(&asked)?;
+        if epoch > self.refuses_below() {
+            let fence = MaintenanceChange::Fence {
+                epoch,
+                partitions: None,
+                leaving: false,
+                horizon: Stamp::ZERO,
+            };
+            self.maintain(Some(asked), fence).await?;
+        }
+        Ok(())
+    }
+
     /// Reads the record of a key, by the read loop.
-    async fn find(&self, epoch: Epoch, key: RecordKey) -> Result<Reply, Refusal> {
+    async fn find(&self, caller: Caller, epoch: Epoch, key: RecordKey) -> Result<Reply, Refusal> {
         check_key(key.as_bytes())?;
         let about = About::Partition(key.partition());
-        let asked = Asked { epoch, about };
+        let asked = Asked {
+            caller,
+            epoch,
+            about,
+        };
         self.admit(&asked)?;
         if self.hear(epoch) {
             marks::reached(Mark::EpochLearned);

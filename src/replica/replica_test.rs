@@ -22,8 +22,8 @@ use crate::adapters::memory::MemoryStorage;
 use crate::adapters::tokio::NodeWorld;
 use crate::placement::PartitionId;
 use crate::ports::{
-    AcceptRequest, Durability, JoinSource, Maintained, Maintenance, Overwrites, Put, RecordKey,
-    Standing, TenantId,
+    AcceptRequest, Caller, Durability, JoinSource, Maintained, Maintenance, Overwrites, Put,
+    RecordKey, Standing, TenantId,
 };
 use crate::version::{Content, Context, Dot, Record, Stamp, Version, VersionVector, WriteId};
 

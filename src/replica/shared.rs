@@ -29,6 +29,8 @@ pub(super) struct Shared<W> {
     pub(super) reads: Queue<Read>,
     /// Which epochs are refused. Durable; only the mutation loop sets it.
     fences: DurableFences,
+    /// Whether it was ever asked to fence a partition. Durable; only the mutation loop sets it.
+    owners_change: AtomicBool,
     /// The newest epoch that anybody named, or that is not refused; by this one it asks others. In memory only.
     known: AtomicU64,
     /// The newest epoch that the metadata store told of, or that was known at the start.
@@ -101,6 +103,7 @@ impl<W: ReplicaWorld> Shared<W> {
             mutations: Queue::new(settings.queue_max, settings.queue_bytes_max),
             reads: Queue::new(settings.queue_max, settings.queue_bytes_max),
             fences,
+            owners_change: AtomicBool::new(identity.owners_change),
             known: AtomicU64::new(known),
             told: AtomicU64::new(known),
             settings: *settings,
@@ -183,8 +186,9 @@ impl<W: ReplicaWorld> Shared<W> {
         self.view.store(view.wrapping_add(1), Ordering::Release);
     }
 
-    /// Refuses what was routed by an older epoch, or by one that can't be.
+    /// Refuses what was routed by an older epoch, or by one that can't be; and who knows too little.
     pub(super) fn admit(&self, asked: &Asked) -> Result<(), Refusal> {
+        asked.of_who_knows(self.owners_change.load(Ordering::Acquire))?;
         self.fences.admit(asked)?;
         self.believe(asked.epoch)
     }
@@ -204,6 +208,8 @@ impl<W: ReplicaWorld> Shared<W> {
     /// Shows what has become durable.
     pub(super) fn publish(&self, identity: &Identity, fences: &Fences) {
         self.fences.show(identity.epoch, fences);
+        self.owners_change
+            .store(identity.owners_change, Ordering::Release);
         self.hear(self.refuses_below());
         self.refilling.store(identity.refilling, Ordering::Release);
         self.status()

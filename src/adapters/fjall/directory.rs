@@ -11,6 +11,9 @@
 //! The engine does not survive a crash while it makes its first files: it finds a journal without a version and gives
 //! up for good. So it is made aside and takes its name when it is whole.
 //!
+//! Of which version the data is, the replica's identity says, which is in the engine. Files of a newer engine are left
+//! alone before anything looks into them.
+//!
 //! What is lost is known again at the next start until something was committed on top of it: whoever opens the
 //! directory makes what follows from the loss part of that commit.
 
@@ -33,6 +36,10 @@ const LOCK: &str = "lock";
 const ENGINE: &str = "engine";
 const ENGINE_NEW: &str = "engine.new";
 const DAMAGED: &str = "damaged";
+/// In the engine's directory: its name, and the format of its files.
+const FORMAT_MARKER: &str = "version";
+/// What the engine that this program is built with writes.
+const FORMAT: u8 = 3;
 const JOURNAL_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// There is one key in it, and every commit changes it.
 const COMMITS_MEMTABLE_BYTES: u64 = 4 * 1024 * 1024;
@@ -147,10 +154,24 @@ fn is_open(engine: &Path) -> bool {
     fs::read_dir("/proc/self/fd").is_ok_and(|mut links| links.any(is_of_engine))
 }
 
+/// Refuses files of a newer engine: what is sound there must not be taken for damage, and repaired.
+fn check_format(directory: &Path) -> Result<(), FjallOpenError> {
+    let marker = fs::read(directory.join(ENGINE).join(FORMAT_MARKER));
+    match marker.as_deref() {
+        Ok([b'F', b'J', b'L', found, ..]) if *found > FORMAT => Err(FjallOpenError::Newer {
+            path: directory.into(),
+            found: *found,
+            understood: FORMAT,
+        }),
+        _ => Ok(()), // the engine itself says what is wrong with it, if anything is
+    }
+}
+
 /// Opens the engine and finds out whether it has all that was acknowledged.
 fn open_checked(directory: &Path, settings: &FjallSettings) -> Result<Opened, FjallOpenError> {
     let failed = |error: io::Error| FjallOpenError::failed(directory, error);
     let of_engine = |error: fjall::Error| FjallOpenError::from_engine(directory, error);
+    check_format(directory)?;
     let path = directory.join(ENGINE);
     let (mut mark, found) = Mark::open(directory).map_err(failed)?;
     let (acknowledged, is_exact) = match found {
@@ -275,6 +296,49 @@ fn open_engine(path: &Path, settings: &FjallSettings) -> fjall::Result<Engine> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// All files below a directory, and what is in them.
+    fn files(below: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(below).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => found.extend(files(&path)),
+                false => found.push((path.clone(), fs::read(&path).unwrap())),
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn files_of_a_newer_engine_are_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = FjallSettings::default();
+        drop(open(directory.path(), &settings).unwrap());
+        let marker = directory.path().join(ENGINE).join(FORMAT_MARKER);
+        let [magic @ .., format] = &fs::read(&marker).unwrap()[..] else {
+            panic!("the engine marks its files otherwise");
+        };
+        assert_eq!((magic, *format), (&b"FJL"[..], FORMAT));
+        fs::write(&marker, [magic, &[FORMAT + 1]].concat()).unwrap();
+        let before = files(&directory.path().join(ENGINE));
+        let refused = open(directory.path(), &settings).err().unwrap();
+        assert!(
+            matches!(
+                refused,
+                FjallOpenError::Newer {
+                    found: 4,
+                    understood: 3,
+                    ..
+                }
+            ),
+            "{refused}"
+        );
+        assert!(refused.to_string().contains("format 4"), "{refused}");
+        assert!(refused.way_out().contains("upgrade.md"));
+        assert_eq!(files(&directory.path().join(ENGINE)), before);
+    }
 
     #[test]
     fn is_given_back_though_a_child_has_inherited_the_file() {

@@ -24,6 +24,20 @@ pub enum FjallOpenError {
         /// The system's own words.
         cause: io::Error,
     },
+    /// A newer version of this program wrote it.
+    #[error(
+        "the data in {} is in format {found} of the storage engine, which a newer version of pairdb wrote; this one \
+         understands {understood}",
+        path.display()
+    )]
+    Newer {
+        /// The directory.
+        path: PathBuf,
+        /// The format.
+        found: u8,
+        /// The newest format that this program understands.
+        understood: u8,
+    },
     /// What is in it can't be made out.
     #[error("the data in {} is damaged: {cause}", path.display())]
     Damaged {
@@ -69,6 +83,10 @@ impl FjallOpenError {
             return match self {
                 Self::InUse { .. } => {
                     "stop the pairdb that runs on it; --data (storage.data_dir) names another directory"
+                }
+                Self::Newer { .. } => {
+                    "start the version that wrote it, or a newer one; there is no way back with this data, but the node's \
+                     other owners refill an empty directory: see deploy/runbooks/upgrade.md"
                 }
                 _ => {
                     "move the directory away and start with an empty one: the node's other owners give it back what they \

@@ -457,13 +457,13 @@ async fn a_stop_finishes_what_was_begun() {
     assert!(matches!(answer, Err(CallError::NotSent(_))), "{answer:?}");
 }
 
-async fn raw_client(address: SocketAddr) -> StorageServiceClient<Channel> {
+pub(super) async fn raw_client(address: SocketAddr) -> StorageServiceClient<Channel> {
     StorageServiceClient::connect(format!("http://{address}"))
         .await
         .unwrap()
 }
 
-fn raw_read(id: u64, word: &str) -> v1::ReplicaRequest {
+pub(super) fn raw_read(id: u64, word: &str) -> v1::ReplicaRequest {
     let operation = v1::replica_request::Operation::Read(v1::Read {
         key: record_key(word).as_bytes().clone(),
     });
@@ -474,7 +474,7 @@ fn raw_read(id: u64, word: &str) -> v1::ReplicaRequest {
     }
 }
 
-fn batch(requests: Vec<v1::ReplicaRequest>) -> v1::RequestBatch {
+pub(super) fn batch(requests: Vec<v1::ReplicaRequest>) -> v1::RequestBatch {
     v1::RequestBatch {
         node_id: "n1".into(),
         requests,
@@ -482,7 +482,7 @@ fn batch(requests: Vec<v1::ReplicaRequest>) -> v1::RequestBatch {
     }
 }
 
-fn is_refused(reply: &v1::ReplicaReply, kind: v1::RefusalKind) -> bool {
+pub(super) fn is_refused(reply: &v1::ReplicaReply, kind: v1::RefusalKind) -> bool {
     matches!(&reply.outcome, Some(v1::replica_reply::Outcome::Refusal(refusal)) if refusal.kind() == kind)
 }
 

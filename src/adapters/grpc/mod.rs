@@ -17,6 +17,7 @@
 //!   nothing on the next one.
 //! - Nothing waits behind something long: what is longer than 64 KiB is cut into fragments, one a message, in both
 //!   directions. A second stream for long requests would leave short replies waiting behind long ones.
+//! - Two programs talk only in a version that both understand, and find that out before anything is sent.
 //! - Everything is bounded: calls in flight, bytes that wait, bytes of one message, requests at work for one stream;
 //!   and all of it together by the process's budget.
 
@@ -36,11 +37,14 @@ mod session;
 mod settings;
 mod transport;
 mod waiters;
+mod wire_version;
 
 #[cfg(test)]
 mod grpc_test;
 #[cfg(test)]
 mod tls_test;
+#[cfg(test)]
+mod versions_test;
 
 pub use health::{HealthService, Serving, Stopping, health};
 pub use only_grpc::OnlyGrpc;

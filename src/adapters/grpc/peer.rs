@@ -9,16 +9,18 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::{FutureExt, StreamExt, stream};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use tonic::Streaming;
 use tonic::transport::Endpoint;
+use tonic::{Code, Request, Status, Streaming};
 
 use super::assembler::Assembler;
 use super::lock;
 use super::session::Session;
 use super::settings::{STREAM_MESSAGE_BYTES_MAX, TransportSettings, WINDOW_BYTES};
+use super::wire_version::{Spoken, Unlike};
 use crate::adapters::front::Budget;
 use crate::adapters::log_pace;
 use crate::adapters::tls::{ClientTls, trouble};
@@ -27,6 +29,9 @@ use crate::placement::Node;
 use crate::ports::{CallError, Instant};
 use crate::proto::v1::ReplyBatch;
 use crate::proto::v1::storage_service_client::StorageServiceClient;
+
+/// So much is shown of a node's words.
+const REFUSAL_LEN_MAX: usize = 400;
 
 /// A storage node at one address.
 pub(super) struct Peer {
@@ -245,15 +250,32 @@ impl Peer {
         };
         let mut client =
             StorageServiceClient::new(channel).max_decoding_message_size(STREAM_MESSAGE_BYTES_MAX);
-        Ok(client.exchange(session.departures()).await?.into_inner())
+        // Nothing leaves before it is known that the node understands it: a call that was not sent did not run.
+        let (go, may_go) = oneshot::channel::<()>();
+        let departures = session.departures();
+        let departures = may_go.map(|go| match go {
+            Ok(()) => departures.left_stream(),
+            Err(oneshot::Canceled) => stream::empty().right_stream(),
+        });
+        let here = Spoken::here();
+        let mut request = Request::new(departures.flatten_stream());
+        here.tell(request.metadata_mut());
+        let answer = client.exchange(request).await;
+        let answer = answer.map_err(|status| refused(&self.node.address(), status))?;
+        here.agree("this process", &self.node.address(), answer.metadata())?;
+        let _gone = go.send(()); // if so, the connection is over
+        Ok(answer.into_inner())
     }
 
     /// What went wrong, for people; all causes go to the log.
     fn in_words(&self, what: &str, error: &(dyn Error + 'static)) -> String {
         let address = self.node.address();
         tracing::debug!(node = %self.node.id, %address, error = with_causes(error), "trouble with a connection");
-        if let Some(trouble) = trouble(error) {
-            let words = format!("{address} {trouble}");
+        let words = match error.downcast_ref() {
+            Some(Unlike(words)) => Some(words.clone()),
+            None => trouble(error).map(|trouble| format!("{address} {trouble}")),
+        };
+        if let Some(words) = words {
             // It does not pass by itself, so it is told; but not at each attempt.
             if !matches!(&lock(&self.link).state, LinkState::Down(known) if *known == words) {
                 tracing::warn!(node = %self.node.id, why = words, "a storage node can't be talked to");
@@ -293,6 +315,16 @@ impl Link {
             session.close(reason);
         }
     }
+}
+
+/// Why a node takes no connection. What it says of versions is in its own words, which come over the network.
+fn refused(address: &str, status: Status) -> Box<dyn Error + Send + Sync> {
+    if status.code() != Code::FailedPrecondition {
+        return status.into();
+    }
+    let words = status.message().chars().filter(|c| !c.is_control());
+    let words: String = words.take(REFUSAL_LEN_MAX).collect();
+    Unlike(format!("{address} refuses the connection: {words}")).into()
 }
 
 /// What the operating system said, if it is behind an error.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::watch;
+use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::{Response, Status, Streaming};
 use tower::Layer;
@@ -21,11 +22,14 @@ use super::only_grpc::OnlyGrpc;
 use super::outbox::CloseOnDrop;
 use super::paths::{EXCHANGE, HEALTH};
 use super::settings::{StorageFrontSettings, UNARY_MESSAGE_BYTES_MAX, WINDOW_BYTES};
+use super::wire_version::{Spoken, knows};
 use crate::adapters::front::{
     self, Bounds, Budget, Http2Bounds, Manners, Patience, PlaceBounds, RequestConduct, SPARE_PLACES,
 };
+use crate::adapters::log_pace;
 use crate::adapters::tls::Listener;
-use crate::ports::RequestHandler;
+use crate::placement::NodeId;
+use crate::ports::{Caller, Refusal, Reply, Request, RequestHandler};
 use crate::proto::v1::replica_request::Operation;
 use crate::proto::v1::storage_service_server::{StorageService, StorageServiceServer};
 use crate::proto::v1::{Probe, ReplicaReply, ReplicaRequest, ReplyBatch, RequestBatch};
@@ -109,6 +113,26 @@ struct StorageFront<H> {
     around: Surroundings,
 }
 
+/// The node, as one connection's caller is answered.
+#[derive(Clone)]
+struct ForCaller<H> {
+    handler: H,
+    caller: Caller,
+}
+
+impl<H: RequestHandler> RequestHandler for ForCaller<H> {
+    fn node(&self) -> &NodeId {
+        self.handler.node()
+    }
+
+    fn handle(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
+        self.handler.handle_from(self.caller, request)
+    }
+}
+
 type Replies = Pin<Box<dyn Stream<Item = Result<ReplyBatch, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -119,6 +143,7 @@ impl<H: RequestHandler> StorageService for StorageFront<H> {
         &self,
         request: tonic::Request<Streaming<RequestBatch>>,
     ) -> Result<Response<Replies>, Status> {
+        let handler = self.for_caller(request.metadata())?;
         let outbox = Arc::new(exchange::outbox(&self.around));
         let conduct = request.extensions().get::<RequestConduct>();
         let conduct = conduct.map(|conduct| Arc::clone(conduct));
@@ -132,7 +157,7 @@ impl<H: RequestHandler> StorageService for StorageFront<H> {
             })
         });
         let serving = exchange::serve(
-            self.handler.clone(),
+            handler,
             self.around.clone(),
             conduct,
             request.into_inner(),
@@ -145,7 +170,9 @@ impl<H: RequestHandler> StorageService for StorageFront<H> {
                 outbox.close();
             }
         });
-        Ok(Response::new(Box::pin(replies)))
+        let mut response: Response<Replies> = Response::new(Box::pin(replies));
+        Spoken::here().tell(response.metadata_mut());
+        Ok(response)
     }
 
     async fn write(
@@ -209,6 +236,25 @@ impl<H: RequestHandler> StorageService for StorageFront<H> {
 }
 
 impl<H: RequestHandler> StorageFront<H> {
+    /// The node as it answers a caller that told this of itself, if they understand each other.
+    fn for_caller(&self, told: &MetadataMap) -> Result<ForCaller<H>, Status> {
+        let here = Spoken::here();
+        match here.agree("this node", "the caller", told) {
+            Ok(version) => Ok(ForCaller {
+                handler: self.handler.clone(),
+                caller: knows(version),
+            }),
+            Err(unlike) => {
+                if let Some(left_out) = log_pace::LINK.tell() {
+                    tracing::warn!(why = %unlike, left_out, "a caller is refused");
+                }
+                let mut status = Status::failed_precondition(unlike.to_string());
+                here.tell(status.metadata_mut());
+                Err(status)
+            }
+        }
+    }
+
     /// One request outside a stream. Without a node's name it is meant for whoever is here.
     async fn one(
         &self,
@@ -216,6 +262,7 @@ impl<H: RequestHandler> StorageFront<H> {
         fits: impl FnOnce(&Operation) -> bool,
         wanted: &str,
     ) -> Result<Response<ReplicaReply>, Status> {
+        let handler = self.for_caller(request.metadata())?;
         let request = request.into_inner();
         let id = request.id;
         if !request.operation.as_ref().is_some_and(fits) {
@@ -224,7 +271,7 @@ impl<H: RequestHandler> StorageFront<H> {
             )));
         }
         let outcome = match request_from_proto(Some(self.handler.node()), request) {
-            Ok(request) => exchange::guarded(self.handler.clone(), request).await,
+            Ok(request) => exchange::guarded(handler, request).await,
             Err(refusal) => Err(refusal),
         };
         Ok(Response::new(reply_to_proto(id, outcome)))

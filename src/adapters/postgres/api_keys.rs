@@ -11,7 +11,8 @@ use crate::ports::{ApiKey, ApiKeyId, Change, TenantId};
 const COUNT: &str = "UPDATE tenant_changes SET newest = newest + 1 RETURNING newest";
 
 const CREATE: &str = "
-    INSERT INTO api_keys VALUES ($1, $2, $3, $4, $5, $6, $7)
+    INSERT INTO api_keys (id, tenant_id, role, secret_hash, created_at, revoked_at, changed)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
     ON CONFLICT (id) DO NOTHING
     RETURNING *";
 const REVOKE: &str = "

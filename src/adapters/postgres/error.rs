@@ -2,6 +2,7 @@
 
 use sqlx::migrate::MigrateError;
 
+use crate::adapters::sql_migrations;
 use crate::ports::StoreError;
 
 pub(super) const STORE: &str = "metadata store";
@@ -22,7 +23,11 @@ pub(super) fn failed(error: &sqlx::Error) -> StoreError {
         ),
         _ => false,
     };
-    let (store, cause) = (STORE, error.to_string());
+    let store = STORE;
+    let cause = match error {
+        sqlx::Error::Migrate(error) => sql_migrations::describe(error),
+        other => other.to_string(),
+    };
     match unreadable {
         true => StoreError::Unreadable { store, cause },
         false => StoreError::Unavailable { store, cause },

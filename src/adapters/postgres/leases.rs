@@ -8,7 +8,7 @@ use crate::adapters::sql_rows::number;
 use crate::ports::LeaseOutcome;
 
 const ACQUIRE: &str = "
-    INSERT INTO leases
+    INSERT INTO leases (name, holder, until_ms)
     SELECT $1, $2, now_ms + $3
     FROM (SELECT CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS BIGINT) AS now_ms) AS clock
     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms

@@ -29,7 +29,9 @@ const COUNT: &str = "UPDATE tenant_changes SET newest = newest + 1 RETURNING new
 
 /// Both take a tenant's fields in their order and the change's number, and return the row, if they wrote one.
 const CREATE: &str = "
-    INSERT INTO tenants VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    INSERT INTO tenants (id, replication_factor, conflict_policy, default_consistency, created_at, updated_at, version,
+                         changed, siblings_warn, siblings_max)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
     ON CONFLICT (id) DO NOTHING
     RETURNING *";
 const UPDATE: &str = "
@@ -42,9 +44,14 @@ const UPDATE: &str = "
 const REPLACE_EPOCH: &str = "
     UPDATE topology SET epoch = $1, partitions = $2, factors_since = $4, change = $5
     WHERE epoch = $3 AND epoch < $1";
+/// What a newer version knows of nodes in columns of its own is kept.
+const DROP_OTHERS: &str = "DELETE FROM storage_nodes WHERE id <> ALL($1::TEXT[])";
 const REPLACE_NODES: &str = "
-    INSERT INTO storage_nodes
-    SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::BIGINT[], $5::TEXT[], $6::TEXT[], $7::TEXT[])";
+    INSERT INTO storage_nodes (id, host, port, virtual_nodes, status, zone, seat)
+    SELECT * FROM unnest($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::BIGINT[], $5::TEXT[], $6::TEXT[], $7::TEXT[])
+    ON CONFLICT (id) DO UPDATE
+    SET host = excluded.host, port = excluded.port, virtual_nodes = excluded.virtual_nodes, status = excluded.status,
+        zone = excluded.zone, seat = excluded.seat";
 
 /// The metadata store in PostgreSQL. Copies share its connections.
 #[derive(Clone, Debug)]
@@ -372,15 +379,16 @@ async fn replace_epoch(
 }
 
 async fn replace_nodes(connection: &mut PgConnection, next: &Topology) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM storage_nodes")
-        .execute(&mut *connection)
-        .await?;
     let texts = |text: fn(&Node) -> &str| -> Vec<String> {
         next.nodes
             .iter()
             .map(|node| text(node).to_owned())
             .collect()
     };
+    sqlx::query(DROP_OTHERS)
+        .bind(texts(|node| node.id.as_str()))
+        .execute(&mut *connection)
+        .await?;
     let optional_texts = |text: fn(&Node) -> &Option<String>| -> Vec<Option<String>> {
         next.nodes.iter().map(|node| text(node).clone()).collect()
     };

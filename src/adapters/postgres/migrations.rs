@@ -8,8 +8,8 @@ use sqlx::{Connection, PgConnection};
 use tokio::time::{sleep, timeout};
 
 use super::connection::{connect, options};
-use super::error::{failed, is_missing_table, is_unsupported, late};
-use crate::adapters::sql_migrations::{self, Migration, TABLE};
+use super::error::{STORE, failed, is_missing_table, is_unsupported, late};
+use crate::adapters::sql_migrations::{self, Migration, TABLE, Tables};
 use crate::ports::StoreError;
 
 pub(super) static MIGRATIONS: Migrator = Migrator {
@@ -58,21 +58,35 @@ async fn applied(connection: &mut PgConnection) -> Result<Vec<AppliedMigration>,
     }
 }
 
-/// Then nothing needs doing, and nobody needs to be allowed to do it.
-fn are_all(applied: &[AppliedMigration]) -> bool {
-    let awaited = MIGRATIONS
-        .iter()
-        .map(|migration| (migration.version, &migration.checksum));
-    awaited.eq(applied
-        .iter()
-        .map(|applied| (applied.version, &applied.checksum)))
+/// How many migrations after this one do more than add.
+const NOT_ADDITIVE: &str = "
+    SELECT count(*) FROM _sqlx_migrations
+    WHERE version > $1 AND NOT (success AND substr(description, 1, 9) = 'additive ')";
+
+/// Whether the database has just what this version makes, or what a newer one has added to that. Then nothing needs
+/// doing, and nobody needs to be allowed to do it.
+async fn is_current(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    let newest = match sql_migrations::compare(&MIGRATIONS, &applied(connection).await?) {
+        Tables::Current => return Ok(true),
+        Tables::Other => return Ok(false),
+        Tables::Later(newest) => newest,
+    };
+    let others = sqlx::query_scalar(NOT_ADDITIVE).bind(newest);
+    let others: i64 = others
+        .fetch_one(connection)
+        .await
+        .map_err(|error| failed(&error))?;
+    if others == 0 {
+        sql_migrations::tell_of_later(STORE);
+    }
+    Ok(others == 0)
 }
 
 pub(super) async fn bring_up_to_date(options: &PgConnectOptions) -> Result<(), StoreError> {
     let mut attempt = 1;
     loop {
         let mut connection = connect(options, PATIENCE).await?;
-        if are_all(&applied(&mut connection).await?) {
+        if is_current(&mut connection).await? {
             return Ok(());
         }
         let is_locked = lock(&mut connection)

@@ -12,7 +12,8 @@ const TAKE_PLACE: &str = "UPDATE migration_places SET newest = newest + 1 RETURN
 
 /// Both take a migration's fields in their order and return the row, if they wrote one; the first one its place, too.
 const CREATE: &str = "
-    INSERT INTO migrations
+    INSERT INTO migrations (id, request, status, cancel, created_at, started_at, ended_at, partitions, partitions_done,
+                            keys, keys_total, bytes, waits_for, error, bytes_per_second, version, place)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
     ON CONFLICT (id) DO NOTHING
     RETURNING *";
@@ -30,7 +31,7 @@ const OPEN: &str = "
     SELECT * FROM migrations WHERE status IN ('pending', 'in_progress') ORDER BY place LIMIT $1";
 
 const NOTE: &str = "
-    INSERT INTO migration_checkpoints
+    INSERT INTO migration_checkpoints (migration_id, partition_id, keys, bytes)
     SELECT $1::TEXT, * FROM unnest($2::BIGINT[], $3::BIGINT[], $4::BIGINT[])
     ON CONFLICT DO NOTHING";
 

@@ -78,6 +78,46 @@ async fn a_database_of_a_newer_version_is_unreadable() {
     assert_eq!((last.version, last.is_applied), (9999, true));
 }
 
+/// What a newer version may do to the tables while this one uses them.
+const ADDED: &str = "
+    ALTER TABLE tenants ADD COLUMN later TEXT;
+    ALTER TABLE topology ADD COLUMN later BIGINT NOT NULL DEFAULT 7;
+    ALTER TABLE storage_nodes ADD COLUMN later TEXT;
+    ALTER TABLE leases ADD COLUMN later TEXT;
+    ALTER TABLE api_keys ADD COLUMN later TEXT;
+    ALTER TABLE migrations ADD COLUMN later TEXT;
+    ALTER TABLE migration_checkpoints ADD COLUMN later TEXT;
+    CREATE TABLE later (id TEXT NOT NULL PRIMARY KEY);
+    INSERT INTO _sqlx_migrations VALUES (9999, 'additive later', now(), TRUE, '\\x00', 0);";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_newer_version_only_adds_to_is_used_as_ever() {
+    let later = async || {
+        let url = postgres().fresh();
+        migrate(&url).await.unwrap();
+        postgres().sql(name(&url), ADDED);
+        url
+    };
+    let fresh = async || open(&later().await).await;
+    conformance::metadata_store(fresh, &TokioClock::new()).await;
+
+    let url = later().await;
+    let store = open(&url).await;
+    let made = store.replace_topology(Epoch(0), topology(1)).await;
+    assert!(matches!(made, Ok(Change::Made(_))), "{made:?}");
+    let note = "UPDATE storage_nodes SET later = 'noted'";
+    postgres().sql(name(&url), note);
+    let made = store.replace_topology(Epoch(1), topology(2)).await;
+    assert!(matches!(made, Ok(Change::Made(_))), "{made:?}");
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let kept = sqlx::query_scalar("SELECT later FROM storage_nodes");
+    let kept: Vec<Option<String>> = kept.fetch_all(&mut connection).await.unwrap();
+    assert_eq!(
+        kept,
+        vec![Some("noted".to_owned()); topology(2).nodes.len()]
+    );
+}
+
 /// A database of the version before is brought up to date, and all that it has is kept.
 #[tokio::test]
 async fn what_an_older_version_stored_is_kept() {

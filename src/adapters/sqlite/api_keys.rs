@@ -7,7 +7,7 @@ use crate::adapters::sql_rows as rows;
 use crate::ports::{ApiKey, ApiKeyId, Change, TenantId};
 
 const CREATE: &str = "
-    INSERT INTO api_keys
+    INSERT INTO api_keys (id, tenant_id, role, secret_hash, created_at, revoked_at, changed)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, (SELECT coalesce(max(changed), 0) + 1 FROM api_keys))
     ON CONFLICT (id) DO NOTHING
     RETURNING *";

@@ -11,6 +11,11 @@ use crate::version::{Stamp, WriteId};
 /// How many expired rows one removal takes away at most.
 const REMOVALS_MAX: i64 = 64;
 
+const STORE_ENTRY: &str = "
+    INSERT OR REPLACE INTO idempotency (record_key, idempotency_key, fingerprint, write_id, stamp, holder,
+                                        lease_until_ms, expires_ms, answer)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
 /// A look at the store: its clock, and the row of a scope unless it has expired.
 pub(super) struct Seen {
     pub(super) now_ms: i64,
@@ -85,7 +90,7 @@ pub(super) async fn put(
     expires_ms: i64,
     answer: Option<&[u8]>,
 ) -> sqlx::Result<()> {
-    sqlx::query("INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")
+    sqlx::query(STORE_ENTRY)
         .bind(&scope.record.as_bytes()[..])
         .bind(&scope.idempotency_key)
         .bind(&claim.fingerprint[..])

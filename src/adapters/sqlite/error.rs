@@ -3,6 +3,7 @@
 use sqlx::migrate::MigrateError;
 
 use super::settings::SqliteSettings;
+use crate::adapters::sql_migrations;
 use crate::ports::StoreError;
 
 /// The file, for people.
@@ -40,7 +41,10 @@ pub(super) fn is_short_of_room(error: &sqlx::Error) -> bool {
 pub(super) fn failed(store: &'static str, error: &sqlx::Error) -> StoreError {
     const CORRUPT: i32 = 11;
     const NOT_A_DATABASE: i32 = 26;
-    let cause = error.to_string();
+    let cause = match error {
+        sqlx::Error::Migrate(error) => sql_migrations::describe(error),
+        other => other.to_string(),
+    };
     let unreadable = match error {
         sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::Decode(_)

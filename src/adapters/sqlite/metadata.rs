@@ -25,7 +25,8 @@ const STORE: &str = "metadata store";
 
 /// Both take a tenant's fields in their order and return the row, if they wrote one.
 const CREATE: &str = "
-    INSERT INTO tenants
+    INSERT INTO tenants (id, replication_factor, conflict_policy, default_consistency, created_at, updated_at, version,
+                         changed, siblings_warn, siblings_max)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, (SELECT coalesce(max(changed), 0) + 1 FROM tenants), ?8, ?9)
     ON CONFLICT (id) DO NOTHING
     RETURNING *";
@@ -35,6 +36,16 @@ const UPDATE: &str = "
         version = version + 1, changed = (SELECT max(changed) + 1 FROM tenants), siblings_warn = ?8, siblings_max = ?9
     WHERE id = ?1 AND version = ?7
     RETURNING *";
+
+/// What a newer version knows of nodes in columns of its own is kept.
+const DROP_OTHERS: &str =
+    "DELETE FROM storage_nodes WHERE id NOT IN (SELECT value FROM json_each(?))";
+const REPLACE_NODE: &str = "
+    INSERT INTO storage_nodes (id, host, port, virtual_nodes, status, zone, seat)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE
+    SET host = excluded.host, port = excluded.port, virtual_nodes = excluded.virtual_nodes, status = excluded.status,
+        zone = excluded.zone, seat = excluded.seat";
 
 const REPLACE_EPOCH: &str = "
     UPDATE topology SET epoch = ?1, partitions = ?2, factors_since = ?4, change = ?5
@@ -343,11 +354,13 @@ async fn replace_epoch(
 }
 
 async fn replace_nodes(connection: &mut SqliteConnection, next: &Topology) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM storage_nodes")
+    let ids: Vec<&str> = next.nodes.iter().map(|node| node.id.as_str()).collect();
+    sqlx::query(DROP_OTHERS)
+        .bind(rows::json(&ids)?)
         .execute(&mut *connection)
         .await?;
     for node in &next.nodes {
-        sqlx::query("INSERT INTO storage_nodes VALUES (?, ?, ?, ?, ?, ?, ?)")
+        sqlx::query(REPLACE_NODE)
             .bind(node.id.as_str())
             .bind(&node.host)
             .bind(node.port)

@@ -9,7 +9,7 @@ use sqlx::{Connection, SqliteConnection};
 
 use super::error::{STORE, failed, is_busy, is_short_of_room};
 use super::place::{give_up_reserve, place};
-use crate::adapters::sql_migrations::{self, Migration, TABLE};
+use crate::adapters::sql_migrations::{self, Migration, TABLE, Tables};
 use crate::ports::StoreError;
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -75,15 +75,27 @@ pub async fn migrations(path: &Path) -> Result<Vec<Migration>, StoreError> {
     Ok(sql_migrations::list(&MIGRATIONS, &applied))
 }
 
-/// Whether the file has just what this version makes.
+/// How many migrations after this one do more than add.
+const NOT_ADDITIVE: &str = "
+    SELECT count(*) FROM _sqlx_migrations WHERE version > ? AND substr(description, 1, 9) <> 'additive '";
+
+/// Whether the file has just what this version makes, or what a newer one has added to that.
 async fn is_current(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
     let applied = applied_on(connection).await?;
     if applied.is_empty() || connection.dirty_version(TABLE).await?.is_some() {
         return Ok(false);
     }
-    let of_file = applied.iter().map(|one| (one.version, &one.checksum));
-    let of_program = MIGRATIONS.iter().map(|one| (one.version, &one.checksum));
-    Ok(of_file.eq(of_program))
+    let newest = match sql_migrations::compare(&MIGRATIONS, &applied) {
+        Tables::Current => return Ok(true),
+        Tables::Other => return Ok(false),
+        Tables::Later(newest) => newest,
+    };
+    let others = sqlx::query_scalar(NOT_ADDITIVE).bind(newest);
+    let others: i64 = others.fetch_one(&mut *connection).await?;
+    if others == 0 {
+        sql_migrations::tell_of_later(STORE);
+    }
+    Ok(others == 0)
 }
 
 async fn applied(path: &Path) -> sqlx::Result<Vec<AppliedMigration>> {

@@ -9,7 +9,8 @@ use crate::ports::{Change, Checkpoint, Migration};
 
 /// Both take a migration's fields in their order and return the row, if they wrote one.
 pub(super) const CREATE: &str = "
-    INSERT INTO migrations
+    INSERT INTO migrations (id, request, status, cancel, created_at, started_at, ended_at, partitions, partitions_done,
+                            keys, keys_total, bytes, waits_for, error, bytes_per_second, version, place)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
             (SELECT coalesce(max(place), 0) + 1 FROM migrations))
     ON CONFLICT (id) DO NOTHING
@@ -92,7 +93,9 @@ pub(super) async fn note(
     id: ChangeId,
     checkpoints: Vec<Checkpoint>,
 ) -> sqlx::Result<()> {
-    let sql = "INSERT INTO migration_checkpoints VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING";
+    let sql = "
+        INSERT INTO migration_checkpoints (migration_id, partition_id, keys, bytes) VALUES (?, ?, ?, ?)
+        ON CONFLICT DO NOTHING";
     for checkpoint in checkpoints {
         sqlx::query(sql)
             .bind(id.as_str())

@@ -371,6 +371,63 @@ async fn a_file_of_a_newer_version_is_unreadable() {
         matches!(refused, Err(StoreError::Unreadable { .. })),
         "{refused:?}"
     );
+    let words = refused.unwrap_err().to_string();
+    assert!(
+        words.contains("a newer version of pairdb has changed the tables (migration 9999)"),
+        "{words}"
+    );
+}
+
+/// What a newer version may do to the tables while this one uses them.
+const ADDED: &str = "
+    ALTER TABLE tenants ADD COLUMN later TEXT;
+    ALTER TABLE topology ADD COLUMN later INTEGER NOT NULL DEFAULT 7;
+    ALTER TABLE storage_nodes ADD COLUMN later TEXT;
+    ALTER TABLE idempotency ADD COLUMN later TEXT;
+    ALTER TABLE leases ADD COLUMN later TEXT;
+    ALTER TABLE api_keys ADD COLUMN later TEXT;
+    ALTER TABLE migrations ADD COLUMN later TEXT;
+    ALTER TABLE migration_checkpoints ADD COLUMN later TEXT;
+    CREATE TABLE later (id TEXT NOT NULL PRIMARY KEY);
+    INSERT INTO _sqlx_migrations VALUES (9999, 'additive later', CURRENT_TIMESTAMP, TRUE, x'00', 0)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_newer_version_only_adds_to_is_used_as_ever() {
+    let directories = std::sync::Mutex::new(Vec::new());
+    let later = async || {
+        let directory = TempDir::new().unwrap();
+        open(&directory).await.close().await;
+        let mut file = raw(&directory).await;
+        sqlx::raw_sql(ADDED).execute(&mut file).await.unwrap();
+        file.close().await.unwrap();
+        let stores = open(&directory).await;
+        directories.lock().unwrap().push(directory);
+        stores
+    };
+    let fresh = async || later().await.metadata;
+    conformance::metadata_store(fresh, &TokioClock::new()).await;
+    let fresh = async || later().await.idempotency;
+    conformance::idempotency_store(fresh, tokio::time::sleep).await;
+}
+
+#[tokio::test]
+async fn what_a_newer_version_knows_of_nodes_is_kept() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory).await.metadata;
+    let made = store.replace_topology(Epoch(0), topology(1)).await;
+    assert!(matches!(made, Ok(Change::Made(_))), "{made:?}");
+    let mut file = raw(&directory).await;
+    for sql in [ADDED, "UPDATE storage_nodes SET later = 'noted'"] {
+        sqlx::raw_sql(sql).execute(&mut file).await.unwrap();
+    }
+    let made = store.replace_topology(Epoch(1), topology(2)).await;
+    assert!(matches!(made, Ok(Change::Made(_))), "{made:?}");
+    let kept = sqlx::query_scalar("SELECT later FROM storage_nodes");
+    let kept: Vec<Option<String>> = kept.fetch_all(&mut file).await.unwrap();
+    assert_eq!(
+        kept,
+        vec![Some("noted".to_owned()); topology(2).nodes.len()]
+    );
 }
 
 #[tokio::test]

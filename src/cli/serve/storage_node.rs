@@ -105,7 +105,10 @@ impl StorageNode {
         let world = NodeWorld::with_peers(storage.clone(), clock, peers.clone());
         let replica = Replica::open(world, node, settings)
             .await
-            .map_err(|error| Failure::local(format!("{}: {error}", data.display())))?;
+            .map_err(|error| {
+                let failure = Failure::local(format!("{}: {error}", data.display()));
+                failure.with_hint(error.way_out())
+            })?;
         match known {
             Known::Nothing => {}
             Known::Epoch(epoch) => replica.learn_epoch(epoch),

@@ -214,6 +214,95 @@ async fn a_fence_of_one_partition_disturbs_no_other_and_outlives_restarts() {
     assert_eq!(node.call(4, read_of(MINE)).await, stale(5));
 }
 
+const KNOWS_NOTHING: &str =
+    "the caller runs a version that knows nothing of changes of owners; upgrade it";
+
+#[tokio::test]
+async fn who_knows_nothing_of_changes_of_owners_is_served_until_a_partition_is_fenced() {
+    let mut node = Node::new().await;
+    let older = |node: &Node, operation| {
+        node.replica.handle_from(
+            Caller::BeforeChangesOfOwners,
+            Request {
+                node: node_id(),
+                epoch: Epoch(9),
+                operation,
+            },
+        )
+    };
+    let current = Epoch(9);
+    node.fence(5, None, false).await.unwrap(); // of a refill, and not of a change of owners
+    for request in [accept_of(MINE, 1), read_of(MINE)] {
+        older(&node, request).await.unwrap();
+        // As the version before did it, who has answered by an epoch answers to no older one.
+        node = node.crash().await;
+        let refused = node.call(8, read_of(MINE)).await;
+        assert_eq!(refused, Err(Refusal::StaleEpoch { current }));
+    }
+    node.fence(10, Some(&[OTHER]), false).await.unwrap();
+    // That fences come and go makes no difference: owners may change still.
+    for fence in [11, 12, 12] {
+        for request in [requests_of(MINE), requests_of(OTHER)].concat() {
+            let refused = older(&node, request.clone()).await;
+            let why = Refusal::Unavailable(KNOWS_NOTHING.into());
+            assert_eq!(refused, Err(why), "{request:?}");
+        }
+        let probe = older(&node, Operation::Probe).await;
+        assert!(matches!(probe, Ok(Reply::Report(_))), "{probe:?}");
+        node.call(12, read_of(MINE)).await.unwrap();
+        node.fence(fence, None, false).await.unwrap();
+        node = node.crash().await;
+    }
+}
+
+#[tokio::test]
+async fn who_waits_behind_the_first_fence_and_knows_too_little_is_refused_by_it() {
+    let node = Node::new().await;
+    node.storage.hold_commits();
+    let first = tokio::spawn(node.call(1, accept_of(OTHER, 1)));
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    let fence = Operation::Maintenance(Box::new(Maintenance::Fence {
+        partitions: Some(vec![PartitionId(OTHER)]),
+        leaving: false,
+        horizon: Stamp::ZERO,
+    }));
+    let fence = tokio::spawn(node.call(2, fence));
+    tokio::task::yield_now().await;
+    let request = Request {
+        node: node_id(),
+        epoch: Epoch(2),
+        operation: accept_of(MINE, 5),
+    };
+    let older = Caller::BeforeChangesOfOwners;
+    let late = tokio::spawn(node.replica.handle_from(older, request));
+    tokio::task::yield_now().await;
+    node.storage.release_commits();
+    first.await.unwrap().unwrap();
+    fence.await.unwrap().unwrap();
+    let refused = Refusal::Unavailable(KNOWS_NOTHING.into());
+    assert_eq!(late.await.unwrap(), Err(refused));
+    let found = node.call(2, read_of(MINE)).await;
+    assert_eq!(found, Ok(Reply::Found { record: None }));
+}
+
+#[tokio::test]
+async fn only_a_program_that_knows_fences_opens_data_that_has_some() {
+    let node = Node::new().await;
+    let data_version = async |node: &Node| {
+        let key = vec![Bytes::from_static(b"identity")];
+        let stored = node.storage.read(Space::Meta, key).await.unwrap();
+        stored[0].as_ref().unwrap()[0]
+    };
+    node.fence(5, None, false).await.unwrap();
+    assert_eq!(data_version(&node).await, 2, "the way back is open");
+    // The node's own fence says as much, so none is kept of the partition; that owners change is.
+    node.fence(5, Some(&[MINE]), false).await.unwrap();
+    assert_eq!(data_version(&node).await, 3);
+    let node = node.restart().await;
+    assert_eq!(data_version(&node).await, 3);
+}
+
 #[tokio::test]
 async fn what_waits_behind_a_fence_is_refused_by_it() {
     let node = Node::new().await;

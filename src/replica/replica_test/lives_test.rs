@@ -2,6 +2,31 @@
 
 use super::*;
 
+/// Of `node-1`, and of data version 200.
+const OF_NEWER_PROGRAM: &[u8] = b"\xc8whatever it says\xa6\xa3\xb3\xce";
+
+#[tokio::test]
+async fn data_of_a_newer_version_is_left_alone() {
+    let storage = MemoryStorage::new(Durability::Always);
+    let put = |key: &'static [u8], value: &'static [u8]| Put {
+        space: Space::Meta,
+        key: Bytes::from_static(key),
+        value: Some(Bytes::from_static(value)),
+    };
+    // Its fences may look otherwise, too: that is not asked.
+    let newer = vec![
+        put(b"identity", OF_NEWER_PROGRAM),
+        put(b"fence 1", b"of another format"),
+    ];
+    storage.commit(newer).await.unwrap();
+    let commits = storage.commits();
+    let opened = Replica::open(world(&storage), node_id(), settings()).await;
+    let (found, understood) = (200, 3);
+    let newer = OpenError::NewerData { found, understood };
+    assert_eq!(opened.err(), Some(newer));
+    assert_eq!(storage.commits(), commits, "nothing was written");
+}
+
 #[tokio::test]
 async fn counters_are_never_reused() {
     let mut node = Node::new().await;
