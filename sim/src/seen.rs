@@ -372,9 +372,13 @@ impl Seen {
             let mut siblings = record.siblings().iter();
             siblings.all(|sibling| purged.seen().covers(sibling.dot))
         });
-        // What is damaged is removed where all other owners hold nothing.
-        let held = |(_, held): &(Endpoint, Option<Bytes>)| held.is_some();
-        let is_damaged = Record::decode(old.clone()).is_err() && !others.iter().any(held);
+        // What is damaged is removed where no other owner holds a value: it was replaced by nothing, or is a tombstone
+        // that was damaged while it was purged.
+        let has_value = |(_, held): &(Endpoint, Option<Bytes>)| {
+            let held = held.clone().map(Record::decode);
+            held.is_some_and(|held| held.is_ok_and(|record| !record.is_deleted()))
+        };
+        let is_damaged = Record::decode(old.clone()).is_err() && !others.iter().any(has_value);
         if !record.is_deleted() && !over && !is_damaged {
             self.contradiction("purge", key, format!("{who} purged what was not deleted"));
         }

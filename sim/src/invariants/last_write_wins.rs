@@ -1,6 +1,6 @@
-//! Promise 5: of two writes whose owners meet, of which one completed before the other began, the later one wins,
-//! whatever the clocks say. Told from what reads return, and from what is held in the end. (Where the later one is a
-//! delete it is [`super::deletes_stay_deleted`]'s.)
+//! Promise 5: of two writes of which one completed before the other began, the later one wins, whatever the clocks say,
+//! if a quorum of its owners meets those of the earlier one. Told from what reads return, and from what is held in the
+//! end. (Where the later one is a delete it is [`super::deletes_stay_deleted`]'s.)
 
 use pairdb::quorum::{ConflictPolicy, Consistency};
 
@@ -60,7 +60,8 @@ fn beaten<'a>(
         op.kind == Kind::Write
             && op.invoked > done
             && op.completed().is_some_and(|at| at < begun.0)
-            && evidence.meet(tenant, owners, won.consistency)
+            // A write at all keeps its stamp once a quorum held it leading: it may have been seen.
+            && evidence.meet(tenant, owners.min(Consistency::Quorum), won.consistency)
             && evidence.meet(tenant, owners, begun.1)
             && op
                 .completed()
