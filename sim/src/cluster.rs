@@ -841,7 +841,11 @@ async fn founded(world: &World, topology: Topology, clock: SimClock) -> Metadata
         updated_at: 0,
         version: 1,
     });
-    MetadataHome::new(tenants.collect(), topology, clock).await
+    let home = MetadataHome::new(tenants.collect(), topology, clock).await;
+    if world.changes_owners() {
+        home.lose_no_topology();
+    }
+    home
 }
 
 fn lock(reigns: &Reigns) -> MutexGuard<'_, Vec<Arc<Reign>>> {

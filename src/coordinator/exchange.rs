@@ -66,7 +66,7 @@ struct Pass {
     floors: u64,
     /// Whether some exchange did not come to its end, or let something go that may have been passed on before.
     incomplete: bool,
-    /// Peers that have damaged records.
+    /// Peers that have damaged records, or do not take any more.
     lacking: BTreeSet<u16>,
     /// Records and bytes that were exchanged.
     exchanged: (u64, u64),
@@ -184,7 +184,7 @@ impl<W: CoordinatorWorld> Exchange<W> {
             if synced.damaged_here > 0 && !mutant::on(Mutant::DamageBlocksRefill) {
                 return None;
             }
-            if synced.damaged_there > 0 {
+            if synced.damaged_there + synced.handed_over > 0 {
                 pass.lacking.insert(peer);
             }
             dropped += synced.dropped;

@@ -387,6 +387,8 @@ pub struct Synced {
     pub damaged_there: u64,
     /// Records that one of the two let go, since the other one had purged what overwrote them.
     pub dropped: u64,
+    /// Records that the peer lacks and does not take, since it owns them no more.
+    pub handed_over: u64,
 }
 
 /// What a node owes another one.

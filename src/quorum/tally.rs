@@ -178,6 +178,13 @@ impl Tally {
         self.quorums
     }
 
+    /// Whether it would be reached if these succeeded, too.
+    pub fn would_be_reached_with(&self, positions: impl IntoIterator<Item = usize>) -> bool {
+        let more = positions.into_iter().map(|position| self.bit(position));
+        let all = more.fold(self.succeeded, |all, bit| all | bit);
+        self.quorums.are_among(all)
+    }
+
     /// How many have neither succeeded nor failed.
     #[must_use]
     pub fn pending(&self) -> usize {

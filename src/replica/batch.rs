@@ -319,20 +319,43 @@ impl<'a, R: Random> Batch<'a, R> {
     }
 
     /// Whether a write may be accepted, or a record joined, that is of this partition: by its epoch, and by whether the
-    /// node has handed the partition over. Who asks by a newer epoch than that relies on the node again.
+    /// node has handed the partition over. Who asks by a newer epoch than that relies on the node again; by the same one
+    /// it may be an owner for other tenants still, and what owners exchange may come late, when its copy is gone.
     pub(super) fn take_on(
         &mut self,
         asked: Option<&Asked>,
         partition: PartitionId,
         source: JoinSource,
     ) -> Result<(), Refusal> {
-        let fence = self.ledger.fences.get(partition);
-        if source == JoinSource::Handoff && fence.is_some_and(|fence| fence.leaving) {
-            return Err(Refusal::HandedOver);
-        }
+        let left = self.left(asked, partition);
         self.ledger.admit(asked)?;
+        match source {
+            JoinSource::Handoff if self.is_leaving(partition) => return Err(Refusal::HandedOver),
+            JoinSource::Exchange => left?,
+            JoinSource::Handoff | JoinSource::Client => {}
+        }
         self.ledger.own_again(asked, partition);
         Ok(())
+    }
+
+    fn is_leaving(&self, partition: PartitionId) -> bool {
+        let fence = self.ledger.fences.get(partition);
+        fence.is_some_and(|fence| fence.leaving)
+    }
+
+    /// Refuses what was asked for by no newer epoch than that by which the node leaves this partition.
+    pub(super) fn left(
+        &self,
+        asked: Option<&Asked>,
+        partition: PartitionId,
+    ) -> Result<(), Refusal> {
+        let fence = self.ledger.fences.get(partition);
+        let has_left =
+            |asked: &Asked| fence.is_some_and(|fence| fence.leaving && asked.epoch <= fence.epoch);
+        match asked.is_some_and(has_left) {
+            true => Err(Refusal::HandedOver),
+            false => Ok(()),
+        }
     }
 
     /// Refuses older epochs from now on: for these partitions, or for all.

@@ -621,6 +621,13 @@ impl Replies {
             },
             Change::Maintenance { task, answer } => {
                 let admitted = batch.ledger.admit(asked);
+                // A floor that comes when the copy is gone would refuse the records, should they ever come again.
+                let admitted = admitted.and_then(|()| match &task {
+                    MaintenanceChange::KeepPurged { tree, .. } => {
+                        batch.left(asked, tree.partition())
+                    }
+                    _ => Ok(()),
+                });
                 (answer, admitted.and_then(|()| task.apply(batch)))
             }
             Change::Reset { to, answer } => {

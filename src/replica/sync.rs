@@ -59,6 +59,7 @@ struct Exchanged {
     received: bool,
     damaged_here: bool,
     damaged_there: bool,
+    handed_over: bool,
     dropped: bool,
     bytes: u64,
 }
@@ -87,7 +88,7 @@ impl<W: ReplicaWorld> Shared<W> {
         let damaged_there = synced.damaged_there > 0 && !self.is_refilling();
         let whole = synced.complete && synced.damaged_here == 0 && !damaged_there;
         if whole && ours != theirs && !mutant::on(Mutant::FloorsStayBehind) {
-            let gives = synced.damaged_there == 0;
+            let gives = synced.damaged_there == 0 && synced.handed_over == 0;
             synced.floors = self.hand_over(tree, peer, (ours, theirs), gives).await?;
         }
         Ok(synced)
@@ -113,8 +114,12 @@ impl<W: ReplicaWorld> Shared<W> {
         }
         if gives && both != theirs {
             let (tree, purged) = (tree.clone(), both);
-            self.ask(peer, KeepPurged { tree, purged }).await?;
-            learnt += 1;
+            let keep = KeepPurged { tree, purged };
+            match self.call(peer.node, peer.epoch, keep, PEER_PATIENCE).await {
+                Ok(()) => learnt += 1,
+                Err(CallError::Refused(Refusal::HandedOver)) => {} // it has no use for it
+                Err(error) => return Err(refusal(peer, error)),
+            }
         }
         Ok(learnt)
     }
@@ -189,9 +194,11 @@ impl<W: ReplicaWorld> Shared<W> {
                     received,
                     damaged_here,
                     damaged_there,
+                    handed_over,
                     dropped,
                     bytes,
                 }) => {
+                    synced.handed_over += u64::from(handed_over);
                     synced.dropped += u64::from(dropped);
                     synced.damaged_here += u64::from(damaged_here);
                     synced.damaged_there += u64::from(damaged_there);
@@ -312,6 +319,10 @@ impl<W: ReplicaWorld> Shared<W> {
             }
             Err(CallError::Refused(Refusal::Damaged)) => {
                 exchanged.damaged_there = true;
+                Ok(())
+            }
+            Err(CallError::Refused(Refusal::HandedOver)) => {
+                exchanged.handed_over = true;
                 Ok(())
             }
             Err(CallError::Refused(Refusal::Purged)) => {

@@ -36,6 +36,8 @@ struct Home {
     /// Who last got the lease of changes of owners.
     leader: Option<Endpoint>,
     watch: Option<TopologyWatch>,
+    /// Whether no failover loses a topology.
+    loses_none: bool,
 }
 
 /// Who looks on when a topology is stored.
@@ -77,7 +79,14 @@ impl MetadataHome {
             looked_up: Vec::new(),
             leader: None,
             watch: None,
+            loses_none: false,
         })))
+    }
+
+    /// From now on no failover loses a topology: the number of one that was lost could be given to one in which owners
+    /// change, and who knows the other one would not be refused.
+    pub fn lose_no_topology(&self) {
+        self.home().loses_none = true;
     }
 
     /// The store that answers now.
@@ -140,7 +149,10 @@ impl MetadataHome {
         let (old, topology, clock, gone) = {
             let mut home = self.home();
             let old_enough = home.past.iter().take_while(|(at, _)| *at + lost <= now);
-            let kept = old_enough.count().max(safe(&home.past)).max(1);
+            let kept = match home.loses_none {
+                true => home.past.len(),
+                false => old_enough.count().max(safe(&home.past)).max(1),
+            };
             let gone = home.past.split_off(kept);
             let gone: Vec<Epoch> = gone.iter().map(|(_, topology)| topology.epoch).collect();
             let newest = home.past[kept - 1].1.clone();

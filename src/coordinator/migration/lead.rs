@@ -183,8 +183,13 @@ impl<W: CoordinatorWorld> Leader<W> {
     async fn turn(&self, memory: &mut Memory) -> Result<Outcome, CoordinatorError> {
         let stored = self.topologies.fetch(self.metadata.deadline()).await?;
         let routing = self.topologies.routing();
-        if routing.epoch() != stored.epoch {
-            return Ok(Outcome::default()); // a store that failed over to a copy, or something newer already
+        if routing.epoch() > stored.epoch {
+            // A store that failed over to a copy: what is in use is published once more.
+            self.topologies.next_epoch().await?;
+            return Ok(Outcome::default());
+        }
+        if *routing.topology() != stored {
+            return Ok(Outcome::default()); // something newer already
         }
         match stored.change.clone() {
             None => {

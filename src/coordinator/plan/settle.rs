@@ -93,14 +93,18 @@ impl Plan for Settle<'_> {
 
     fn start(&mut self, _: &mut Notes<'_>) -> Next<Settled> {
         self.candidates.also_asked(self.stale.iter().count());
+        let mut ask = self.stale;
+        // While owners change there are two quorums, and those that were read may be one of them.
+        while !self.tally.would_be_reached_with(ask.iter())
+            && let Some(position) = self.candidates.next()
+        {
+            ask.push(position);
+        }
         let mut next = self.look();
         if next.then == Then::Wait(Wait::On) {
-            next.then = Then::Wait(Wait::ForSlowest(self.stale));
+            next.then = Then::Wait(Wait::ForSlowest(ask));
         }
-        Next {
-            ask: self.stale,
-            ..next
-        }
+        Next { ask, ..next }
     }
 
     fn on_answer(
