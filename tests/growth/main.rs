@@ -114,7 +114,7 @@ async fn nodes_join_leave_and_are_replaced_under_load_and_nothing_is_lost() {
     let node = cluster.node(7, "127.0.0.1:0", &[]);
     let with = format!("node-7={}", node.address("grpc"));
     cluster.nodes.push(node);
-    let replaced = ["node", "replace", "node-2", "--with", &with, "--force"].map(str::to_owned);
+    let replaced = ["node", "replace", "node-2", &with, "--force"].map(str::to_owned);
     change(&plan, &mut cluster, &filled, &replaced, Trouble::None).await;
 }
 
