@@ -165,8 +165,8 @@ impl<W: CoordinatorWorld> Admin<W> {
         Ok(NodesChanged::Asked { migration, ahead })
     }
 
-    /// Whether some node said that it holds records when it was last asked. One that says so and then falls silent holds
-    /// them still.
+    /// Whether some node said that it holds records when it was last asked. One that says so and then falls silent
+    /// holds them still.
     fn somebody_reports_data(&self) -> bool {
         let routing = self.topologies.routing();
         routing

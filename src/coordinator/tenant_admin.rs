@@ -109,8 +109,8 @@ impl<W: CoordinatorWorld> Admin<W> {
         Ok(known.await?.tenant)
     }
 
-    /// Asks for another number of owners of each of a tenant's keys. Does nothing if it has that many, or has been asked
-    /// for it before.
+    /// Asks for another number of owners of each of a tenant's keys. Does nothing if it has that many, or has been
+    /// asked for it before.
     ///
     /// # Errors
     /// [`CoordinatorError::InvalidReplicationFactor`] when there are fewer nodes.

@@ -233,10 +233,10 @@ pub enum Maintenance {
         /// Of writes up to this stamp the node remembers nothing: it can't tell them from repetitions.
         horizon: Stamp,
     },
-    /// Remove a tree, of which the node is no owner any more, with all that is kept of it: records, digests, tombstones,
-    /// what was purged, and hints. Only after all its owners hold what the node holds, and by the very epoch by which
-    /// the node was last told that it is [leaving](Maintenance::Fence). Bounded: it may stop before it is done and say
-    /// so. Answer: [`Maintained::Dropped`].
+    /// Remove a tree, of which the node is no owner any more, with all that is kept of it: records, digests,
+    /// tombstones, what was purged, and hints. Only after all its owners hold what the node holds, and by the very
+    /// epoch by which the node was last told that it is [leaving](Maintenance::Fence). Bounded: it may stop before it
+    /// is done and say so. Answer: [`Maintained::Dropped`].
     DropTree {
         /// Which tree.
         tree: TreeName,

@@ -1,8 +1,8 @@
 //! A migration as the metadata store keeps it: a change of owners that was asked for, and what became of it.
 //!
-//! What is asked for waits in a queue, in the order in which it was asked for, until it is begun; how far its partitions
-//! have come is part of the topology. Here is what people want to know of it, and a checkpoint for each partition that
-//! has been moved.
+//! What is asked for waits in a queue, in the order in which it was asked for, until it is begun; how far its
+//! partitions have come is part of the topology. Here is what people want to know of it, and a checkpoint for each
+//! partition that has been moved.
 
 use std::fmt;
 use std::str::FromStr;

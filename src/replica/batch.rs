@@ -319,8 +319,8 @@ impl<'a, R: Random> Batch<'a, R> {
     }
 
     /// Whether a write may be accepted, or a record joined, that is of this partition: by its epoch, and by whether the
-    /// node has handed the partition over. Who asks by a newer epoch than that relies on the node again; by the same one
-    /// it may be an owner for other tenants still, and what owners exchange may come late, when its copy is gone.
+    /// node has handed the partition over. Who asks by a newer epoch than that relies on the node again; by the same
+    /// one it may be an owner for other tenants still, and what owners exchange may come late, when its copy is gone.
     pub(super) fn take_on(
         &mut self,
         asked: Option<&Asked>,

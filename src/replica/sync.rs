@@ -6,8 +6,8 @@
 //! to do. Nothing is remembered between calls, and whoever gives up the call ends it. A damaged record is left out and
 //! told of.
 //!
-//! The peer is asked by the epoch by which the exchange was asked for: that its records come, and not what this node has
-//! heard meanwhile, says whether the peer is relied on as an owner. What is joined here is this node's own doing.
+//! The peer is asked by the epoch by which the exchange was asked for: that its records come, and not what this node
+//! has heard meanwhile, says whether the peer is relied on as an owner. What is joined here is this node's own doing.
 
 use std::ops::ControlFlow;
 use std::time::Duration;

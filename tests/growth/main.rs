@@ -9,8 +9,8 @@
 //! GROWTH_KEYS=300000 GROWTH_RATE=2000 cargo test --release --test growth -- --nocapture
 //! ```
 //!
-//! `GROWTH_KEYS`, `_RATE` (writes in a second), `_WORKERS`, `_BEFORE` and `_AFTER` (seconds of writes before and after),
-//! and `_BOUND` (seconds that one change may take) say how.
+//! `GROWTH_KEYS`, `_RATE` (writes in a second), `_WORKERS`, `_BEFORE` and `_AFTER` (seconds of writes before and
+//! after), and `_BOUND` (seconds that one change may take) say how.
 
 #![allow(
     clippy::disallowed_methods,
@@ -51,12 +51,12 @@ impl Plan {
     fn from_environment() -> Self {
         let seconds = |name, default| Duration::from_secs(number(name, default));
         Self {
-            rate: number("GROWTH_RATE", 200),
-            keys: number("GROWTH_KEYS", 3_000) as usize,
-            workers: number("GROWTH_WORKERS", 32) as usize,
+            rate: number("GROWTH_RATE", 60),
+            keys: number("GROWTH_KEYS", 640) as usize,
+            workers: number("GROWTH_WORKERS", 16) as usize,
             before: seconds("GROWTH_BEFORE", 2),
             after: seconds("GROWTH_AFTER", 1),
-            bound: seconds("GROWTH_BOUND", 240),
+            bound: seconds("GROWTH_BOUND", 300),
         }
     }
 }
@@ -184,6 +184,11 @@ async fn until_done(plan: &Plan, cluster: &mut Cluster, id: &str, trouble: Troub
             shown.to_string(),
         );
         if line != told {
+            println!(
+                "  {:5.1} s: {}",
+                began.elapsed().as_secs_f64(),
+                shown["progress"]
+            );
             told = line;
         }
         match state {

@@ -148,8 +148,8 @@ pub(super) async fn list(
 
 /// Cancel a migration.
 ///
-/// One that waits for its turn is over then; one that is under way leads back to where it began. 412 NODE_IN_USE when it
-/// is over, or gave up a node.
+/// One that waits for its turn is over then; one that is under way leads back to where it began. 412 NODE_IN_USE when
+/// it is over, or gave up a node.
 #[utoipa::path(
     post, path = "/v1/admin/migrations/{migration_id}/cancel", tag = "admin",
     params(("migration_id" = String, Path, description = "As given out when it was asked for")),

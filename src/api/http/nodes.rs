@@ -185,8 +185,9 @@ pub(super) async fn add(
 
 /// Remove a storage node.
 ///
-/// While no node holds a record it goes at once; otherwise a migration moves what it holds to others, in the background.
-/// 412 NODE_IN_USE when fewer nodes would be left than some tenant has replicas. `force` may be in a JSON body instead.
+/// While no node holds a record it goes at once; otherwise a migration moves what it holds to others, in the
+/// background. 412 NODE_IN_USE when fewer nodes would be left than some tenant has replicas. `force` may be in a JSON
+/// body instead.
 #[utoipa::path(
     delete, path = "/v1/admin/storage-nodes/{node_id}", tag = "admin",
     params(("node_id" = String, Path, description = "The node", min_length = 1, max_length = 255, pattern = "^[!\"$-~]+$"), Remove),

@@ -1,7 +1,7 @@
 //! How the changes of owners go on, in numbers, for metrics.
 //!
-//! Whoever leads writes them down after each step; whoever is asked for metrics reads them. What it is not: the state of
-//! a migration, which is in the metadata store and in the topology.
+//! Whoever leads writes them down after each step; whoever is asked for metrics reads them. What it is not: the state
+//! of a migration, which is in the metadata store and in the topology.
 //!
 //! Invariant: how long nothing has moved grows by itself, so a leader that hangs is seen to hang.
 
