@@ -93,7 +93,7 @@ fn changed_meanwhile(change: &str) -> CoordinatorError {
 
 /// What an attempt to make a change at once came to.
 enum Attempt {
-    Made(NodesChanged),
+    Made(Box<NodesChanged>),
     /// Somebody holds data.
     HasToMove,
 }
@@ -154,7 +154,7 @@ impl<W: CoordinatorWorld> Admin<W> {
                 .change_at_once(&change, &stored, &request, deadline)
                 .await?
             {
-                Attempt::Made(made) => return Ok(made),
+                Attempt::Made(made) => return Ok(*made),
                 Attempt::HasToMove => {}
             }
         }
@@ -229,7 +229,8 @@ impl<W: CoordinatorWorld> Admin<W> {
         // Whoever asks next how the nodes are is told of new ones as well.
         let soon = self.world.clock().now() + self.settings.probe_interval;
         self.probes.ask(deadline.min(soon)).await;
-        Ok(Attempt::Made(NodesChanged::AtOnce { topology, given_up }))
+        let made = NodesChanged::AtOnce { topology, given_up };
+        Ok(Attempt::Made(Box::new(made)))
     }
 
     /// Who leaves by force must not answer; who leaves without must, since it is to hand over what it holds.

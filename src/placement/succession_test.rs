@@ -470,7 +470,7 @@ fn what_was_given_up_does_not_come_back() {
         },
     ] {
         let begun = begin(&before, vec![lost]).unwrap();
-        assert_eq!(change(&begun).given_up, [dead.clone()]);
+        assert_eq!(change(&begun).given_up, std::slice::from_ref(&dead));
         let placement = Placement::build(begun.clone());
         let given_up = (0..begun.nodes.len()).filter(|n| placement.is_given_up(*n as u16));
         assert_eq!(given_up.collect::<Vec<_>>(), [1]);

@@ -140,6 +140,7 @@ fn every_answer_comes_back() {
             damaged_here: 6,
             damaged_there: 7,
             dropped: 8,
+            handed_over: 9,
         }),
         Maintained::Purged(Purged {
             seen: [(Actor(1), 2), (Actor(3), 4)].into_iter().collect(),

@@ -75,7 +75,7 @@ impl Participants {
         }
         match (moving.state, missing(&self.old)) {
             (MoveState::HandingOver, Some(missing)) => {
-                let is_enough = |factor: &u8| refuses_quorums(&moving.from, *factor, &is_there);
+                let is_enough = |factor: &u8| refuses_quorums(&moving.from, *factor, is_there);
                 match factors.iter().all(is_enough) {
                     true => Readiness::Ready(self.all().filter(|node| is_there(*node)).collect()),
                     false => Readiness::Needs(missing),
