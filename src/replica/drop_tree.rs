@@ -2,8 +2,10 @@
 //!
 //! Page by page, each one step of the mutation loop, which looks anew each time whether the tree may still be dropped:
 //! should the node be relied on again meanwhile, what is left stays. First go the records, with their part of the
-//! digests, then the hints that the node holds for keys of the tree, and with the last page what was purged of it.
-//! Damaged records go as well.
+//! digests, then the hints that the node holds for keys of the tree. Damaged records go as well.
+//!
+//! What the node knows to be purged of the tree goes with the very first page. Beside records that are missing because
+//! they were dropped it would say of the others' copies that they are purged, should the node be relied on again.
 //!
 //! What this is not: it does not look whether others hold what goes. Whoever asks has seen to it.
 
@@ -78,16 +80,17 @@ impl<W: ReplicaWorld> Loop<W> {
     async fn next_page(&self, tree: &TreeName) -> Result<(Page, Vec<Put>), StorageError> {
         let mut page = Page::default();
         let mut puts = Vec::new();
-        let none_is_left = self.drop_records(tree, &mut page, &mut puts).await?;
-        if !none_is_left {
-            return Ok((page, puts));
-        }
-        page.hints = self.hints_of(tree).await?;
         let remove = |space, key| Put {
             space,
             key,
             value: None,
         };
+        puts.push(remove(Space::Meta, tombstones::purged_key(tree)));
+        let none_is_left = self.drop_records(tree, &mut page, &mut puts).await?;
+        if !none_is_left {
+            return Ok((page, puts));
+        }
+        page.hints = self.hints_of(tree).await?;
         puts.extend(
             page.hints
                 .iter()
@@ -98,7 +101,6 @@ impl<W: ReplicaWorld> Loop<W> {
             // A record that was damaged is counted in its leaf as it was before.
             let leaves = (0..LEAVES).map(|leaf| leaves::name(tree, leaf));
             puts.extend(leaves.map(|leaf| remove(Space::Digests, leaf)));
-            puts.push(remove(Space::Meta, tombstones::purged_key(tree)));
         }
         Ok((page, puts))
     }

@@ -348,8 +348,12 @@ async fn who_leaves_a_partition_takes_no_hints_and_owns_it_again_when_relied_on(
             let refused = node.call(epoch, handoff()).await;
             assert_eq!(refused, Err(Refusal::HandedOver), "{epoch}");
         }
-        // Of the same epoch: it is leaving all the same.
-        node.call(5, relied_on()).await.unwrap();
+        // Of the same epoch: it is leaving all the same, and takes nothing of an exchange.
+        let answer = node.call(5, relied_on()).await;
+        match source {
+            Some(JoinSource::Exchange) => assert_eq!(answer, Err(Refusal::HandedOver)),
+            _ => drop(answer.unwrap()),
+        }
         assert_eq!(node.call(5, handoff()).await, Err(Refusal::HandedOver));
         node.call(7, relied_on()).await.unwrap();
         let node = node.crash().await;
@@ -448,6 +452,27 @@ async fn a_tree_that_is_relied_on_again_half_way_is_dropped_no_further() {
     assert!(node.drop_tree(6, MINE).await.is_err());
     let roots = node.roots_of(6, MINE).await;
     assert_eq!(roots[0].1.records, 201 - half.records + 1);
+}
+
+#[tokio::test]
+async fn what_was_dropped_by_half_is_taken_for_purged_by_nobody() {
+    let node = Node::new().await;
+    node.holds_all_kinds(3, 200).await;
+    let purged = Maintenance::Purged {
+        tree: tree_of(MINE),
+    };
+    let before = node.maintenance(3, purged.clone()).await.unwrap();
+    let nothing = Maintained::Purged(Purged::default());
+    assert_ne!(before, nothing, "it covers all of the records' dots");
+    node.fence(5, Some(&[MINE]), true).await.unwrap();
+    assert!(!node.drop_tree(5, MINE).await.unwrap().complete);
+    node.call(6, accept_of(MINE, 99)).await.unwrap();
+    for n in 0..200 {
+        let join = join_of(MINE, &format!("k{n}"), JoinSource::Exchange);
+        let joined = node.call(6, join).await;
+        assert!(joined.is_ok(), "k{n}: {joined:?}");
+    }
+    assert_eq!(node.roots_of(6, MINE).await[0].1.records, 201);
 }
 
 #[tokio::test]
