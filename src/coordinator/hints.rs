@@ -59,6 +59,11 @@ impl<W: CoordinatorWorld> Hints<W> {
             .filter(|(_, health)| health.take_back())
             .map(|(node, _)| node.id.clone())
             .collect();
+        // Of whom a newer topology tells is not known here.
+        let is_newest = routing.nodes().all(|(_, health)| {
+            let epoch = health.with_report(|report| report.map(|report| report.epoch));
+            epoch.is_none_or(|epoch| epoch <= routing.epoch())
+        });
         let mut calls = FuturesUnordered::new();
         for (index, (_, health)) in (0..).zip(routing.nodes()) {
             let targets = health.with_report(|report| match report {
@@ -73,6 +78,7 @@ impl<W: CoordinatorWorld> Hints<W> {
                         Either::Left(DeliverHints { target })
                     }
                     Some(_) => continue,
+                    None if !is_newest => continue,
                     None => Either::Right(ForgetHints {
                         target,
                         partitions: Vec::new(),
