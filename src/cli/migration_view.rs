@@ -72,10 +72,10 @@ pub fn progress(migration: &GetMigrationStatusResponse) -> String {
             "{} of {} partitions",
             progress.partitions_done, progress.partitions
         ),
-        format!(
-            "{} of about {} keys",
-            progress.keys_migrated, progress.total_keys
-        ),
+        match progress.total_keys {
+            0 => format!("{} keys", progress.keys_migrated),
+            total => format!("{} of about {total} keys", progress.keys_migrated),
+        },
         BinaryBytes(progress.bytes).to_string(),
     ];
     if progress.keys_per_second > 0 {

@@ -85,7 +85,7 @@ impl<W: CoordinatorWorld> Admin<W> {
     }
 
     /// How many replicas a tenant's keys have now: its replication factor, or as many as there are nodes. Quorums are
-    /// of these, so any two of them meet; nodes come and go only while they are empty.
+    /// of these, so any two of them meet; while owners change, of both sets.
     #[must_use]
     pub fn replicas_now(&self, tenant: &Tenant) -> usize {
         usize::from(tenant.replication_factor).min(self.owning_nodes())

@@ -154,7 +154,7 @@ pub const METRICS: &[Metric] = &[
         "coordinator_migration_stalled_seconds",
         Gauge,
         &[],
-        "How long the change of owners under way has moved nothing, where it is led",
+        "How long there have been changes of owners and none has moved anything, where they are led",
     ),
     metric(
         "coordinator_migrations",

@@ -56,7 +56,8 @@ impl Around {
             states.map(of_state).into()
         });
         let (progress, start) = (migration.progress, migration.started_at);
-        let seconds = start.map_or(0, |start| (self.now - start).max(0).unsigned_abs());
+        let until = migration.ended_at.unwrap_or(self.now);
+        let seconds = start.map_or(0, |start| (until - start).max(0).unsigned_abs());
         let is_running = migration.status == MigrationStatus::InProgress && !migration.cancel;
         let left = is_running
             .then(|| seconds_left(&progress, seconds))
@@ -74,7 +75,7 @@ impl Around {
     fn waits_for(&self, migration: &Migration) -> Option<String> {
         match migration.status {
             MigrationStatus::InProgress if migration.bytes_per_second == Some(0) => {
-                Some("it rests, because it was told to; give it another pace".to_owned())
+                Some("another pace than 0, at which it rests".to_owned())
             }
             MigrationStatus::InProgress => migration.waits_for.clone(),
             MigrationStatus::Pending if migration.waits_for.is_some() => {
@@ -223,7 +224,12 @@ impl<W: CoordinatorWorld> Admin<W> {
             };
             let lost = migration.request.nodes.iter().find_map(gives_up);
             match (migration.status, lost) {
+                (_, _) if migration.ended_at.is_some() => Err(CoordinatorError::NodeInUse(
+                    format!("migration '{id}' can't be cancelled: all is done, and its end is being published"),
+                )),
                 (MigrationStatus::Pending, _) => {
+                    // Should it be begun at this very time, it leads back.
+                    migration.cancel = true;
                     migration.status = MigrationStatus::Cancelled;
                     migration.ended_at = Some(now);
                     Ok(())

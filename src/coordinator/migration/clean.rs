@@ -2,7 +2,8 @@
 //!
 //! First the node is told that it leaves: from then on it refuses whatever was routed by an older epoch, so nobody
 //! counts on its answers any more. Then it exchanges what it holds with the owners, to the end. That covers what it
-//! noted that others missed, and what others noted that it missed. Only then is its copy removed.
+//! noted that others missed, and what others noted that it missed. Only then, if none of the owners has lost its disk
+//! meanwhile, is its copy removed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -93,19 +94,25 @@ impl<W: CoordinatorWorld> Leader<W> {
             }
             owners.push(leaver);
             let found = found(tree.clone(), (policy, factor), owners.clone(), &digests);
+            let mut paid = 0;
             if !mutant::on(Mutant::CopyDroppedUnproved) {
                 let tended = self.exchange.tend(Arc::clone(&turn.routing), found).await;
-                self.pay(turn, tended.moved.1).await;
+                self.board.moved(tended.moved);
+                paid = tended.moved.1;
                 // It takes nothing any more, so it may lack what the others have.
                 let is_other = |node: &NodeId| node != name;
                 if !tended.whole || tended.lacking.iter().any(is_other) {
                     return Err(format!(
-                        "an exchange with {name} that did not come to its end"
+                        "an exchange with {name} that did not come to its end, and is tried again"
                     ));
                 }
             }
             self.forget_hints(turn, moving, leaver, &owners).await;
+            if !mutant::on(Mutant::ProofOutlivesDisk) && !self.are_who_they_were(turn, new).await {
+                return Err("an owner that was started anew meanwhile".into());
+            }
             self.drop_tree(turn, leaver, tree).await?;
+            self.pay(turn, paid).await;
         }
         if new.contains(&leaver) {
             // It is an owner still, of other tenants' trees, and takes what it missed of them.

@@ -4,7 +4,7 @@
 //! could be known to that node alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -24,6 +24,16 @@ use crate::version::Stamp;
 /// Pages of one partition's trees; a partition has as many trees as tenants.
 const PAGES_MAX: usize = 10_000;
 
+/// The longest pause that keeps to the pace.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// How long so many bytes take at a pace of so many in a second; a day at most.
+fn takes(bytes: u64, pace: u64) -> Duration {
+    const DAY: u128 = 86_400 * 1_000_000_000;
+    let nanos = (u128::from(bytes) * 1_000_000_000 / u128::from(pace)).min(DAY);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
 /// What copying one partition came to.
 #[derive(Default)]
 pub(super) struct Copied {
@@ -40,6 +50,15 @@ impl Copied {
             ..Self::default()
         }
     }
+}
+
+/// What became of what a node was asked to refuse.
+struct FencesOf {
+    node: u16,
+    /// The partitions for which it refuses older epochs.
+    fences: Vec<PartitionId>,
+    /// Whether it has heard of the horizon.
+    horizon: bool,
 }
 
 /// What each node holds of one partition, by the node's index.
@@ -95,36 +114,76 @@ impl<W: CoordinatorWorld> Leader<W> {
                     true => Stamp::ZERO,
                     false => horizon,
                 };
-                async move {
-                    let fence = Fence {
-                        partitions: Some(all.clone()),
-                        leaving: false,
-                        horizon,
-                    };
-                    match ask_at(&self.world, &turn.routing, (node, since), fence).await {
-                        Ok(_) => all,
-                        // It refuses older ones than that already.
-                        Err(Some(current)) if current >= since => all,
-                        Err(_) => Vec::new(),
-                    }
-                    .into_iter()
-                    .map(move |partition| (node, partition))
-                    .collect::<Vec<_>>()
-                }
+                self.fence_node(turn, (node, since), all, horizon)
             });
         let fences: Vec<_> = fences.collect();
-        let fenced = futures::future::join_all(fences).await;
-        let fenced: BTreeSet<(u16, PartitionId)> = fenced.into_iter().flatten().collect();
+        let answers = futures::future::join_all(fences).await;
+        let mut fenced: BTreeSet<(u16, PartitionId)> = BTreeSet::new();
+        let mut heard: BTreeSet<(u16, PartitionId)> = BTreeSet::new();
+        for FencesOf {
+            node,
+            fences,
+            horizon,
+        } in answers
+        {
+            let fences = fences.into_iter().map(|partition| (node, partition));
+            fenced.extend(fences.clone());
+            heard.extend(fences.filter(|_| horizon));
+        }
         // Who did not hear of it is told again.
         let all_know = |partition: &PartitionId| {
             let moving = change.of(*partition);
             moving.is_some_and(|moving| {
                 let new = turn.participants(moving).new;
-                new.iter().all(|node| fenced.contains(&(*node, *partition)))
+                new.iter().all(|node| heard.contains(&(*node, *partition)))
             })
         };
         memory.horizons.extend(told.into_iter().filter(all_know));
         fenced
+    }
+
+    /// Has one node refuse epochs before `since` for these partitions, and tells it of a horizon.
+    async fn fence_node(
+        &self,
+        turn: &Turn<'_>,
+        (node, since): (u16, Epoch),
+        partitions: Vec<PartitionId>,
+        horizon: Stamp,
+    ) -> FencesOf {
+        let fence = |partitions: Vec<PartitionId>, horizon: Stamp| Fence {
+            partitions: Some(partitions),
+            leaving: false,
+            horizon,
+        };
+        let (world, routing) = (&self.world, &turn.routing);
+        let all = fence(partitions.clone(), horizon);
+        let mut answer = FencesOf {
+            node,
+            fences: Vec::new(),
+            horizon: true,
+        };
+        match ask_at(world, routing, (node, since), all).await {
+            Ok(_) => {
+                answer.fences = partitions;
+                return answer;
+            }
+            Err(Some(current)) if current >= since => {}
+            Err(_) => return answer,
+        }
+        // For some of them it refuses even newer ones, and then it took on none.
+        for partition in partitions {
+            let one = fence(vec![partition], Stamp::ZERO);
+            match ask_at(world, routing, (node, since), one).await {
+                Ok(_) => answer.fences.push(partition),
+                Err(Some(current)) if current >= since => answer.fences.push(partition),
+                Err(_) => {}
+            }
+        }
+        if horizon > Stamp::ZERO {
+            let told = ask(world, routing, node, fence(Vec::new(), horizon)).await;
+            answer.horizon = told.is_ok();
+        }
+        answer
     }
 
     /// No write was accepted by any node with a greater stamp than this, and few will be from now on.
@@ -178,8 +237,10 @@ impl<W: CoordinatorWorld> Leader<W> {
                 continue;
             }
             if !tended.whole {
-                copied.unproved =
-                    Some("an exchange between owners that did not come to its end".into());
+                copied.unproved = Some(
+                    "an exchange between owners that did not come to its end, and is tried again"
+                        .into(),
+                );
             } else if let Some(node) = tended.lacking.first() {
                 copied.unproved =
                     Some(format!("damaged records of {node}, which are healed first"));
@@ -188,16 +249,19 @@ impl<W: CoordinatorWorld> Leader<W> {
         copied
     }
 
-    /// Keeps to the pace.
+    /// Keeps to the pace, which all partitions that are copied at the same time share. An exchange is paid for when it
+    /// is over. No pause is longer than [`PAUSE_MAX`], so that another pace is heard of.
     pub(super) async fn pay(&self, turn: &Turn<'_>, bytes: u64) {
-        if let Some(pace) = turn.pace.filter(|pace| *pace > 0) {
-            let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(pace);
-            let pause = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-            self.world
-                .clock()
-                .sleep(pause.min(Duration::from_secs(60)))
-                .await;
-        }
+        let Some(pace) = turn.pace.filter(|pace| *pace > 0) else {
+            return;
+        };
+        let now = self.world.clock().now();
+        let pause = {
+            let mut paid_at = turn.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
+            *paid_at = (*paid_at).max(now) + takes(bytes, pace);
+            paid_at.since(now)
+        };
+        self.world.clock().sleep(pause.min(PAUSE_MAX)).await;
     }
 
     /// The owners of a tree, its tenant's policy, and its factor.

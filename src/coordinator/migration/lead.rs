@@ -14,7 +14,7 @@
 //! - a migration is called completed only when its end is published.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -80,7 +80,7 @@ pub(super) struct Memory {
     noted: (u64, u64),
     /// When something last moved, and how far it was then.
     moved_at: Instant,
-    far: (u64, [usize; 4]),
+    far: Option<(u64, [usize; 4])>,
 }
 
 /// One turn: what it goes by.
@@ -94,6 +94,8 @@ pub(super) struct Turn<'a> {
     pub(super) until: Instant,
     /// How many bytes may be moved in a second.
     pub(super) pace: Option<u64>,
+    /// When all that was moved in this turn is paid for at this pace.
+    pub(super) paid_at: Mutex<Instant>,
 }
 
 impl Turn<'_> {
@@ -142,6 +144,7 @@ impl<W: CoordinatorWorld> Leader<W> {
         let holder = self.world.random().next_u64();
         let mut memory = Memory::default();
         let mut leads = false;
+        let mut failed = String::new();
         let mut rest = self.settings.probe_interval;
         loop {
             // Not all coordinators at once.
@@ -160,9 +163,19 @@ impl<W: CoordinatorWorld> Leader<W> {
             }
             match stop.or(self.turn(&mut memory)).await {
                 None => break,
-                Some(Ok(outcome)) if outcome.went_on => rest /= 8,
-                Some(Ok(_)) => {}
-                Some(Err(error)) => tracing::debug!(%error, "a migration can't go on now"),
+                Some(Ok(outcome)) => {
+                    failed.clear();
+                    if outcome.went_on {
+                        rest /= 8;
+                    }
+                }
+                Some(Err(error)) => {
+                    let error = error.to_string();
+                    if error != failed {
+                        tracing::warn!(error, "a migration can't go on now");
+                    }
+                    failed = error;
+                }
             }
         }
         if leads {
@@ -208,7 +221,9 @@ impl<W: CoordinatorWorld> Leader<W> {
                 let Some(migration) = self.migration_of(&change).await? else {
                     return Ok(Outcome::default());
                 };
-                if migration.cancel && !change.cancelled {
+                // Who gave up a node goes on: others own what that had.
+                let leads_back = change.given_up.is_empty();
+                if migration.cancel && !change.cancelled && leads_back {
                     return self.cancel(&stored).await;
                 }
                 let outcome = self.advance(&stored, &routing, &change, &migration, memory);
@@ -331,7 +346,7 @@ impl<W: CoordinatorWorld> Leader<W> {
     ) -> Result<Outcome, CoordinatorError> {
         if migration.bytes_per_second == Some(0) {
             return Ok(Outcome {
-                waits_for: Some("it rests, since its pace is 0; give it another one".into()),
+                waits_for: Some("another pace than 0, at which it rests".into()),
                 ..Outcome::default()
             });
         }
@@ -342,6 +357,7 @@ impl<W: CoordinatorWorld> Leader<W> {
             there: self.incarnations(routing).await,
             until: self.world.clock().now() + TURN_MAX,
             pace: migration.bytes_per_second,
+            paid_at: Mutex::new(self.world.clock().now()),
         };
         let mut waits = Waits::default();
         let fenced = self.fence(&turn, change, memory).await;
@@ -397,17 +413,33 @@ impl<W: CoordinatorWorld> Leader<W> {
 
     /// Who answers now and counts, by index.
     async fn incarnations(&self, routing: &Arc<Routing>) -> BTreeMap<u16, Actor> {
-        let probe = |index: u16| async move {
-            let report = ask(&self.world, routing, index, Probe).await.ok()?;
-            let incarnation = *report.incarnations.last()?;
-            let counts = report.refilling.is_none() || mutant::on(Mutant::ProofOutlivesDisk);
-            counts.then_some((index, incarnation))
-        };
         let answering = (0..).zip(routing.nodes());
         let answering = answering.filter(|(_, (_, health))| health.answers());
-        let probes: Vec<_> = answering.map(|(index, _)| probe(index)).collect();
+        let probes: Vec<_> = answering
+            .map(|(index, _)| self.incarnation(routing, index))
+            .collect();
         let answers = futures::future::join_all(probes).await;
         answers.into_iter().flatten().collect()
+    }
+
+    async fn incarnation(&self, routing: &Arc<Routing>, index: u16) -> Option<(u16, Actor)> {
+        let report = ask(&self.world, routing, index, Probe).await.ok()?;
+        let incarnation = *report.incarnations.last()?;
+        let counts = report.refilling.is_none() || mutant::on(Mutant::ProofOutlivesDisk);
+        counts.then_some((index, incarnation))
+    }
+
+    /// Whether none of these nodes has lost its disk since the turn began.
+    pub(super) async fn are_who_they_were(&self, turn: &Turn<'_>, nodes: &[u16]) -> bool {
+        let probes: Vec<_> = nodes
+            .iter()
+            .map(|index| self.incarnation(&turn.routing, *index))
+            .collect();
+        let answers = futures::future::join_all(probes).await;
+        let is_same = |(index, incarnation)| turn.there.get(&index) == Some(&incarnation);
+        answers
+            .into_iter()
+            .all(|answer| answer.is_some_and(is_same))
     }
 
     /// Exchanges what all owners hold of partitions that are on their way. Returns those that may step, with who took
@@ -447,6 +479,7 @@ impl<W: CoordinatorWorld> Leader<W> {
             let moved = memory.moved.entry(moving.partition).or_default();
             moved.0 += copied.moved.0;
             moved.1 += copied.moved.1;
+            self.board.moved(copied.moved);
             match copied.unproved {
                 None => ready.push((moving.partition, nodes)),
                 Some(why) => waits.because(why),
@@ -551,10 +584,10 @@ impl<W: CoordinatorWorld> Leader<W> {
         ];
         let states = states.map(count);
         let moving = memory.moved.values();
-        let (keys, bytes) = moving.fold(memory.noted, |all, it| (all.0 + it.0, all.1 + it.1));
+        let keys = moving.fold(memory.noted.0, |all, it| all + it.0);
         let now = self.world.clock().now();
-        let far = (keys + memory.cleaned.len() as u64, states);
-        if memory.far != far || change.is_none() {
+        let far = Some((keys + memory.cleaned.len() as u64, states));
+        if memory.far != far || open.is_empty() {
             (memory.far, memory.moved_at) = (far, now);
         }
         let [waiting, copying, handing_over, moved] = states.map(|count| count as u64);
@@ -565,11 +598,10 @@ impl<W: CoordinatorWorld> Leader<W> {
             copying,
             handing_over,
             moved,
-            keys,
-            bytes,
             stalled_seconds: now.since(memory.moved_at).as_secs(),
             leads: true,
             waits_for,
+            ..MigrationGauges::default()
         };
         self.board.update(gauges, now);
         Ok(())
@@ -625,7 +657,7 @@ impl Waits {
         match nodes.is_empty() {
             true => self.other,
             false => Some(format!(
-                "{}; start it, or replace or remove it by force if it is lost",
+                "{}; start it, on an empty directory under its name if its disk is lost",
                 nodes.join("; ")
             )),
         }

@@ -5,8 +5,8 @@
 //!
 //! Invariant: how long nothing has moved grows by itself, so a leader that hangs is seen to hang.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::ports::Instant;
@@ -26,11 +26,11 @@ pub struct MigrationGauges {
     pub handing_over: u64,
     /// Partitions whose owners are the new ones alone.
     pub moved: u64,
-    /// Records that this coordinator had copied since it started.
+    /// Records that this coordinator had exchanged for changes of owners since it started, whether it leads now or not.
     pub keys: u64,
     /// Bytes that this took.
     pub bytes: u64,
-    /// For how long the migration under way has moved nothing; 0 while none is.
+    /// For how long there have been migrations and none of them has moved anything.
     pub stalled_seconds: u64,
     /// Whether this coordinator leads.
     pub leads: bool,
@@ -48,27 +48,45 @@ impl MigrationGauges {
 
 /// Where the gauges are kept.
 #[derive(Debug, Default)]
-pub struct MigrationBoard(Mutex<Option<(MigrationGauges, Instant)>>);
+pub struct MigrationBoard {
+    told: Mutex<Option<(MigrationGauges, Instant)>>,
+    keys: AtomicU64,
+    bytes: AtomicU64,
+}
 
 impl MigrationBoard {
-    /// Replaces them. `now` is when they were true.
+    /// Counts records and bytes that were exchanged.
+    pub(super) fn moved(&self, (keys, bytes): (u64, u64)) {
+        self.keys.fetch_add(keys, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Replaces them, but for what is counted here. `now` is when they were true.
     pub fn update(&self, gauges: MigrationGauges, now: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((gauges, now));
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some((gauges, now));
     }
 
     /// Them, as they are at `now`.
     #[must_use]
     pub fn gauges(&self, now: Instant) -> MigrationGauges {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (keys, bytes) = (&self.keys, &self.bytes);
+        let (keys, bytes) = (keys.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
         let Some((gauges, since)) = kept.as_ref() else {
-            return MigrationGauges::default();
+            return MigrationGauges {
+                keys,
+                bytes,
+                ..MigrationGauges::default()
+            };
         };
-        let silence: Duration = match gauges.leads && gauges.in_progress() > 0 {
+        let silence: Duration = match gauges.leads && gauges.open > 0 {
             true => now.since(*since),
             false => Duration::ZERO,
         };
         MigrationGauges {
             stalled_seconds: gauges.stalled_seconds.saturating_add(silence.as_secs()),
+            keys,
+            bytes,
             ..gauges.clone()
         }
     }
@@ -77,6 +95,16 @@ impl MigrationBoard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_moved_is_counted_on_whoever_leads_and_whatever_is_moved_next() {
+        let board = MigrationBoard::default();
+        board.moved((3, 300));
+        board.update(MigrationGauges::default(), Instant(1));
+        board.moved((2, 20));
+        let gauges = board.gauges(Instant(2));
+        assert_eq!((gauges.keys, gauges.bytes), (5, 320));
+    }
 
     #[test]
     fn a_leader_that_hangs_is_seen_to_hang() {
@@ -96,7 +124,8 @@ mod tests {
         assert_eq!(board.gauges(later).stalled_seconds, 95);
         board.update(
             MigrationGauges {
-                pending: 2,
+                open: 0,
+                pending: 0,
                 stalled_seconds: 0,
                 ..gauges
             },
