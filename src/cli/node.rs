@@ -81,7 +81,7 @@ pub enum NodeCommand {
 /// The arguments of `node add`.
 #[derive(Args, Debug)]
 pub struct Add {
-    /// Each node's name, unique for ever, and where coordinators reach it; or of one node NAME HOST PORT
+    /// Each node's name, unique in its cluster, and where coordinators reach it; or of one node NAME HOST PORT
     #[arg(required = true, value_name = "NAME=HOST:PORT")]
     nodes: Vec<String>,
     /// How many tokens each has on the ring, in proportion to its share of the data

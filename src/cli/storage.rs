@@ -39,7 +39,7 @@ const METRICS: Wish = Wish {
 /// The arguments of `storage`.
 #[derive(Args, Debug)]
 pub struct Storage {
-    /// The node's name, unique for ever in its cluster
+    /// The node's name, unique in its cluster
     #[arg(long, value_name = "NAME")]
     node_id: Option<String>,
 

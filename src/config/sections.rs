@@ -117,7 +117,7 @@ pub enum RuntimeKind {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StorageSettings {
-    /// The node's name, unique for ever in its cluster.
+    /// The node's name, unique in its cluster.
     pub node_id: String,
     /// The directory of its engine.
     pub data_dir: String,

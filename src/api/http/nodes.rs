@@ -18,7 +18,7 @@ use crate::proto::v1;
 /// A storage node to be added.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct Add {
-    /// 1 to 255 bytes, unique for ever.
+    /// 1 to 255 bytes, unique in its cluster.
     #[serde(default, deserialize_with = "or_default")]
     #[schema(
         required,
