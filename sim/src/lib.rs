@@ -13,13 +13,13 @@
 //! | values | [`endpoint`], [`op`], [`value`] | who takes part, what clients want, the values that they write |
 //! | | [`hash`], [`rng`], [`pause`], [`describe`] | hashing, chance, waiting, and records in words |
 //! | plan | [`world`] | everything that decides a run, drawn from a seed or read from a scenario file |
-//! | notes | [`history`], [`recorder`] | what happened, for who judges and for a page |
+//! | notes | [`history`], [`recorder`], [`reign`] | what happened, for who judges and for a page |
 //! | | [`weather`], [`story`] | who could rely on whom, when; how far explicit steps have come |
 //! | | [`seen`], [`asked`], [`attempts`], [`tap`] | what nodes said and were asked, and who listens |
 //! | wire | [`faults`], [`network`] | what is wrong now, and what is between processes |
 //! | ports | [`adapters`] | the ports, carried out by simulated clocks, disks, stores and links |
 //! | cluster | [`cluster`] | machines, and the processes that live and die on them |
-//! | people | [`client`], [`nemesis`] | those who use it and tell what they saw; what goes wrong, step by step |
+//! | people | [`client`], [`nemesis`], [`operator`] | those who use it and tell what they saw; what goes wrong, step by step |
 //! | record | [`recorded`], [`evidence`] | a run as plain values, and what follows from it |
 //! | judgement | [`invariants`] | the promises, checked against that |
 //! | calm | [`inspect`], [`settle`] | what nodes hold, and what is waited for in the end |

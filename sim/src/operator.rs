@@ -32,7 +32,7 @@ type Answering = BoxFuture<'static, Result<Migration, CoordinatorError>>;
 
 /// Asks for a change.
 pub async fn ask(cluster: &Cluster, plan: &ChangePlan) {
-    let request = plan.request(&cluster.world);
+    let request = cluster.world.request(plan);
     for who in plan.joining().filter(|_| !plan.keep_disks) {
         prepare(cluster, who);
     }

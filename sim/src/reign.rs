@@ -189,7 +189,7 @@ pub(crate) mod tests {
         });
         let next = reign.placement.topology().begun(
             ChangeId::of_number(1),
-            &plan.request(world),
+            &world.request(plan),
             factors.collect(),
         );
         reign.succeeded(Duration::from_millis(ms), next.expect("a change"))

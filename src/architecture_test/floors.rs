@@ -17,13 +17,13 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     (
         "notes",
         &[
-            "history", "recorder", "weather", "story", "seen", "asked", "attempts", "tap",
+            "history", "recorder", "weather", "story", "seen", "asked", "attempts", "tap", "reign",
         ],
     ),
     ("wire", &["faults", "network"]),
     ("ports", &["adapters"]),
     ("cluster", &["cluster"]),
-    ("people", &["client", "nemesis"]),
+    ("people", &["client", "nemesis", "operator"]),
     ("record", &["recorded", "evidence"]),
     ("judgement", &["invariants"]),
     ("calm", &["inspect", "unaided", "buried", "settle"]),

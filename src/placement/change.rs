@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::table::MAX_OWNERS;
+use super::ring::MAX_OWNERS;
 use super::{Epoch, Node, NodeId, PartitionId};
 
 const ID_BYTES_MAX: usize = 64;

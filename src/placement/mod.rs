@@ -16,6 +16,7 @@
 //! - While owners change, those of a partition that moves are stored, not worked out anew.
 
 mod change;
+mod epoch;
 mod movement;
 mod node;
 mod record_owners;
@@ -27,7 +28,9 @@ mod table;
 mod token;
 mod topology;
 
+pub use self::ring::MAX_OWNERS;
 pub use change::{ChangeId, FactorChange, InvalidChangeId, Move, MoveState, TopologyChange};
+pub use epoch::Epoch;
 pub use movement::{Movement, PartitionMove, movement};
 pub use node::{
     DEFAULT_VIRTUAL_NODES, InvalidNode, MAX_VIRTUAL_NODES, Node, NodeId, NodeStatus,
@@ -35,6 +38,6 @@ pub use node::{
 };
 pub use record_owners::{MAX_POSITIONS, OwnerSet, RecordOwners};
 pub use succession::{ChangeRequest, FactorRequest, NodeChange, RefusedChange};
-pub use table::{MAX_OWNERS, Placement};
+pub use table::Placement;
 pub use token::{DEFAULT_PARTITIONS, MAX_PARTITIONS, PartitionId, Token};
-pub use topology::{Epoch, InvalidTopology, MAX_NODES, Topology};
+pub use topology::{InvalidTopology, MAX_NODES, Topology};

@@ -15,7 +15,7 @@
 //! acknowledged is met by as many of the others as [`OwnerSet::quorum_of_listed`] says.
 
 use super::change::{Move, MoveState, TopologyChange};
-use super::table::MAX_OWNERS;
+use super::ring::MAX_OWNERS;
 use crate::mutant::{self, Mutant};
 
 /// The most owners a record can have: as many old ones as new ones.

@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 
 use super::{Node, PartitionId, Token};
 
+/// The longest preference list kept, and so the greatest replication factor.
+pub const MAX_OWNERS: usize = 10;
+
 /// The sorted virtual nodes; a node is its index in the list that the ring was made of.
 pub(super) struct Ring {
     places: Vec<(Token, u16)>,

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::change::{ChangeId, FactorChange, Move, MoveState, TopologyChange};
+use super::ring::MAX_OWNERS;
 use super::ring::Ring;
-use super::table::MAX_OWNERS;
 use super::{Epoch, InvalidTopology, Node, NodeId, NodeStatus, PartitionId, Topology};
 
 /// What is asked for: all of it is one change, and data moves once.

@@ -6,11 +6,8 @@
 
 use super::change::Move;
 use super::record_owners::RecordOwners;
-use super::ring::Ring;
+use super::ring::{MAX_OWNERS, Ring};
 use super::{Epoch, Node, PartitionId, Token, Topology};
-
-/// The longest preference list kept, and so the greatest replication factor.
-pub const MAX_OWNERS: usize = 10;
 
 /// Who owns what under one topology.
 #[derive(Clone, PartialEq, Eq, Debug)]

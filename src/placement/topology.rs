@@ -6,47 +6,15 @@
 //! A change of owners begins, steps and ends by values of its own: see [`super::succession`].
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::change::TopologyChange;
-use super::{InvalidNode, MAX_PARTITIONS, Node, NodeId, PartitionId};
+use super::{Epoch, InvalidNode, MAX_PARTITIONS, Node, NodeId, PartitionId};
 
 /// The most nodes a topology lists. It bounds the table's building, and lets an index be sixteen bits.
 pub const MAX_NODES: usize = 1024;
-
-/// The version of the topology; a greater one is newer.
-#[derive(
-    Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
-)]
-#[serde(transparent)]
-pub struct Epoch(pub u64);
-
-impl Epoch {
-    /// How many epochs a node or a coordinator may be behind and still believe one that somebody else names: as many as
-    /// may be published while it can't read the metadata store. What is further ahead was made up, or comes from
-    /// another cluster.
-    pub const AHEAD_MAX: u64 = 1024;
-
-    /// Whether this one may be, where `published` is the newest that the metadata store told of.
-    #[must_use]
-    pub const fn is_plausible(self, published: Self) -> bool {
-        self.0.saturating_sub(published.0) <= Self::AHEAD_MAX
-    }
-
-    /// The epoch after this one, unless there is none.
-    pub fn next(self) -> Option<Self> {
-        self.0.checked_add(1).map(Self)
-    }
-}
-
-impl fmt::Display for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// What is wrong with a topology, or with a change to one.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

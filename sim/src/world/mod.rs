@@ -22,6 +22,7 @@ mod plan;
 mod purged;
 mod race;
 mod refill;
+mod request;
 mod settings;
 mod step;
 mod wounded;

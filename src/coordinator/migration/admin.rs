@@ -6,7 +6,8 @@ use super::super::CoordinatorError;
 use super::super::tenant_admin::Admin;
 use super::super::validate::{self, invalid};
 use super::Forecast;
-use crate::placement::{ChangeId, ChangeRequest, MoveState, NodeChange, RefusedChange, Topology};
+use super::refused::refused;
+use crate::placement::{ChangeId, ChangeRequest, MoveState, NodeChange, Topology};
 use crate::ports::{
     Change, CoordinatorWorld, MetadataStore, Migration, MigrationProgress, MigrationStatus, Random,
     Tenant,
@@ -405,20 +406,6 @@ pub(in crate::coordinator) fn after_all(stored: &Topology, open: &[Migration]) -
         }
     }
     after
-}
-
-/// What a refused change is to who asked for it.
-pub(in crate::coordinator) fn refused(refusal: RefusedChange) -> CoordinatorError {
-    match refusal {
-        RefusedChange::Unknown(_) | RefusedChange::Invalid(_) => {
-            invalid("node_id", refusal.to_string())
-        }
-        RefusedChange::Known(id) => CoordinatorError::NodeInUse(format!(
-            "node {id} is part of the cluster already; its share and its zone can be set, and another node can take its \
-             place"
-        )),
-        refusal => CoordinatorError::NodeInUse(refusal.to_string()),
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What is shown of a migration, and what is left of the cluster after all that were asked for.
 
 use super::*;
-use crate::placement::{FactorRequest, Node, NodeId, NodeStatus};
+use crate::placement::{FactorRequest, Node, NodeId, NodeStatus, RefusedChange};
 use crate::ports::{SiblingLimits, TenantId};
 use crate::quorum::ConflictPolicy;
 

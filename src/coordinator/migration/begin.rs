@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::super::CoordinatorError;
-use super::super::metadata::Metadata;
 use super::forecast::factor_changes;
 use super::lead::Leader;
+use super::stored::{all_tenants, started};
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, Node, RefusedChange, Topology, TopologyChange};
@@ -16,8 +16,6 @@ use crate::ports::{
 
 /// Migrations looked at for one that can be begun.
 const QUEUE_MAX: usize = 64;
-/// Tenants read at a time.
-const TENANTS_PAGE: usize = 1000;
 /// How often a tenant is changed anew because somebody else changed it at the same time.
 const TENANT_CHANGES_MAX: usize = 8;
 
@@ -195,7 +193,7 @@ impl<W: CoordinatorWorld> Leader<W> {
         let Some(ending) = self.update(ending).await? else {
             return Ok(super::lead::Outcome::default());
         };
-        let next = stored.finished().map_err(super::admin::refused)?;
+        let next = stored.finished().map_err(super::refused::refused)?;
         let published = self.publish(stored, next).await?;
         if published.went_on {
             marks::reached(match change.cancelled {
@@ -245,38 +243,5 @@ impl<W: CoordinatorWorld> Leader<W> {
             }
         }
         Ok(())
-    }
-}
-
-/// A migration whose change is under way.
-pub(super) fn started(migration: Migration, change: &TopologyChange, now: i64) -> Migration {
-    let progress = crate::ports::MigrationProgress {
-        partitions: change.moves.len() as u64,
-        ..migration.progress
-    };
-    Migration {
-        status: MigrationStatus::InProgress,
-        started_at: migration.started_at.or(Some(now)),
-        ended_at: None,
-        waits_for: None,
-        progress,
-        ..migration
-    }
-}
-
-/// All tenants.
-pub(super) async fn all_tenants<W: CoordinatorWorld>(
-    metadata: &Metadata<W>,
-) -> Result<Vec<Tenant>, StoreError> {
-    let mut all: Vec<Tenant> = Vec::new();
-    loop {
-        let after = all.last().map(|tenant| tenant.id.clone());
-        let page = metadata.store().tenants(after.as_ref(), TENANTS_PAGE);
-        let page = metadata.in_time(metadata.deadline(), page).await?;
-        let is_last = page.len() < TENANTS_PAGE;
-        all.extend(page);
-        if is_last {
-            return Ok(all);
-        }
     }
 }

@@ -10,7 +10,7 @@ use super::super::CoordinatorError;
 use super::super::listing::{Listings, Next};
 use super::super::routing::Routing;
 use super::super::tenant_admin::Admin;
-use super::admin::refused;
+use super::refused::refused;
 use crate::placement::{
     ChangeId, ChangeRequest, FactorChange, MoveState, NodeId, PartitionId, Placement, Topology,
     TopologyChange,

@@ -264,7 +264,7 @@ impl<W: CoordinatorWorld> Leader<W> {
         if migration.status == MigrationStatus::InProgress {
             return Ok(Some(migration));
         }
-        let started = super::begin::started(migration, change, self.unix_seconds());
+        let started = super::stored::started(migration, change, self.unix_seconds());
         self.update(started).await
     }
 
@@ -394,7 +394,7 @@ impl<W: CoordinatorWorld> Leader<W> {
             let went_on = false;
             return Ok(Outcome { went_on, waits_for });
         }
-        let next = stored.stepped(&step).map_err(super::admin::refused)?;
+        let next = stored.stepped(&step).map_err(super::refused::refused)?;
         marks::reached(Mark::PartitionsStepped);
         let published = self.publish(stored, next).await?;
         Ok(Outcome {
@@ -405,7 +405,7 @@ impl<W: CoordinatorWorld> Leader<W> {
 
     /// The replication factors in use.
     async fn factors(&self, change: &TopologyChange) -> Result<Factors, CoordinatorError> {
-        let tenants = super::begin::all_tenants(&self.metadata).await?;
+        let tenants = super::stored::all_tenants(&self.metadata).await?;
         let now = tenants.iter().map(|tenant| tenant.replication_factor);
         let changing = change.factors.iter().flat_map(|it| [it.from, it.to]);
         Ok(now.chain(changing).collect())

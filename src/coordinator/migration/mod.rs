@@ -13,11 +13,14 @@ mod copy;
 mod forecast;
 mod lead;
 mod progress;
+mod refused;
 mod steps;
+mod stored;
 
 pub(super) use lead::Leader;
 
 pub use admin::MigrationView;
-pub(super) use admin::{after_all, refused};
+pub(super) use admin::after_all;
 pub use forecast::{Forecast, NodeForecast};
 pub use progress::{MigrationBoard, MigrationGauges};
+pub(super) use refused::refused;

@@ -2,12 +2,12 @@
 //! migrations, and leases.
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::join_all;
 
+use super::outcomes::{exactly_one_made, ok};
 use super::{migrations, within};
 use crate::placement::{
     ChangeId, ChangeRequest, Epoch, FactorChange, Node, NodeChange, NodeId, NodeStatus,
@@ -15,7 +15,7 @@ use crate::placement::{
 };
 use crate::ports::{
     ApiKey, ApiKeyId, Change, Clock, LeaseOutcome, MetadataEvent, MetadataStore, SiblingLimits,
-    StoreError, Tenant, TenantId, TenantRole,
+    Tenant, TenantId, TenantRole,
 };
 use crate::quorum::{ConflictPolicy, Consistency};
 
@@ -657,18 +657,6 @@ async fn told(
     within(clock, &format!("to be told of {awaited:?}"), search).await;
 }
 
-pub(super) fn exactly_one_made<T: PartialEq + Clone + Debug>(outcomes: &[Change<T>], stored: &T) {
-    let made = outcomes
-        .iter()
-        .filter(|outcome| **outcome == Change::Made(stored.clone()))
-        .count();
-    let refused = outcomes
-        .iter()
-        .filter(|outcome| **outcome == Change::Conflict(Some(stored.clone())))
-        .count();
-    assert_eq!((made, refused), (1, outcomes.len() - 1), "{outcomes:?}");
-}
-
 fn tenant(name: &str) -> Tenant {
     let id = TenantId::new(name).expect("a tenant's name");
     Tenant {
@@ -709,11 +697,4 @@ fn topology(epoch: u64, nodes: &[&str]) -> Topology {
         nodes.iter().enumerate().map(node).collect(),
     )
     .expect("a topology")
-}
-
-pub(super) fn ok<T>(result: Result<T, StoreError>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(error) => panic!("the store failed: {error}"),
-    }
 }

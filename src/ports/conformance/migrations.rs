@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use futures::future::join_all;
 
-use super::metadata::{exactly_one_made, ok};
+use super::outcomes::{exactly_one_made, ok};
 use crate::placement::{
     ChangeId, ChangeRequest, FactorRequest, Node, NodeChange, NodeId, NodeStatus, PartitionId,
 };

@@ -9,6 +9,7 @@ mod clock;
 mod idempotency;
 mod metadata;
 mod migrations;
+mod outcomes;
 mod random;
 mod spawn;
 mod storage;

@@ -1,0 +1,44 @@
+//! What the metadata store has of a change of owners: its migration, and the tenants whose factors count.
+
+use super::super::metadata::Metadata;
+use crate::placement::TopologyChange;
+use crate::ports::{
+    CoordinatorWorld, MetadataStore, Migration, MigrationProgress, MigrationStatus, StoreError,
+    Tenant,
+};
+
+/// Tenants read at a time.
+const TENANTS_PAGE: usize = 1000;
+
+/// A migration whose change is under way.
+pub(super) fn started(migration: Migration, change: &TopologyChange, now: i64) -> Migration {
+    let progress = MigrationProgress {
+        partitions: change.moves.len() as u64,
+        ..migration.progress
+    };
+    Migration {
+        status: MigrationStatus::InProgress,
+        started_at: migration.started_at.or(Some(now)),
+        ended_at: None,
+        waits_for: None,
+        progress,
+        ..migration
+    }
+}
+
+/// All tenants.
+pub(super) async fn all_tenants<W: CoordinatorWorld>(
+    metadata: &Metadata<W>,
+) -> Result<Vec<Tenant>, StoreError> {
+    let mut all: Vec<Tenant> = Vec::new();
+    loop {
+        let after = all.last().map(|tenant| tenant.id.clone());
+        let page = metadata.store().tenants(after.as_ref(), TENANTS_PAGE);
+        let page = metadata.in_time(metadata.deadline(), page).await?;
+        let is_last = page.len() < TENANTS_PAGE;
+        all.extend(page);
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
