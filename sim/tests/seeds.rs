@@ -18,6 +18,9 @@ use pairdb_sim::world::World;
 
 const SEEDS: u64 = 200;
 
+/// Further fixed seeds, which reach what is reached by hardly one world of five hundred.
+const RARE: [u64; 1] = [559];
+
 /// Set in the child processes of the determinism test: which seeds to run, and where to put their histories.
 const CHILD: &str = "PAIRDB_SIM_CHILD";
 const CHILD_SEEDS: [u64; 6] = [1, 2, 3, 5, 8, 13];
@@ -29,14 +32,17 @@ fn promises_hold() {
     let seeds = number("PAIRDB_SIM_SEEDS").unwrap_or(SEEDS);
     let mut broken = Vec::new();
     let mut sum = report::Sum::default();
-    sweep(from..from + seeds, cores(), None, |outcome| {
-        sum.add(&outcome);
-        if !outcome.violations.is_empty() {
-            let replay = format!("cargo sim replay --seed {}", outcome.seed);
-            broken.push(report::text(&outcome, &replay));
-        }
-        true
-    });
+    let rare = RARE.map(|seed| seed..seed + 1);
+    for seeds in [from..from + seeds].into_iter().chain(rare) {
+        sweep(seeds, cores(), None, |outcome| {
+            sum.add(&outcome);
+            if !outcome.violations.is_empty() {
+                let replay = format!("cargo sim replay --seed {}", outcome.seed);
+                broken.push(report::text(&outcome, &replay));
+            }
+            true
+        });
+    }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     if from == 0 && seeds >= SEEDS {
         assert_eq!(sum.missing_marks(), "");
