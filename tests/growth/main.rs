@@ -29,7 +29,7 @@ mod load;
 use std::time::{Duration, Instant};
 
 use census::Census;
-use kit::{Cluster, Server, watch};
+use kit::{Cluster, Server, number, watch};
 use load::{Load, Tally, Window, Written};
 use serde_json::Value;
 
@@ -58,15 +58,6 @@ impl Plan {
             after: seconds("GROWTH_AFTER", 1),
             bound: seconds("GROWTH_BOUND", 300),
         }
-    }
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name}: '{text}' is not a number")),
-        Err(_) => default,
     }
 }
 
@@ -143,8 +134,8 @@ async fn change(
     written.print();
     let shown = cluster.front().ok(&["migration", "show", id]);
     println!("  done after {:.1} s", took.as_secs_f64());
-    println!("  foretold: {}", figures(&dry_run));
-    println!("  happened: {}", figures(&shown));
+    println!("  foretold: {}", dry_run);
+    println!("  happened: {}", shown);
     let failures = unexpected(&written, trouble);
     assert!(failures.is_empty(), "{failures:?}");
     let census = Census::take(cluster).await;
@@ -156,10 +147,6 @@ async fn change(
     );
     assert_eq!(missing, 0, "acknowledged writes are missing");
     assert_eq!(strangers, 0, "copies are left where nobody owns them");
-}
-
-fn figures(of: &Value) -> String {
-    of.to_string()
 }
 
 /// Failures that no client has to expect. A coordinator that is killed takes the requests with it that it was at.
@@ -217,7 +204,7 @@ async fn until_done(plan: &Plan, cluster: &mut Cluster, id: &str, trouble: Troub
     }
 }
 
-/// How far a migration has come, by any coordinator.
+/// How far a migration has come.
 fn status(coordinators: &[Server], id: &str) -> Value {
     coordinators[0].ok(&["migration", "show", id])
 }

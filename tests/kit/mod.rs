@@ -17,6 +17,7 @@
 )]
 
 mod cluster;
+mod environment;
 mod http;
 mod log;
 mod patience;
@@ -26,6 +27,7 @@ mod small_disk;
 pub mod watch;
 
 pub use cluster::{Cluster, on_stores};
+pub use environment::number;
 pub use http::get as http_get;
 pub use patience::{PATIENCE, until};
 pub use program::{Done, Program};

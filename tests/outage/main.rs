@@ -27,7 +27,7 @@ mod owners;
 
 use std::time::{Duration, Instant};
 
-use kit::{Cluster, watch};
+use kit::{Cluster, number, watch};
 use load::{Load, Window, Written};
 use owners::Owners;
 use rustix::process::Signal;
@@ -82,15 +82,6 @@ impl Plan {
     /// All of it, both faults.
     fn time(&self) -> Duration {
         2 * (self.before + self.outage + self.after + self.bound)
-    }
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name}: '{text}' is not a number")),
-        Err(_) => default,
     }
 }
 

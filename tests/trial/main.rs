@@ -28,7 +28,7 @@ mod test_servers;
 
 use std::time::{Duration, Instant};
 
-use kit::{Cluster, PATIENCE, Server, SmallDisk, http_get, on_stores, watch};
+use kit::{Cluster, PATIENCE, Server, SmallDisk, http_get, number, on_stores, watch};
 use load::Load;
 use rustix::process::Signal;
 use test_servers::{Postgres, Redis};
@@ -51,19 +51,10 @@ pub struct Plan {
 impl Plan {
     fn from_environment() -> Self {
         Self {
-            phase: Duration::from_secs(number("TRIAL_SECONDS", 2).into()),
+            phase: Duration::from_secs(number("TRIAL_SECONDS", 2)),
             rate: number("TRIAL_RATE", 200),
             clients: number("TRIAL_CLIENTS", 48),
         }
-    }
-}
-
-fn number(name: &str, default: u32) -> u32 {
-    match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name}: '{text}' is not a number")),
-        Err(_) => default,
     }
 }
 
