@@ -112,10 +112,12 @@ impl Listings {
         let owners = self
             .routing
             .owners_of(tree.partition(), tree.tenant(), factor);
+        // Who is copied to gets it from the change, at the pace of that.
+        let owners: Vec<u16> = owners.read_nodes().collect();
         let of_owner = |index: &u16| digests.get(index).copied().flatten();
         Next::Tree(Found {
-            digests: owners.nodes().iter().map(of_owner).collect(),
-            owners: owners.nodes().to_vec(),
+            digests: owners.iter().map(of_owner).collect(),
+            owners,
             is_moving: self.routing.moves(tree.partition()),
             policy: tenant.conflict_policy,
             factor,

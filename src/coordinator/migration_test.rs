@@ -241,6 +241,58 @@ fn a_tenants_replication_factor_goes_up_and_down() {
 }
 
 #[test]
+fn a_tenant_is_named_once() {
+    let scene = Scene::new();
+    let to = |tenant: &str, factor| FactorRequest {
+        tenant: tenant.into(),
+        factor,
+    };
+    let request = ChangeRequest {
+        nodes: Vec::new(),
+        factors: vec![to("lww", 1), to("siblings", 1), to("lww", 3)],
+    };
+    let admin = scene.coordinator.admin();
+    let error = scene.cluster.run(admin.request_change(request));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("lww is named twice"), "{error}");
+    let both = scene.ask_for(Vec::new(), vec![to("siblings", 1), to("lww", 1)]);
+    let ended = scene.until_over(&both, |_| {});
+    assert_eq!(ended.status, MigrationStatus::Completed, "{ended:?}");
+    scene.is_settled();
+}
+
+#[test]
+fn a_migration_keeps_to_its_pace() {
+    const PACE: u64 = 20;
+    let scene = Scene::new();
+    scene.start([6, 7]);
+    let migration = scene.ask_for([6, 7].map(|n| NodeChange::Add(node(n))).into(), Vec::new());
+    let admin = scene.coordinator.admin();
+    let paced = admin.pace_migration(migration.id.as_str(), Some(PACE));
+    scene.cluster.run(paced).unwrap();
+    let moved = || scene.migration(&migration).progress.bytes;
+    let (mut most, mut before) = (0, 0);
+    for _ in 0..40 {
+        scene.cluster.pass(SECOND);
+        let now = moved();
+        (most, before) = (most.max(now - before), now);
+    }
+    // One partition is begun at a time, and no other one before it is paid for.
+    assert!(
+        most > 0 && before <= 40 * PACE + most,
+        "{before} bytes, {most} at once"
+    );
+    let unlimited = admin.pace_migration(migration.id.as_str(), None);
+    scene.cluster.run(unlimited).unwrap();
+    let ended = scene.until_over(&migration, |_| {});
+    assert!(
+        ended.progress.bytes > before,
+        "it had not been done: {ended:?}"
+    );
+    scene.is_settled();
+}
+
+#[test]
 fn a_change_that_is_cancelled_leads_back() {
     let scene = Scene::new();
     scene.start([6]);

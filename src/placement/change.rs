@@ -107,6 +107,9 @@ pub enum MoveState {
 }
 
 impl MoveState {
+    /// All of them, in order.
+    pub const ALL: [Self; 4] = [Self::Waiting, Self::Copying, Self::HandingOver, Self::Moved];
+
     /// The next one; none comes after the last.
     #[must_use]
     pub const fn next(self) -> Option<Self> {
@@ -189,7 +192,9 @@ impl TopologyChange {
     /// How a tenant's factor changes, if it does.
     #[must_use]
     pub fn factor(&self, tenant: &str) -> Option<&FactorChange> {
-        self.factors.iter().find(|change| &*change.tenant == tenant)
+        let factors = &self.factors;
+        let index = factors.binary_search_by(|change| (*change.tenant).cmp(tenant));
+        index.ok().map(|index| &factors[index])
     }
 
     /// How many partitions are in a state.
@@ -234,8 +239,13 @@ impl TopologyChange {
             .moves
             .windows(2)
             .all(|two| two[0].partition < two[1].partition);
+        let mut factors = self.factors.windows(2);
+        let are_in_order = factors.all(|two| two[0].tenant < two[1].tenant);
         match () {
             () if !is_sorted => Err("partitions that move are not in order"),
+            () if !are_in_order => {
+                Err("tenants whose replication factor changes are not in order, each once")
+            }
             () if !self.factors.is_empty() && self.moves.len() != partitions as usize => {
                 Err("a replication factor changes, and not all partitions move")
             }

@@ -195,6 +195,20 @@ fn all_partitions_move_when_a_factor_changes() {
 }
 
 #[test]
+fn tenants_whose_factor_changes_are_in_order_and_once() {
+    let factor = |tenant: &str| FactorChange {
+        tenant: tenant.into(),
+        from: 1,
+        to: 3,
+    };
+    for tenants in [["b", "a"], ["a", "a"]] {
+        let error = wrong_after(|change| change.factors = tenants.map(factor).into());
+        let expected = "tenants whose replication factor changes are not in order, each once";
+        assert_eq!(error, InvalidTopology::Change(expected));
+    }
+}
+
+#[test]
 fn its_target_could_be_a_topology() {
     let unsorted = wrong_after(|change| change.target.swap(0, 1));
     assert_eq!(unsorted, InvalidTopology::Unsorted(id("b")));

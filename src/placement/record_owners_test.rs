@@ -12,13 +12,6 @@ use crate::placement::{
     Topology,
 };
 
-const STATES: [MoveState; 4] = [
-    MoveState::Waiting,
-    MoveState::Copying,
-    MoveState::HandingOver,
-    MoveState::Moved,
-];
-
 fn change(factors: &[(&str, u8, u8)]) -> TopologyChange {
     let factors = factors.iter().map(|(tenant, from, to)| FactorChange {
         tenant: Arc::from(*tenant),
@@ -43,7 +36,7 @@ fn in_each_state(
     factors: &[(&str, u8, u8)],
     given_up: &[u16],
 ) -> [RecordOwners; 4] {
-    STATES.map(|state| {
+    MoveState::ALL.map(|state| {
         let moving = Move {
             partition: PartitionId(0),
             state,

@@ -155,6 +155,7 @@ impl Topology {
         }
         Ok(())
     }
+
     /// The node of that id, if it is listed.
     pub fn node(&self, id: &NodeId) -> Option<&Node> {
         self.position(id).ok().map(|index| &self.nodes[index])

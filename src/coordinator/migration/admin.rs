@@ -2,21 +2,22 @@
 //!
 //! Nothing moves here: a change that is asked for waits in a queue until whoever leads begins it.
 
+use std::collections::BTreeSet;
+
 use super::super::CoordinatorError;
 use super::super::tenant_admin::Admin;
 use super::super::validate::{self, invalid};
 use super::Forecast;
 use super::refused::refused;
-use crate::placement::{ChangeId, ChangeRequest, MoveState, NodeChange, Topology};
+use super::stored::{OPEN_MAX, all_tenants, open_migrations};
+use crate::placement::{ChangeId, ChangeRequest, MAX_NODES, MoveState, NodeChange, Topology};
 use crate::ports::{
     Change, CoordinatorWorld, MetadataStore, Migration, MigrationProgress, MigrationStatus, Random,
     Tenant,
 };
 
-/// Changes that may wait at the same time.
-const OPEN_MAX: usize = 64;
-/// Tenants read at a time.
-const TENANTS_PAGE: usize = 1000;
+/// Replication factors that change at once.
+const FACTORS_MAX: usize = 1024;
 /// How often an update is begun anew because somebody else changed the migration at the same time.
 const UPDATES_MAX: usize = 8;
 
@@ -46,15 +47,9 @@ impl Around {
     fn view(&self, migration: Migration) -> MigrationView {
         let change = self.stored.change.as_deref();
         let under_way = change.filter(|change| change.id == migration.id);
-        let states = [
-            MoveState::Waiting,
-            MoveState::Copying,
-            MoveState::HandingOver,
-            MoveState::Moved,
-        ];
         let partitions = under_way.map_or_else(Vec::new, |change| {
             let of_state = |state| (state, change.in_state(state) as u64);
-            states.map(of_state).into()
+            MoveState::ALL.map(of_state).into()
         });
         let (progress, start) = (migration.progress, migration.started_at);
         let until = migration.ended_at.unwrap_or(self.now);
@@ -102,7 +97,11 @@ fn seconds_left(progress: &MigrationProgress, seconds: u64) -> Option<u64> {
         let left = left.checked_div(u128::from(done))?;
         Some(u64::try_from(left).unwrap_or(u64::MAX))
     };
-    let by_keys = at_this_rate(progress.keys_total, progress.keys);
+    // How many keys there are may be unknown.
+    let by_keys = match progress.keys_total {
+        0 => None,
+        total => at_this_rate(total, progress.keys),
+    };
     by_keys.max(at_this_rate(progress.partitions, progress.partitions_done))
 }
 
@@ -175,9 +174,7 @@ impl<W: CoordinatorWorld> Admin<W> {
     pub(in crate::coordinator) async fn open_migrations(
         &self,
     ) -> Result<Vec<Migration>, CoordinatorError> {
-        let open = self.metadata.store().open_migrations(OPEN_MAX);
-        let deadline = self.metadata.deadline();
-        Ok(self.metadata.in_time(deadline, open).await?)
+        Ok(open_migrations(&self.metadata).await?)
     }
 
     /// Migrations and how far they have come, those asked for last first.
@@ -312,9 +309,24 @@ impl<W: CoordinatorWorld> Admin<W> {
         open: &[Migration],
         request: &ChangeRequest,
     ) -> Result<(), CoordinatorError> {
-        let tenants = self.all_tenants().await?;
+        if request.nodes.len() > MAX_NODES {
+            return Err(invalid("changes", format!("are more than {MAX_NODES}")));
+        }
+        if request.factors.len() > FACTORS_MAX {
+            let why =
+                format!("are more than {FACTORS_MAX}; ask for the others when these are done");
+            return Err(invalid("factors", why));
+        }
+        let tenants = all_tenants(&self.metadata).await?;
+        let mut named = BTreeSet::new();
         for asked in &request.factors {
             validate::replication_factor(asked.factor.into())?;
+            if !named.insert(&asked.tenant) {
+                return Err(invalid(
+                    "tenant_id",
+                    format!("{} is named twice", asked.tenant),
+                ));
+            }
             let mut tenants = tenants.iter();
             if !tenants.any(|tenant| tenant.id.as_str() == &*asked.tenant) {
                 return Err(CoordinatorError::TenantNotFound(asked.tenant.to_string()));
@@ -342,24 +354,6 @@ impl<W: CoordinatorWorld> Admin<W> {
             validate::replicas(asked.factor, count)?;
         }
         Ok(())
-    }
-
-    /// All tenants.
-    pub(super) async fn all_tenants(&self) -> Result<Vec<Tenant>, CoordinatorError> {
-        let mut all: Vec<Tenant> = Vec::new();
-        loop {
-            let after = all.last().map(|tenant| tenant.id.clone());
-            let page = self.metadata.store().tenants(after.as_ref(), TENANTS_PAGE);
-            let page = self
-                .metadata
-                .in_time(self.metadata.deadline(), page)
-                .await?;
-            let is_last = page.len() < TENANTS_PAGE;
-            all.extend(page);
-            if is_last {
-                return Ok(all);
-            }
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::CoordinatorError;
 use super::forecast::factor_changes;
 use super::lead::Leader;
-use super::stored::{all_tenants, started};
+use super::stored::{all_tenants, open_migrations, started};
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, Node, RefusedChange, Topology, TopologyChange};
@@ -14,8 +14,6 @@ use crate::ports::{
     ReplicaTransport, Request, StoreError, Tenant, answer_to,
 };
 
-/// Migrations looked at for one that can be begun.
-const QUEUE_MAX: usize = 64;
 /// How often a tenant is changed anew because somebody else changed it at the same time.
 const TENANT_CHANGES_MAX: usize = 8;
 
@@ -32,11 +30,7 @@ enum Begun {
 impl<W: CoordinatorWorld> Leader<W> {
     /// Begins the first change that can be begun. Returns whether something was done.
     pub(super) async fn begin_next(&self, stored: &Topology) -> Result<bool, CoordinatorError> {
-        let open = self.metadata.store().open_migrations(QUEUE_MAX);
-        let open = self
-            .metadata
-            .in_time(self.metadata.deadline(), open)
-            .await?;
+        let open = open_migrations(&self.metadata).await?;
         if open.is_empty() {
             return Ok(false);
         }

@@ -34,7 +34,8 @@ impl<W: CoordinatorWorld> Leader<W> {
         });
         let mut cleaned = BTreeSet::new();
         for moving in moved {
-            if self.world.clock().now() >= turn.until {
+            let now = self.world.clock().now();
+            if now >= turn.until || turn.owes(now) {
                 break;
             }
             match self.clean(turn, moving, waits).await {
@@ -58,7 +59,7 @@ impl<W: CoordinatorWorld> Leader<W> {
         let new = turn.participants(moving).new;
         let mut needed = leavers.iter().chain(&new);
         if let Some(missing) = needed.find(|node| !turn.there.contains_key(node)) {
-            waits.add(turn, *missing, moving);
+            waits.add(turn, *missing);
             return Ok(false);
         }
         for leaver in leavers {
@@ -94,11 +95,11 @@ impl<W: CoordinatorWorld> Leader<W> {
             }
             owners.push(leaver);
             let found = found(tree.clone(), (policy, factor), owners.clone(), &digests);
-            let mut paid = 0;
             if !mutant::on(Mutant::CopyDroppedUnproved) {
                 let tended = self.exchange.tend(Arc::clone(&turn.routing), found).await;
-                self.board.moved(tended.moved);
-                paid = tended.moved.1;
+                let now = self.world.clock().now();
+                self.board.moved(tended.moved, now);
+                turn.owe(tended.moved.1, now);
                 // It takes nothing any more, so it may lack what the others have.
                 let is_other = |node: &NodeId| node != name;
                 if !tended.whole || tended.lacking.iter().any(is_other) {
@@ -112,7 +113,6 @@ impl<W: CoordinatorWorld> Leader<W> {
                 return Err("an owner that was started anew meanwhile".into());
             }
             self.drop_tree(turn, leaver, tree).await?;
-            self.pay(turn, paid).await;
         }
         if new.contains(&leaver) {
             // It is an owner still, of other tenants' trees, and takes what it missed of them.

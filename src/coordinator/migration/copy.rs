@@ -4,8 +4,7 @@
 //! could be known to that node alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -24,21 +23,13 @@ use crate::version::Stamp;
 /// Pages of one partition's trees; a partition has as many trees as tenants.
 const PAGES_MAX: usize = 10_000;
 
-/// The longest pause that keeps to the pace.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
-
-/// How long so many bytes take at a pace of so many in a second; a day at most.
-fn takes(bytes: u64, pace: u64) -> Duration {
-    const DAY: u128 = 86_400 * 1_000_000_000;
-    let nanos = (u128::from(bytes) * 1_000_000_000 / u128::from(pace)).min(DAY);
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-}
-
 /// What copying one partition came to.
 #[derive(Default)]
 pub(super) struct Copied {
     /// Records and bytes that were exchanged.
     pub(super) moved: (u64, u64),
+    /// Whether it was not begun, for want of time.
+    pub(super) is_left: bool,
     /// Why it is not shown that each node has all that any had; `None`: it is.
     pub(super) unproved: Option<String>,
 }
@@ -205,8 +196,11 @@ impl<W: CoordinatorWorld> Leader<W> {
     /// Has those of `nodes` that own a tree of the partition, now or then, exchange all they hold of it.
     pub(super) async fn copy(&self, turn: &Turn<'_>, moving: &Move, nodes: &[u16]) -> Copied {
         let clock = self.world.clock();
-        if clock.now() >= turn.until {
-            return Copied::unproved("its turn");
+        if clock.now() >= turn.until || turn.owes(clock.now()) {
+            return Copied {
+                is_left: true,
+                ..Copied::unproved("its turn")
+            };
         }
         buggify::pause(Site::PauseBeforeCopy, |pause| clock.sleep(pause)).await;
         let held = match self.held(turn, moving.partition, nodes).await {
@@ -232,7 +226,8 @@ impl<W: CoordinatorWorld> Leader<W> {
             let tended = self.exchange.tend(Arc::clone(&turn.routing), found).await;
             copied.moved.0 += tended.moved.0;
             copied.moved.1 += tended.moved.1;
-            self.pay(turn, tended.moved.1).await;
+            self.board.moved(tended.moved, clock.now());
+            turn.owe(tended.moved.1, clock.now());
             if mutant::on(Mutant::HandOverBeforeProof) {
                 continue;
             }
@@ -247,21 +242,6 @@ impl<W: CoordinatorWorld> Leader<W> {
             }
         }
         copied
-    }
-
-    /// Keeps to the pace, which all partitions that are copied at the same time share. An exchange is paid for when it
-    /// is over. No pause is longer than [`PAUSE_MAX`], so that another pace is heard of.
-    pub(super) async fn pay(&self, turn: &Turn<'_>, bytes: u64) {
-        let Some(pace) = turn.pace.filter(|pace| *pace > 0) else {
-            return;
-        };
-        let now = self.world.clock().now();
-        let pause = {
-            let mut paid_at = turn.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
-            *paid_at = (*paid_at).max(now) + takes(bytes, pace);
-            paid_at.since(now)
-        };
-        self.world.clock().sleep(pause.min(PAUSE_MAX)).await;
     }
 
     /// The owners of a tree, its tenant's policy, and its factor.

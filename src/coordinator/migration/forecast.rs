@@ -11,6 +11,7 @@ use super::super::listing::{Listings, Next};
 use super::super::routing::Routing;
 use super::super::tenant_admin::Admin;
 use super::refused::refused;
+use super::stored::all_tenants;
 use crate::placement::{
     ChangeId, ChangeRequest, FactorChange, MoveState, NodeId, PartitionId, Placement, Topology,
     TopologyChange,
@@ -54,7 +55,7 @@ impl<W: CoordinatorWorld> Admin<W> {
         before: Topology,
         request: &ChangeRequest,
     ) -> Result<Forecast, CoordinatorError> {
-        let tenants = self.all_tenants().await?;
+        let tenants = all_tenants(&self.metadata).await?;
         let factors = factor_changes(request, &tenants);
         let begun = before.begun(ChangeId::of_number(0), request, factors);
         let begun = begun.map_err(refused)?;
@@ -158,7 +159,7 @@ impl Forecast {
     }
 }
 
-/// The factors that change, of those that are asked for.
+/// The factors that change, of those that are asked for, by their tenants' names.
 pub(super) fn factor_changes(request: &ChangeRequest, tenants: &[Tenant]) -> Vec<FactorChange> {
     let asked = request.factors.iter().filter_map(|asked| {
         let tenant = tenants
@@ -168,7 +169,9 @@ pub(super) fn factor_changes(request: &ChangeRequest, tenants: &[Tenant]) -> Vec
         let tenant = Arc::clone(&asked.tenant);
         (from != to).then_some(FactorChange { tenant, from, to })
     });
-    asked.collect()
+    let mut changes: Vec<FactorChange> = asked.collect();
+    changes.sort_by(|one, other| one.tenant.cmp(&other.tenant));
+    changes
 }
 
 /// The placement when all partitions have been moved.

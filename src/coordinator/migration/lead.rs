@@ -14,7 +14,7 @@
 //! - a migration is called completed only when its end is published.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -31,6 +31,7 @@ use super::super::tenants::TenantCache;
 use super::super::topologies::Topologies;
 use super::progress::{MigrationBoard, MigrationGauges};
 use super::steps::{Factors, Participants, Readiness};
+use super::stored::{all_tenants, open_migrations, started};
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
@@ -50,8 +51,6 @@ const PARTITIONS_AT_ONCE: usize = 8;
 /// Partitions that are on their way at most, those left out that wait for a node. With fewer a change would take more
 /// epochs; with more each would take longer, and writes to it need both sets of owners meanwhile.
 const UNDER_WAY_MAX: usize = 256;
-/// Migrations that are counted.
-const QUEUE_MAX: usize = 64;
 
 /// See the [module](self).
 pub(in crate::coordinator) struct Leader<W: CoordinatorWorld> {
@@ -78,6 +77,10 @@ pub(super) struct Memory {
     pub(super) horizons: BTreeSet<PartitionId>,
     /// Those of partitions that are.
     noted: (u64, u64),
+    /// When all that was moved is paid for.
+    paid_at: Instant,
+    /// Where copying is to go on: the first partition to which the last turn did not come.
+    next: Option<PartitionId>,
     /// When something last moved, and how far it was then.
     moved_at: Instant,
     far: Option<(u64, [usize; 4])>,
@@ -93,9 +96,9 @@ pub(super) struct Turn<'a> {
     /// No more partitions are begun after this.
     pub(super) until: Instant,
     /// How many bytes may be moved in a second.
-    pub(super) pace: Option<u64>,
-    /// When all that was moved in this turn is paid for at this pace.
-    pub(super) paid_at: Mutex<Instant>,
+    pace: Option<u64>,
+    /// When all that was moved is paid for at this pace: until then no partition is begun.
+    paid_at: Mutex<Instant>,
 }
 
 impl Turn<'_> {
@@ -106,6 +109,32 @@ impl Turn<'_> {
     pub(super) fn name(&self, node: u16) -> &NodeId {
         &self.routing.node(node).id
     }
+
+    /// So many bytes were moved.
+    pub(super) fn owe(&self, bytes: u64, now: Instant) {
+        if let Some(pace) = self.pace {
+            let mut paid_at = self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
+            *paid_at = (*paid_at).max(now) + takes(bytes, pace);
+        }
+    }
+
+    /// Whether it has to wait, to keep to the pace.
+    pub(super) fn owes(&self, now: Instant) -> bool {
+        self.pace.is_some() && self.paid_at() > now
+    }
+
+    fn paid_at(&self) -> Instant {
+        *self.paid_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long so many bytes take at a pace of so many in a second; a day at most.
+fn takes(bytes: u64, pace: u64) -> Duration {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(pace.max(1));
+    u64::try_from(nanos)
+        .map_or(DAY, Duration::from_nanos)
+        .min(DAY)
 }
 
 /// What a turn came to.
@@ -247,6 +276,11 @@ impl<W: CoordinatorWorld> Leader<W> {
         Ok(Memory {
             of: Some((change.id.clone(), change.cancelled)),
             noted: (sum(|it| it.keys), sum(|it| it.bytes)),
+            // Those of before a cancelled change led back say nothing of the way back.
+            cleaned: match change.cancelled {
+                true => BTreeSet::new(),
+                false => checkpoints.iter().map(|it| it.partition).collect(),
+            },
             moved_at: self.world.clock().now(),
             ..Memory::default()
         })
@@ -264,8 +298,8 @@ impl<W: CoordinatorWorld> Leader<W> {
         if migration.status == MigrationStatus::InProgress {
             return Ok(Some(migration));
         }
-        let started = super::stored::started(migration, change, self.unix_seconds());
-        self.update(started).await
+        let under_way = started(migration, change, self.unix_seconds());
+        self.update(under_way).await
     }
 
     /// Stores a migration; `None`: somebody else changed it meanwhile.
@@ -357,14 +391,17 @@ impl<W: CoordinatorWorld> Leader<W> {
             there: self.incarnations(routing).await,
             until: self.world.clock().now() + TURN_MAX,
             pace: migration.bytes_per_second,
-            paid_at: Mutex::new(self.world.clock().now()),
+            paid_at: Mutex::new(memory.paid_at),
         };
         let mut waits = Waits::default();
         let fenced = self.fence(&turn, change, memory).await;
         // A tenant that is created from now on writes by the epochs that were just demanded.
         turn.factors = self.factors(change).await?;
         let (ready, mut under_way) = self.copy_all(&turn, &fenced, memory, &mut waits).await;
+        // Copying may take all of its time, and leaves none to this.
+        turn.until = self.world.clock().now() + TURN_MAX;
         let cleaned = self.clean_all(&turn, memory, &mut waits).await;
+        memory.paid_at = turn.paid_at();
         self.note(change, cleaned, memory).await?;
         let mut step = self.still_there(&turn, ready).await;
         under_way -= step.len().min(under_way);
@@ -382,7 +419,7 @@ impl<W: CoordinatorWorld> Leader<W> {
                         step.insert(moving.partition);
                         under_way += 1;
                     }
-                    Some(node) => waits.add(&turn, node, moving),
+                    Some(node) => waits.add(&turn, node),
                 }
             }
         }
@@ -405,7 +442,7 @@ impl<W: CoordinatorWorld> Leader<W> {
 
     /// The replication factors in use.
     async fn factors(&self, change: &TopologyChange) -> Result<Factors, CoordinatorError> {
-        let tenants = super::stored::all_tenants(&self.metadata).await?;
+        let tenants = all_tenants(&self.metadata).await?;
         let now = tenants.iter().map(|tenant| tenant.replication_factor);
         let changing = change.factors.iter().flat_map(|it| [it.from, it.to]);
         Ok(now.chain(changing).collect())
@@ -459,10 +496,14 @@ impl<W: CoordinatorWorld> Leader<W> {
             let is_there = |node| fenced.contains(&(node, moving.partition));
             match participants.readiness(moving, &turn.factors, is_there) {
                 Readiness::Ready(nodes) => copies.push((moving, nodes)),
-                Readiness::Needs(node) => waits.add(turn, node, moving),
+                Readiness::Needs(node) => waits.add(turn, node),
             }
         }
         let under_way = copies.len();
+        // Not always the same first: some may take all the time that there is, and come to nothing.
+        let next = copies.partition_point(|(moving, _)| Some(moving.partition) < memory.next);
+        copies.rotate_left(next);
+        let order: Vec<PartitionId> = copies.iter().map(|(moving, _)| moving.partition).collect();
         let copied: Vec<BoxFuture<'_, _>> = copies
             .into_iter()
             .map(|(moving, nodes)| {
@@ -473,18 +514,23 @@ impl<W: CoordinatorWorld> Leader<W> {
                 copied.boxed()
             })
             .collect();
-        let mut copied = futures::stream::iter(copied).buffer_unordered(PARTITIONS_AT_ONCE);
+        // What is begun together is owed for together.
+        let at_once = turn.pace.map_or(PARTITIONS_AT_ONCE, |_| 1);
+        let mut copied = futures::stream::iter(copied).buffer_unordered(at_once);
         let mut ready = Vec::new();
+        let mut left: BTreeSet<PartitionId> = BTreeSet::new();
         while let Some((moving, nodes, copied)) = copied.next().await {
             let moved = memory.moved.entry(moving.partition).or_default();
             moved.0 += copied.moved.0;
             moved.1 += copied.moved.1;
-            self.board.moved(copied.moved);
             match copied.unproved {
                 None => ready.push((moving.partition, nodes)),
+                Some(_) if copied.is_left => drop(left.insert(moving.partition)),
                 Some(why) => waits.because(why),
             }
         }
+        let next = order.into_iter().find(|partition| left.contains(partition));
+        memory.next = next;
         (ready, under_way)
     }
 
@@ -569,25 +615,20 @@ impl<W: CoordinatorWorld> Leader<W> {
         waits_for: Option<String>,
         memory: &mut Memory,
     ) -> Result<(), StoreError> {
-        let open = self.metadata.store().open_migrations(QUEUE_MAX);
-        let open = self
-            .metadata
-            .in_time(self.metadata.deadline(), open)
-            .await?;
+        let open = open_migrations(&self.metadata).await?;
         let is_pending = |it: &&Migration| it.status == MigrationStatus::Pending;
         let count = |state| change.map_or(0, |change| change.in_state(state));
-        let states = [
-            MoveState::Waiting,
-            MoveState::Copying,
-            MoveState::HandingOver,
-            MoveState::Moved,
-        ];
-        let states = states.map(count);
+        let states = MoveState::ALL.map(count);
         let moving = memory.moved.values();
         let keys = moving.fold(memory.noted.0, |all, it| all + it.0);
         let now = self.world.clock().now();
         let far = Some((keys + memory.cleaned.len() as u64, states));
-        if memory.far != far || open.is_empty() {
+        // One that was told to rest does not stand still.
+        let rests = change.is_some_and(|change| {
+            let mut open = open.iter();
+            open.any(|it| it.id == change.id && it.bytes_per_second == Some(0))
+        });
+        if memory.far != far || open.is_empty() || rests {
             (memory.far, memory.moved_at) = (far, now);
         }
         let [waiting, copying, handing_over, moved] = states.map(|count| count as u64);
@@ -636,7 +677,7 @@ pub(super) struct Waits {
 
 impl Waits {
     /// A partition needs this node.
-    pub(super) fn add(&mut self, turn: &Turn<'_>, node: u16, _: &Move) {
+    pub(super) fn add(&mut self, turn: &Turn<'_>, node: u16) {
         marks::reached(Mark::PartitionBlocked);
         *self.nodes.entry(turn.name(node).clone()).or_default() += 1;
     }

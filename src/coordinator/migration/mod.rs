@@ -4,7 +4,10 @@
 //! - [`forecast`]: what a change would move, before it is begun;
 //! - [`progress`]: how it goes on, in numbers;
 //! - [`lead`]: one coordinator at a time carries out the change that is under way, by a lease; any other one goes on
-//!   where it stopped, since all that matters is in the metadata store and at the storage nodes.
+//!   where it stopped, since all that matters is in the metadata store and at the storage nodes. What it does:
+//!   [`begin`] and end a change, decide what a partition needs for its next step ([`steps`]), [`copy`] what its owners
+//!   hold, and [`clean`] what is left of old copies;
+//! - [`stored`], [`refused`]: what the metadata store has of changes, and what people are told of one that can't be.
 
 mod admin;
 mod begin;

@@ -1,6 +1,6 @@
 //! How the changes of owners go on, in numbers, for metrics.
 //!
-//! Whoever leads writes them down after each step; whoever is asked for metrics reads them. What it is not: the state
+//! Whoever leads writes them down after each turn; whoever is asked for metrics reads them. What it is not: the state
 //! of a migration, which is in the metadata store and in the topology.
 //!
 //! Invariant: how long nothing has moved grows by itself, so a leader that hangs is seen to hang.
@@ -55,10 +55,14 @@ pub struct MigrationBoard {
 }
 
 impl MigrationBoard {
-    /// Counts records and bytes that were exchanged.
-    pub(super) fn moved(&self, (keys, bytes): (u64, u64)) {
+    /// Counts records and bytes that were exchanged. While there are any, nothing stands still.
+    pub(super) fn moved(&self, (keys, bytes): (u64, u64), now: Instant) {
         self.keys.fetch_add(keys, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((gauges, since)) = told.as_mut().filter(|_| keys + bytes > 0) {
+            (gauges.stalled_seconds, *since) = (0, now);
+        }
     }
 
     /// Replaces them, but for what is counted here. `now` is when they were true.
@@ -99,9 +103,9 @@ mod tests {
     #[test]
     fn what_was_moved_is_counted_on_whoever_leads_and_whatever_is_moved_next() {
         let board = MigrationBoard::default();
-        board.moved((3, 300));
+        board.moved((3, 300), Instant(1));
         board.update(MigrationGauges::default(), Instant(1));
-        board.moved((2, 20));
+        board.moved((2, 20), Instant(1));
         let gauges = board.gauges(Instant(2));
         assert_eq!((gauges.keys, gauges.bytes), (5, 320));
     }
@@ -122,6 +126,14 @@ mod tests {
         board.update(gauges.clone(), start);
         assert_eq!(board.gauges(start), gauges);
         assert_eq!(board.gauges(later).stalled_seconds, 95);
+        board.moved((0, 0), later);
+        assert_eq!(board.gauges(later).stalled_seconds, 95, "nothing was moved");
+        board.moved((1, 1), later);
+        assert_eq!(
+            board.gauges(later).stalled_seconds,
+            0,
+            "in the middle of a turn"
+        );
         board.update(
             MigrationGauges {
                 open: 0,

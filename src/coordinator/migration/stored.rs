@@ -1,4 +1,4 @@
-//! What the metadata store has of a change of owners: its migration, and the tenants whose factors count.
+//! What the metadata store has of changes of owners: migrations, those that wait, and the tenants whose factors count.
 
 use super::super::metadata::Metadata;
 use crate::placement::TopologyChange;
@@ -7,6 +7,8 @@ use crate::ports::{
     Tenant,
 };
 
+/// Changes that may wait at the same time.
+pub(super) const OPEN_MAX: usize = 64;
 /// Tenants read at a time.
 const TENANTS_PAGE: usize = 1000;
 
@@ -24,6 +26,14 @@ pub(super) fn started(migration: Migration, change: &TopologyChange, now: i64) -
         progress,
         ..migration
     }
+}
+
+/// Migrations that are not over, those asked for first first.
+pub(super) async fn open_migrations<W: CoordinatorWorld>(
+    metadata: &Metadata<W>,
+) -> Result<Vec<Migration>, StoreError> {
+    let open = metadata.store().open_migrations(OPEN_MAX);
+    metadata.in_time(metadata.deadline(), open).await
 }
 
 /// All tenants.
