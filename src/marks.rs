@@ -43,6 +43,8 @@ marks! {
     RoundAllEqual "round-all-equal" "all owners of everything were found equal"
     RoundFoundDifferences "round-found-differences" "owners were compared and differed, or did not answer"
     FactorOutdated "factor-outdated" "a replication factor that was known before an epoch was looked up anew"
+    UpgradeAwaited "upgrade-awaited" "a change of owners waited until all processes were upgraded"
+    OlderServed "older-served" "a storage node served a process of the release before"
     MigrationBegun "migration-begun" "a change of owners was begun"
     PartitionsStepped "partitions-stepped" "partitions that move came one step further"
     PartitionBlocked "partition-blocked" "a partition that moves waited for a node"

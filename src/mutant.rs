@@ -160,6 +160,10 @@ mutants! {
     LeaverCounts "leaver-counts" "who has handed over a partition still counts among its owners"
     ReturnedNodeTaken "returned-node-taken" "a node joins with what it held before it was removed"
     HorizonNotMoved "horizon-not-moved" "a new owner takes repeated writes from before it was one for new ones"
+    DataRaisedEarly "data-raised-early" "a storage node marks its data as that of the new version at its start, before anything in it is"
+    SilentTakenForCurrent "silent-taken-for-current" "a process that tells no version is taken for one of the newest"
+    WindowTooNarrow "window-too-narrow" "processes of two releases that follow each other refuse each other"
+    ChangeBesideOlder "change-beside-older" "a change of owners begins while a process runs that knows nothing of it"
     ServedUnkept "served-unkept" "a write is acknowledged without idempotency though such writes are to be refused"
 }
 

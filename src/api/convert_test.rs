@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::coordinator::ReadValue;
 use crate::placement::{ChangeId, Epoch};
-use crate::ports::{NodeReport, SiblingLimits, TenantId};
+use crate::ports::{NodeReport, Release, SiblingLimits, TenantId};
 use crate::version::{Actor, Stamp};
 
 fn write(consistency: &str, idempotency_key: Option<&str>) -> v1::WriteKeyValueRequest {
@@ -317,6 +317,8 @@ fn a_node_is_shown_with_its_report_or_without() {
         hints: Vec::new(),
         refilling: None,
         refuses_writes: Some("the disk is full".into()),
+        release: Release::Current,
+        older_callers: Vec::new(),
     };
     let silent = NodeOverview {
         node: node.clone(),

@@ -44,7 +44,7 @@ pub const fn error_code(error: &CoordinatorError) -> ErrorCode {
         CoordinatorError::MigrationNotFound(_) => ErrorCode::MigrationNotFound,
         CoordinatorError::QuorumNotReached(_) => ErrorCode::QuorumNotReached,
         CoordinatorError::IdempotencyKeyConflict { .. } => ErrorCode::IdempotencyKeyConflict,
-        CoordinatorError::NodeInUse(_) => ErrorCode::NodeInUse,
+        CoordinatorError::NodeInUse(_) | CoordinatorError::OlderVersion(_) => ErrorCode::NodeInUse,
         CoordinatorError::Crowded(_) => ErrorCode::KeyCrowded,
         CoordinatorError::Overloaded(_) => ErrorCode::RateLimitExceeded,
         CoordinatorError::Stopping => ErrorCode::Stopping,
@@ -315,6 +315,7 @@ mod tests {
             AnswerNotKept(down("idempotency store")),
             AnswerNotKept(late()),
             NodeInUse("node 'n1' holds data".into()),
+            OlderVersion("storage node n1".into()),
             Crowded("read it and write with its context".into()),
             Overloaded("10000 requests are at work".into()),
             Stopping,
@@ -367,6 +368,8 @@ mod tests {
             repeat it with the same idempotency key
         NODE_IN_USE FailedPrecondition
             node 'n1' holds data
+        NODE_IN_USE FailedPrecondition
+            storage node n1
         KEY_CROWDED FailedPrecondition
             read it and write with its context
         RATE_LIMIT_EXCEEDED ResourceExhausted, RetryInfo

@@ -38,8 +38,8 @@ use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::NodeId;
 use crate::ports::{
-    Clock, CoordinatorWorld, Fence, LeaseOutcome, MetadataStore, NodeReport, Random, Refilled,
-    Stop, TreeName,
+    Clock, CoordinatorWorld, Fence, LeaseOutcome, ListDamaged, MetadataStore, NodeReport, Random,
+    Refilled, Release, Stop, TreeName,
 };
 use crate::version::Stamp;
 
@@ -195,8 +195,15 @@ impl<W: CoordinatorWorld> AntiEntropy<W> {
                 leaving: false,
                 horizon: Stamp::ZERO,
             };
-            let fenced = ask(&self.world, routing, index, fence).await;
-            fenced.is_ok().then(|| routing.node(index).id.clone())
+            let is_fenced = match self.world.speaks() {
+                Release::Current => ask(&self.world, routing, index, fence).await.is_ok(),
+                // Whoever answers this one by an epoch refuses older ones from then on.
+                Release::BeforeChangesOfOwners => {
+                    let asked = ask(&self.world, routing, index, ListDamaged).await;
+                    asked.is_ok()
+                }
+            };
+            is_fenced.then(|| routing.node(index).id.clone())
         };
         let nodes = 0..routing.topology().nodes.len() as u16; // there are at most 1024
         let fenced = futures::future::join_all(nodes.map(fence)).await;

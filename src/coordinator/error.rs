@@ -70,6 +70,9 @@ pub enum CoordinatorError {
     /// The cluster's state forbids the change.
     #[error("{0}")]
     NodeInUse(String),
+    /// Somebody runs a version of the program that knows nothing of what is asked for.
+    #[error("{0}")]
+    OlderVersion(String),
     /// More work than the coordinator takes on.
     #[error("overloaded: {0}; retry after a moment")]
     Overloaded(String),

@@ -8,9 +8,13 @@ use bytes::Bytes;
 use super::test_cluster::{TestCluster, TestWorld, node, read, write};
 use super::*;
 use crate::placement::{
-    ChangeRequest, FactorRequest, MoveState, Node, NodeChange, NodeId, NodeStatus, Topology,
+    ChangeId, ChangeRequest, FactorRequest, MoveState, Node, NodeChange, NodeId, NodeStatus,
+    Topology,
 };
-use crate::ports::{MetadataStore, Migration, MigrationStatus, RecordKey};
+use crate::ports::{
+    Caller, MetadataStore, Migration, MigrationProgress, MigrationStatus, Operation, RecordKey,
+    Release, Request,
+};
 use crate::quorum::Consistency;
 use crate::test_cluster::Mood;
 
@@ -134,6 +138,74 @@ impl Scene {
 
 fn id(number: u16) -> NodeId {
     node(number).id
+}
+
+/// A process of the release before asks a node how it is, as coordinators do every second.
+fn older_asks(scene: &Scene, number: u16) {
+    let node = id(number);
+    let replica = scene.cluster.nodes().replica(&node);
+    let caller = Caller {
+        release: Release::BeforeChangesOfOwners,
+        name: "10.0.0.7".into(),
+    };
+    let (epoch, operation) = (replica.epoch(), Operation::Probe);
+    let probe = Request {
+        node,
+        epoch,
+        operation,
+    };
+    let answer = scene.cluster.run(replica.handle_from(caller, probe));
+    answer.unwrap();
+}
+
+#[test]
+fn no_change_begins_while_a_process_of_the_release_before_is_about() {
+    let scene = Scene::new();
+    scene.start([6]);
+    let request = ChangeRequest {
+        nodes: vec![NodeChange::Add(node(6))],
+        factors: Vec::new(),
+    };
+    older_asks(&scene, 2);
+    scene.cluster.pass(2 * SECOND); // until it is asked how it is
+    let asked = scene.coordinator.admin().request_change(request.clone());
+    match scene.cluster.run(asked) {
+        Err(CoordinatorError::OlderVersion(words)) => {
+            assert!(words.contains("a process at 10.0.0.7; upgrade"), "{words}");
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+    // One that was asked for before waits; also if one node alone sees the older process.
+    let asked_before = Migration {
+        id: ChangeId::of_number(9),
+        request,
+        status: MigrationStatus::Pending,
+        cancel: false,
+        created_at: 0,
+        started_at: None,
+        ended_at: None,
+        progress: MigrationProgress::default(),
+        waits_for: None,
+        error: None,
+        bytes_per_second: None,
+        version: 1,
+    };
+    let metadata = scene.cluster.metadata();
+    let created = metadata.create_migration(asked_before.clone());
+    scene.cluster.run(created).unwrap();
+    let migration = asked_before;
+    for _ in 0..20 {
+        older_asks(&scene, 4);
+        scene.cluster.pass(SECOND);
+        assert_eq!(scene.topology().change, None);
+    }
+    let waiting = scene.migration(&migration);
+    assert_eq!(waiting.status, MigrationStatus::Pending);
+    let why = waiting.waits_for.unwrap_or_default();
+    assert!(why.contains("10.0.0.7"), "{why}");
+    let ended = scene.until_over(&migration, |_| {});
+    assert_eq!(ended.status, MigrationStatus::Completed, "{ended:?}");
+    scene.is_settled();
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod listing;
 mod metadata;
 mod migration;
 mod node_admin;
+mod older;
 mod order;
 mod owners;
 mod pass_failure;

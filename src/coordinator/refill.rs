@@ -195,7 +195,7 @@ impl Refills {
 mod tests {
     use super::*;
     use crate::placement::{Epoch, NodeStatus, PartitionId, Topology};
-    use crate::ports::{Instant, NodeReport, RecordKey, TenantId};
+    use crate::ports::{Instant, NodeReport, RecordKey, Release, TenantId};
     use std::time::Duration;
 
     fn id(number: u8) -> NodeId {
@@ -232,6 +232,8 @@ mod tests {
                 tombstones: 0,
                 hints: Vec::new(),
                 refilling: (index == 0 && is_refilling).then_some(Duration::ZERO),
+                release: Release::Current,
+                older_callers: Vec::new(),
             };
             health.reported(report, Instant(0)); // not older than the one before
         }

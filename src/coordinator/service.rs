@@ -40,8 +40,8 @@ use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, Token};
 use crate::ports::{
-    Clock, CoordinatorWorld, Instant, MetadataStore, Random, RecordKey, Spawn, Stop, StoreError,
-    Tenant,
+    Clock, CoordinatorWorld, Instant, MetadataStore, Random, RecordKey, Release, Spawn, Stop,
+    StoreError, Tenant,
 };
 use crate::quorum::Consistency;
 use crate::version::{Content, WriteId};
@@ -316,9 +316,11 @@ impl<W: CoordinatorWorld> Coordinator<W> {
         self.keep("anti-entropy", |parts| async move {
             parts.anti_entropy.keep_equal(&parts.stop).await;
         });
-        self.keep("migrations", |parts| async move {
-            parts.migrations.lead(&parts.stop).await;
-        });
+        if parts.world.speaks() >= Release::Current {
+            self.keep("migrations", |parts| async move {
+                parts.migrations.lead(&parts.stop).await;
+            });
+        }
         Ok(())
     }
 

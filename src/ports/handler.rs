@@ -2,18 +2,8 @@
 
 use std::future::Future;
 
-use super::{Refusal, Reply, Request};
+use super::{Caller, Refusal, Reply, Request};
 use crate::placement::NodeId;
-
-/// What a caller's version of the program knows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Caller {
-    /// All that this version knows.
-    #[default]
-    Current,
-    /// Nothing of changes of owners: while a partition moves it relies on the old owners alone.
-    BeforeChangesOfOwners,
-}
 
 /// What answers the requests that a [`ReplicaTransport`](super::ReplicaTransport) carries to one storage node: the
 /// replica. Servers are written against this, so that they need not know it.

@@ -20,6 +20,7 @@ mod metadata;
 mod migration;
 mod random;
 mod record_key;
+mod release;
 mod replica;
 mod spawn;
 mod stop;
@@ -35,7 +36,7 @@ pub use ask::{
 };
 pub use clock::{Clock, Instant};
 pub use error::StoreError;
-pub use handler::{Caller, RequestHandler};
+pub use handler::RequestHandler;
 pub use idempotency::{
     Claim, ClaimOutcome, Completion, Fingerprint, IdempotencyScope, IdempotencyStore,
 };
@@ -49,6 +50,7 @@ pub use migration::{
 };
 pub use random::Random;
 pub use record_key::{RecordKey, RecordKeyError};
+pub use release::{Caller, Release, Window};
 pub use replica::{
     AcceptRequest, CallError, JoinSource, Judged, NodeReport, Operation, Overwrites, Refusal,
     ReplicaTransport, Reply, Request, Standing,
@@ -85,6 +87,11 @@ pub trait CoordinatorWorld: Clone + Send + Sync + 'static {
     fn metadata(&self) -> &Self::Metadata;
     /// The idempotency store.
     fn idempotency(&self) -> &Self::Idempotency;
+
+    /// The release that it speaks, and writes for others to read. Only a simulated process speaks an older one.
+    fn speaks(&self) -> Release {
+        Release::Current
+    }
 }
 
 /// Everything a storage node may touch outside itself.
@@ -110,4 +117,9 @@ pub trait ReplicaWorld: Clone + Send + Sync + 'static {
     fn storage(&self) -> &Self::Storage;
     /// The transport.
     fn transport(&self) -> &Self::Transport;
+
+    /// The release that it speaks, and writes for others to read. Only a simulated process speaks an older one.
+    fn speaks(&self) -> Release {
+        Release::Current
+    }
 }

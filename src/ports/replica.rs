@@ -4,11 +4,12 @@
 //! reference-counted [`Bytes`] and are never copied on the way.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{HintsReport, Instant, Maintained, Maintenance, RecordKey};
+use super::{HintsReport, Instant, Maintained, Maintenance, RecordKey, Release};
 use crate::placement::{Epoch, Node, NodeId};
 use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
 
@@ -233,6 +234,10 @@ pub struct NodeReport {
     /// Whether it lost its disk and is not known yet to hold again all that it should; `Some` says for how long that
     /// has been so, restarts included, by its wall clock. Until then it counts for no quorum.
     pub refilling: Option<Duration>,
+    /// The release that it speaks.
+    pub release: Release,
+    /// Who asked it for something a moment ago and is of an older release: names or addresses, for people.
+    pub older_callers: Vec<Arc<str>>,
 }
 
 /// Why a replica did not do it. A refused operation had no effect, [`Refusal::StorageFailed`] excepted.

@@ -21,7 +21,7 @@ use super::slot::Slot;
 use super::tombstones;
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    Caller, Dropped, LEAVES, Put, RecordKey, Refusal, ReplicaWorld, Space, StorageEngine,
+    Dropped, LEAVES, Put, RecordKey, Refusal, Release, ReplicaWorld, Space, StorageEngine,
     StorageError, TreeName,
 };
 
@@ -48,7 +48,7 @@ impl<W: ReplicaWorld> Loop<W> {
         epoch: Epoch,
     ) -> Result<DroppedPage, Refusal> {
         let asked = Asked {
-            caller: Caller::Current, // nobody else knows of this
+            caller: Release::Current, // nobody else knows of this
             epoch,
             about: About::Node,
         };

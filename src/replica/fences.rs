@@ -32,7 +32,7 @@ use super::OpenError;
 use super::hints::after;
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, PartitionId};
-use crate::ports::{Caller, KeyHash, Maintenance, Put, Refusal, Space, StorageEngine};
+use crate::ports::{KeyHash, Maintenance, Put, Refusal, Release, Space, StorageEngine};
 
 const FENCE: &[u8] = b"fence ";
 const FENCE_END: Bytes = Bytes::from_static(b"fence!");
@@ -60,7 +60,7 @@ pub(super) enum About {
 /// Who asked for something, by which epoch, and what it is about.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Asked {
-    pub(super) caller: Caller,
+    pub(super) caller: Release,
     pub(super) epoch: Epoch,
     pub(super) about: About,
 }
@@ -119,11 +119,11 @@ impl Asked {
     /// Refuses a caller that would rely on old owners alone while a partition moves, once owners change.
     pub(super) fn of_who_knows(&self, owners_change: bool) -> Result<(), Refusal> {
         match self.caller {
-            Caller::BeforeChangesOfOwners if owners_change => Err(Refusal::Unavailable(
+            Release::BeforeChangesOfOwners if owners_change => Err(Refusal::Unavailable(
                 "the caller runs a version that knows nothing of changes of owners; upgrade it"
                     .into(),
             )),
-            Caller::BeforeChangesOfOwners | Caller::Current => Ok(()),
+            Release::BeforeChangesOfOwners | Release::Current => Ok(()),
         }
     }
 }
@@ -391,7 +391,7 @@ mod tests {
 
     fn asked(epoch: u64, about: About) -> Asked {
         Asked {
-            caller: Caller::Current,
+            caller: Release::Current,
             epoch: Epoch(epoch),
             about,
         }

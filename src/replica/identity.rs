@@ -52,7 +52,9 @@ use super::fences::Fences;
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, NodeId};
-use crate::ports::{Batch, Durability, Proof, Put, Random, Space, StorageEngine, StorageError};
+use crate::ports::{
+    Batch, Durability, Proof, Put, Random, Release, Space, StorageEngine, StorageError,
+};
 use crate::version::{Actor, Stamp};
 
 const KEY: Bytes = Bytes::from_static(b"identity");
@@ -139,16 +141,24 @@ pub(super) async fn open(
     storage: &impl StorageEngine,
     random: &impl Random,
     node: &NodeId,
+    speaks: Release,
 ) -> Result<Resumed, OpenError> {
     // Before anything else: it says whether the rest is understood.
     let stored = storage.read(Space::Meta, vec![KEY]).await?.pop().flatten();
     let stored = stored.map(|bytes| Identity::decode(&bytes)).transpose()?;
+    let understood = newest_of(speaks);
+    if let Some(found) = stored.as_ref().map(Identity::data_version)
+        && found > understood
+    {
+        return Err(OpenError::NewerData { found, understood });
+    }
     let fences = Fences::load(storage).await?;
     let mut proof = storage.proof();
     if matches!(proof, Proof::Lacking(_)) && mutant::on(Mutant::DoubtsIgnored) {
         proof = Proof::Whole;
     }
-    let identity = resume(stored, node, storage.durability(), &proof, random)?;
+    let mut identity = resume(stored, node, storage.durability(), &proof, random)?;
+    identity.owners_change |= speaks == Release::Current && mutant::on(Mutant::DataRaisedEarly);
     let mut saved = storage.commit(Batch::from([identity.put()])).await;
     if saved.is_ok() {
         saved = storage.sync().await;
@@ -158,6 +168,14 @@ pub(super) async fn open(
         fences,
         unsaved: saved.err(),
     })
+}
+
+/// The newest data version that a process of this release knows.
+const fn newest_of(release: Release) -> u8 {
+    match release {
+        Release::BeforeChangesOfOwners => BEFORE_CHANGES_OF_OWNERS,
+        Release::Current => NEWEST,
+    }
 }
 
 /// The identity of a node that starts.
@@ -263,13 +281,19 @@ impl Identity {
         }
     }
 
+    /// Of which version the data is: the oldest that can say what it says, for a program of the version before may yet
+    /// have to open it.
+    fn data_version(&self) -> u8 {
+        match self.owners_change {
+            true => NEWEST,
+            false => BEFORE_CHANGES_OF_OWNERS,
+        }
+    }
+
     fn encode(&self) -> Bytes {
         let name = self.node.as_str().as_bytes();
         let mut out = BytesMut::with_capacity(32 + name.len() + 8 * self.incarnations.len());
-        out.put_u8(match self.owners_change {
-            true => NEWEST,
-            false => BEFORE_CHANGES_OF_OWNERS,
-        });
+        out.put_u8(self.data_version());
         let clean = if self.clean { CLEAN } else { 0 };
         let interval = match self.durability {
             Durability::Interval => INTERVAL,

@@ -22,7 +22,7 @@ impl Known {
     /// Reads it from the engine.
     pub(super) async fn load(world: &impl ReplicaWorld, node: &NodeId) -> Result<Self, OpenError> {
         let storage = world.storage();
-        let resumed = identity::open(storage, world.random(), node).await?;
+        let resumed = identity::open(storage, world.random(), node, world.speaks()).await?;
         let wall_ms = world.clock().wall_ms();
         let refilling_since_ms =
             identity::refilling_since(storage, &resumed.identity, wall_ms).await?;

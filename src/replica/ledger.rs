@@ -298,7 +298,7 @@ mod tests {
     use super::super::fences::About;
     use super::*;
     use crate::placement::NodeId;
-    use crate::ports::{Caller, Durability};
+    use crate::ports::{Durability, Release};
     use crate::version::Actor;
 
     /// What makes a sound one unsound.
@@ -518,7 +518,7 @@ mod tests {
         let partition = PartitionId(1);
         let admit = |ledger: &Ledger, epoch| {
             ledger.admit(Some(&Asked {
-                caller: Caller::Current,
+                caller: Release::Current,
                 epoch: Epoch(epoch),
                 about: About::Partition(partition),
             }))

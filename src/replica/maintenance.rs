@@ -19,7 +19,7 @@ use super::{leaves, tombstones};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, MAX_PARTITIONS, Node, NodeId, PartitionId};
 use crate::ports::{
-    Caller, Clock, Digest, KeyHash, KeyPage, Maintained, Maintenance, Purged, RecordKey, Refusal,
+    Clock, Digest, KeyHash, KeyPage, Maintained, Maintenance, Purged, RecordKey, Refusal, Release,
     ReplicaWorld, Reply, Space, StorageEngine, StorageError, TreeName,
 };
 use crate::version::{Record, Stamp};
@@ -57,7 +57,7 @@ impl<W: ReplicaWorld> Shared<W> {
     /// Does what is asked for.
     pub(super) async fn maintenance(
         &self,
-        caller: Caller,
+        caller: Release,
         epoch: Epoch,
         maintenance: Maintenance,
     ) -> Result<Reply, Refusal> {

@@ -53,6 +53,7 @@ mod maintenance;
 mod maintenance_change;
 mod mutation;
 mod mutations;
+mod older_callers;
 mod queue;
 mod read;
 mod reads;
@@ -78,8 +79,8 @@ use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
-    Caller, Clock, JoinSource, NodeReport, Operation, RecordKey, Refusal, ReplicaWorld, Reply,
-    Request, Space, Spawn, StorageEngine, StorageError,
+    Caller, Clock, JoinSource, NodeReport, Operation, RecordKey, Refusal, Release, ReplicaWorld,
+    Reply, Request, Space, Spawn, StorageEngine, StorageError,
 };
 use crate::version::{Actor, Stamp};
 
@@ -177,7 +178,7 @@ impl<W: ReplicaWorld> Replica<W> {
         &self,
         request: Request,
     ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static + use<W> {
-        self.handle_from(Caller::Current, request)
+        self.handle_from(Caller::default(), request)
     }
 
     /// The same for a caller that may be of an older version. One that knows nothing of changes of owners is served as
@@ -189,7 +190,16 @@ impl<W: ReplicaWorld> Replica<W> {
         request: Request,
     ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static + use<W> {
         let shared = Arc::clone(&self.handle.shared);
-        async move { shared.answer(caller, request).await }
+        async move {
+            let release = shared.spoken_with(&caller);
+            release.answer(shared.answer(release, request).await)
+        }
+    }
+
+    /// The release that it speaks.
+    #[must_use]
+    pub fn speaks(&self) -> Release {
+        self.handle.shared.world.speaks()
     }
 
     /// Its name.
@@ -282,20 +292,23 @@ impl<W: ReplicaWorld> Replica<W> {
 }
 
 impl<W: ReplicaWorld> Shared<W> {
-    async fn answer(&self, caller: Caller, request: Request) -> Result<Reply, Refusal> {
+    async fn answer(&self, caller: Release, request: Request) -> Result<Reply, Refusal> {
         if request.node != self.node {
             return Err(Refusal::WrongNode {
                 actual: self.node.clone(),
             });
         }
         let epoch = request.epoch;
-        if caller == Caller::BeforeChangesOfOwners && !matches!(request.operation, Operation::Probe)
-        {
+        let operation = self.world.speaks().question(request.operation);
+        let operation =
+            operation.ok_or_else(|| Refusal::Malformed("nothing is asked for".into()))?;
+        if caller == Release::BeforeChangesOfOwners && !matches!(operation, Operation::Probe) {
+            marks::reached(Mark::OlderServed);
             self.take_on(caller, epoch).await?;
         }
         let (answer, answered) = oneshot::channel();
         let mut about = About::Node;
-        let change = match request.operation {
+        let change = match operation {
             Operation::Probe => return self.report().await,
             Operation::Maintenance(maintenance) => {
                 return self.maintenance(caller, epoch, *maintenance).await;
@@ -358,9 +371,19 @@ impl<W: ReplicaWorld> Shared<W> {
             .unwrap_or_else(|_| Err(Refusal::StorageFailed("the node's loop has ended".into())))
     }
 
+    /// The release that is spoken with a caller. Whoever looks for processes to upgrade is told of older ones.
+    fn spoken_with(&self, caller: &Caller) -> Release {
+        let speaks = self.world.speaks();
+        if caller.release < speaks && !caller.name.is_empty() {
+            self.older_callers
+                .saw(&caller.name, self.world.clock().now());
+        }
+        caller.release.min(speaks)
+    }
+
     /// Refuses epochs before `epoch` from now on. A caller that knows nothing of fences takes it that whoever answered
     /// by an epoch does so: its proof that a node was refilled rests on that.
-    async fn take_on(&self, caller: Caller, epoch: Epoch) -> Result<(), Refusal> {
+    async fn take_on(&self, caller: Release, epoch: Epoch) -> Result<(), Refusal> {
         let asked = Asked {
             caller,
             epoch,
@@ -380,7 +403,7 @@ impl<W: ReplicaWorld> Shared<W> {
     }
 
     /// Reads the record of a key, by the read loop.
-    async fn find(&self, caller: Caller, epoch: Epoch, key: RecordKey) -> Result<Reply, Refusal> {
+    async fn find(&self, caller: Release, epoch: Epoch, key: RecordKey) -> Result<Reply, Refusal> {
         check_key(key.as_bytes())?;
         let about = About::Partition(key.partition());
         let asked = Asked {
@@ -438,6 +461,8 @@ impl<W: ReplicaWorld> Shared<W> {
                 let now_ms = self.world.clock().wall_ms();
                 Duration::from_millis(now_ms.saturating_sub(status.refilling_since_ms))
             }),
+            release: self.world.speaks(),
+            older_callers: self.older_callers.recent(self.world.clock().now()),
         }))
     }
 }

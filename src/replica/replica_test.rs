@@ -6,6 +6,8 @@ mod epochs;
 mod fences;
 #[path = "replica_test/lives_test.rs"]
 mod lives;
+#[path = "replica_test/older_test.rs"]
+mod older;
 #[path = "replica_test/trouble_test.rs"]
 mod trouble;
 #[path = "replica_test/writes_test.rs"]
@@ -23,7 +25,7 @@ use crate::adapters::tokio::NodeWorld;
 use crate::placement::PartitionId;
 use crate::ports::{
     AcceptRequest, Caller, Durability, JoinSource, Maintained, Maintenance, Overwrites, Put,
-    RecordKey, Standing, TenantId,
+    RecordKey, Release, Standing, TenantId,
 };
 use crate::version::{Content, Context, Dot, Record, Stamp, Version, VersionVector, WriteId};
 

@@ -13,6 +13,7 @@ use super::fences::{Asked, DurableFences, Fences};
 use super::hints::Hints;
 use super::identity::{Identity, Resumed};
 use super::mutation::Mutation;
+use super::older_callers::OlderCallers;
 use super::queue::Queue;
 use super::read::Read;
 use super::throttle::Throttle;
@@ -53,6 +54,8 @@ pub(super) struct Shared<W> {
     pub(super) stop: Stop,
     /// How often a damaged record was met.
     pub(super) damaged: AtomicU64,
+    /// Who of its callers is of an older release.
+    pub(super) older_callers: OlderCallers,
     /// Which records these were.
     pub(super) damaged_records: DamagedRecords,
     status: Mutex<Status>,
@@ -117,6 +120,7 @@ impl<W: ReplicaWorld> Shared<W> {
             stop: Stop::new(),
             damaged: AtomicU64::new(0),
             damaged_records: DamagedRecords::default(),
+            older_callers: OlderCallers::default(),
             status: Mutex::new(status),
             reads_finished: Mutex::new(Some(reads_finished)),
         }

@@ -2,6 +2,7 @@
 //!
 //! What comes from outside may be anything: nothing here panics, and what makes no sense becomes an error that says so.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::maintenance;
@@ -10,13 +11,17 @@ use super::waiters::Answer;
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
     AcceptRequest, CallError, JoinSource, Judged, NodeReport, Operation, Overwrites, Refusal,
-    Reply, Request, Standing,
+    Release, Reply, Request, Standing,
 };
 use crate::proto::v1;
 use crate::proto::v1::RefusalKind;
 use crate::proto::v1::replica_reply::Outcome;
 use crate::proto::v1::replica_request::Operation as Wire;
 use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
+
+/// Of more callers of an older release a report tells nothing, nor of one with a longer name.
+const CALLERS_MAX: usize = 64;
+const CALLER_LEN_MAX: usize = 64;
 
 /// For a batch to `batch_node`, whose name need not be repeated, as part of a trace or of none.
 pub(super) fn request_to_proto(
@@ -237,6 +242,8 @@ pub(super) fn answer_from_proto(reply: v1::ReplicaReply) -> Answer {
                     .filter_map(maintenance::hints_from_proto)
                     .collect(),
                 refilling: report.refilling_ms.map(Duration::from_millis),
+                release: Release::of_wire_version(report.wire_version.unwrap_or_default()),
+                older_callers: older_callers(report.older_callers),
             })
         }
         Some(Outcome::Adopted(adopted)) => Reply::Adopted {
@@ -344,6 +351,16 @@ fn dot_from_proto(dot: v1::Dot) -> Dot {
     }
 }
 
+/// Names as a node told them, as far as people can be shown them.
+fn older_callers(names: Vec<String>) -> Vec<Arc<str>> {
+    let is_name = |name: &String| {
+        (1..=CALLER_LEN_MAX).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let names = names.into_iter().filter(is_name).take(CALLERS_MAX);
+    names.map(Arc::from).collect()
+}
+
 fn report_to_proto(report: NodeReport) -> v1::NodeReport {
     v1::NodeReport {
         node_id: report.node.as_str().into(),
@@ -366,6 +383,12 @@ fn report_to_proto(report: NodeReport) -> v1::NodeReport {
         refilling_ms: report
             .refilling
             .map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+        wire_version: Some(report.release.wire_version()),
+        older_callers: report
+            .older_callers
+            .iter()
+            .map(|name| String::from(&**name))
+            .collect(),
     }
 }
 

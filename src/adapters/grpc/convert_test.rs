@@ -122,6 +122,8 @@ fn report(refuses_writes: Option<String>) -> Reply {
         hints: Vec::new(),
         refilling: None,
         refuses_writes,
+        release: Release::Current,
+        older_callers: vec!["10.0.0.7".into()],
     })
 }
 
@@ -288,4 +290,73 @@ fn a_reply_that_makes_no_sense_is_no_answer() {
             "{reply:?}: {answer:?}"
         );
     }
+}
+
+/// A handed-over join, id 7, of key "k" (bytes of the name below) and record "r", as the release before encoded it:
+/// fields 1 (id), 3 (epoch), 11 (join: 1 key, 2 record), and no more.
+#[test]
+fn an_older_node_is_asked_in_the_bytes_of_its_own_release() {
+    let key = RecordKey::new(PartitionId(1), &TenantId::new("t").unwrap(), "k");
+    let request = |source| Request {
+        node: node("n1"),
+        epoch: Epoch(9),
+        operation: Operation::Join {
+            key: key.clone(),
+            record: "r".into(),
+            judged: None,
+            source,
+        },
+    };
+    let bytes =
+        |request: Request| request_to_proto(7, &node("n1"), request, String::new()).encode_to_vec();
+    const BEFORE: &[u8] = b"\x08\x07\x18\x09\x5a\x0a\x0a\x05\x00\x01\x01tk\x12\x01r";
+    let older = |source| {
+        let Request {
+            node,
+            epoch,
+            operation,
+        } = request(source);
+        let operation = Release::BeforeChangesOfOwners.question(operation).unwrap();
+        bytes(Request {
+            node,
+            epoch,
+            operation,
+        })
+    };
+    assert_eq!(older(JoinSource::Client), BEFORE);
+    assert_eq!(older(JoinSource::Handoff), BEFORE);
+    assert_ne!(
+        bytes(request(JoinSource::Handoff)),
+        BEFORE,
+        "its own says more"
+    );
+    assert_eq!(bytes(request(JoinSource::Client)), BEFORE);
+}
+
+/// The report of node "n", epoch 9, at wall clock 3, as the release before encoded it.
+#[test]
+fn a_report_of_an_older_node_is_known_for_one() {
+    const BEFORE: &[u8] = b"\x0a\x01n\x18\x09\x20\x03";
+    let report = v1::NodeReport::decode(BEFORE).unwrap();
+    let reply = v1::ReplicaReply {
+        id: 1,
+        outcome: Some(v1::replica_reply::Outcome::Report(report)),
+        ..v1::ReplicaReply::default()
+    };
+    let Ok(Reply::Report(report)) = answer_from_proto(reply) else {
+        panic!("not a report");
+    };
+    assert_eq!(report.release, Release::BeforeChangesOfOwners);
+    assert!(report.older_callers.is_empty());
+}
+
+#[test]
+fn what_a_node_says_of_its_callers_is_read_with_suspicion() {
+    let told = ["10.0.0.7", "", "two words", "\x1b[31m", &"9".repeat(65)];
+    let told = told.into_iter().map(str::to_owned);
+    let many = (0..1_000).map(|n| format!("n{n}"));
+    let names = older_callers(told.chain(many).collect());
+    assert_eq!(&*names[0], "10.0.0.7");
+    assert_eq!(&*names[1], "n0");
+    assert_eq!(names.len(), CALLERS_MAX);
 }

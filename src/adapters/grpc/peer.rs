@@ -26,7 +26,7 @@ use crate::adapters::log_pace;
 use crate::adapters::tls::{ClientTls, trouble};
 use crate::adapters::vitals::{Vitals, keep};
 use crate::placement::Node;
-use crate::ports::{CallError, Instant};
+use crate::ports::{CallError, Instant, Release};
 use crate::proto::v1::ReplyBatch;
 use crate::proto::v1::storage_service_client::StorageServiceClient;
 
@@ -262,7 +262,8 @@ impl Peer {
         here.tell(request.metadata_mut());
         let answer = client.exchange(request).await;
         let answer = answer.map_err(|status| refused(&self.node.address(), status))?;
-        here.agree("this process", &self.node.address(), answer.metadata())?;
+        let agreed = here.agree("this process", &self.node.address(), answer.metadata())?;
+        session.speak(Release::of_wire_version(agreed));
         let _gone = go.send(()); // if so, the connection is over
         Ok(answer.into_inner())
     }

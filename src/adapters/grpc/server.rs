@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::watch;
-use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::{Response, Status, Streaming};
 use tower::Layer;
@@ -22,14 +21,14 @@ use super::only_grpc::OnlyGrpc;
 use super::outbox::CloseOnDrop;
 use super::paths::{EXCHANGE, HEALTH};
 use super::settings::{StorageFrontSettings, UNARY_MESSAGE_BYTES_MAX, WINDOW_BYTES};
-use super::wire_version::{Spoken, knows};
+use super::wire_version::Spoken;
 use crate::adapters::front::{
     self, Bounds, Budget, Http2Bounds, Manners, Patience, PlaceBounds, RequestConduct, SPARE_PLACES,
 };
 use crate::adapters::log_pace;
 use crate::adapters::tls::Listener;
 use crate::placement::NodeId;
-use crate::ports::{Caller, Refusal, Reply, Request, RequestHandler};
+use crate::ports::{Caller, Refusal, Release, Reply, Request, RequestHandler};
 use crate::proto::v1::replica_request::Operation;
 use crate::proto::v1::storage_service_server::{StorageService, StorageServiceServer};
 use crate::proto::v1::{Probe, ReplicaReply, ReplicaRequest, ReplyBatch, RequestBatch};
@@ -129,7 +128,7 @@ impl<H: RequestHandler> RequestHandler for ForCaller<H> {
         &self,
         request: Request,
     ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
-        self.handler.handle_from(self.caller, request)
+        self.handler.handle_from(self.caller.clone(), request)
     }
 }
 
@@ -143,7 +142,7 @@ impl<H: RequestHandler> StorageService for StorageFront<H> {
         &self,
         request: tonic::Request<Streaming<RequestBatch>>,
     ) -> Result<Response<Replies>, Status> {
-        let handler = self.for_caller(request.metadata())?;
+        let handler = self.for_caller(&request)?;
         let outbox = Arc::new(exchange::outbox(&self.around));
         let conduct = request.extensions().get::<RequestConduct>();
         let conduct = conduct.map(|conduct| Arc::clone(conduct));
@@ -237,12 +236,19 @@ impl<H: RequestHandler> StorageService for StorageFront<H> {
 
 impl<H: RequestHandler> StorageFront<H> {
     /// The node as it answers a caller that told this of itself, if they understand each other.
-    fn for_caller(&self, told: &MetadataMap) -> Result<ForCaller<H>, Status> {
+    fn for_caller(&self, request: &tonic::Request<impl Sized>) -> Result<ForCaller<H>, Status> {
+        let (told, at) = (request.metadata(), request.remote_addr());
         let here = Spoken::here();
         match here.agree("this node", "the caller", told) {
             Ok(version) => Ok(ForCaller {
                 handler: self.handler.clone(),
-                caller: knows(version),
+                caller: Caller {
+                    release: Release::of_wire_version(version),
+                    name: at.map_or_else(
+                        || "an unknown address".into(),
+                        |at| at.ip().to_string().into(),
+                    ),
+                },
             }),
             Err(unlike) => {
                 if let Some(left_out) = log_pace::LINK.tell() {
@@ -262,7 +268,8 @@ impl<H: RequestHandler> StorageFront<H> {
         fits: impl FnOnce(&Operation) -> bool,
         wanted: &str,
     ) -> Result<Response<ReplicaReply>, Status> {
-        let handler = self.for_caller(request.metadata())?;
+        let mut handler = self.for_caller(&request)?;
+        handler.caller.name = Arc::default(); // a tool's: coordinators and nodes have a stream
         let request = request.into_inner();
         let id = request.id;
         if !request.operation.as_ref().is_some_and(fits) {

@@ -3,6 +3,7 @@
 //! A session lives as long as its connection and is over with it; the next connection gets a new one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -15,7 +16,7 @@ use super::settings::TransportSettings;
 use super::waiters::{Answer, NotRegistered, Ticket, Waiters};
 use crate::adapters::front::{Budget, Share};
 use crate::placement::NodeId;
-use crate::ports::{CallError, Instant, Request};
+use crate::ports::{CallError, Instant, Refusal, Release, Request};
 use crate::proto::v1::replica_reply::Outcome;
 use crate::proto::v1::{ReplicaReply, ReplicaRequest, ReplyBatch, RequestBatch};
 
@@ -31,6 +32,8 @@ pub(super) struct Session {
     budget: Budget,
     outbox: Arc<Outbox<ReplicaRequest>>,
     waiters: Arc<Waiters>,
+    /// Whether the node is of the release before.
+    is_older: AtomicBool,
 }
 
 impl Session {
@@ -48,6 +51,21 @@ impl Session {
             budget,
             outbox: Arc::new(outbox),
             waiters: Arc::new(waiters),
+            is_older: AtomicBool::new(false),
+        }
+    }
+
+    /// The node speaks this release. Whatever was queued before that was known is asked as it is: a node of the release
+    /// before refuses what it does not know.
+    pub(super) fn speak(&self, release: Release) {
+        let is_older = release < Release::Current;
+        self.is_older.store(is_older, Ordering::Release);
+    }
+
+    fn release(&self) -> Release {
+        match self.is_older.load(Ordering::Acquire) {
+            true => Release::BeforeChangesOfOwners,
+            false => Release::Current,
         }
     }
 
@@ -59,6 +77,12 @@ impl Session {
         deadline: Instant,
     ) -> Result<Ticket, CallError> {
         let not_sent = |why: String| CallError::NotSent(why);
+        let operation = self.release().question(request.operation);
+        let operation = operation.ok_or_else(older_node)?;
+        let request = Request {
+            operation,
+            ..request
+        };
         let ticket = self
             .waiters
             .register(deadline)
@@ -157,6 +181,11 @@ impl Session {
         self.waiters
             .answer(ids.into_iter().map(|id| (id, Err(error.clone()))));
     }
+}
+
+fn older_node() -> CallError {
+    let words = "the node runs a version that knows nothing of changes of owners; upgrade it";
+    CallError::Refused(Refusal::Unavailable(words.into()))
 }
 
 fn long_answer(bytes: Bytes) -> Answer {

@@ -18,8 +18,12 @@ use super::grpc_test::{
 use super::*;
 use crate::adapters::tokio::TokioClock;
 use crate::placement::NodeId;
-use crate::ports::{CallError, Caller, Refusal, ReplicaTransport, Reply, Request, RequestHandler};
+use crate::ports::{
+    CallError, Caller, Maintenance, Operation, Refusal, Release, ReplicaTransport, Reply, Request,
+    RequestHandler,
+};
 use crate::proto::v1;
+use crate::version::Stamp;
 
 /// A node that serves current callers only, and notes who calls.
 #[derive(Clone)]
@@ -45,12 +49,12 @@ impl RequestHandler for Particular {
         caller: Caller,
         request: Request,
     ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
-        self.callers.lock().unwrap().push(caller);
+        self.callers.lock().unwrap().push(caller.clone());
         let answer = self.handle(request);
         async move {
-            match caller {
-                Caller::Current => answer.await,
-                Caller::BeforeChangesOfOwners => Err(Refusal::Unavailable("too old".into())),
+            match caller.release {
+                Release::Current => answer.await,
+                Release::BeforeChangesOfOwners => Err(Refusal::Unavailable("too old".into())),
             }
         }
     }
@@ -109,8 +113,17 @@ async fn a_node_serves_who_speaks_a_version_that_it_knows() {
     let mut tool = raw_client(address).await;
     let reply = tool.read(raw_read(1, "word")).await.unwrap().into_inner();
     assert!(is_refused(&reply, v1::RefusalKind::Unavailable));
-    use Caller::{BeforeChangesOfOwners as Old, Current as New};
-    assert_eq!(*callers.lock().unwrap(), [Old, Old, New, New, New, Old]);
+    use Release::{BeforeChangesOfOwners as Old, Current as New};
+    let callers_met = callers.lock().unwrap().clone();
+    let releases: Vec<_> = callers_met.iter().map(|caller| caller.release).collect();
+    assert_eq!(releases, [Old, Old, New, New, New, Old]);
+    let names: Vec<_> = callers_met.iter().map(|caller| &*caller.name).collect();
+    let here = "127.0.0.1";
+    assert_eq!(
+        names,
+        [here, here, here, here, here, ""],
+        "a tool is nobody to wait for"
+    );
     let transport = GrpcTransport::new(TokioClock::new(), TransportSettings::default());
     let answer = transport.call(&node_at(address), read("word"), later());
     assert_eq!(answer.await, found("word"), "two of one version");
@@ -254,4 +267,19 @@ async fn a_node_of_the_version_before_is_asked_as_ever() {
         answer = call => panic!("it does not answer: {answer:?}"),
         () = sent => {}
     }
+    // What it does not know it is not asked.
+    let sent = other.bytes.load(Ordering::SeqCst);
+    let fence = Maintenance::Fence {
+        partitions: None,
+        leaving: false,
+        horizon: Stamp::ZERO,
+    };
+    let request = Request {
+        operation: Operation::Maintenance(Box::new(fence)),
+        ..read("word")
+    };
+    let why = "the node runs a version that knows nothing of changes of owners; upgrade it";
+    let refused = Err(CallError::Refused(Refusal::Unavailable(why.into())));
+    assert_eq!(transport.call(&node, request, later()).await, refused);
+    assert_eq!(other.bytes.load(Ordering::SeqCst), sent);
 }

@@ -10,29 +10,22 @@
 //! | 1 | all that was before versions were told |
 //! | 2 | changes of owners: fences of partitions, trees that are dropped, partitions that are handed over; and this |
 //!
-//! **When [`NEWEST`] is raised**: when a release asks or answers something that the program before it would
+//! **When the newest is raised**: when a release asks or answers something that the program before it would
 //! misunderstand, or when a promise needs that everybody knows something new. What the program before it can do without
 //! (a field that it may ignore, a request that it may refuse as malformed) needs no new version.
 //!
-//! **How long a version is understood**: for one version after it. [`OLDEST`] follows one behind `NEWEST`, and what is
-//! there only for still older ones is removed with it.
+//! **How long a version is understood**: for one version after it. What is there only for still older ones is removed
+//! with it.
 //!
-//! What this is not: nothing here is asked for each request. What the older of two versions must not do is decided by
-//! who knows why: see [`Caller`].
+//! What this is not: nothing here is asked for each request. What the numbers mean, and what the older of two versions
+//! is asked and answered, is said by [`Release`].
 
 use std::borrow::Cow;
 use std::fmt;
 
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 
-use crate::ports::Caller;
-
-/// What this program speaks.
-const NEWEST: u32 = 2;
-/// The oldest version that it still understands.
-const OLDEST: u32 = 1;
-/// The first version that knows of changes of owners.
-const CHANGES_OF_OWNERS: u32 = 2;
+use crate::ports::{Release, Window};
 
 const NEWEST_KEY: &str = "pairdb-wire-version";
 const OLDEST_KEY: &str = "pairdb-wire-version-oldest";
@@ -44,8 +37,7 @@ const PROGRAM_LEN_MAX: usize = 32;
 /// Which versions one end speaks, and what program it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Spoken {
-    newest: u32,
-    oldest: u32,
+    window: Window,
     program: Cow<'static, str>,
 }
 
@@ -58,8 +50,7 @@ impl Spoken {
     /// What this program speaks.
     pub(super) const fn here() -> Self {
         Self {
-            newest: NEWEST,
-            oldest: OLDEST,
+            window: Release::Current.window(),
             program: Cow::Borrowed(env!("CARGO_PKG_VERSION")),
         }
     }
@@ -77,8 +68,7 @@ impl Spoken {
         let oldest = number(OLDEST_KEY)?;
         let program = metadata.get(PROGRAM_KEY).and_then(program);
         Ok(Self {
-            newest: newest.unwrap_or(1),
-            oldest: oldest.or(newest).unwrap_or(1),
+            window: Release::told(newest, oldest),
             program: match (program, newest) {
                 (Some(program), _) => Cow::Owned(program),
                 (None, Some(_)) => Cow::Borrowed("of unknown version"),
@@ -89,8 +79,8 @@ impl Spoken {
 
     /// Tells the other end.
     pub(super) fn tell(&self, metadata: &mut MetadataMap) {
-        metadata.insert(NEWEST_KEY, self.newest.into());
-        metadata.insert(OLDEST_KEY, self.oldest.into());
+        metadata.insert(NEWEST_KEY, self.window.newest.into());
+        metadata.insert(OLDEST_KEY, self.window.oldest.into());
         if let Ok(program) = self.program.parse() {
             metadata.insert(PROGRAM_KEY, program);
         }
@@ -105,11 +95,10 @@ impl Spoken {
         metadata: &MetadataMap,
     ) -> Result<u32, Unlike> {
         let told = Self::told(metadata).map_err(|why| Unlike(format!("{them} {why}")))?;
-        let common = self.newest.min(told.newest);
-        if common >= self.oldest.max(told.oldest) {
-            return Ok(common);
+        if let Some(agreed) = self.window.agreed(told.window) {
+            return Ok(agreed);
         }
-        let older = match told.newest < self.oldest {
+        let older = match told.window.newest < self.window.oldest {
             true => them,
             false => we,
         };
@@ -121,23 +110,12 @@ impl Spoken {
 
 impl fmt::Display for Spoken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            newest,
-            oldest,
-            program,
-        } = self;
+        let Self { window, program } = self;
+        let Window { newest, oldest } = window;
         match oldest < newest {
             true => write!(f, "wire versions {oldest} to {newest} (pairdb {program})"),
             false => write!(f, "wire version {newest} (pairdb {program})"),
         }
-    }
-}
-
-/// What somebody who talks in this version knows.
-pub(super) const fn knows(version: u32) -> Caller {
-    match version < CHANGES_OF_OWNERS {
-        true => Caller::BeforeChangesOfOwners,
-        false => Caller::Current,
     }
 }
 
@@ -159,8 +137,7 @@ mod tests {
 
     fn spoken(oldest: u32, newest: u32, program: &'static str) -> Spoken {
         Spoken {
-            newest,
-            oldest,
+            window: Window { newest, oldest },
             program: program.into(),
         }
     }
@@ -175,8 +152,8 @@ mod tests {
 
     #[test]
     fn the_window_is_one_version() {
-        assert_eq!(OLDEST, NEWEST - 1);
-        assert!((OLDEST..=NEWEST).contains(&CHANGES_OF_OWNERS));
+        let Window { newest, oldest } = Spoken::here().window;
+        assert_eq!(oldest, newest - 1);
     }
 
     #[test]
@@ -219,8 +196,6 @@ mod tests {
         let here = Spoken::here();
         let silent = MetadataMap::new();
         assert_eq!(here.agree("this process", "127.0.0.1:1", &silent), Ok(1));
-        assert_eq!(knows(1), Caller::BeforeChangesOfOwners);
-        assert_eq!(knows(2), Caller::Current);
         let later = spoken(2, 3, "0.2.0").agree("this process", "127.0.0.1:1", &silent);
         assert_eq!(
             later,

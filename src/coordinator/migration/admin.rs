@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::super::CoordinatorError;
+use super::super::older::refuse_older;
 use super::super::tenant_admin::Admin;
 use super::super::validate::{self, invalid};
 use super::Forecast;
@@ -12,8 +13,8 @@ use super::refused::refused;
 use super::stored::{OPEN_MAX, all_tenants, open_migrations};
 use crate::placement::{ChangeId, ChangeRequest, MAX_NODES, MoveState, NodeChange, Topology};
 use crate::ports::{
-    Change, CoordinatorWorld, MetadataStore, Migration, MigrationProgress, MigrationStatus, Random,
-    Tenant,
+    Change, Clock, CoordinatorWorld, MetadataStore, Migration, MigrationProgress, MigrationStatus,
+    Random, Tenant,
 };
 
 /// Replication factors that change at once.
@@ -110,7 +111,7 @@ impl<W: CoordinatorWorld> Admin<W> {
     ///
     /// # Errors
     /// When it can't be, by what is known now: [`CoordinatorError::NodeInUse`] if fewer nodes would be left than some
-    /// tenant has replicas.
+    /// tenant has replicas; [`CoordinatorError::OlderVersion`] if somebody has to be upgraded first.
     pub async fn request_change(
         &self,
         request: ChangeRequest,
@@ -127,6 +128,8 @@ impl<W: CoordinatorWorld> Admin<W> {
         let stored = self.topologies.fetch(deadline).await?;
         let after = after_all(&stored, &open);
         self.check_change(&after, &open, &request).await?;
+        let until = self.world.clock().now() + self.settings.probe_interval;
+        refuse_older(&self.world, &self.topologies.routing(), None, until).await?;
         let migration = Migration {
             id: ChangeId::of_number(self.world.random().next_u64()),
             request,
@@ -157,7 +160,7 @@ impl<W: CoordinatorWorld> Admin<W> {
     /// What a change would move if it were begun now, after all that were asked for before.
     ///
     /// # Errors
-    /// As for [`Admin::request_change`].
+    /// As for [`Admin::request_change`]; but nobody is asked for its version.
     pub async fn forecast_change(
         &self,
         request: &ChangeRequest,

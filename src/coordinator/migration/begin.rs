@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::CoordinatorError;
+use super::super::older::refuse_older;
 use super::forecast::factor_changes;
 use super::lead::Leader;
 use super::stored::{all_tenants, open_migrations, started};
@@ -10,8 +11,8 @@ use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, Node, RefusedChange, Topology, TopologyChange};
 use crate::ports::{
-    AdoptEpochIfEmpty, Ask, Change, CoordinatorWorld, MetadataStore, Migration, MigrationStatus,
-    ReplicaTransport, Request, StoreError, Tenant, answer_to,
+    AdoptEpochIfEmpty, Ask, Change, Clock, CoordinatorWorld, MetadataStore, Migration,
+    MigrationStatus, ReplicaTransport, Request, StoreError, Tenant, answer_to,
 };
 
 /// How often a tenant is changed anew because somebody else changed it at the same time.
@@ -90,6 +91,11 @@ impl<W: CoordinatorWorld> Leader<W> {
         let Some(change) = change else {
             return Ok(Begun::Waits); // one that is begun has a change
         };
+        let until = self.world.clock().now() + self.settings.probe_interval;
+        let routing = self.topologies.routing();
+        if let Err(older) = refuse_older(&self.world, &routing, Some(&change), until).await {
+            return self.waits(migration, older.to_string()).await;
+        }
         for node in &change.target {
             if stored.node(&node.id).is_some() {
                 continue;
@@ -111,15 +117,7 @@ impl<W: CoordinatorWorld> Leader<W> {
                         node.id,
                         node.address()
                     );
-                    if migration.waits_for.as_ref() != Some(&why) {
-                        let waits_for = Some(why);
-                        self.update(Migration {
-                            waits_for,
-                            ..migration
-                        })
-                        .await?;
-                    }
-                    return Ok(Begun::Waits);
+                    return self.waits(migration, why).await;
                 }
             }
         }
@@ -135,6 +133,19 @@ impl<W: CoordinatorWorld> Leader<W> {
             self.update(started(migration, &change, now)).await?;
         }
         Ok(Begun::Yes)
+    }
+
+    /// The migration can't be begun yet, and says why.
+    async fn waits(&self, migration: Migration, why: String) -> Result<Begun, CoordinatorError> {
+        if migration.waits_for.as_ref() != Some(&why) {
+            let waits_for = Some(why);
+            self.update(Migration {
+                waits_for,
+                ..migration
+            })
+            .await?;
+        }
+        Ok(Begun::Waits)
     }
 
     /// Has a node promise that it holds nothing, and refuse epochs before this one. The error says why it does not

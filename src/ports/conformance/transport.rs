@@ -15,8 +15,8 @@ use super::within;
 use crate::placement::{DEFAULT_VIRTUAL_NODES, Epoch, Node, NodeId, NodeStatus, PartitionId};
 use crate::ports::{
     AcceptRequest, CallError, Clock, HintsReport, Instant, JoinSource, NodeReport, Operation,
-    Overwrites, RecordKey, Refusal, ReplicaTransport, Reply, Request, RequestHandler, Standing,
-    TenantId,
+    Overwrites, RecordKey, Refusal, Release, ReplicaTransport, Reply, Request, RequestHandler,
+    Standing, TenantId,
 };
 use crate::version::{Actor, Content, Context, Dot, Rank, Stamp, WriteId};
 
@@ -191,6 +191,8 @@ async fn every_answer_arrives_as_it_left<T: ReplicaTransport>(
                 rounds: 3,
             }],
             refilling,
+            release: Release::Current,
+            older_callers: vec!["10.0.0.7".into(), "fd00::7".into()],
         })
     };
     let answers = [

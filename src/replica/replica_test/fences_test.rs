@@ -214,6 +214,13 @@ async fn a_fence_of_one_partition_disturbs_no_other_and_outlives_restarts() {
     assert_eq!(node.call(4, read_of(MINE)).await, stale(5));
 }
 
+fn older_caller() -> Caller {
+    Caller {
+        release: Release::BeforeChangesOfOwners,
+        name: "c9".into(),
+    }
+}
+
 const KNOWS_NOTHING: &str =
     "the caller runs a version that knows nothing of changes of owners; upgrade it";
 
@@ -222,7 +229,7 @@ async fn who_knows_nothing_of_changes_of_owners_is_served_until_a_partition_is_f
     let mut node = Node::new().await;
     let older = |node: &Node, operation| {
         node.replica.handle_from(
-            Caller::BeforeChangesOfOwners,
+            older_caller(),
             Request {
                 node: node_id(),
                 epoch: Epoch(9),
@@ -274,8 +281,7 @@ async fn who_waits_behind_the_first_fence_and_knows_too_little_is_refused_by_it(
         epoch: Epoch(2),
         operation: accept_of(MINE, 5),
     };
-    let older = Caller::BeforeChangesOfOwners;
-    let late = tokio::spawn(node.replica.handle_from(older, request));
+    let late = tokio::spawn(node.replica.handle_from(older_caller(), request));
     tokio::task::yield_now().await;
     node.storage.release_commits();
     first.await.unwrap().unwrap();
