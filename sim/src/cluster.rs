@@ -13,8 +13,8 @@ use madsim::runtime::{Handle, NodeHandle};
 use pairdb::coordinator::Coordinator;
 use pairdb::placement::{Epoch, MoveState, NodeId, Topology};
 use pairdb::ports::{
-    Change, Maintenance, MetadataStore, Migration, Operation, RecordKey, Request, SiblingLimits,
-    Space, Tenant, TenantId,
+    Change, Maintenance, MetadataStore, Migration, Operation, RecordKey, Release, Request,
+    SiblingLimits, Space, Tenant, TenantId,
 };
 use pairdb::replica::Replica;
 use pairdb::version::{Record, Stamp};
@@ -92,6 +92,8 @@ struct Machine {
     wall: WallClock,
     disk: Option<Disk>,
     rng: Rng,
+    /// The program that is installed: what the next process speaks.
+    release: Release,
     lives: u32,
     /// The process's tasks; `None` while there is no process.
     node: Option<NodeHandle>,
@@ -269,6 +271,10 @@ impl Cluster {
                 wall,
                 disk,
                 rng: Rng::new(seed, &format!("machine {who}")),
+                release: match self.world.older.contains(&who) {
+                    true => Release::BeforeChangesOfOwners,
+                    false => Release::Current,
+                },
                 lives: 0,
                 node: None,
                 coordinator: None,
@@ -309,7 +315,9 @@ impl Cluster {
         let spawn = SimSpawn(node.clone());
         self.history.note(format_args!("{who} starts, life {life}"));
         self.history.recorder().life(who, Life::Starts);
+        let speaks = machine.release;
         let transport = SimTransport {
+            speaks,
             from: who,
             clock: clock.clone(),
             network: self.network.clone(),
@@ -346,7 +354,8 @@ impl Cluster {
                     random,
                     spawn,
                     transport,
-                    metadata: SimMetadata::new(self.shared.metadata.clone(), metadata),
+                    metadata: SimMetadata::new(self.shared.metadata.clone(), metadata)
+                        .speaking(speaks),
                     idempotency: SimIdempotency::new(self.shared.claims.clone(), idempotency),
                 };
                 drop(node.spawn(self.clone().run_coordinator(who, world)));
@@ -473,6 +482,16 @@ impl Cluster {
                 "{who} has a damaged journal: {lost} durable commits are lost"
             ));
         }
+    }
+
+    /// A process is stopped, and another release of the program is installed: the next one is of that.
+    pub async fn install(&self, who: Endpoint, release: Release) {
+        self.stop(who).await;
+        if let Some(machine) = self.machines().get_mut(&who) {
+            machine.release = release;
+        }
+        self.history
+            .note(format_args!("{who} gets another release: {release}"));
     }
 
     /// A process is asked to stop, gets a moment for it, and ends.
@@ -694,10 +713,13 @@ impl Cluster {
         if let Some((node, replica)) = self.storage_node(who) {
             self.tap.misled(who);
             self.history.note(format_args!("{who} takes on {NO_EPOCH}"));
-            let fence = Maintenance::Fence {
-                partitions: None,
-                leaving: false,
-                horizon: Stamp::ZERO,
+            let fence = match replica.speaks() {
+                Release::Current => Maintenance::Fence {
+                    partitions: None,
+                    leaving: false,
+                    horizon: Stamp::ZERO,
+                },
+                Release::BeforeChangesOfOwners => Maintenance::Damaged,
             };
             let request = Request {
                 node: replica.node().clone(),

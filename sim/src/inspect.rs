@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pairdb::placement::{Epoch, Node, Placement};
-use pairdb::ports::{CallError, Operation, RecordKey, Refusal, Reply, Request};
+use pairdb::ports::{CallError, Operation, RecordKey, Refusal, Release, Reply, Request};
 use pairdb::version::Record;
 
 use crate::cluster::Cluster;
@@ -49,7 +49,13 @@ async fn held(
             operation: Operation::Read { key: key.clone() },
         };
         let services = cluster.services();
-        let answer = services.deliver(who, who, request, &cluster.tap, CallId::default())?;
+        let answer = services.deliver(
+            (who, Release::Current),
+            who,
+            request,
+            &cluster.tap,
+            CallId::default(),
+        )?;
         answer.await.ok()
     };
     let reply = match ask(placement.epoch()).await {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use madsim::task::JoinHandle;
+use pairdb::ports::Release;
 
 use crate::cluster::Cluster;
 use crate::endpoint::Endpoint;
@@ -83,6 +84,11 @@ async fn begin(cluster: &Cluster, index: usize, fault: &Fault) {
             }
         }
         Fault::Restart { who } => cluster.stop(*who).await,
+        Fault::Upgrade { who } => cluster.install(*who, Release::Current).await,
+        Fault::GoBack { who } => {
+            let before = Release::BeforeChangesOfOwners;
+            cluster.install(*who, before).await;
+        }
         Fault::LoseDisk { who } => cluster.lose_disk(*who),
         Fault::DamagedJournal { who, commits } => cluster.damage_journal(*who, *commits),
         Fault::LoseDigests { who } => cluster.lose_digests(*who),
@@ -116,6 +122,8 @@ fn end(cluster: &Cluster, index: usize, fault: &Fault) {
     match fault {
         Fault::Crash { who }
         | Fault::Restart { who }
+        | Fault::Upgrade { who }
+        | Fault::GoBack { who }
         | Fault::LoseDisk { who }
         | Fault::DamagedJournal { who, .. }
         | Fault::LoseDigests { who } => {

@@ -20,6 +20,8 @@ use crate::world::ChangePlan;
 
 /// How often they ask.
 const TRIES_MAX: usize = 30;
+/// And where somebody has to be upgraded first.
+const TRIES_FOR_UPGRADE_MAX: usize = 300;
 /// How long they wait before they ask once more.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long they wait for an answer.
@@ -78,7 +80,11 @@ async fn persist(
     asked: impl Fn(Coordinator<CoordinatorSide>) -> Answering,
 ) {
     let coordinators = cluster.world.coordinators();
-    for turn in 0..TRIES_MAX {
+    let mut waits_for_upgrade = false;
+    for turn in 0..TRIES_FOR_UPGRADE_MAX {
+        if turn >= TRIES_MAX && !waits_for_upgrade {
+            return;
+        }
         let who = coordinators[turn % coordinators.len()];
         if let Some((node, coordinator)) = cluster.coordinator(who) {
             let (answer, answered) = oneshot::channel();
@@ -97,6 +103,7 @@ async fn persist(
             };
             let history = &cluster.history;
             history.note(format_args!("the operator {what} -> {who}: {told}"));
+            waits_for_upgrade = matches!(answer, Some(Err(CoordinatorError::OlderVersion(_))));
             if answer.is_some_and(|answer| answer.map_or_else(|error| is_final(&error), |_| true)) {
                 return;
             }
@@ -112,6 +119,9 @@ async fn persist(
 const fn is_final(error: &CoordinatorError) -> bool {
     !matches!(
         error,
-        CoordinatorError::Store(_) | CoordinatorError::Stopping | CoordinatorError::Overloaded(_)
+        CoordinatorError::Store(_)
+            | CoordinatorError::Stopping
+            | CoordinatorError::Overloaded(_)
+            | CoordinatorError::OlderVersion(_)
     )
 }

@@ -195,6 +195,8 @@ fn spoils(world: &World, index: usize) -> Spoils<'_> {
         // That nobody serves there is known by itself; a disk that was lost is empty, and serves.
         Fault::Crash { who }
         | Fault::Restart { who }
+        | Fault::Upgrade { who }
+        | Fault::GoBack { who }
         | Fault::LoseDisk { who }
         | Fault::DamagedJournal { who, .. }
         | Fault::LoseDigests { who }

@@ -12,11 +12,12 @@ use pairdb::adapters::memory::MemoryMetadata;
 use pairdb::placement::{ChangeId, Epoch, Topology};
 use pairdb::ports::{
     ApiKey, ApiKeyId, Change, Checkpoint, LeaseOutcome, MetadataEvent, MetadataStore, Migration,
-    StoreError, Tenant, TenantId,
+    Release, StoreError, Tenant, TenantId,
 };
 
 use super::clock::SimClock;
 use super::link::StoreLink;
+use super::older;
 use crate::describe::Said;
 use crate::endpoint::Endpoint;
 
@@ -235,13 +236,29 @@ async fn copied(old: &Store, clock: SimClock) -> Store {
 pub struct SimMetadata {
     home: MetadataHome,
     link: StoreLink,
+    speaks: Release,
 }
 
 impl SimMetadata {
     /// `home` at the end of `link`.
     #[must_use]
     pub fn new(home: MetadataHome, link: StoreLink) -> Self {
-        Self { home, link }
+        let speaks = Release::Current;
+        Self { home, link, speaks }
+    }
+
+    /// The same for a coordinator of this release.
+    #[must_use]
+    pub fn speaking(self, speaks: Release) -> Self {
+        Self { speaks, ..self }
+    }
+
+    /// A topology as a coordinator of this release reads it.
+    fn as_read(&self, stored: Topology) -> Topology {
+        match self.speaks {
+            Release::BeforeChangesOfOwners => older::read(&stored),
+            Release::Current => stored,
+        }
     }
 
     async fn ask<A: Debug + Send + 'static>(
@@ -348,8 +365,9 @@ impl MetadataStore for SimMetadata {
 
     async fn topology(&self) -> Result<Topology, StoreError> {
         let said = || Said::new("topology", "");
-        self.ask(said, |store| store.topology().now_or_never())
-            .await
+        let stored = self.ask(said, |store| store.topology().now_or_never());
+        let stored = stored.await?;
+        Ok(self.as_read(stored))
     }
 
     async fn replace_topology(
@@ -359,17 +377,22 @@ impl MetadataStore for SimMetadata {
     ) -> Result<Change<Topology>, StoreError> {
         let epoch = next.epoch;
         let said = || Said::new("replace topology", format!("{expected} by {epoch}"));
-        let home = self.home.clone();
-        self.ask(said, move |store| {
-            let changed = store
-                .replace_topology(expected, next.clone())
-                .now_or_never();
+        let (home, speaks) = (self.home.clone(), self.speaks);
+        let changed = self.ask(said, move |store| {
+            let next = match (speaks, store.topology().now_or_never()?) {
+                (Release::BeforeChangesOfOwners, Ok(stored)) => older::written(&stored, &next),
+                _ => next.clone(),
+            };
+            let changed = store.replace_topology(expected, next).now_or_never();
             if let Some(Ok(Change::Made(topology))) = &changed {
                 home.keep(topology.clone());
             }
             changed
+        });
+        Ok(match changed.await? {
+            Change::Made(topology) => Change::Made(self.as_read(topology)),
+            Change::Conflict(stored) => Change::Conflict(stored.map(|it| self.as_read(it))),
         })
-        .await
     }
 
     async fn create_migration(

@@ -5,6 +5,7 @@ mod disk;
 mod idempotency;
 mod link;
 mod metadata;
+mod older;
 mod process;
 mod transport;
 

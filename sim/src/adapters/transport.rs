@@ -9,8 +9,8 @@ use futures::channel::oneshot;
 use madsim::runtime::NodeHandle;
 use pairdb::placement::Node;
 use pairdb::ports::{
-    CallError, Clock, CoordinatorWorld, Instant, Operation, ReplicaTransport, ReplicaWorld, Reply,
-    Request,
+    CallError, Caller, Clock, CoordinatorWorld, Instant, Operation, Refusal, Release,
+    ReplicaTransport, ReplicaWorld, Reply, Request,
 };
 use pairdb::replica::Replica;
 
@@ -63,6 +63,10 @@ impl ReplicaWorld for StorageSide {
     fn transport(&self) -> &SimTransport {
         &self.transport
     }
+
+    fn speaks(&self) -> Release {
+        self.transport.speaks
+    }
 }
 
 /// A coordinator's world.
@@ -113,6 +117,10 @@ impl CoordinatorWorld for CoordinatorSide {
     fn idempotency(&self) -> &SimIdempotency {
         &self.idempotency
     }
+
+    fn speaks(&self) -> Release {
+        self.transport.speaks
+    }
 }
 
 /// The storage nodes that run now, and the machines they run on. Copies share the table.
@@ -147,7 +155,7 @@ impl Services {
     /// Hands it a request, if it serves; its answer is looked at by `tap`.
     pub fn deliver(
         &self,
-        from: Endpoint,
+        (from, speaks): (Endpoint, Release),
         who: Endpoint,
         request: Request,
         tap: &Tap,
@@ -157,9 +165,16 @@ impl Services {
         let tap = tap.clone();
         let arrival = tap.recorder().arrived(call);
         let (answer, answered) = oneshot::channel();
+        let (caller, request) = match in_common((from, speaks), replica.speaks(), request) {
+            Ok(understood) => understood,
+            Err(error) => {
+                let _ = answer.send(Err(error));
+                return Some(answered);
+            }
+        };
         drop(node.spawn(async move {
             let watched = tap.arrived(from, who, &request);
-            let result = replica.handle(request.clone()).await;
+            let result = replica.handle_from(caller, request.clone()).await;
             tap.answered(who, &request, &result, watched);
             let said = || describe::answer_parts(&result);
             tap.recorder().answered(arrival, said);
@@ -175,9 +190,29 @@ impl Services {
     }
 }
 
+/// What is asked in the release that both ends speak, as they find out when they connect.
+fn in_common(
+    (from, speaks): (Endpoint, Release),
+    other: Release,
+    request: Request,
+) -> Result<(Caller, Request), CallError> {
+    let not_sent = || CallError::NotSent("no version in common".into());
+    let release = speaks.agreed(other).ok_or_else(not_sent)?;
+    let name = from.id().into();
+    let older = || CallError::Refused(Refusal::Unavailable("the node has to be upgraded".into()));
+    let operation = release.question(request.operation).ok_or_else(older)?;
+    let request = Request {
+        operation,
+        ..request
+    };
+    Ok((Caller { release, name }, request))
+}
+
 /// One process's way to the storage nodes.
 #[derive(Clone)]
 pub struct SimTransport {
+    /// The release that the process speaks.
+    pub speaks: Release,
     /// The process.
     pub from: Endpoint,
     /// Its clock.
@@ -213,7 +248,7 @@ impl ReplicaTransport for SimTransport {
         };
         let asked = tap.asks(self.from, &request);
         let listener = tap.clone();
-        let from = self.from;
+        let from = (self.from, self.speaks);
         let deliver = move || services.deliver(from, to, request.clone(), &tap, call);
         let mut call = Box::pin(self.network.call(route, deliver).fuse());
         let mut timer = Box::pin(self.clock.sleep_until(deadline).fuse());

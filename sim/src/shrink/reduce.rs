@@ -51,6 +51,7 @@ const SIMPLER: &[Change] = &[
     |world| world.partitions = World::default().partitions,
     |world| world.virtual_nodes = World::default().virtual_nodes,
     |world| world.zones.clear(),
+    |world| world.older.clear(),
 ];
 
 const SIMPLER_STEPS: &[fn(&mut Step)] = &[

@@ -8,8 +8,8 @@ use super::{NetworkPlan, World};
 const TIMEOUT: Duration = Duration::from_secs(4);
 
 impl World {
-    /// Takes away faults, changes of owners, losses and rare behaviour, and has clients ask for quorums with room and
-    /// time for the answers. Clocks stay as they are.
+    /// Takes away faults, changes of owners, upgrades, losses and rare behaviour, and has clients ask for quorums with
+    /// room and time for the answers. Clocks stay as they are.
     pub(super) fn calm_down(&mut self) {
         let calm = NetworkPlan::default();
         self.network.lost_request_permille = calm.lost_request_permille;
@@ -19,6 +19,7 @@ impl World {
         self.faults.clear();
         self.spare_nodes = 0;
         self.zones.clear();
+        self.older.clear();
         self.buggify.clear();
         self.replica.queue_max = self.replica.queue_max.max(8_192);
         self.replica.batch_max = self.replica.batch_max.max(1_024);

@@ -29,6 +29,7 @@ impl World {
             storage_nodes,
             spare_nodes: 0,
             zones: Vec::new(),
+            older: Vec::new(),
             partitions: rng.pick(&[1, 4, 16, 64]),
             virtual_nodes: rng.pick(&[1, 8, 32]),
             chaos_ms,
@@ -49,6 +50,7 @@ impl World {
         world.perhaps_a_race();
         world.perhaps_ahead_of_all_clocks();
         world.perhaps_changes_owners();
+        world.perhaps_upgraded();
         world.perhaps_but_one_thing_wrong();
         world.perhaps_refilled();
         world.perhaps_purged();

@@ -79,6 +79,16 @@ pub enum Fault {
         /// A storage node or a coordinator.
         who: Endpoint,
     },
+    /// A process is stopped, gets the newest release of the program, and starts again at the end.
+    Upgrade {
+        /// A storage node or a coordinator.
+        who: Endpoint,
+    },
+    /// A process is stopped, gets the release before back, and starts again at the end.
+    GoBack {
+        /// A storage node or a coordinator.
+        who: Endpoint,
+    },
     /// A storage node crashes and its disk is replaced by an empty one.
     LoseDisk {
         /// The storage node.

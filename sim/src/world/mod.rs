@@ -25,6 +25,7 @@ mod refill;
 mod request;
 mod settings;
 mod step;
+mod upgrade;
 mod wounded;
 
 pub use buggify::BuggifyPlan;

@@ -31,6 +31,9 @@ pub struct World {
     /// Each storage node's zone, the first one's first; those without one have none, or an empty one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub zones: Vec<String>,
+    /// Processes that begin with the release before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub older: Vec<Endpoint>,
     /// How many partitions the token space is cut into.
     pub partitions: u32,
     /// A storage node's places on the ring.
@@ -212,6 +215,7 @@ impl Default for World {
             storage_nodes: 5,
             spare_nodes: 0,
             zones: Vec::new(),
+            older: Vec::new(),
             partitions: 16,
             virtual_nodes: 8,
             chaos_ms: 20_000,
