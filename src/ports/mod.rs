@@ -23,6 +23,7 @@ mod record_key;
 mod release;
 mod replica;
 mod spawn;
+mod spoken;
 mod stop;
 mod storage;
 mod tenant;
