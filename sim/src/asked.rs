@@ -24,6 +24,10 @@ pub struct Asked {
 pub struct AskedOfRecord {
     /// Who was asked.
     pub nodes: BTreeSet<Endpoint>,
+    /// Whom coordinators asked, by which epoch.
+    pub routed: BTreeSet<(Epoch, Endpoint)>,
+    /// Whom they asked to accept a write, by which epoch.
+    pub accepting: BTreeSet<(Epoch, Endpoint)>,
     /// Whether a write was to overwrite all that is held, as under `last_write_wins`.
     pub overwrites_all: bool,
     /// Whether a write was to overwrite what its context covers, as under `siblings`.
@@ -31,8 +35,8 @@ pub struct AskedOfRecord {
 }
 
 impl Asked {
-    /// A request about `key` has arrived at `who`.
-    pub fn note(&mut self, who: Endpoint, key: &RecordKey, request: &Request) {
+    /// `from` has a request about `key` arrive at `who`.
+    pub fn note(&mut self, from: Endpoint, who: Endpoint, key: &RecordKey, request: &Request) {
         if !self.records.contains_key(key) {
             self.records.insert(key.clone(), AskedOfRecord::default());
         }
@@ -40,11 +44,28 @@ impl Asked {
             return;
         };
         asked.nodes.insert(who);
+        let by_coordinator = matches!(from, Endpoint::Coordinator(_));
+        if by_coordinator {
+            asked.routed.insert((request.epoch, who));
+        }
         if let Operation::Accept(stamp) = &request.operation {
+            if by_coordinator {
+                asked.accepting.insert((request.epoch, who));
+            }
             match stamp.overwrites {
                 Overwrites::All(_) => asked.overwrites_all = true,
                 Overwrites::Covered(_) => asked.overwrites_covered = true,
             }
         }
+    }
+}
+
+/// The record that an operation is about, if it is about one.
+#[must_use]
+pub fn record_of(operation: &Operation) -> Option<&RecordKey> {
+    match operation {
+        Operation::Accept(stamp) => Some(&stamp.key),
+        Operation::Join { key, .. } | Operation::Read { key } => Some(key),
+        _ => None,
     }
 }

@@ -1,19 +1,35 @@
 //! Which attempts coordinators made of each write, and which of the owners they heard before they went on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use pairdb::ports::{Operation, Request};
+use pairdb::placement::Epoch;
+use pairdb::ports::{Operation, RecordKey, Request};
 use pairdb::version::{Record, Stamp, WriteId};
 
+use crate::asked::record_of;
 use crate::endpoint::Endpoint;
 use crate::op::Time;
 
 /// A call about a write, by the write and its place among the calls about it.
 pub type CallOf = (WriteId, usize);
 
-/// Every call to stamp or join a write, by the write.
+/// What coordinators asked owners for.
 #[derive(Clone, Default, Debug)]
-pub struct Attempts(BTreeMap<WriteId, Vec<Call>>);
+pub struct Attempts {
+    /// Every call to stamp or join a write, by the write.
+    writes: BTreeMap<WriteId, Vec<Call>>,
+    /// By which epochs each coordinator asked for each key, and when.
+    routed: BTreeMap<RecordKey, Vec<Routed>>,
+}
+
+/// A coordinator asked for a key by an epoch for the first time since it had asked by another one.
+#[derive(Clone, Debug)]
+struct Routed {
+    by: Endpoint,
+    epoch: Epoch,
+    first: Time,
+    last: Time,
+}
 
 #[derive(Clone, Debug)]
 struct Call {
@@ -30,6 +46,9 @@ impl Attempts {
         if !matches!(from, Endpoint::Coordinator(_)) {
             return Vec::new();
         }
+        if let Some(key) = record_of(&request.operation) {
+            self.route(from, key, request.epoch, now);
+        }
         let (stamps, writes) = match &request.operation {
             Operation::Accept(stamp) => (true, vec![(stamp.write_id, stamp.stamp)]),
             Operation::Join { record, .. } => {
@@ -41,7 +60,7 @@ impl Attempts {
             _ => return Vec::new(),
         };
         let note = |(write, stamp)| {
-            let calls = self.0.entry(write).or_default();
+            let calls = self.writes.entry(write).or_default();
             calls.push(Call {
                 from,
                 stamp,
@@ -54,11 +73,45 @@ impl Attempts {
         writes.into_iter().map(note).collect()
     }
 
+    fn route(&mut self, by: Endpoint, key: &RecordKey, epoch: Epoch, now: Time) {
+        if !self.routed.contains_key(key) {
+            self.routed.insert(key.clone(), Vec::new());
+        }
+        let Some(routed) = self.routed.get_mut(key) else {
+            return;
+        };
+        let same = |it: &&mut Routed| it.by == by && it.epoch == epoch;
+        match routed.iter_mut().find(same) {
+            Some(it) => it.last = now,
+            None => routed.push(Routed {
+                by,
+                epoch,
+                first: now,
+                last: now,
+            }),
+        }
+    }
+
+    /// By which epochs a coordinator may have asked for a key from `from` to `to`; `None`: any coordinator.
+    #[must_use]
+    pub fn epochs(
+        &self,
+        by: Option<Endpoint>,
+        key: &RecordKey,
+        (from, to): (Time, Time),
+    ) -> BTreeSet<Epoch> {
+        let routed = self.routed.get(key).into_iter().flatten();
+        let during = routed.filter(|it| {
+            it.first <= to && it.last >= from && by.is_none_or(|coordinator| coordinator == it.by)
+        });
+        during.map(|it| it.epoch).collect()
+    }
+
     /// The answers have come.
     pub(crate) fn heard(&mut self, calls: Vec<CallOf>, now: Time) {
         for (write, index) in calls {
             let call = self
-                .0
+                .writes
                 .get_mut(&write)
                 .and_then(|calls| calls.get_mut(index));
             if let Some(call) = call {
@@ -72,7 +125,7 @@ impl Attempts {
     /// by the same coordinator.)
     #[must_use]
     pub fn was_raised_unheard(&self, write: WriteId) -> bool {
-        let calls = self.0.get(&write).map_or(&[][..], Vec::as_slice);
+        let calls = self.writes.get(&write).map_or(&[][..], Vec::as_slice);
         let raises = calls.iter().filter(|call| call.stamps);
         raises.into_iter().any(|raise| {
             calls.iter().any(|call| {

@@ -33,6 +33,7 @@ use crate::pause::pause;
 use crate::recorder::Life;
 use crate::reign::Reign;
 use crate::rng::Rng;
+use crate::steps::Nodes;
 use crate::story::Story;
 use crate::tap::Tap;
 use crate::weather::Weather;
@@ -146,6 +147,10 @@ impl Cluster {
             shared: Arc::new(shared),
         };
         cluster.build();
+        cluster.tap.look_at(Box::new(Machines {
+            disks: cluster.disks(),
+            services: cluster.shared.services.clone(),
+        }));
         cluster.watch_purges();
         cluster.watch_topologies();
         cluster
@@ -153,11 +158,7 @@ impl Cluster {
 
     /// Has every removal of a record compared with what the other owners hold.
     fn watch_purges(&self) {
-        let disks: Vec<(Endpoint, Disk)> = self
-            .machines()
-            .iter()
-            .filter_map(|(who, machine)| Some((*who, machine.disk.clone()?)))
-            .collect();
+        let disks = self.disks();
         for (who, disk) in &disks {
             let (who, tap) = (*who, self.tap.clone());
             let reigns = Arc::clone(&self.shared.reigns);
@@ -171,7 +172,7 @@ impl Cluster {
                 };
                 let reign = current(&reigns);
                 let held = |owners: Vec<Endpoint>| {
-                    let disks = disks.iter().filter(|(other, _)| owners.contains(other));
+                    let disks = disks.iter().filter(|(other, _)| owners.contains(*other));
                     // The watch must not look at its own disk.
                     let held = disks.map(|(other, disk)| {
                         let held = (*other != who).then(|| disk.get(Space::Records, key));
@@ -199,6 +200,7 @@ impl Cluster {
             let before = current(&reigns);
             let now = Duration::from_nanos(history.now());
             let next = Arc::new(before.succeeded(now, topology.clone()));
+            tap.stored(&before, &next);
             for who in next.given_up().difference(&before.given_up()) {
                 tap.given_up(*who);
             }
@@ -208,6 +210,15 @@ impl Cluster {
             lock(&reigns).push(next);
             story.published(before.placement.topology(), topology);
         }));
+    }
+
+    /// The disks of storage nodes.
+    fn disks(&self) -> BTreeMap<Endpoint, Disk> {
+        let machines = self.machines();
+        let disks = machines.iter();
+        disks
+            .filter_map(|(who, machine)| Some((*who, machine.disk.clone()?)))
+            .collect()
     }
 
     /// Every topology that was ever published, with when it was, the oldest first.
@@ -841,6 +852,28 @@ impl Cluster {
     fn machines(&self) -> MutexGuard<'_, BTreeMap<Endpoint, Machine>> {
         let machines = self.shared.machines.lock();
         machines.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is really on the machines, and served by them.
+struct Machines {
+    disks: BTreeMap<Endpoint, Disk>,
+    services: Services,
+}
+
+impl Nodes for Machines {
+    fn records(&self, who: Endpoint) -> BTreeMap<Bytes, Bytes> {
+        let disk = self.disks.get(&who);
+        disk.map_or_else(BTreeMap::new, |disk| disk.contents(Space::Records))
+    }
+
+    fn record(&self, who: Endpoint, key: &RecordKey) -> Option<Bytes> {
+        self.disks.get(&who)?.get(Space::Records, key.as_bytes())
+    }
+
+    fn counts(&self, who: Endpoint) -> bool {
+        let replica = self.services.get(who);
+        replica.is_some_and(|replica| !replica.is_refilling())
     }
 }
 

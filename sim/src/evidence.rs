@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pairdb::coordinator::IdempotencyOutage;
-use pairdb::placement::Token;
+use pairdb::placement::{Epoch, Token};
 use pairdb::quorum::{ConflictPolicy, Consistency};
 use pairdb::version::{Context, Dot, Record, Stamp};
 
@@ -255,6 +255,19 @@ impl Evidence {
         during
             .filter(move |(reign, end)| reign.since <= to && *end >= from)
             .map(|(reign, _)| &**reign)
+    }
+
+    /// The topologies that were published as this epoch.
+    pub fn reigns_of(&self, epoch: Epoch) -> impl Iterator<Item = &Reign> {
+        let reigns = self.run.reigns.iter().map(|reign| &**reign);
+        reigns.filter(move |reign| reign.placement.topology().epoch == epoch)
+    }
+
+    /// The number of a tenant of this name.
+    #[must_use]
+    pub fn tenant(&self, name: &str) -> Option<usize> {
+        let mut tenants = self.run.world.tenants.iter();
+        tenants.position(|tenant| tenant.name == name)
     }
 
     /// Who owns a key in the end; nobody if it is no key of the world.

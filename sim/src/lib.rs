@@ -15,7 +15,8 @@
 //! | plan | [`world`] | everything that decides a run, drawn from a seed or read from a scenario file |
 //! | notes | [`history`], [`recorder`], [`reign`] | what happened, for who judges and for a page |
 //! | | [`weather`], [`story`] | who could rely on whom, when; how far explicit steps have come |
-//! | | [`seen`], [`asked`], [`attempts`], [`tap`] | what nodes said and were asked, and who listens |
+//! | | [`seen`], [`asked`], [`attempts`], [`fences`], [`tap`] | what nodes said and were asked, and who listens |
+//! | | [`reign`], [`steps`] | who owned what when, and whether a step that changes it was safe |
 //! | wire | [`faults`], [`network`] | what is wrong now, and what is between processes |
 //! | ports | [`adapters`] | the ports, carried out by simulated clocks, disks, stores and links |
 //! | cluster | [`cluster`] | machines, and the processes that live and die on them |
@@ -58,6 +59,7 @@ pub mod describe;
 pub mod endpoint;
 pub mod evidence;
 pub mod faults;
+pub mod fences;
 pub mod hash;
 pub mod history;
 pub mod inspect;
@@ -95,6 +97,7 @@ pub mod settle;
 )]
 pub mod shrink;
 pub mod spell;
+pub mod steps;
 pub mod story;
 #[allow(
     clippy::disallowed_methods,

@@ -1,12 +1,14 @@
 //! Who owned what, and when: each topology that was published, with the replication factors in force.
 //!
-//! While a partition moves it has two sets of owners, as the product's own [`RecordOwners`] tells them.
+//! While a partition moves it has two sets of owners. Who they are is told from what is stored of the move, not by the
+//! product's own functions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use pairdb::placement::{Node, OwnerSet, Placement, RecordOwners, Topology};
+use pairdb::placement::{MoveState, Node, PartitionId, Placement, Topology};
 use pairdb::ports::{RecordKey, TenantId, TreeName};
+use pairdb::quorum::Consistency;
 
 use crate::endpoint::Endpoint;
 use crate::op::Time;
@@ -30,6 +32,45 @@ pub struct OwnersOf {
     pub nodes: Vec<Endpoint>,
     /// So many of them are a quorum.
     pub quorum: usize,
+}
+
+/// Owners as they are listed.
+struct OwnerList {
+    /// Without those that were given up.
+    nodes: Vec<Node>,
+    /// How many there were before.
+    listed: usize,
+}
+
+/// The owners that operations need, each list for itself.
+struct OwnerLists {
+    lists: Vec<OwnerList>,
+    /// Whether reads need the second list, too.
+    reads_both: bool,
+}
+
+impl OwnersOf {
+    fn of(list: OwnerList) -> Self {
+        let nodes: Vec<Endpoint> = list.nodes.iter().map(endpoint).collect();
+        let meets_all = match nodes.len() < list.listed {
+            true => list.listed.div_ceil(2).min(nodes.len()),
+            false => 0,
+        };
+        Self {
+            quorum: (nodes.len() / 2 + 1).max(meets_all),
+            nodes,
+        }
+    }
+
+    /// How many of them an operation of this consistency needs.
+    #[must_use]
+    pub fn required(&self, consistency: Consistency) -> usize {
+        match consistency {
+            Consistency::One => self.nodes.len().min(1),
+            Consistency::Quorum => self.quorum.min(self.nodes.len()),
+            Consistency::All => self.nodes.len(),
+        }
+    }
 }
 
 impl Reign {
@@ -70,13 +111,6 @@ impl Reign {
         RecordKey::new(partition, &tenant, key)
     }
 
-    fn record_owners(&self, tree: &TreeName) -> RecordOwners {
-        let factor = self.factors.get(tree.tenant()).copied();
-        let (partition, factor) = (tree.partition(), factor.unwrap_or_default());
-        self.placement
-            .record_owners(partition, tree.tenant(), factor)
-    }
-
     /// Every owner of a tree, the old ones and the new ones, in order of preference.
     #[must_use]
     pub fn owners(&self, tree: &TreeName) -> Vec<Endpoint> {
@@ -86,39 +120,81 @@ impl Reign {
     /// The same as the topology lists them.
     #[must_use]
     pub fn listed(&self, tree: &TreeName) -> Vec<Node> {
-        let owners = self.record_owners(tree);
-        let nodes = owners.nodes().iter();
-        nodes
-            .map(|index| self.placement.node(*index).clone())
-            .collect()
+        let mut listed: Vec<Node> = Vec::new();
+        for set in self.owner_lists(tree).lists {
+            for node in set.nodes {
+                if !listed.contains(&node) {
+                    listed.push(node);
+                }
+            }
+        }
+        listed
     }
 
     /// The sets of owners of which a quorum operation needs a quorum each: the old ones, and the new ones where a
     /// partition is copied or handed over.
     #[must_use]
     pub fn sets(&self, tree: &TreeName) -> Vec<OwnersOf> {
-        let owners = self.record_owners(tree);
-        let set = |set: OwnerSet| {
-            let nodes = (0..).zip(owners.nodes());
-            let inside = nodes.filter(|(position, _)| set.positions & 1_u32 << position != 0);
-            let nodes: Vec<Endpoint> = inside
-                .map(|(_, index)| endpoint(self.placement.node(*index)))
-                .collect();
-            // Written out here once more: the product's own function may be the one that is wrong.
-            let meets_all = match nodes.len() < usize::from(set.listed) {
-                true => usize::from(set.listed).div_ceil(2).min(nodes.len()),
-                false => 0,
-            };
-            OwnersOf {
-                quorum: (nodes.len() / 2 + 1).max(meets_all),
-                nodes,
-            }
+        let lists = self.owner_lists(tree).lists;
+        lists.into_iter().map(OwnersOf::of).collect()
+    }
+
+    /// Those of them of which reads need a quorum each: the old ones until a partition is handed over, then both.
+    #[must_use]
+    pub fn read_sets(&self, tree: &TreeName) -> Vec<OwnersOf> {
+        let owners = self.owner_lists(tree);
+        let needed = if owners.reads_both { 2 } else { 1 };
+        let lists = owners.lists.into_iter().take(needed);
+        lists.map(OwnersOf::of).collect()
+    }
+
+    /// Those that reads use, and that accept writes.
+    #[must_use]
+    pub fn readers(&self, tree: &TreeName) -> Vec<Endpoint> {
+        let sets = self.read_sets(tree).into_iter();
+        sets.flat_map(|set| set.nodes).collect()
+    }
+
+    /// Who owns a tree. Written out here once more: the product's own function may be the one that is wrong.
+    fn owner_lists(&self, tree: &TreeName) -> OwnerLists {
+        let topology = self.placement.topology();
+        let factor = self.factors.get(tree.tenant()).copied().unwrap_or_default();
+        let stable = |nodes: &[u16], factor: u8| OwnerList {
+            nodes: self.first_of(nodes, factor),
+            listed: nodes.len().min(usize::from(factor)),
         };
-        [Some(owners.first), owners.second]
-            .into_iter()
-            .flatten()
-            .map(set)
-            .collect()
+        let alone = |list: OwnerList| OwnerLists {
+            lists: vec![list],
+            reads_both: false,
+        };
+        let change = topology.change.as_ref();
+        let Some((change, moving)) = change.and_then(|it| Some((it, it.of(tree.partition())?)))
+        else {
+            let owners = self
+                .placement
+                .record_owners(tree.partition(), tree.tenant(), factor);
+            return alone(stable(owners.nodes(), factor));
+        };
+        let changed = change.factor(tree.tenant());
+        let (before, after) = changed.map_or((factor, factor), |it| (it.from, it.to));
+        let (mut old, new) = (stable(&moving.from, before), stable(&moving.to, after));
+        let are_same = old.nodes.len() == new.nodes.len()
+            && old.nodes.iter().all(|node| new.nodes.contains(node));
+        old.nodes.retain(|node| !change.given_up.contains(&node.id));
+        match moving.state {
+            MoveState::Moved => alone(new),
+            _ if old.nodes.is_empty() => alone(new),
+            _ if are_same || moving.state == MoveState::Waiting => alone(old),
+            state => OwnerLists {
+                lists: vec![old, new],
+                reads_both: state == MoveState::HandingOver,
+            },
+        }
+    }
+
+    fn first_of(&self, nodes: &[u16], factor: u8) -> Vec<Node> {
+        let first = nodes.iter().take(usize::from(factor));
+        first.map(|it| self.placement.node(*it).clone()).collect()
     }
 
     /// The nodes that the topology lists.
@@ -132,6 +208,15 @@ impl Reign {
     #[must_use]
     pub fn changes(&self) -> bool {
         self.placement.topology().change.is_some()
+    }
+
+    /// Whether it is by this topology that a partition came into the state that it is in.
+    #[must_use]
+    pub fn has_stepped(&self, partition: PartitionId) -> bool {
+        let topology = self.placement.topology();
+        let change = topology.change.as_ref();
+        let moving = change.and_then(|change| change.of(partition));
+        moving.is_some_and(|moving| moving.since == topology.epoch)
     }
 
     /// The nodes that the change under way takes for lost.

@@ -7,16 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use pairdb::placement::{Epoch, PartitionId};
-use pairdb::ports::{Maintained, Maintenance, Operation, RecordKey, Reply, Request, TreeName};
+use pairdb::ports::{Maintenance, Operation, Overwrites, RecordKey, Reply, Request, TreeName};
 use pairdb::version::{Actor, Content, Dot, Record, Stamp, Version, VersionVector, WriteId};
 
-use crate::asked::Asked;
+use crate::asked::{Asked, record_of};
 use crate::attempts::Attempts;
 use crate::describe;
 use crate::endpoint::Endpoint;
+use crate::fences::Fences;
 use crate::hash::Fnv;
 use crate::op::{OpId, Time};
 use crate::value;
+
+/// For so long before it drops a copy, or a step is stored, who does that may have looked at the owners.
+const LOOKED_AT_WITHIN: Time = 5_000_000_000;
 
 /// All that was seen.
 #[derive(Clone, Default, Debug)]
@@ -25,6 +29,10 @@ pub struct Seen {
     pub versions: BTreeMap<Dot, Sighting>,
     /// Who said when to hold a version durably: (node, when).
     pub holders: BTreeMap<Dot, Vec<(Endpoint, Time)>>,
+    /// Who, counting for quorums, said when to have a version durably, or what overwrote it: (node, when).
+    pub knowers: BTreeMap<Dot, Vec<(Endpoint, Time)>>,
+    /// The versions of each key.
+    of_key: BTreeMap<RecordKey, Vec<Dot>>,
     /// When a node lost something it had said to hold.
     pub losses: Vec<Loss>,
     /// When a node's process ended.
@@ -48,11 +56,11 @@ pub struct Seen {
     /// What each node has said to know of each key.
     memory: BTreeMap<(Endpoint, RecordKey), VersionVector>,
     /// What nodes had said to know of their keys before they lost some of it.
-    knew: BTreeMap<(Endpoint, RecordKey), VersionVector>,
+    knew: BTreeMap<(Endpoint, RecordKey), (VersionVector, Time)>,
     /// The greatest stamp up to which some record of each key remembers no overwritten writes by name.
     pub forgotten: BTreeMap<RecordKey, Stamp>,
-    /// Below which epoch each node has said to refuse everything about a partition, or about all of them (`None`).
-    fences: BTreeMap<(Endpoint, Option<PartitionId>), Epoch>,
+    /// What nodes have taken on to refuse.
+    pub fences: Fences,
     /// Removals of whole trees that have arrived at a node and are not answered yet.
     dropping: BTreeMap<(Endpoint, TreeName), u32>,
     /// Who dropped its copy of a record when, since others own it.
@@ -88,6 +96,8 @@ pub struct Said {
     seen: VersionVector,
     /// Below which epoch it refuses what is asked of this partition.
     epoch: Epoch,
+    /// Up to which stamp a write that it does not know may be one that it has never heard of.
+    horizon: Stamp,
     purges: u32,
 }
 
@@ -124,8 +134,8 @@ pub struct Left {
 pub struct Contradiction {
     /// Which rule they break.
     pub rule: &'static str,
-    /// Which record they are about.
-    pub key: RecordKey,
+    /// Which record they are about, if it is one.
+    pub key: Option<RecordKey>,
     /// What they say.
     pub what: String,
 }
@@ -169,25 +179,23 @@ impl Seen {
             *self.dropping.entry((who, tree.clone())).or_default() += 1;
         }
         let Some(key) = record_of(&request.operation) else {
-            return Said::default();
+            let partition = partition_of(&request.operation);
+            return Said {
+                epoch: partition.map_or(Epoch(0), |partition| self.fences.of(who, partition)),
+                ..Said::default()
+            };
         };
         if !self.misled.contains(&from) {
             self.asked.newest_epoch = self.asked.newest_epoch.max(request.epoch);
         }
-        self.asked.note(who, key, request);
+        self.asked.note(from, who, key, request);
         let memory = self.memory.get(&(who, key.clone()));
         Said {
             seen: memory.cloned().unwrap_or_default(),
-            epoch: self.fence(who, key.partition()),
+            epoch: self.fences.of(who, key.partition()),
+            horizon: self.fences.horizon(who),
             purges: self.purges(who, key),
         }
-    }
-
-    /// Below which epoch a node has said to refuse requests about a partition.
-    fn fence(&self, who: Endpoint, partition: PartitionId) -> Epoch {
-        let of = [None, Some(partition)];
-        let fences = of.into_iter().filter_map(|of| self.fences.get(&(who, of)));
-        fences.max().copied().unwrap_or_default()
     }
 
     /// A node is done with a request, whatever it answers.
@@ -199,46 +207,38 @@ impl Seen {
         }
     }
 
-    /// A node has taken on to refuse what was routed by older epochs than that of the request.
-    pub fn fenced(&mut self, who: Endpoint, request: &Request, reply: &Reply) {
-        let partitions: Vec<Option<PartitionId>> = match (&request.operation, reply) {
-            (Operation::Maintenance(asked), Reply::Maintained(Maintained::Fenced { .. })) => {
-                match &**asked {
-                    Maintenance::Fence { partitions, .. } => match partitions {
-                        None => vec![None],
-                        Some(partitions) => partitions.iter().copied().map(Some).collect(),
-                    },
-                    _ => return,
-                }
-            }
-            _ => return,
-        };
-        for of in partitions {
-            let fence = self.fences.entry((who, of)).or_default();
-            *fence = request.epoch.max(*fence);
-        }
-    }
-
-    /// What a node had taken on to refuse is lost with its disk, or was set back.
-    pub fn fences_lost(&mut self, who: Endpoint) {
-        self.fences.retain(|(node, _), _| *node != who);
-    }
-
     /// A node's process has ended: it carries nothing on.
     pub fn ended(&mut self, who: Endpoint, at: Time) {
         self.ends.push((who, at));
         self.dropping.retain(|(node, _), _| *node != who);
     }
 
-    /// A node does what it was asked, having `said` this before.
+    /// A node does what it was asked, having `said` this before. `counts`: for quorums.
     pub fn answered(
         &mut self,
         who: Endpoint,
         request: &Request,
-        reply: &Reply,
+        (reply, counts): (&Reply, bool),
         said: Said,
         at: Time,
     ) {
+        self.fences.answered(who, request, reply);
+        if request.epoch < said.epoch {
+            let (fence, epoch) = (said.epoch, request.epoch);
+            let what =
+                format!("{who} took on to refuse epochs below {fence} and answered to {epoch}");
+            self.contradiction("epoch", record_of(&request.operation), what);
+        }
+        if let Some(tree) = dropped_by(&request.operation) {
+            let (partition, epoch) = (tree.partition(), request.epoch);
+            if !self.fences.leaves(who, partition, epoch) {
+                let what = format!(
+                    "{who} dropped a tree of partition {} by epoch {epoch}, and was not told that it leaves it",
+                    partition.0
+                );
+                self.contradiction("drop", None, what);
+            }
+        }
         let Some(key) = record_of(&request.operation) else {
             return;
         };
@@ -248,17 +248,21 @@ impl Seen {
             true => said.seen,
             false => VersionVector::default(),
         };
-        if request.epoch < said.epoch {
-            let (fence, epoch) = (said.epoch, request.epoch);
-            let what =
-                format!("{who} took on to refuse epochs below {fence} and answered to {epoch}");
-            self.contradiction("epoch", key, what);
-        }
+        let place = (who, key);
         match (&request.operation, reply) {
-            (Operation::Accept(_), Reply::Accepted { dot, record }) => {
+            (Operation::Accept(stamp), Reply::Accepted { dot, record }) => {
+                let may_be_old = matches!(stamp.overwrites, Overwrites::Covered(_))
+                    && stamp.stamp <= said.horizon;
+                // Who has ended may have had it before, and not come to say so.
+                let is_new = !self.versions.contains_key(dot)
+                    && !self.ends.iter().any(|(node, _)| *node == who);
+                if may_be_old && is_new {
+                    let what = format!("{who} took for new what it may have missed");
+                    self.contradiction("memory", Some(key), what);
+                }
                 // Who has the write from somebody else answers with that one's dot.
                 self.nodes.entry(dot.actor).or_insert(who);
-                self.holds(who, key, record, &known, at, remember);
+                self.holds(place, record, &known, at, (remember, counts));
             }
             (
                 Operation::Accept(stamp),
@@ -274,18 +278,26 @@ impl Seen {
                 {
                     self.told_over.insert(op);
                 }
-                self.holds(who, key, record, &known, at, remember);
+                self.holds(place, record, &known, at, (remember, counts));
             }
             (Operation::Join { record, .. }, Reply::Joined { .. }) => {
-                self.holds(who, key, record, &VersionVector::default(), at, remember);
+                let known = VersionVector::default();
+                self.holds(place, record, &known, at, (remember, counts));
             }
             (Operation::Read { .. }, Reply::Found { record }) => {
                 let empty = Record::default().encode();
                 let record = record.as_ref().unwrap_or(&empty);
-                self.holds(who, key, record, &known, at, remember);
+                self.holds(place, record, &known, at, (remember, counts));
             }
             _ => {}
         }
+    }
+
+    /// Whether a node's process ended so shortly before that somebody may have looked at it and found it well.
+    #[must_use]
+    pub fn ended_within(&self, who: Endpoint, at: Time) -> bool {
+        let mut ends = self.ends.iter();
+        ends.any(|(node, end)| *node == who && end + LOOKED_AT_WITHIN >= at)
     }
 
     /// Whether a node was told to remove the whole tree that a record is in, and is at it.
@@ -312,16 +324,19 @@ impl Seen {
         let Ok(dropped) = Record::decode(old.clone()) else {
             return;
         };
+        let mut heirs = Vec::new();
         for (owner, held) in owners {
             if *owner == who {
                 let what = format!("{who} dropped a copy that it owns");
-                self.contradiction("drop", key, what);
+                self.contradiction("drop", Some(key), what);
                 continue;
             }
             let place = (*owner, key.clone());
-            // It had it, and lost it since.
+            // It had it, and lost it since it was looked at.
             let knew = self.knew.get(&place);
-            let knew = knew.is_some_and(|knew| knew.descends(dropped.seen()));
+            let knew = knew.is_some_and(|(knew, lost)| {
+                knew.descends(dropped.seen()) && lost + LOOKED_AT_WITHIN >= at
+            });
             // It had it, every owner had, and it was purged.
             let purged = self.purges.get(&place);
             let purged = purged.is_some_and(|(_, seen)| seen.descends(dropped.seen()));
@@ -332,7 +347,27 @@ impl Seen {
             };
             if !covers && !knew && !purged {
                 let what = format!("{who} dropped a copy that {owner} lacks");
-                self.contradiction("drop", key, what);
+                self.contradiction("drop", Some(key), what);
+            }
+            if covers {
+                heirs.push(*owner);
+            }
+        }
+        self.inherit(who, key, &heirs);
+    }
+
+    /// What a node said to hold of a key the owners hold in its place, since when it did.
+    fn inherit(&mut self, who: Endpoint, key: &RecordKey, heirs: &[Endpoint]) {
+        for dot in self.of_key.get(key).into_iter().flatten() {
+            let Some(holders) = self.holders.get_mut(dot) else {
+                continue;
+            };
+            let since = holders.iter().find(|(node, _)| *node == who);
+            let Some((_, since)) = since.copied() else {
+                continue;
+            };
+            for heir in heirs {
+                holders.push((*heir, since));
             }
         }
     }
@@ -353,7 +388,7 @@ impl Seen {
     /// A node gets an empty disk, to join once more.
     pub fn begins_anew(&mut self, who: Endpoint, at: Time) {
         self.lost(who, at);
-        self.fences_lost(who);
+        self.fences.lost(who);
         self.given_up.remove(&who);
     }
 
@@ -380,7 +415,11 @@ impl Seen {
         };
         let is_damaged = Record::decode(old.clone()).is_err() && !others.iter().any(has_value);
         if !record.is_deleted() && !over && !is_damaged {
-            self.contradiction("purge", key, format!("{who} purged what was not deleted"));
+            self.contradiction(
+                "purge",
+                Some(key),
+                format!("{who} purged what was not deleted"),
+            );
         }
         for (other, held) in others {
             let held = held
@@ -388,19 +427,19 @@ impl Seen {
                 .map(|held| Record::decode(held).unwrap_or_default());
             // It had it, and lost it since: what it may have in its place is older, and goes when the others tell it.
             let knew = self.knew.get(&(*other, key.clone()));
-            let knew = knew.is_some_and(|knew| knew.descends(record.seen()));
+            let knew = knew.is_some_and(|(knew, _)| knew.descends(record.seen()));
             let purged = self.purges.get(&(*other, key.clone()));
             let purged_too = purged.is_some_and(|(_, seen)| seen.descends(record.seen()));
             let knows = |held: Record| held.seen().descends(record.seen());
             if !purged_too && !knew && !held.is_none_or(knows) {
                 let what = format!("{who} purged a delete that {other} has not seen");
-                self.contradiction("purge", key, what);
+                self.contradiction("purge", Some(key), what);
             }
         }
         // What is damaged can't be handed on.
         if owed && !is_damaged {
             let what = format!("{who} purged a delete that it had noted somebody lacks");
-            self.contradiction("purge", key, what);
+            self.contradiction("purge", Some(key), what);
         }
         let purged = self.purged.entry(key.clone()).or_default();
         *purged = purged.join(&record);
@@ -429,17 +468,16 @@ impl Seen {
     /// A node says to hold `record` durably, or more.
     fn holds(
         &mut self,
-        who: Endpoint,
-        key: &RecordKey,
+        (who, key): (Endpoint, &RecordKey),
         bytes: &Bytes,
         known: &VersionVector,
         at: Time,
-        remember: bool,
+        (remember, counts): (bool, bool),
     ) {
         let record = match Record::decode(bytes.clone()) {
             Ok(record) => record,
             Err(error) => {
-                return self.contradiction("well-formed", key, format!("{who}: {error}"));
+                return self.contradiction("well-formed", Some(key), format!("{who}: {error}"));
             }
         };
         if !record.seen().descends(known) {
@@ -448,7 +486,7 @@ impl Seen {
                 describe::seen(known),
                 describe::seen(record.seen())
             );
-            self.contradiction("memory", key, what);
+            self.contradiction("memory", Some(key), what);
         }
         let memory = self.memory.entry((who, key.clone())).or_default();
         if remember {
@@ -463,10 +501,33 @@ impl Seen {
         for version in record.siblings() {
             self.sighted(key, version, at);
             let holders = self.holders.entry(version.dot).or_default();
-            if !holders.iter().any(|(holder, _)| *holder == who) {
+            let lost = |since: Time| {
+                let mut losses = self.losses.iter();
+                losses.any(|loss| loss.who == who && loss.at >= since && loss.concerns(key))
+            };
+            let mut known = holders.iter();
+            if !known.any(|(holder, since)| *holder == who && !lost(*since)) {
                 holders.push((who, at));
             }
         }
+        for dot in self.of_key.get(key).into_iter().flatten() {
+            let knowers = self.knowers.entry(*dot).or_default();
+            let lost = |since: Time| {
+                let mut losses = self.losses.iter();
+                losses.any(|loss| loss.who == who && loss.at >= since && loss.concerns(key))
+            };
+            let known = |(it, since): &(Endpoint, Time)| *it == who && !lost(*since);
+            if counts && record.seen().covers(*dot) && !knowers.iter().any(known) {
+                knowers.push((who, at));
+            }
+        }
+    }
+
+    /// A version is seen for the first time.
+    pub fn note(&mut self, dot: Dot, sighting: Sighting) {
+        let of_key = self.of_key.entry(sighting.key.clone());
+        of_key.or_default().push(dot);
+        self.versions.insert(dot, sighting);
     }
 
     fn sighted(&mut self, key: &RecordKey, version: &Version, at: Time) {
@@ -489,10 +550,10 @@ impl Seen {
                 "{} holds #{}, which was written to {place}",
                 version.dot, op.0
             );
-            self.contradiction("isolation", key, what);
+            self.contradiction("isolation", Some(key), what);
         }
         match self.versions.get(&version.dot) {
-            None => drop(self.versions.insert(version.dot, sighting)),
+            None => self.note(version.dot, sighting),
             Some(first) => {
                 let at = first.at;
                 if (Sighting {
@@ -501,7 +562,7 @@ impl Seen {
                 }) != *first
                 {
                     let what = format!("{} is {first:?} and {sighting:?}", version.dot);
-                    self.contradiction("one dot, one version", key, what);
+                    self.contradiction("one dot, one version", Some(key), what);
                 }
             }
         }
@@ -515,10 +576,13 @@ impl Seen {
             of: of.cloned(),
         };
         let memory = std::mem::take(&mut self.memory).into_iter();
-        let (gone, kept) = memory.partition(|((node, key), _)| *node == who && loss.concerns(key));
+        let (gone, kept): (BTreeMap<_, _>, _) =
+            memory.partition(|((node, key), _)| *node == who && loss.concerns(key));
         self.losses.push(loss);
         self.memory = kept;
-        self.knew.extend(gone);
+        let gone = gone.into_iter();
+        self.knew
+            .extend(gone.map(|(place, knew)| (place, (knew, at))));
     }
 
     /// A node rightly forgets what it knew of a key.
@@ -531,13 +595,27 @@ impl Seen {
         record
     }
 
+    /// The versions that were seen of a key.
+    #[must_use]
+    pub fn dots_of(&self, key: &RecordKey) -> &[Dot] {
+        self.of_key.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a node ever purged a version, or what overwrote it.
+    #[must_use]
+    pub fn has_purged(&self, who: Endpoint, key: &RecordKey, dot: Dot) -> bool {
+        let purges = self.purges.get(&(who, key.clone()));
+        purges.is_some_and(|(_, seen)| seen.covers(dot))
+    }
+
     fn purges(&self, who: Endpoint, key: &RecordKey) -> u32 {
         let purges = self.purges.get(&(who, key.clone()));
         purges.map_or(0, |(count, _)| *count)
     }
 
-    fn contradiction(&mut self, rule: &'static str, key: &RecordKey, what: String) {
-        let key = key.clone();
+    /// Something can't be right.
+    pub fn contradiction(&mut self, rule: &'static str, key: Option<&RecordKey>, what: String) {
+        let key = key.cloned();
         let contradiction = Contradiction { rule, key, what };
         if self.contradictions.len() < 20 && !self.contradictions.contains(&contradiction) {
             self.contradictions.push(contradiction);
@@ -591,12 +669,16 @@ fn dropped_by(operation: &Operation) -> Option<&TreeName> {
     }
 }
 
-/// The record that an operation is about, if it is about one.
-#[must_use]
-pub fn record_of(operation: &Operation) -> Option<&RecordKey> {
-    match operation {
-        Operation::Accept(stamp) => Some(&stamp.key),
-        Operation::Join { key, .. } | Operation::Read { key } => Some(key),
+/// The partition that an operation of maintenance is about, if it is about one.
+fn partition_of(operation: &Operation) -> Option<PartitionId> {
+    let Operation::Maintenance(asked) = operation else {
+        return None;
+    };
+    match &**asked {
+        Maintenance::Sync { tree, .. }
+        | Maintenance::KeepPurged { tree, .. }
+        | Maintenance::DropTree { tree } => Some(tree.partition()),
+        Maintenance::Hint { key, .. } | Maintenance::Heal { key, .. } => Some(key.partition()),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pairdb::placement::NodeId;
-use pairdb::ports::{Migration, MigrationStatus, RecordKey, Refusal, Space};
+use pairdb::ports::{Migration, MigrationStatus, RecordKey, Refusal, Space, TreeName};
 use pairdb::quorum::Consistency;
 
 use crate::client::Client;
@@ -100,7 +100,7 @@ pub async fn converge(cluster: &Cluster) -> Vec<String> {
         refilling(cluster).map(|who| format!("{who} still counts for no quorum")),
         given_up(cluster)
             .map(|(who, node)| format!("{who} still takes {node} for one that is away")),
-        left_over(cluster).map(|(who, key)| format!("{who} still has {key}, which others own")),
+        left_over(cluster).map(|(who, what)| format!("{who} still has {what}, which others own")),
     ];
     complaints.into_iter().flatten().collect()
 }
@@ -137,23 +137,45 @@ fn owned(cluster: &Cluster) -> Vec<Owned> {
     owned
 }
 
-/// A node with a copy of a record that it does not own. (One that was taken for lost is asked for nothing.)
+/// A node with something of a tree that it does not own. (One that was taken for lost is asked for nothing.)
 fn left_over(cluster: &Cluster) -> Option<(Endpoint, String)> {
     if !cluster.world.changes_owners() {
         return None;
     }
     let reign = cluster.reign();
     let lost = cluster.tap.lost_for_good();
-    let records = cluster.contents(Space::Records).into_iter();
-    let mut kept = records.filter(|(who, _)| !lost.contains(who));
-    kept.find_map(|(who, records)| {
-        let mut keys = records.keys();
-        let left_over = keys.find_map(|key| {
-            let key = RecordKey::from_bytes(key.clone()).ok()?;
-            (!reign.owners(&key.tree()).contains(&who)).then_some(key)
-        })?;
-        Some((who, format!("{}/{}", left_over.tenant(), left_over.key())))
+    let kept = [
+        (Space::Records, "records"),
+        (Space::Digests, "digests"),
+        (Space::Tombstones, "notes of tombstones"),
+        (Space::Meta, "what was purged"),
+    ];
+    kept.into_iter().find_map(|(space, what)| {
+        let stored = cluster.contents(space).into_iter();
+        let mut stored = stored.filter(|(who, _)| !lost.contains(who));
+        stored.find_map(|(who, stored)| {
+            let mut trees = stored.keys().filter_map(|name| tree_of(space, name));
+            let tree = trees.find(|tree| !reign.owners(tree).contains(&who))?;
+            let (partition, tenant) = (tree.partition().0, tree.tenant());
+            Some((who, format!("{what} of {tenant} in partition {partition}")))
+        })
     })
+}
+
+/// The tree that something stored is of, if it is of one.
+fn tree_of(space: Space, name: &Bytes) -> Option<TreeName> {
+    match space {
+        Space::Records | Space::Tombstones => {
+            Some(RecordKey::from_bytes(name.clone()).ok()?.tree())
+        }
+        // The number of a leaf comes last.
+        Space::Digests => TreeName::from_bytes(name.slice(..name.len().checked_sub(1)?)).ok(),
+        Space::Meta => {
+            let tree = name.strip_prefix(b"purged ")?;
+            TreeName::from_bytes(Bytes::copy_from_slice(tree)).ok()
+        }
+        Space::Hints => None,
+    }
 }
 
 /// A key whose owners hold different records.

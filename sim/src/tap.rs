@@ -4,19 +4,22 @@
 //! is on a disk only.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use pairdb::ports::{Operation, RecordKey, Refusal, Reply, Request};
 use pairdb::version::Record;
 
+use crate::asked::record_of;
 use crate::attempts::CallOf;
 use crate::describe;
 use crate::endpoint::Endpoint;
 use crate::hash::Fnv;
 use crate::history::History;
 use crate::recorder::{Life, Recorder};
-use crate::seen::{Said, Seen, record_of};
+use crate::reign::Reign;
+use crate::seen::{Said, Seen};
+use crate::steps::{Nodes, Steps};
 use crate::story::Story;
 
 /// Looks at answers. Copies share what they have seen.
@@ -25,18 +28,26 @@ pub struct Tap {
     history: History,
     story: Story,
     state: Arc<Mutex<Seen>>,
+    steps: Arc<Mutex<Steps>>,
+    nodes: Arc<OnceLock<Box<dyn Nodes>>>,
 }
 
 impl Tap {
     /// Has seen nothing yet.
     #[must_use]
     pub fn new(history: History, story: Story) -> Self {
-        let state = Arc::default();
         Self {
             history,
             story,
-            state,
+            state: Arc::default(),
+            steps: Arc::default(),
+            nodes: Arc::default(),
         }
+    }
+
+    /// Looks at these nodes, too.
+    pub fn look_at(&self, nodes: Box<dyn Nodes>) {
+        let _ = self.nodes.set(nodes);
     }
 
     /// Who writes down what passes.
@@ -75,29 +86,33 @@ impl Tap {
         said: Said,
     ) {
         let held;
-        let true_of_it = match result {
+        let (true_of_it, counts) = match result {
             // Whether or not it counts for a quorum, it is true.
             Ok(Reply::Refilling(reply)) => {
                 held = Ok((**reply).clone());
-                &held
+                (&held, false)
             }
-            result => result,
+            result => (result, true),
         };
         self.story.answers(who, request, true_of_it);
+        let at = self.history.now();
         {
             let mut seen = self.state();
             seen.done(who, &request.operation);
-            if let Ok(reply) = true_of_it {
-                seen.fenced(who, request, reply);
+            match true_of_it {
+                Ok(reply) => {
+                    seen.answered(who, request, (reply, counts), said, at);
+                    if joins(request, reply) && self.holds_records(who) {
+                        let what = format!("{who} joined with records that it had before");
+                        seen.contradiction("step", None, what);
+                    }
+                }
+                Err(refusal) => seen.fences.refused(who, request, refusal),
             }
         }
         let Some(key) = record_of(&request.operation) else {
             return;
         };
-        if let Ok(reply) = true_of_it {
-            let at = self.history.now();
-            self.state().answered(who, request, reply, said, at);
-        }
         self.history.describe(|| describe::answer(who, key, result));
         let answer = fingerprint(&request.operation, true_of_it);
         self.history.message(&answer.to_be_bytes());
@@ -121,6 +136,14 @@ impl Tap {
         self.state().dropped(who, key, old, owners, at);
     }
 
+    /// A topology was stored: what it relies on is looked at.
+    pub fn stored(&self, before: &Reign, now: &Reign) {
+        if let Some(nodes) = self.nodes.get() {
+            let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+            steps.stored(&**nodes, (before, now), &mut self.state());
+        }
+    }
+
     /// A node is taken for lost, with all it holds.
     pub fn given_up(&self, who: Endpoint) {
         let at = self.history.now();
@@ -141,7 +164,7 @@ impl Tap {
 
     /// What a node had taken on to refuse is lost with its disk, or was set back.
     pub fn fences_lost(&self, who: Endpoint) {
-        self.state().fences_lost(who);
+        self.state().fences.lost(who);
     }
 
     /// A node removed a record. `others` have what the other owners hold of it; `owed`: it had
@@ -192,9 +215,25 @@ impl Tap {
         self.state().clone()
     }
 
+    fn holds_records(&self, who: Endpoint) -> bool {
+        let nodes = self.nodes.get();
+        nodes.is_some_and(|nodes| !nodes.records(who).is_empty())
+    }
+
     fn state(&self) -> MutexGuard<'_, Seen> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a node has joined as one that is new.
+const fn joins(request: &Request, reply: &Reply) -> bool {
+    matches!(
+        (&request.operation, reply),
+        (
+            Operation::AdoptEpochIfEmpty { is_new: true, .. },
+            Reply::Adopted { adopted: true }
+        )
+    )
 }
 
 /// What tells one request from another.

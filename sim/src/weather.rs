@@ -214,18 +214,17 @@ fn spoils(world: &World, index: usize) -> Spoils<'_> {
         Fault::PowerFailure
         | Fault::Duplicate { .. }
         | Fault::Impatience { .. }
-        // Whoever leads then.
-        | Fault::CrashLeader
         | Fault::RollingRestart { .. } => Spoils::All,
         Fault::Lossy { who, .. } | Fault::Slow { who, .. } => of(who),
         Fault::Partition { from, to, .. } | Fault::Flapping { from, to, .. } => {
             Spoils::Between(from, to)
         }
-        // Who has to answer while owners change is known by itself.
+        // Who has to answer while owners change is known by itself, and that a leader which crashes does not serve.
         Fault::ClockJump { .. }
         | Fault::ClockDrift { .. }
         | Fault::MadeUpEpoch { .. }
         | Fault::Change(_)
+        | Fault::CrashLeader
         | Fault::CancelChange => Spoils::Nothing,
         // A request that arrives twice and is refused the second time looks lost.
         Fault::NewEpoch if world.network.duplicate_permille > 0 => Spoils::All,

@@ -17,7 +17,8 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     (
         "notes",
         &[
-            "history", "recorder", "weather", "story", "seen", "asked", "attempts", "tap", "reign",
+            "history", "recorder", "weather", "story", "seen", "asked", "attempts", "fences",
+            "tap", "reign", "steps",
         ],
     ),
     ("wire", &["faults", "network"]),

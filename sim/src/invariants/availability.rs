@@ -122,10 +122,12 @@ fn has_quorums(
     let name = &world.tenants[op.tenant].name;
     let mut reigns = evidence.reigns(from, until);
     reigns.all(|reign| {
-        // A request that arrives twice and is refused the second time looks lost.
-        let looks_lost =
-            reign.changes() && reign.since >= from && world.network.duplicate_permille > 0;
-        let sets = reign.sets(&reign.record_key(name, &op.key).tree());
+        // A request that arrives twice and is refused the second time looks lost: of a partition that has stepped.
+        let tree = reign.record_key(name, &op.key).tree();
+        let looks_lost = reign.since >= from
+            && reign.has_stepped(tree.partition())
+            && world.network.duplicate_permille > 0;
+        let sets = reign.sets(&tree);
         let has_quorum = |set: &OwnersOf| {
             let well = set.nodes.iter().filter(|owner| reaches(**owner)).count();
             well >= set.quorum

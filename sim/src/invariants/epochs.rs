@@ -57,7 +57,7 @@ mod tests {
         };
         let horizon = Stamp::ZERO;
         let reply = Reply::Maintained(Maintained::Fenced { horizon });
-        told.run.seen.fenced(node(1), &request, &reply);
+        told.run.seen.fences.answered(node(1), &request, &reply);
         told
     }
 
@@ -86,7 +86,7 @@ mod tests {
         let what = "n1 took on to refuse epochs below 1 and answered to 0";
         answered_to_older(told).breaks("epochs", &[what]);
         let mut told = fenced(None);
-        told.run.seen.fences_lost(node(1));
+        told.run.seen.fences.lost(node(1));
         answered_to_older(told).keeps_all();
     }
 

@@ -92,7 +92,8 @@ impl<'a> Findings<'a> {
         for found in found.filter(|found| rules.contains(&found.rule)) {
             let mut violation =
                 Violation::of_no_key(self.invariant, self.promise, found.what.clone());
-            violation.key = Some(format!("{}/{}", found.key.tenant(), found.key.key()));
+            let key = found.key.as_ref();
+            violation.key = key.map(|key| format!("{}/{}", key.tenant(), key.key()));
             self.push(violation);
         }
     }

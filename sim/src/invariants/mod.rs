@@ -10,6 +10,7 @@ mod dropped_copies;
 mod epochs;
 mod exact_conflicts;
 mod findings;
+mod held_by_quorums;
 mod idempotent_answer;
 mod last_write_wins;
 mod linearizability;
@@ -21,6 +22,7 @@ mod quorum_reads;
 mod replica_memory;
 mod session_floor;
 mod slow_owner;
+mod steps_of_changes;
 mod tenant_freshness;
 mod tenant_isolation;
 #[cfg(test)]
@@ -45,6 +47,7 @@ const ALL: &[Invariant] = &[
     ("no value from nowhere", 2, no_value_from_nowhere::check),
     ("exact conflicts", 3, exact_conflicts::check),
     ("quorum reads", 4, quorum_reads::check),
+    ("held by quorums", 4, held_by_quorums::check),
     ("last write wins", 5, last_write_wins::check),
     ("linearizability", 5, linearizability::check),
     ("session floor", 6, session_floor::check),
@@ -58,6 +61,7 @@ const ALL: &[Invariant] = &[
     ("bounded records", 0, bounded_records::check),
     ("epochs", 10, epochs::check),
     ("dropped copies", 10, dropped_copies::check),
+    ("steps of changes", 10, steps_of_changes::check),
     ("tenant isolation", 11, tenant_isolation::check),
     ("tenant freshness", 0, tenant_freshness::check),
     ("availability", 13, availability::check),

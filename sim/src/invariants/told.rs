@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pairdb::placement::{Epoch, NodeId, PartitionId, Token};
-use pairdb::ports::{Operation, RecordKey, Reply, Request, TenantId};
+use pairdb::ports::{AcceptRequest, Operation, Overwrites, RecordKey, Reply, Request, TenantId};
 use pairdb::quorum::{ConflictPolicy, Consistency};
 use pairdb::version::{
     Actor, Content, Context, Dot, Record, Stamp, Version, VersionVector, WriteId,
@@ -211,7 +211,7 @@ impl Told {
             content: version.value().map(|value| Fnv::of(value)),
             at,
         };
-        self.run.seen.versions.insert(version.dot, sighting);
+        self.run.seen.note(version.dot, sighting);
         let holders = (1..=3).map(|number| (node(number), at)).collect();
         self.run.seen.holders.insert(version.dot, holders);
         self.versions.insert(op.id, version);
@@ -249,7 +249,51 @@ impl Told {
         };
         let seen = &mut self.run.seen;
         let said = seen.arrived(COORDINATOR, who, &request);
-        seen.answered(who, &request, &reply, said, nanos(self.now_ms));
+        seen.answered(who, &request, (&reply, true), said, nanos(self.now_ms));
+        self.now_ms += STEP_MS;
+    }
+
+    /// A coordinator asks a node to accept a write.
+    pub(super) fn is_asked_to_accept(&mut self, epoch: Epoch, who: Endpoint) {
+        let stamp = AcceptRequest {
+            key: record_key(),
+            write_id: WriteId(1),
+            stamp: Stamp::new(1, 0),
+            overwrites: Overwrites::Covered(Context::default()),
+            content: Content::Tombstone,
+            siblings_max: 10,
+        };
+        let request = Request {
+            node: NodeId::new(who.id()).expect("a node's id"),
+            epoch,
+            operation: Operation::Accept(Box::new(stamp)),
+        };
+        let _ = self.run.seen.arrived(COORDINATOR, who, &request);
+    }
+
+    /// Before all else a node answered a read with this.
+    pub(super) fn said_before(&mut self, who: Endpoint, record: &Bytes) {
+        let now = std::mem::replace(&mut self.now_ms, BEGIN_MS);
+        self.says(who, record);
+        self.now_ms = now;
+    }
+
+    /// The coordinator asks by this epoch all the time.
+    pub(super) fn asked_by(&mut self, epoch: Epoch) {
+        let request = Request {
+            node: NodeId::new(node(1).id()).expect("a node's id"),
+            epoch,
+            operation: Operation::Read { key: record_key() },
+        };
+        for at in [0, Time::MAX] {
+            let attempts = &mut self.run.seen.attempts;
+            let _ = attempts.asks(COORDINATOR, &request, at);
+        }
+    }
+
+    /// A node loses what it held of the record.
+    pub(super) fn loses(&mut self, who: Endpoint, key: &RecordKey) {
+        self.run.seen.damaged(who, nanos(self.now_ms), key);
         self.now_ms += STEP_MS;
     }
 
@@ -280,10 +324,14 @@ impl Told {
     /// This promise was broken, and that is all that is said of it.
     #[track_caller]
     pub(super) fn breaks(self, invariant: &str, what: &[&str]) {
+        assert_eq!(self.found(invariant), what);
+    }
+
+    /// How a promise was broken.
+    pub(super) fn found(self, invariant: &str) -> Vec<String> {
         let mut found = check(&Evidence::of(self.run));
         found.retain(|violation| violation.invariant == invariant);
-        let found: Vec<String> = found.into_iter().map(|violation| violation.what).collect();
-        assert_eq!(found, what);
+        found.into_iter().map(|violation| violation.what).collect()
     }
 }
 
@@ -327,7 +375,12 @@ impl Telling<'_> {
             .and_then(|given| self.told.contexts.get(&given));
         let mut covers = known.cloned().unwrap_or_default();
         covers.advance(self.told.versions[&id].dot);
-        let told = self.end(|op, at, context| {
+        let context = Context {
+            shown: covers.clone(),
+            written: None,
+        };
+        let context = context.encode(Token::of_key(TENANT, KEY).0);
+        let told = self.end(|op, at| {
             let result = Answered::Written {
                 context,
                 is_duplicate: false,
@@ -342,7 +395,7 @@ impl Telling<'_> {
     /// It fails, without any effect.
     pub(super) fn refused(self) -> OpId {
         let id = self.op.id;
-        self.end(|op, at, _| {
+        self.end(|op, at| {
             let result = Answered::Refused;
             op.answers.push(Answer { at, result });
         });
@@ -373,7 +426,7 @@ impl Telling<'_> {
             written: None,
         };
         let context = context.encode(Token::of_key(TENANT, KEY).0);
-        let told = self.end(|op, at, _| {
+        let told = self.end(|op, at| {
             let result = match values.is_empty() {
                 true => Answered::NotFound { context },
                 false => Answered::Found { values, context },
@@ -386,11 +439,11 @@ impl Telling<'_> {
 }
 
 impl<'a> Telling<'a> {
-    /// The operation is over; `answer` is told when, and a context that is given out for it.
-    fn end(mut self, answer: impl FnOnce(&mut Op, Time, Bytes)) -> &'a mut Told {
+    /// The operation is over; `answer` is told when.
+    fn end(mut self, answer: impl FnOnce(&mut Op, Time)) -> &'a mut Told {
         let told = self.told;
         let ends_ms = told.now_ms + self.takes_ms;
-        answer(&mut self.op, nanos(ends_ms), Bytes::new());
+        answer(&mut self.op, nanos(ends_ms));
         told.run.tenant_lookups.push(TenantLookup {
             from: COORDINATOR,
             tenant: TENANT.to_owned(),

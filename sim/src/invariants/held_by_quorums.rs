@@ -1,0 +1,191 @@
+//! Promises 1, 4 and 10: what a client is answered is held by as many owners as the consistency asks for, of each set
+//! of owners while they change: what a write's answer acknowledges, and what a read's answer shows, deletes among it.
+//!
+//! Told from the context of the answer, and from what storage nodes had said by then, each while it counted. A node
+//! that purged something had it. Left out is what a client knows of and who held it has lost since: nobody can have it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pairdb::placement::Token;
+use pairdb::ports::RecordKey;
+use pairdb::quorum::ConflictPolicy;
+use pairdb::version::{Context, Dot, WriteId};
+
+use super::findings::Findings;
+use crate::endpoint::Endpoint;
+use crate::evidence::Evidence;
+use crate::op::{Answer, Answered, Kind, Op};
+use crate::reign::{OwnersOf, Reign};
+
+pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
+    for op in evidence.run.ops.values() {
+        let answers = op.answers.iter();
+        let shown = answers.filter(|answer| answer.result.is_success() && !is_kept(answer));
+        let lacking = shown.filter_map(|answer| lacking(evidence, op, answer));
+        for what in lacking.take(1) {
+            findings.broken(op.tenant, &op.key, &[op.id], what);
+        }
+    }
+}
+
+/// Whether it is the answer of an attempt before, as it was kept.
+const fn is_kept(answer: &Answer) -> bool {
+    matches!(
+        answer.result,
+        Answered::Written {
+            is_duplicate: true,
+            ..
+        }
+    )
+}
+
+/// What too few owners hold of what an answer shows.
+fn lacking(evidence: &Evidence, op: &Op, answer: &Answer) -> Option<String> {
+    let name = &evidence.run.world.tenants[op.tenant].name;
+    let context = answer.result.context()?;
+    let context = Context::decode(context, Token::of_key(name, &op.key).0).ok()?;
+    let first = evidence.run.reigns.first()?;
+    let key = first.record_key(name, &op.key);
+    let by = op.last_to.filter(|_| op.attempts == 1);
+    let attempts = &evidence.run.seen.attempts;
+    let epochs = attempts.epochs(by, &key, (op.invoked, answer.at));
+    let reigns = epochs.iter().flat_map(|epoch| evidence.reigns_of(*epoch));
+    let reigns: Vec<&Reign> = reigns.collect();
+    if reigns.is_empty() {
+        return None; // it was answered without owners
+    }
+    // A node that has another attempt of a write has the write.
+    let mut attempts_of: BTreeMap<WriteId, Vec<Dot>> = BTreeMap::new();
+    for dot in evidence.run.seen.dots_of(&key) {
+        let version = evidence.run.seen.versions.get(dot)?;
+        attempts_of.entry(version.write_id).or_default().push(*dot);
+    }
+    let during = (op.invoked, answer.at);
+    let holds = |dots: &[Dot], who: Endpoint| {
+        let mut dots = dots.iter();
+        dots.any(|dot| knows(evidence, who, &key, *dot, during))
+    };
+    let is_lacking = |dots: &Vec<Dot>| {
+        let is_enough = |set: &OwnersOf| {
+            let holding = set.nodes.iter().filter(|who| holds(dots, **who)).count();
+            holding >= set.required(op.consistency)
+        };
+        let by = |reign: &&Reign| needed(reign, op.kind, &key).iter().all(is_enough);
+        let is_gone = |dot: &Dot| evidence.run.seen.may_be_lost(*dot, answer.at);
+        !reigns.iter().any(by) && !dots.iter().all(is_gone)
+    };
+    let stamp = |dot: &Dot| {
+        let version = evidence.run.seen.versions.get(dot)?;
+        context.covers(*dot).then_some(version.stamp)
+    };
+    let mut shown: Vec<Vec<Dot>> = attempts_of.into_values().collect();
+    shown.retain(|dots| dots.iter().any(|dot| context.covers(*dot)));
+    if evidence.policy(op.tenant) == ConflictPolicy::LastWriteWins {
+        // What is less than the last write may never be seen by who has that one.
+        let rank = |dots: &Vec<Dot>| dots.iter().filter_map(stamp).max();
+        shown = shown.into_iter().max_by_key(rank).into_iter().collect();
+    }
+    let lacking = shown.into_iter().find(is_lacking)?;
+    let version = evidence.run.seen.versions.get(lacking.first()?)?;
+    let of = version.op.map_or_else(
+        || "a delete".to_owned(),
+        |written| format!("the value of #{}", written.0),
+    );
+    let owners: BTreeSet<Endpoint> = reigns
+        .iter()
+        .flat_map(|reign| reign.owners(&key.tree()))
+        .collect();
+    let holding = owners.into_iter().filter(|who| holds(&lacking, *who));
+    let holding: Vec<String> = holding.map(|who| who.to_string()).collect();
+    let (id, holding) = (op.id.0, holding.join(", "));
+    Some(format!(
+        "#{id} shows {of}, which too few owners hold: {holding}"
+    ))
+}
+
+/// The owners that have to hold what is answered. What a quorum of the old owners holds while a partition is copied is
+/// copied, so reads need them alone; who is read then may have been written before the copying began.
+fn needed(reign: &Reign, kind: Kind, key: &RecordKey) -> Vec<OwnersOf> {
+    match kind {
+        Kind::Read => reign.read_sets(&key.tree()),
+        Kind::Write | Kind::Delete => reign.sets(&key.tree()),
+    }
+}
+
+/// Whether a node had said to have a version, or what overwrote it, and has not lost it before the operation began.
+fn knows(
+    evidence: &Evidence,
+    who: Endpoint,
+    key: &RecordKey,
+    dot: Dot,
+    (from, until): (u64, u64),
+) -> bool {
+    let seen = &evidence.run.seen;
+    let knowers = seen.knowers.get(&dot).into_iter().flatten();
+    let mut said = knowers.filter(|(node, at)| *node == who && *at <= until);
+    let lost = |since: u64| {
+        let mut losses = seen.losses.iter();
+        losses.any(|it| it.who == who && it.at >= since && it.at < from && it.concerns(key))
+    };
+    said.any(|(_, at)| !lost(*at)) || seen.has_purged(who, key, dot)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pairdb::placement::Epoch;
+
+    use super::super::told::{Told, node, record_key};
+    use crate::op::OpId;
+    use crate::reign::tests::{founded, world};
+
+    /// A coordinator asks by the first topology, and so many nodes say to hold a write.
+    fn known_by(mut told: Told, write: OpId, nodes: u8) -> Told {
+        told.run.reigns = vec![Arc::new(founded(&world()))];
+        told.asked_by(Epoch(1));
+        let record = told.record(&[write]).encode();
+        for number in 1..=nodes {
+            told.said_before(node(number), &record);
+        }
+        told
+    }
+
+    #[test]
+    fn what_is_acknowledged_a_quorum_holds() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        known_by(told, write, 2).owners_hold(&[write]).keeps_all();
+    }
+
+    #[test]
+    fn what_is_acknowledged_no_fewer_may_hold() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        let what = "#1 shows the value of #1, which too few owners hold: n1";
+        known_by(told, write, 1).breaks("held by quorums", &[what]);
+    }
+
+    #[test]
+    fn what_a_read_shows_no_fewer_may_hold() {
+        let mut told = Told::siblings();
+        let write = told
+            .write()
+            .at(pairdb::quorum::Consistency::One)
+            .acknowledged();
+        told.read().shows(&[write]);
+        let what = "#2 shows the value of #1, which too few owners hold: n1";
+        known_by(told, write, 1).breaks("held by quorums", &[what]);
+    }
+
+    #[test]
+    fn who_lost_it_before_holds_it_no_more() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        let mut told = known_by(told, write, 2);
+        told.loses(node(2), &record_key());
+        told.read().shows(&[write]);
+        let what = "#2 shows the value of #1, which too few owners hold: n1";
+        told.breaks("held by quorums", &[what]);
+    }
+}
