@@ -22,5 +22,18 @@ def before_call(context, case, kwargs):
     if isinstance(factor, (int, float)) and factor > 3:
         case.body["replication_factor"] = 3
     # Names are not looked up: nobody is there.
-    if "host" in case.body:
-        case.body["host"] = "127.0.0.1"
+    for node in nodes(case.body):
+        if "host" in node:
+            node["host"] = "127.0.0.1"
+
+
+def nodes(body):
+    """The nodes that a body places somewhere."""
+    yield body
+    changes = body.get("changes")
+    for change in changes if isinstance(changes, list) else []:
+        if not isinstance(change, dict):
+            continue
+        replaced = change.get("replace")
+        by = replaced.get("by") if isinstance(replaced, dict) else None
+        yield from (node for node in (change.get("add"), by) if isinstance(node, dict))

@@ -16,6 +16,9 @@ fn body(line: &str, tenant: &str) -> Value {
         "POST /v1/tenants" => json!({ "tenant_id": tenant }),
         "PUT /v1/tenants/{tenant_id}/replication-factor" => json!({ "replication_factor": 3 }),
         "PUT /v1/admin/migrations/{migration_id}/pace" => json!({}),
+        "POST /v1/admin/changes" | "POST /v1/admin/changes/plan" => {
+            json!({ "changes": [{ "remove": { "node_id": "n9" } }] })
+        }
         "POST /v1/admin/storage-nodes" => {
             json!({ "node_id": "n9", "host": "localhost", "port": 1 })
         }
@@ -114,6 +117,14 @@ async fn every_route_by_every_caller() {
         yes/yes  none garbage expired no-role read write admin-of-own admin key-admin
     GET /ready
         yes/yes  none garbage expired no-role read write admin-of-own admin key-admin
+    POST /v1/admin/changes
+        401/401  none garbage expired
+        403/403  no-role read write admin-of-own
+        yes/yes  admin key-admin
+    POST /v1/admin/changes/plan
+        401/401  none garbage expired
+        403/403  no-role read write admin-of-own
+        yes/yes  admin key-admin
     GET /v1/admin/migrations
         401/401  none garbage expired
         403/403  no-role read write admin-of-own

@@ -512,6 +512,99 @@ async fn migrations_are_looked_after() {
 }
 
 #[tokio::test]
+async fn several_changes_are_one_and_are_planned_before() {
+    const ASK: &str = "POST /v1/admin/changes";
+    const PLAN: &str = "POST /v1/admin/changes/plan";
+    let cluster = cluster().await;
+    for number in 0..8 {
+        let key = format!("k{number}");
+        let written = json!({ "tenant_id": "lww", "key": key, "value": "v", "consistency": "all" });
+        let written = tell(&cluster, "POST /v1/key-value", written).await;
+        assert_eq!(written.status, 200, "{}", written.body);
+    }
+    for node in [3, 4] {
+        cluster.start_node(node).await;
+    }
+    let add = |node: usize| {
+        let node = TestCluster::node(node);
+        json!({ "node_id": node.id.as_str(), "host": node.host, "port": node.port })
+    };
+    let changes = json!({
+        "changes": [
+            { "add": add(3) },
+            { "replace": { "node_id": "n2", "by": add(4), "force": null } },
+            { "set": { "node_id": "n1", "virtual_nodes": 300.0, "zone": "east" } },
+        ],
+        "factors": [{ "tenant_id": "lww", "replication_factor": 2 }],
+    });
+    let planned = tell(&cluster, PLAN, changes.clone()).await;
+    assert_eq!(planned.status, 200, "{}", planned.body);
+    let nodes = planned.body["nodes"].as_array().unwrap().iter();
+    let nodes: Vec<_> = nodes.map(|node| &node["node_id"]).collect();
+    assert_eq!(nodes, ["n1", "n2", "n3", "n4", "n5"], "{}", planned.body);
+    let of = |name: &str| planned.body[name].as_u64();
+    assert_eq!(of("copies"), Some(16), "{}", planned.body);
+    let moving = (of("copies_moving"), of("partitions_moving"));
+    assert!(moving.0 > Some(0) && moving.1 > Some(0), "{}", planned.body);
+    let listed = ask(&cluster, "GET /v1/admin/migrations").await;
+    assert_eq!(listed.body["migrations"], json!([]), "nothing was changed");
+
+    let asked = tell(&cluster, ASK, changes.clone()).await;
+    assert_eq!(
+        (asked.status, &asked.body["status"]),
+        (202, &json!("success"))
+    );
+    let again = tell(&cluster, ASK, changes).await;
+    let id = &asked.body["migration_id"];
+    assert_eq!(&again.body["migration_id"], id, "it is the same change");
+    let id = id.as_str().unwrap();
+    let shown = ask(&cluster, &format!("GET /v1/admin/migrations/{id}")).await;
+    let expected = [
+        "add n4 at localhost:7004",
+        "replace n2 by n5 at localhost:7005",
+        "set n1 to 300 virtual nodes and zone east",
+        "replication factor 2 for tenant lww",
+    ];
+    assert_eq!(shown.body["changes"], json!(expected));
+
+    let set = |member: &str, value: Value| {
+        let mut set = json!({ "node_id": "n1" });
+        set[member] = value;
+        json!({ "changes": [{ "set": set }] })
+    };
+    for line in [ASK, PLAN] {
+        let wrong = [
+            json!({ "changes": {} }),
+            json!({ "changes": [{}] }),
+            json!({ "changes": [{ "leave": { "node_id": "n1" } }] }),
+            json!({ "changes": [{ "add": {}, "remove": { "node_id": "n1" } }] }),
+            json!({ "changes": [{ "replace": { "node_id": "n1" } }] }),
+            json!({ "changes": [{ "remove": { "node_id": "n3", "force": "true" } }] }),
+            set("virtual_nodes", json!(1.5)),
+            set("zone", json!(7)),
+        ];
+        let wrong = wrong.map(|body| (line, body, 400, "INVALID_REQUEST"));
+        all_fail(&cluster, &wrong).await;
+    }
+    let remove = json!({ "remove": { "node_id": "n3" } });
+    let factor = |tenant: &str, factor: i32| {
+        let factor = json!({ "tenant_id": tenant, "replication_factor": factor });
+        json!({ "factors": [factor] })
+    };
+    let bad = |body: Value| (ASK, body, 400, "INVALID_REQUEST");
+    let wrong = [
+        bad(json!({})),
+        bad(json!({ "changes": null, "factors": null })),
+        bad(json!({ "changes": [{ "remove": { "node_id": "n9" } }] })),
+        bad(json!({ "changes": [remove, remove] })),
+        bad(set("virtual_nodes", json!(0))),
+        (ASK, factor("lww", 11), 400, "INVALID_REPLICATION_FACTOR"),
+        (ASK, factor("nobody", 2), 404, "TENANT_NOT_FOUND"),
+    ];
+    all_fail(&cluster, &wrong).await;
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_named() {
     let cluster = cluster().await;
     let long = "x".repeat(1024 * 1024 + 1);
@@ -712,7 +805,7 @@ async fn a_panic_is_an_internal_error_and_says_nothing() {
 }
 
 /// Every route of the wire contract.
-const ROUTES: [(&str, &str); 18] = [
+const ROUTES: [(&str, &str); 20] = [
     ("delete", "/v1/admin/storage-nodes/{node_id}"),
     ("delete", "/v1/key-value"),
     ("get", "/health"),
@@ -724,6 +817,8 @@ const ROUTES: [(&str, &str); 18] = [
     ("get", "/v1/admin/storage-nodes"),
     ("get", "/v1/key-value"),
     ("get", "/v1/tenants/{tenant_id}"),
+    ("post", "/v1/admin/changes"),
+    ("post", "/v1/admin/changes/plan"),
     ("post", "/v1/admin/migrations/{migration_id}/cancel"),
     ("post", "/v1/admin/storage-nodes"),
     ("post", "/v1/key-value"),

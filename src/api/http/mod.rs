@@ -14,6 +14,7 @@
 mod answer;
 mod body;
 mod call;
+mod changes;
 mod cors;
 mod errors;
 mod failure;
@@ -112,6 +113,8 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(tenants::set_sibling_limits))
         .routes(routes!(nodes::add, nodes::list))
         .routes(routes!(nodes::remove))
+        .routes(routes!(changes::ask))
+        .routes(routes!(changes::plan))
         .routes(routes!(migrations::list))
         .routes(routes!(migrations::status))
         .routes(routes!(migrations::cancel))

@@ -1,4 +1,4 @@
-//! `/v1/admin/storage-nodes`: add, remove, list.
+//! `/v1/admin/storage-nodes`: add one, remove one, list.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -43,8 +43,20 @@ pub(super) struct Add {
     /// What it shares a fate with other nodes in, such as a rack: owners lie in as many zones as there are. Absent or
     /// empty: none.
     #[serde(default, deserialize_with = "or_default")]
-    #[schema(required = false, max_length = 255, pattern = "^[!-~]*$")]
+    #[schema(value_type = Option<String>, max_length = 255, pattern = "^[!-~]*$")]
     zone: String,
+}
+
+impl From<Add> for v1::AddStorageNodeRequest {
+    fn from(add: Add) -> Self {
+        Self {
+            node_id: add.node_id,
+            host: add.host,
+            port: add.port,
+            virtual_nodes: add.virtual_nodes,
+            zone: add.zone,
+        }
+    }
 }
 
 /// Whether a node goes though it is down; in the query or in a JSON body.
@@ -161,17 +173,8 @@ pub(super) async fn add(
     call: Call,
     Body(add): Body<Add>,
 ) -> Result<Response, Failure> {
-    let message = v1::AddStorageNodeRequest {
-        node_id: add.node_id,
-        host: add.host,
-        port: add.port,
-        virtual_nodes: add.virtual_nodes,
-        zone: add.zone,
-    };
-    let answer = gateway
-        .service
-        .add_storage_node(call.with(message)?)
-        .await?;
+    let request = call.with(v1::AddStorageNodeRequest::from(add))?;
+    let answer = gateway.service.add_storage_node(request).await?;
     Ok(answer::json(StatusCode::ACCEPTED, answer, |change| {
         Change {
             status: SUCCESS,

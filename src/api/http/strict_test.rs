@@ -38,6 +38,8 @@ async fn a_body_is_json_and_says_so() {
             "POST /v1/tenants",
             "PUT /v1/tenants/lww/sibling-limits",
             "PUT /v1/tenants/lww/replication-factor",
+            "POST /v1/admin/changes",
+            "POST /v1/admin/changes/plan",
             "POST /v1/admin/storage-nodes",
             "DELETE /v1/admin/storage-nodes/n1",
         ];
@@ -203,6 +205,8 @@ DELETE /v1/key-value?tenant_id=lww&key=a&consistency=all {"consistency":"one"} =
 DELETE /v1/key-value?tenant_id=lww&key=a&context=AA {"context":"AAA"} => context
 DELETE /v1/admin/storage-nodes/n1?force=true {"force":false} => force
 POST /v1/key-value?tenant_id=siblings BOTH => tenant_id
+POST /v1/admin/changes?changes=[] {"factors":[]} => changes
+POST /v1/admin/changes {"factors":[],"factors":[]} => factors
 POST /v1/tenants?replication_factor=1 {"tenant_id":"t"} => replication_factor
 
 PUT /v1/tenants/lww/replication-factor {"tenant_id":"x","replication_factor":3} => tenant_id
