@@ -70,6 +70,11 @@ pub struct TokenArgs {
 }
 
 impl TokenArgs {
+    /// A token that is known otherwise than by a flag.
+    pub const fn of(token: Secret) -> Self {
+        Self { token: Some(token) }
+    }
+
     /// What is sent with each request.
     pub fn header(&self) -> Result<Option<Authorization>, Failure> {
         let header = |token: &Secret| {

@@ -134,13 +134,31 @@ impl Membership {
         self.store.get_or_try_init(open).await
     }
 
+    fn tell_unlisted(&self, is_new: bool) {
+        let node = &self.id;
+        match (is_new, self.config.join.coordinator.as_str()) {
+            (true, "") => {
+                tracing::warn!(%node, "not part of the cluster yet; add it with `pairdb node add`");
+            }
+            (true, coordinator) => {
+                tracing::info!(%node, coordinator, "not part of the cluster yet; asks to be added");
+            }
+            (false, _) => tracing::warn!(
+                %node,
+                "no member of the cluster, though its data was made ready for one: it left, or has not come yet \
+                 (`pairdb migration list`). Nobody asks this node for anything, and it does not ask to be added again. \
+                 To have it join anew, start it on an empty directory"
+            ),
+        }
+    }
+
     /// Sees that nobody else has the node's name, and has the topology say where it is, if it is part of it.
     async fn join(&self, namesakes: &Namesakes, mut topology: Topology) -> Result<(), Failure> {
         let address = &self.config.storage.advertise;
         loop {
             let Some(listed) = topology.node(&self.id) else {
                 self.was_listed.store(false, Ordering::Relaxed);
-                tracing::warn!(node = %self.id, "not part of the cluster yet; add it with `pairdb node add`");
+                self.tell_unlisted(namesakes.are_of_new().await);
                 return Ok(());
             };
             let wanted = match address.as_str() {

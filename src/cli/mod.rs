@@ -23,6 +23,7 @@ mod forecast;
 mod get;
 mod health;
 mod hints;
+mod join;
 mod key;
 mod membership;
 mod migrate;

@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::exit::Failure;
+use super::join::Join;
 use super::membership::Membership;
 use super::output;
 use super::serve::{self, Door, Known, StopSignal, StorageNode, Wish};
@@ -23,7 +24,10 @@ Examples:
   pairdb storage --node-id node-1 --data /var/lib/pairdb/node-1 --listen 127.0.0.1:50052 \\
       --metadata sqlite:/var/lib/pairdb/metadata.sqlite
   pairdb node add node-1 127.0.0.1 50052     # makes it part of the cluster
+  pairdb storage --node-id node-4 --data /var/lib/pairdb/node-4 --advertise 10.0.0.4:50052 \\
+      --metadata postgres://pairdb@db/pairdb --join http://10.0.0.1:50051   # becomes part by itself
 
+With --join a node whose data was never part of a cluster asks to be added; one that left does not come back by itself.
 A node that is part of the cluster and starts with another --advertise changes its address there, unless another process
 answers under its name. One that was part of it starts while the metadata store is away, and serves what it has.";
 
@@ -58,6 +62,14 @@ pub struct Storage {
     /// The metadata store: postgres://USER:PASSWORD@HOST/NAME or sqlite:PATH
     #[arg(long, value_name = "URL")]
     metadata: Option<String>,
+
+    /// When the node is new: ask the coordinator there to make it part of the cluster
+    #[arg(long, value_name = "URL")]
+    join: Option<String>,
+
+    /// The zone that it then joins, such as a rack
+    #[arg(long, value_name = "ZONE")]
+    zone: Option<String>,
 
     /// When a write counts as durable: 'always' or 'interval:DURATION'. After a loss of power with 'interval' a node is
     /// refilled before it counts
@@ -105,6 +117,8 @@ impl Storage {
             )?
             .flag("--advertise", "storage.advertise", self.advertise.as_ref())?
             .flag("--metadata", "database.url", self.metadata.as_ref())?
+            .flag("--join", "join.coordinator", self.join.as_ref())?
+            .flag("--zone", "join.zone", self.zone.as_ref())?
             .flag("--sync", "storage.sync", self.sync)?
             .flag("--metrics", "storage.metrics", self.metrics)?
             .build()?;
@@ -137,13 +151,14 @@ impl Storage {
         let found = membership.topology().await;
         let reset = self.reset_epoch;
         let mut node = start(&config, &membership, &found, reset, listener, budget).await?;
-        let taken = match membership.take(&node, found).await {
+        let (taken, join) = match take_place(&config, &membership, &node, found).await {
             Ok(taken) => taken,
             Err(failure) => {
                 let _ = node.stop().await; // what it failed at first is told
                 return Err(failure);
             }
         };
+        let is_new = node.is_new().await;
         tracing::info!(node = %node.node(), address = %node.address(), "the storage node serves");
         if self.json {
             output::json(&json!({
@@ -157,7 +172,14 @@ impl Storage {
         let replica = node.replica().clone();
         let outcome = {
             let namesakes = node.namesakes();
+            let joining = async {
+                if let Some(join) = &join {
+                    join.run(&membership, is_new).await;
+                }
+                pending::<()>().await;
+            };
             tokio::select! {
+                () = joining => Ok(()), // never
                 () = signal.next() => Ok(()),
                 failure = node.failed() => Err(failure),
                 failure = membership.keep(&replica, &namesakes, taken) => Err(failure),
@@ -180,6 +202,24 @@ fn metrics_tls(config: &Config) -> Result<Option<ServerTls>, Failure> {
         true => ServerTls::open(&config.tls)?,
         false => None,
     })
+}
+
+/// Takes the node's place in the cluster, if it has one. Returns whether it did, and how it asks for one if need be.
+async fn take_place(
+    config: &Config,
+    membership: &Membership,
+    node: &StorageNode,
+    found: Result<Topology, Failure>,
+) -> Result<(bool, Option<Join>), Failure> {
+    let storage = &config.storage;
+    let join = Join::of(
+        &config.join,
+        membership.id(),
+        &storage.advertise,
+        node.address(),
+        Path::new(&storage.data_dir),
+    )?;
+    Ok((membership.take(node, found).await?, join))
 }
 
 /// Brings the node up, at the topology's epoch if that is known.

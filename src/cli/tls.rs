@@ -24,6 +24,14 @@ pub struct TlsArgs {
 }
 
 impl TlsArgs {
+    /// An authority that is known otherwise than by a flag; `None`: those of the machine.
+    pub fn of_authority(file: Option<PathBuf>) -> Self {
+        Self {
+            tls_ca: file,
+            ..Self::default()
+        }
+    }
+
     /// A flag that was given and makes no sense without TLS.
     pub fn given(&self) -> Option<&'static str> {
         [

@@ -323,6 +323,7 @@ fn secrets_are_masked() {
     config.auth.admin_key = "secret".into();
     config.auth.jwt_secret = "secret".into();
     config.auth.jwt_secret_previous = "secret".into();
+    config.join.token = "secret".into();
     assert!(!format!("{:?}", config.auth).contains("secret\""));
     let masked = config.masked();
     assert!(!tree(&masked).to_string().contains("\"secret\""));

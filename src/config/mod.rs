@@ -7,6 +7,7 @@
 
 mod durations;
 mod error;
+mod join;
 mod layers;
 #[cfg(test)]
 mod page_test;
@@ -18,6 +19,7 @@ mod stores;
 mod variables;
 
 pub use error::ConfigError;
+pub use join::JoinSettings;
 pub use layers::{Layers, tree};
 pub(crate) use sections::host_and_port;
 pub use sections::{

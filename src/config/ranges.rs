@@ -90,6 +90,7 @@ const RANGES: &[(&str, Range)] = &[
     ("http.connections_per_peer_max", Range::Whole(1, MILLION)),
     ("http.header_timeout", Range::Time(ms(10), HOUR)),
     ("http.reply_timeout", Range::Time(ms(10), HOUR)),
+    ("join.virtual_nodes", Range::Whole(1, 4096)),
     // 0 is unlimited.
     (
         "limits.bytes_per_second",

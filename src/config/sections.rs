@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::join::JoinSettings;
 use super::placeholders;
 use super::stores::{self, DatabaseSettings, RedisSection, mask_password};
 use crate::adapters::front::Budget;
@@ -30,6 +31,8 @@ pub struct Config {
     pub transport: TransportSettings,
     /// The storage node's process.
     pub storage: StorageSettings,
+    /// How a storage node becomes part of the cluster by itself.
+    pub join: JoinSettings,
     /// Where tenants and topology are.
     pub database: DatabaseSettings,
     /// Where claims and answers of idempotent requests are.
@@ -298,6 +301,7 @@ impl Config {
             ));
         }
         self.replica.validate()?;
+        self.join.validate()?;
         self.validate_secrets()?;
         self.http.validate()?;
         let longest = self.grpc.message_bytes_max.max(self.http.body_bytes_max);
@@ -323,6 +327,7 @@ impl Config {
             ("auth.admin_key", &self.auth.admin_key),
             ("auth.jwt_secret", &self.auth.jwt_secret),
             ("auth.jwt_secret_previous", &self.auth.jwt_secret_previous),
+            ("join.token", &self.join.token),
         ];
         let doubts = secrets
             .into_iter()
@@ -357,6 +362,7 @@ impl Config {
         self.database.url = mask_password(&self.database.url);
         self.redis.url = mask_password(&self.redis.url);
         self.auth = self.auth.masked();
+        self.join = self.join.masked();
         self
     }
 }

@@ -8,6 +8,7 @@
 
 mod collector;
 mod commands;
+mod joins;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod nodes;

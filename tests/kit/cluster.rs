@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Program, Server, SmallDisk};
+use super::{Program, Server, SmallDisk, few_partitions};
 
 /// An address on which the system chooses the port.
 const ANY: &str = "127.0.0.1:0";
@@ -59,6 +59,12 @@ impl Cluster {
             coordinators: Vec::new(),
             nodes: Vec::new(),
         }
+    }
+
+    /// Owners will change in a second; of a cluster that shares one SQLite file.
+    pub fn with_few_partitions(self) -> Self {
+        few_partitions(&self.metadata_file());
+        self
     }
 
     /// One node will have this disk.

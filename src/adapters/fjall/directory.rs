@@ -7,6 +7,7 @@
 //! | `engine.new/` | an engine in the making; left over when that was interrupted, and then removed |
 //! | `acknowledged` | up to where commits were acknowledged; see [`commits`](super::commits) |
 //! | `damaged/` | journals that were found damaged, as they were found |
+//! | `joining` | the process has begun to ask to be part of a cluster (not the engine's business) |
 //!
 //! The engine does not survive a crash while it makes its first files: it finds a journal without a version and gives
 //! up for good. So it is made aside and takes its name when it is whole.

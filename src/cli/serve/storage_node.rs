@@ -149,6 +149,11 @@ impl StorageNode {
         &self.replica
     }
 
+    /// Whether its data was never part of a cluster, nor made ready for it.
+    pub async fn is_new(&self) -> bool {
+        is_new(&self.replica).await
+    }
+
     /// To find out who else has its name.
     pub fn namesakes(&self) -> Namesakes {
         Namesakes {
@@ -228,7 +233,25 @@ pub struct Namesakes {
     peers: GrpcTransport<TokioClock>,
 }
 
+/// Whether the data is nobody's: it is empty, and no coordinator has yet said that it may count.
+async fn is_new(replica: &Replica<World>) -> bool {
+    let probe = Request {
+        node: replica.node().clone(),
+        epoch: replica.epoch(),
+        operation: Operation::Probe,
+    };
+    match replica.handle(probe).await {
+        Ok(Reply::Report(report)) => report.refilling.is_some() && report.keys == 0,
+        _ => false,
+    }
+}
+
 impl Namesakes {
+    /// Whether the node's own data was never part of a cluster, nor made ready for it.
+    pub async fn are_of_new(&self) -> bool {
+        is_new(&self.replica).await
+    }
+
     /// The incarnation of the one at `listed`, if somebody with other data answers there under the node's name.
     pub async fn at(&self, listed: &Node) -> Option<Actor> {
         let request = Request {
