@@ -14,6 +14,7 @@
 //!   document and `pairdb --help` are made from them.
 
 use http::StatusCode;
+use serde::{Deserialize, Serialize};
 use tonic::Code;
 
 use crate::proto::v1::ErrorCode;
@@ -64,7 +65,7 @@ pub enum Fault {
 }
 
 /// What the process exits with. The numbers are a promise to scripts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Exit {
     /// Anything that has no code of its own.
     Failure = 1,

@@ -13,6 +13,7 @@ mod joins;
 mod kit;
 mod nodes;
 mod processes;
+mod resizes;
 mod restarts;
 mod started;
 mod switches;
@@ -32,6 +33,16 @@ struct Dev {
 impl Dev {
     fn start() -> Self {
         let directory = TempDir::new().unwrap();
+        let server = Server::dev(directory.path());
+        Self { server, directory }
+    }
+}
+
+impl Dev {
+    /// One whose owners change in a second.
+    fn with_few_partitions() -> Self {
+        let directory = TempDir::new().unwrap();
+        kit::few_partitions(&directory.path().join("metadata.sqlite"));
         let server = Server::dev(directory.path());
         Self { server, directory }
     }

@@ -1,15 +1,19 @@
-//! The cluster of `pairdb dev`: its directory, its topology, its nodes and its coordinator.
+//! The cluster of `pairdb dev`: its directory, its topology, its nodes and its coordinator. How many nodes it has can
+//! change while it runs ([`resize`](super::resize)).
 //!
 //! ```text
 //! DATA/metadata.sqlite   tenants, topology, idempotency
 //! DATA/node-1 ...        one engine a storage node
+//! DATA/dev.sock          while it runs: where another `pairdb dev` asks for another number of nodes
 //! ```
 //!
 //! The nodes' ports are taken again at a restart if they are free, else others; either way the topology says where the
 //! nodes are before anything is served. Its epoch grows with each change, so nobody is asked at an old address. A new
 //! cluster's nodes are told that they are its first before the topology names them: a node that finds its disk empty
-//! and is not told so takes it for lost.
+//! and is not told so takes it for lost. A node that is to join by a migration is started where the migration expects
+//! it, and one that has left is stopped.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,18 +23,32 @@ use futures::future::try_join_all;
 use futures::stream::FuturesUnordered;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::super::exit::{Exit, Failure};
 use super::super::serve::{
     Addresses, CoordinatorListeners, CoordinatorProcess, Door, Known, ListenFlags, StorageNode,
     Stores,
 };
+use super::resize::{Progress, Resized, Steps, numbered};
+use super::wishes::{Wish, Wishes};
 use crate::adapters::tls::ClusterTls;
-use crate::config::Config;
+use crate::api::to_status;
+use crate::cli::client::{Effect, failure};
+use crate::config::{Config, ServerSettings, SyncMode};
+use crate::coordinator::NodesChanged;
 use crate::placement::{
-    DEFAULT_VIRTUAL_NODES, Epoch, Node, NodeId, NodeStatus, RefusedChange, Topology,
+    ChangeId, DEFAULT_VIRTUAL_NODES, Epoch, Node, NodeChange, NodeId, NodeStatus, RefusedChange,
+    Topology,
 };
-use crate::ports::{Change, MetadataStore, Operation, Reply, Request};
+use crate::ports::{Change, MetadataStore, Migration, Operation, Reply, Request};
+use crate::replica::ReplicaSettings;
+
+/// Migrations that may wait at the same time.
+const MIGRATIONS_MAX: usize = 64;
+/// How often is looked who has left, and how far a migration has come.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// How many storage nodes a new cluster has unless told otherwise.
 const NODES: u16 = 3;
@@ -71,9 +89,68 @@ impl Directory {
 /// A whole cluster.
 pub struct Cluster {
     coordinator: CoordinatorProcess,
-    nodes: Vec<StorageNode>,
+    nodes: Vec<Member>,
     stores: Stores,
+    starter: Starter,
+    /// The migration that changes how many nodes there are.
+    under_way: Option<ChangeId>,
     directory: Directory,
+}
+
+/// A storage node that runs here.
+struct Member {
+    node: StorageNode,
+    /// Tells it of new epochs.
+    told: JoinHandle<()>,
+    /// Whether it was seen to be part of the cluster.
+    was_listed: bool,
+}
+
+impl Member {
+    fn new(node: StorageNode, stores: &Stores) -> Self {
+        let (replica, metadata) = (node.replica().clone(), stores.metadata.clone());
+        let told = tokio::spawn(async move {
+            StorageNode::follow_epochs(&replica, &metadata, |_| ()).await;
+        });
+        Self {
+            node,
+            told,
+            was_listed: false,
+        }
+    }
+
+    async fn stop(self) -> Result<(), Failure> {
+        self.told.abort();
+        let _ = self.told.await; // its share of the node is gone
+        self.node.stop().await
+    }
+}
+
+/// How storage nodes are started.
+struct Starter {
+    data: PathBuf,
+    sync: SyncMode,
+    settings: ReplicaSettings,
+    tls: Option<ClusterTls>,
+    server: ServerSettings,
+}
+
+impl Starter {
+    async fn start(
+        &self,
+        id: &NodeId,
+        known: Epoch,
+        listener: TcpListener,
+    ) -> Result<StorageNode, Failure> {
+        let door = Door {
+            listener,
+            tls: self.tls.clone(),
+            budget: self.server.budget(),
+        };
+        let data = self.data.join(id.as_str());
+        let known = Known::Epoch(known);
+        StorageNode::start(id.clone(), &data, self.sync, self.settings, known, door).await
+    }
 }
 
 impl Cluster {
@@ -92,23 +169,19 @@ impl Cluster {
             next,
             sockets,
         } = place(&stores, &directory.path, wanted).await?;
-        let tls = ClusterTls::open(&config.cluster_tls, &config.tls)?;
-        let nodes = try_join_all(next.nodes.iter().zip(sockets).map(|(node, socket)| {
-            let data = directory.path.join(node.id.as_str());
-            let (sync, settings) = (config.storage.sync, config.replica);
-            let known = Known::Epoch(stored.epoch);
-            let (id, tls) = (node.id.clone(), tls.clone());
-            let budget = config.server.budget();
-            async move {
-                let door = Door {
-                    listener: socket,
-                    tls,
-                    budget,
-                };
-                StorageNode::start(id, &data, sync, settings, known, door).await
-            }
-        }))
-        .await?;
+        let starter = Starter {
+            data: directory.path.clone(),
+            sync: config.storage.sync,
+            settings: config.replica,
+            tls: ClusterTls::open(&config.cluster_tls, &config.tls)?,
+            server: config.server.clone(),
+        };
+        let starting = sockets.into_iter();
+        let starting = starting.map(|(id, socket)| {
+            let (starter, epoch) = (&starter, stored.epoch);
+            async move { starter.start(&id, epoch, socket).await }
+        });
+        let nodes = try_join_all(starting).await?;
         if stored.nodes.is_empty() {
             try_join_all(nodes.iter().map(|node| found(node, next.epoch))).await?;
         }
@@ -116,38 +189,156 @@ impl Cluster {
             publish(&stores, &directory.path, stored.epoch, next).await?;
         }
         let coordinator = CoordinatorProcess::start(&stores, config, listeners).await?;
+        let (_, open) = known(&stores, &directory.path).await?;
+        let nodes = nodes.into_iter().map(|node| Member::new(node, &stores));
         Ok(Self {
             coordinator,
-            nodes,
+            nodes: nodes.collect(),
             stores,
+            starter,
+            under_way: open.into_iter().map(|migration| migration.id).next(),
             directory,
         })
+    }
+
+    /// Has the cluster come to have so many storage nodes: starts those that are to join, and asks for the change.
+    pub async fn resize(&mut self, wanted: u16) -> Result<Resized, Failure> {
+        let (stored, open) = self.known().await?;
+        let steps = Steps::to(wanted, &stored, &open);
+        let Some(steps) = steps else {
+            return Ok(Resized::already(wanted));
+        };
+        let mut joining = Vec::new();
+        for id in steps.joining() {
+            // One whose migration was cancelled before it was begun runs still.
+            if self.nodes().any(|(node, _)| node == id) {
+                continue;
+            }
+            let socket = listen_again(0).await?.0;
+            let node = self.starter.start(id, stored.epoch, socket).await;
+            match node {
+                Ok(node) => joining.push(node),
+                Err(failure) => {
+                    stop_all(joining).await;
+                    return Err(failure);
+                }
+            }
+        }
+        let started = joining.iter().map(|node| (node.node(), node.address()));
+        let running = self.nodes().chain(started);
+        let at = running
+            .filter(|(id, _)| steps.joining().contains(id))
+            .map(|(id, address)| new_node(id.clone(), address.port()));
+        let request = steps.request(at.collect());
+        let asked = self.coordinator.admin().change_nodes(request).await;
+        let changed = match asked {
+            Ok(changed) => changed,
+            Err(error) => {
+                stop_all(joining).await;
+                return Err(failure(&to_status(&error, ""), Effect::Writes));
+            }
+        };
+        let joining = joining.into_iter();
+        self.nodes
+            .extend(joining.map(|node| Member::new(node, &self.stores)));
+        let migration = match changed {
+            NodesChanged::Asked { migration, .. } => Some(migration.id),
+            NodesChanged::AtOnce { .. } | NodesChanged::Already(_) => None,
+        };
+        self.under_way.clone_from(&migration);
+        Ok(Resized::new(steps.before(), wanted, migration))
+    }
+
+    /// The topology, and migrations that are not over.
+    async fn known(&self) -> Result<(Topology, Vec<Migration>), Failure> {
+        known(&self.stores, &self.directory.path).await
+    }
+
+    /// Stops nodes that have left.
+    async fn let_go(&mut self) -> Result<Vec<NodeId>, Failure> {
+        let listed = self.coordinator.admin().nodes();
+        let listed: BTreeSet<&NodeId> = listed.iter().map(|node| &node.node.id).collect();
+        let (mut left, mut result) = (Vec::new(), Ok(()));
+        for member in std::mem::take(&mut self.nodes) {
+            let is_listed = listed.contains(member.node.node());
+            if member.was_listed && !is_listed {
+                left.push(member.node.node().clone());
+                result = result.and(member.stop().await);
+            } else {
+                let was_listed = member.was_listed || is_listed;
+                self.nodes.push(Member {
+                    was_listed,
+                    ..member
+                });
+            }
+        }
+        result.map(|()| left)
+    }
+
+    /// How far the migration has come that changes how many nodes there are; `None`: there is nothing to be told.
+    async fn progress(&mut self) -> Option<Progress> {
+        let id = self.under_way.as_ref()?;
+        let view = self.coordinator.admin().migration(id.as_str()).await;
+        let progress = Progress::of(&view.ok()?);
+        if progress.is_over() {
+            self.under_way = None;
+        }
+        Some(progress)
+    }
+
+    /// Looks after the cluster until something fails: nodes that leave are stopped, and others may ask for another
+    /// number of nodes. `tell` is told what people should know.
+    pub async fn run(&mut self, wishes: &mut Wishes, tell: impl Fn(&str)) -> Failure {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = String::new();
+        loop {
+            match self.next_event(wishes, &mut looks).await {
+                Event::Failed(failure) => return failure,
+                Event::Asked(wish) => {
+                    let resized = self.resize(wish.nodes()).await;
+                    if let Ok(resized) = &resized {
+                        tell(&resized.to_string());
+                    }
+                    wish.answer(resized).await;
+                }
+                Event::Look => {
+                    match self.let_go().await {
+                        Ok(left) => left.iter().for_each(|node| {
+                            tell(&format!("{node} has left, and is stopped"));
+                        }),
+                        Err(failure) => return failure,
+                    }
+                    if let Some(progress) = self.progress().await {
+                        let progress = progress.to_string();
+                        if progress != told {
+                            tell(&progress);
+                            told = progress;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn next_event(
+        &mut self,
+        wishes: &mut Wishes,
+        looks: &mut tokio::time::Interval,
+    ) -> Event {
+        let nodes = self.nodes.iter_mut().map(|member| member.node.failed());
+        let mut nodes = nodes.collect::<FuturesUnordered<_>>();
+        tokio::select! {
+            failure = self.coordinator.failed() => Event::Failed(failure),
+            Some(failure) = nodes.next() => Event::Failed(failure),
+            wish = wishes.next() => Event::Asked(wish),
+            _ = looks.tick() => Event::Look,
+        }
     }
 
     /// Waits until everything answers; see [`CoordinatorProcess::settled`].
     pub async fn settled(&self, patience: Duration) -> bool {
         self.coordinator.settled(patience).await
-    }
-
-    /// Completes when a front fails. Meanwhile the nodes are told of new epochs.
-    pub async fn failed(&mut self) -> Failure {
-        let metadata = &self.stores.metadata;
-        let replicas: Vec<_> = self
-            .nodes
-            .iter()
-            .map(|node| node.replica().clone())
-            .collect();
-        let told = replicas
-            .iter()
-            .map(|replica| StorageNode::follow_epochs(replica, metadata, |_| ()));
-        let told = futures::future::join_all(told);
-        let nodes = self.nodes.iter_mut().map(StorageNode::failed);
-        let mut nodes = nodes.collect::<FuturesUnordered<_>>();
-        tokio::select! {
-            failure = self.coordinator.failed() => failure,
-            Some(failure) = nodes.next() => failure,
-            _ = told => std::future::pending().await, // never
-        }
     }
 
     /// Where the coordinator can be reached.
@@ -157,7 +348,8 @@ impl Cluster {
 
     /// The storage nodes and where they are.
     pub fn nodes(&self) -> impl Iterator<Item = (&NodeId, SocketAddr)> {
-        self.nodes.iter().map(|node| (node.node(), node.address()))
+        let nodes = self.nodes.iter().map(|member| &member.node);
+        nodes.map(|node| (node.node(), node.address()))
     }
 
     /// The data directory.
@@ -167,11 +359,11 @@ impl Cluster {
 
     /// Stops one storage node, for a demonstration.
     pub async fn stop_last_node(&mut self) -> Result<Option<NodeId>, Failure> {
-        let Some(node) = self.nodes.pop() else {
+        let Some(member) = self.nodes.pop() else {
             return Ok(None);
         };
-        let name = node.node().clone();
-        node.stop().await?;
+        let name = member.node.node().clone();
+        member.stop().await?;
         Ok(Some(name))
     }
 
@@ -187,39 +379,61 @@ impl Cluster {
     }
 }
 
+/// What happens to a cluster that runs.
+enum Event {
+    /// A front failed.
+    Failed(Failure),
+    /// Somebody asks for another number of nodes.
+    Asked(Wish),
+    /// It is time to look at it.
+    Look,
+}
+
+async fn stop_all(nodes: Vec<StorageNode>) {
+    for node in nodes {
+        let _ = node.stop().await; // why they are stopped is told
+    }
+}
+
+/// The topology, and migrations that are not over.
+async fn known(stores: &Stores, directory: &Path) -> Result<(Topology, Vec<Migration>), Failure> {
+    let unreadable = |error| invalid(directory, &error);
+    let stored = stores.metadata.topology().await.map_err(unreadable)?;
+    let open = stores.metadata.open_migrations(MIGRATIONS_MAX).await;
+    let open = open.map_err(|error| invalid(directory, &error))?;
+    Ok((stored, open))
+}
+
 /// Where the nodes are going to be.
 struct Placed {
     /// The topology there is.
     stored: Topology,
     /// The one to publish; the same if nothing changes.
     next: Topology,
-    /// What each node of `next` listens on.
-    sockets: Vec<TcpListener>,
+    /// The nodes that run, and what each listens on: those of `next`, and those that a migration is to add.
+    sockets: Vec<(NodeId, TcpListener)>,
 }
 
 /// Listens for every node.
 async fn place(stores: &Stores, directory: &Path, wanted: Option<u16>) -> Result<Placed, Failure> {
-    let stored = stores
-        .metadata
-        .topology()
-        .await
-        .map_err(|error| invalid(directory, &error))?;
+    let (stored, open) = known(stores, directory).await?;
     let mut nodes = if stored.nodes.is_empty() {
         new_nodes(wanted.unwrap_or(NODES))
     } else {
         stored.nodes.clone()
     };
-    if let Some(wanted) = wanted
-        && usize::from(wanted) != nodes.len()
-    {
-        return Err(other_count(directory, nodes.len(), wanted));
-    }
     let mut sockets = Vec::with_capacity(nodes.len());
     for node in &mut nodes {
         let (socket, port) = listen_again(node.port).await?;
         node.host = Ipv4Addr::LOCALHOST.to_string();
         node.port = port;
-        sockets.push(socket);
+        sockets.push((node.id.clone(), socket));
+    }
+    for node in expected(&stored, &open) {
+        // The migration looks for it there and nowhere else. If the port is taken, that is what it waits for.
+        if let Ok(socket) = TcpListener::bind((Ipv4Addr::LOCALHOST, node.port)).await {
+            sockets.push((node.id.clone(), socket));
+        }
     }
     let next = match stored.nodes.is_empty() {
         true => {
@@ -235,6 +449,19 @@ async fn place(stores: &Stores, directory: &Path, wanted: Option<u16>) -> Result
         next,
         sockets,
     })
+}
+
+/// Nodes that migrations are to add and have not begun to.
+fn expected<'m>(stored: &'m Topology, open: &'m [Migration]) -> impl Iterator<Item = &'m Node> {
+    let changes = open.iter().flat_map(|migration| &migration.request.nodes);
+    let joining = changes.filter_map(|change| match change {
+        NodeChange::Add(node) | NodeChange::Replace { by: node, .. } => Some(node),
+        NodeChange::Remove { .. } | NodeChange::Set { .. } => None,
+    });
+    let here = |node: &&Node| node.host == Ipv4Addr::LOCALHOST.to_string();
+    joining
+        .filter(here)
+        .filter(|node| stored.node(&node.id).is_none())
 }
 
 /// The topology where the nodes are at these addresses.
@@ -301,29 +528,20 @@ fn invalid(directory: &Path, error: &dyn std::fmt::Display) -> Failure {
 }
 
 fn new_nodes(count: u16) -> Vec<Node> {
-    (1..=count)
-        .filter_map(|number| {
-            Some(Node {
-                id: NodeId::new(format!("node-{number}")).ok()?,
-                host: Ipv4Addr::LOCALHOST.to_string(),
-                port: 0,
-                virtual_nodes: DEFAULT_VIRTUAL_NODES,
-                status: NodeStatus::Active,
-                zone: None,
-                seat: None,
-            })
-        })
-        .collect()
+    let ids = (1..=count).filter_map(|number| numbered(number.into()));
+    ids.map(|id| new_node(id, 0)).collect()
 }
 
-fn other_count(directory: &Path, found: usize, wanted: u16) -> Failure {
-    let directory = directory.display();
-    Failure::new(
-        Exit::Usage,
-        "OTHER_CLUSTER",
-        format!("{directory} holds a cluster of {found} storage nodes, and --nodes says {wanted}"),
-    )
-    .hint("leave out --nodes to use it, or start another cluster with --data or --ephemeral")
+fn new_node(id: NodeId, port: u16) -> Node {
+    Node {
+        id,
+        host: Ipv4Addr::LOCALHOST.to_string(),
+        port,
+        virtual_nodes: DEFAULT_VIRTUAL_NODES,
+        status: NodeStatus::Active,
+        zone: None,
+        seat: None,
+    }
 }
 
 /// Listens on the port a node had, or on a free one if that is taken by now.

@@ -2,9 +2,14 @@
 //!
 //! What it is for: trying PairDB, and developing against it. It is the production code throughout; only the machines
 //! are missing.
+//!
+//! `--nodes` says how many storage nodes there are to be: of a new cluster, of one that is started again, and of one
+//! that runs on the same data, which a second `pairdb dev` asks for it.
 
 mod cluster;
 mod demo;
+mod resize;
+mod wishes;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,6 +23,8 @@ use super::serve::{self, ListenFlags, StopSignal};
 use crate::config::{Config, Layers, SyncMode};
 
 use cluster::{Cluster, Directory};
+use resize::{NODES_MAX, Resized};
+use wishes::Wishes;
 
 /// What `dev --help` ends with.
 pub const EXAMPLES: &str = "\
@@ -25,6 +32,8 @@ Examples:
   pairdb dev                               # 3 storage nodes, data in ./pairdb-data
   pairdb dev --demo --ephemeral            # start, put, get, lose a node, get again, stop
   pairdb dev --nodes 5 --data /tmp/five    # another cluster
+  pairdb dev --nodes 5                     # grows to 5; from another terminal the one that runs
+  pairdb dev --nodes 3                     # and shrinks to 3 again
   pairdb dev --grpc-port 0 --http-port 0 --metrics-port 0 --json   # free ports, told as JSON
 
 It listens on 127.0.0.1 only. Stop it with ctrl-c; the data stays, unless it is --ephemeral.";
@@ -44,8 +53,9 @@ const FLAGS: ListenFlags = ListenFlags {
 /// The arguments of `dev`.
 #[derive(Args, Debug)]
 pub struct Dev {
-    /// How many storage nodes [default: 3, or as many as the data has]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    /// How many storage nodes [default: 3, or as many as the data has]. Those that are too few join, those that are too
+    /// many leave, while it serves; a cluster that runs on the same data is asked for it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
     nodes: Option<u16>,
 
     /// Where the data is kept
@@ -125,12 +135,18 @@ impl Dev {
     async fn serve(self, config: Config) -> Result<(), Failure> {
         let started = Instant::now();
         let mut signal = StopSignal::new(self.end_with_input)?;
+        if let Some(nodes) = self.nodes.filter(|_| !self.ephemeral)
+            && let Some(resized) = wishes::ask(&self.data, nodes).await
+        {
+            return self.say_resized(&resized?);
+        }
         let directory = if self.ephemeral {
             Directory::temporary()?
         } else {
             Directory::at(&self.data)?
         };
         let mut cluster = Cluster::start(&config, &FLAGS, directory, self.nodes).await?;
+        let mut wishes = Wishes::at(cluster.data());
         let work = async {
             if !cluster.settled(SETTLING_MAX).await {
                 let failure = "the storage nodes did not all answer in time";
@@ -140,8 +156,18 @@ impl Dev {
             if self.demo {
                 return demo::run(&mut cluster).await;
             }
-            self.say_ready(&cluster, &config, started.elapsed())?;
-            Err(cluster.failed().await)
+            let resized = match self.nodes {
+                Some(nodes) => Some(cluster.resize(nodes).await?),
+                None => None,
+            };
+            let resized = resized.filter(|resized| !resized.is_already());
+            self.say_ready(&cluster, &config, started.elapsed(), resized.as_ref())?;
+            let tell = |text: &str| {
+                if !self.json {
+                    output::note(text);
+                }
+            };
+            Err(cluster.run(&mut wishes, tell).await)
         };
         let outcome = tokio::select! {
             () = signal.next() => Ok(()),
@@ -154,7 +180,33 @@ impl Dev {
             .and(serve::stop_in_time(signal, config.server.shutdown_timeout, cluster.stop()).await)
     }
 
-    fn say_ready(&self, cluster: &Cluster, config: &Config, took: Duration) -> Result<(), Failure> {
+    /// What came of asking the cluster that runs on the same data.
+    fn say_resized(&self, resized: &Resized) -> Result<(), Failure> {
+        let data = self.data.display();
+        if self.json {
+            return output::json(&json!({
+                "asked": true,
+                "data": data.to_string(),
+                "message": resized.to_string(),
+                "migration_id": resized.migration(),
+            }));
+        }
+        output::line(&format!("the cluster that runs on {data}: {resized}"))?;
+        if let Some(id) = resized.migration() {
+            output::note(&format!(
+                "`pairdb migration watch {id}` shows how far it has come"
+            ));
+        }
+        Ok(())
+    }
+
+    fn say_ready(
+        &self,
+        cluster: &Cluster,
+        config: &Config,
+        took: Duration,
+        resized: Option<&Resized>,
+    ) -> Result<(), Failure> {
         let addresses = cluster.addresses();
         if self.json {
             let nodes: Vec<_> = cluster
@@ -169,6 +221,7 @@ impl Dev {
                 "data": cluster.data().display().to_string(),
                 "ephemeral": self.ephemeral,
                 "nodes": nodes,
+                "migration_id": resized.and_then(Resized::migration),
                 "pid": std::process::id(),
             }));
         }
@@ -185,6 +238,9 @@ impl Dev {
                 ""
             },
         ))?;
+        if let Some(resized) = resized {
+            output::line(&format!("  {resized}"))?;
+        }
         output::line(&format!("  gRPC     {}", addresses.grpc))?;
         let scheme = |tls| if tls { "https" } else { "http" };
         let tls = config.tls.is_on();

@@ -22,7 +22,7 @@ use crate::adapters::tls::{ClusterTls, Listener, ServerTls};
 use crate::adapters::tokio::{ThreadRandom, TokioClock, TokioSpawn};
 use crate::api::{Gate, serve_grpc, serve_http};
 use crate::config::Config;
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Admin, Coordinator};
 use crate::ports::CoordinatorWorld;
 
 /// How often readiness is looked at while waiting for it.
@@ -140,6 +140,11 @@ impl CoordinatorProcess {
             shutdown,
             fronts: fronts.tasks,
         })
+    }
+
+    /// What changes the cluster.
+    pub fn admin(&self) -> &Admin<CoordinatorAdapters> {
+        self.coordinator.admin()
     }
 
     /// Where it can be reached.
