@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PodSpec, Secret, Service, ServiceAccount};
@@ -23,15 +26,15 @@ use super::Cli;
 use super::serve::{METRICS, MetricKind};
 use crate::config::{Config, Layers};
 
-fn deploy() -> PathBuf {
+pub(super) fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")
 }
 
-fn read(path: &Path) -> String {
+pub(super) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn yaml(path: &Path) -> Vec<Value> {
+pub(super) fn yaml(path: &Path) -> Vec<Value> {
     serde_saphyr::from_multiple(&read(path))
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -122,6 +125,10 @@ fn check(object: &Value) {
         "NetworkPolicy" => drop(typed::<NetworkPolicy>(object)),
         "Role" => drop(typed::<Role>(object)),
         "RoleBinding" => drop(typed::<RoleBinding>(object)),
+        "ValidatingAdmissionPolicy" => drop(typed::<ValidatingAdmissionPolicy>(object)),
+        "ValidatingAdmissionPolicyBinding" => {
+            drop(typed::<ValidatingAdmissionPolicyBinding>(object));
+        }
         kind => panic!("what is a {kind}?"),
     }
 }
@@ -154,7 +161,7 @@ fn base() -> BTreeMap<(String, String), Value> {
         .collect()
 }
 
-fn object<T: DeserializeOwned + Serialize>(kind: &str, name: &str) -> T {
+pub(super) fn object<T: DeserializeOwned + Serialize>(kind: &str, name: &str) -> T {
     typed(&base()[&(kind.to_owned(), name.to_owned())])
 }
 
@@ -217,6 +224,7 @@ fn what_was_promised_of_the_deployment_is_there() {
     for (kind, name) in [
         ("Service", "pairdb"),
         ("Service", "pairdb-headless"),
+        ("Service", "pairdb-join"),
         ("Service", "pairdb-storage"),
         ("PodDisruptionBudget", "pairdb-coordinator"),
         ("PodDisruptionBudget", "pairdb-storage"),
@@ -270,7 +278,7 @@ fn check_pod(pod: &PodSpec) {
 }
 
 /// The settings of the manifests, with those of the Secret over them.
-fn settings() -> Config {
+pub(super) fn settings() -> Config {
     let config: ConfigMap = object("ConfigMap", "pairdb");
     let secret: Secret = object("Secret", "pairdb");
     let directory = tempfile::tempdir().unwrap();
@@ -371,17 +379,14 @@ fn the_compose_file_names_arguments_and_settings_that_exist() {
         }
         parsed += 1;
     }
-    assert_eq!(
-        parsed, 9,
-        "three coordinators, three nodes, and adding them"
-    );
+    assert_eq!(parsed, 7, "three coordinators, and four nodes");
     for other in ["postgres", "redis", "prometheus", "grafana"] {
         assert!(services.contains_key(other), "{other}");
     }
 }
 
 /// A patch of the production overlay.
-fn production<T: DeserializeOwned + Serialize>(file: &str, kind: &str, name: &str) -> T {
+pub(super) fn production<T: DeserializeOwned + Serialize>(file: &str, kind: &str, name: &str) -> T {
     let path = deploy().join("kubernetes/overlays/production").join(file);
     let objects = yaml(&path);
     let found = objects
@@ -416,6 +421,13 @@ fn each_process_has_the_secrets_that_it_uses() {
     assert_eq!(
         secret_keys(&nodes.spec.template.spec.unwrap()),
         ["pairdb/PAIRDB_DATABASE__URL"].map(str::to_owned).into()
+    );
+    let nodes: StatefulSet = production("authenticated.yaml", "StatefulSet", "pairdb-storage");
+    assert_eq!(
+        secret_keys(&nodes.spec.template.spec.unwrap()),
+        ["pairdb-auth/PAIRDB_AUTH__ADMIN_KEY"]
+            .map(str::to_owned)
+            .into()
     );
     let compose = yaml(&deploy().join("compose/compose.yaml")).remove(0);
     for (name, service) in compose["services"].as_object().unwrap() {
@@ -469,6 +481,8 @@ fn in_production_all_connections_are_tls() {
     let nodes: StatefulSet = production("tls.yaml", "StatefulSet", "pairdb-storage");
     let nodes = settings_of(&nodes.spec.template.spec.unwrap());
     assert_eq!(nodes.cluster_tls, settings.cluster_tls);
+    assert!(nodes.join.coordinator.starts_with("https://"));
+    assert!(!nodes.join.ca_file.is_empty());
 
     // A gRPC probe would speak no TLS and show no certificate.
     let overlay = deploy().join("kubernetes/overlays/production/kustomization.yaml");

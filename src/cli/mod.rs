@@ -48,6 +48,8 @@ mod verify;
 #[cfg(test)]
 mod deploy_test;
 #[cfg(test)]
+mod scaling_test;
+#[cfg(test)]
 mod tls_test;
 
 use std::ffi::OsString;

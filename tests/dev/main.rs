@@ -15,6 +15,7 @@ mod nodes;
 mod processes;
 mod resizes;
 mod restarts;
+mod shrinks;
 mod started;
 mod switches;
 mod tenants;
