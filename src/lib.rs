@@ -23,6 +23,7 @@ pub mod ports;
 pub mod proto;
 pub mod quorum;
 pub mod replica;
+pub mod sizes;
 #[cfg(test)]
 mod test_cluster;
 #[cfg(test)]

@@ -6,10 +6,11 @@ use super::source::Source;
 
 /// What each part of the crate may import of the others.
 const LAYERS: &[(&str, &[&str])] = &[
-    // Switches for bugs and rare behaviour on purpose, marks, and generated messages: they know nobody.
+    // Switches for bugs and rare behaviour on purpose, marks, sizes, and generated messages: they know nobody.
     ("mutant", &[]),
     ("buggify", &[]),
     ("marks", &[]),
+    ("sizes", &[]),
     ("proto", &[]),
     // Pure values and decisions.
     ("version", &["mutant"]),
@@ -24,6 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "mutant",
             "buggify",
             "marks",
+            "sizes",
             "version",
             "placement",
             "quorum",
@@ -36,6 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "mutant",
             "buggify",
             "marks",
+            "sizes",
             "version",
             "placement",
             "quorum",

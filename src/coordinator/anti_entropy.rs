@@ -41,12 +41,11 @@ use crate::ports::{
     Clock, CoordinatorWorld, Fence, LeaseOutcome, ListDamaged, MetadataStore, NodeReport, Random,
     Refilled, Release, Stop, TreeName,
 };
+use crate::sizes::{self, Size};
 use crate::version::Stamp;
 
 /// What the lease is called.
 const LEASE: &str = "anti-entropy";
-/// Trees exchanged at the same time.
-const TREES_AT_ONCE: usize = 4;
 
 /// See the [module](self).
 pub(super) struct AntiEntropy<W: CoordinatorWorld> {
@@ -307,7 +306,7 @@ impl<W: CoordinatorWorld> AntiEntropy<W> {
                     under_way.push(self.exchange.tend(Arc::clone(routing), found));
                 }
             }
-            while under_way.len() >= TREES_AT_ONCE
+            while under_way.len() >= sizes::of(Size::TreesAtOnce)
                 && let Some(tended) = under_way.next().await
             {
                 keep(&tended, refills);

@@ -21,13 +21,12 @@ use crate::ports::{
     Tombstones, TreeName,
 };
 use crate::quorum::ConflictPolicy;
+use crate::sizes::{self, Size};
 
 /// How often an exchange goes around a tree's owners. What still differs then is left to the next round.
 const PASSES_MAX: usize = 4;
 /// In the first the pivot gets what any owner has, in the second all others get it.
 const PASSES_PROVING: usize = 2;
-/// How often a peer is asked to go on with one exchange that is not complete.
-const CALLS_MAX: usize = 64;
 
 /// Makes trees' owners equal.
 pub(super) struct Exchange<W> {
@@ -164,7 +163,7 @@ impl<W: CoordinatorWorld> Exchange<W> {
         pass: &mut Pass,
     ) -> Option<()> {
         let (mut exchanged, mut dropped) = (false, 0);
-        for _ in 0..CALLS_MAX {
+        for _ in 0..sizes::of(Size::SyncCalls) {
             let sync = SyncTree {
                 tree: found.tree.clone(),
                 peer: routing.node(peer).clone(),

@@ -11,17 +11,15 @@
 //! rounds: an owner that is away now and then delays the proof of its trees, not of all others.
 //!
 //! What this is not: it asks nobody. Kept in memory by who leads; the next one begins with a fence of its own. Bounded
-//! by the nodes there are, and for each by [`OPEN_MAX`].
+//! by the nodes there are, and for each by [`Size::OpenTrees`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::routing::Routing;
 use crate::placement::{Node, NodeId};
 use crate::ports::TreeName;
+use crate::sizes::{self, Size};
 use crate::version::Actor;
-
-/// Unproved trees that are remembered from round to round, for each node; with more, the next round begins anew.
-const OPEN_MAX: usize = 16_384;
 
 /// All nodes that are being refilled, as far as this coordinator knows.
 #[derive(Debug, Default)]
@@ -66,7 +64,7 @@ impl Refill {
     }
 
     fn open(&mut self, tree: &TreeName) {
-        if self.open.len() >= OPEN_MAX && !self.open.contains(tree) {
+        if self.open.len() >= sizes::of(Size::OpenTrees) && !self.open.contains(tree) {
             self.too_many = true;
             return;
         }
@@ -339,7 +337,7 @@ mod tests {
         let mut refills = fenced();
         let routing = routing(7);
         refills.begin(&routing);
-        for number in 0..=OPEN_MAX {
+        for number in 0..=sizes::of(Size::OpenTrees) {
             let name = TenantId::new(format!("t{number}")).unwrap();
             let tree = RecordKey::new(PartitionId(0), &name, "k").tree();
             refills.found(&tree, Some(&[&id(1)]));
@@ -347,12 +345,12 @@ mod tests {
         }
         (1..=3).for_each(|node| refills.listed(&id(node)));
         assert_eq!(refills.proofs().len(), 1, "one after the other fits");
-        for number in 0..=OPEN_MAX {
+        for number in 0..=sizes::of(Size::OpenTrees) {
             let name = TenantId::new(format!("t{number}")).unwrap();
             let tree = RecordKey::new(PartitionId(0), &name, "k").tree();
             refills.found(&tree, Some(&[&id(1)]));
         }
-        for number in 0..=OPEN_MAX {
+        for number in 0..=sizes::of(Size::OpenTrees) {
             let name = TenantId::new(format!("t{number}")).unwrap();
             refills.proved(
                 &RecordKey::new(PartitionId(0), &name, "k").tree(),

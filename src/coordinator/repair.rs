@@ -26,14 +26,11 @@ use crate::ports::{
     CallError, Clock, CoordinatorWorld, Instant, JoinRecord, Joined, ReadRecord, RecordKey,
     Refusal, Spawn, Stop,
 };
+use crate::sizes::{self, Size};
 use crate::version::Record;
 
-/// Tries for one key, all in all.
-const ATTEMPTS_MAX: u32 = 8;
 /// Pause before the second try; it doubles from try to try.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// Keys repaired at the same time.
-const WORKERS: usize = 4;
 
 /// Keys that wait for repair.
 #[derive(Debug)]
@@ -143,7 +140,7 @@ impl RepairQueue {
         }
         job.attempts += 1;
         let attempts = job.attempts;
-        if repaired || attempts >= ATTEMPTS_MAX {
+        if repaired || attempts as usize >= sizes::of(Size::RepairAttempts) {
             marks::reached(match repaired {
                 true => Mark::RepairDone,
                 false => Mark::RepairGivenUp,
@@ -288,7 +285,7 @@ impl<W: CoordinatorWorld> Repairs<W> {
     pub(super) async fn work(self: &Arc<Self>, stop: &Arc<Stop>) {
         let jobs =
             futures::stream::unfold((), |()| async move { Some((self.queue.pop().await?, ())) });
-        jobs.for_each_concurrent(WORKERS, |(key, factor)| async move {
+        jobs.for_each_concurrent(sizes::of(Size::RepairWorkers), |(key, factor)| async move {
             let deadline = self.world.clock().now() + self.settings.read_timeout;
             let repaired = self.repair(&key, factor, deadline).await;
             if let Next::RetryAfter(pause) = self.queue.tried(&key, repaired) {
@@ -425,9 +422,9 @@ mod tests {
             }
             queue.retry(key("a"));
         }
-        assert_eq!(pauses.len() as u32, ATTEMPTS_MAX - 1);
+        assert_eq!(pauses.len(), sizes::of(Size::RepairAttempts) - 1);
         assert!(pauses.is_sorted() && pauses[0] == RETRY_PAUSE);
         assert_eq!(queue.len(), 0);
-        assert_eq!(queue.dropped(), u64::from(ATTEMPTS_MAX) + 1);
+        assert_eq!(queue.dropped(), sizes::of(Size::RepairAttempts) as u64 + 1);
     }
 }

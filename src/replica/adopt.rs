@@ -17,9 +17,7 @@ use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::Epoch;
 use crate::ports::{Put, Refusal, ReplicaWorld, Reply, Space, StorageEngine, StorageError};
-
-/// Cleared at a time.
-const PAGE: usize = 1024;
+use crate::sizes::{self, Size};
 
 impl<W: ReplicaWorld> Loop<W> {
     /// Refuses epochs before this one from now on if no record is held. Who `is_new` counts from then on.
@@ -85,9 +83,10 @@ impl<W: ReplicaWorld> Loop<W> {
         mut from: Bytes,
         end: Option<Bytes>,
     ) -> Result<(), StorageError> {
+        let page_max = sizes::of(Size::ClearPage);
         loop {
             let storage = self.shared.world.storage();
-            let page = storage.scan(space, from, end.clone(), PAGE).await?;
+            let page = storage.scan(space, from, end.clone(), page_max).await?;
             let removed = page.iter().map(|(key, _)| Put {
                 space,
                 key: key.clone(),
@@ -95,7 +94,7 @@ impl<W: ReplicaWorld> Loop<W> {
             });
             self.store(removed.collect(), false).await?;
             match page.last() {
-                Some((last, _)) if page.len() == PAGE => from = after(last),
+                Some((last, _)) if page.len() == page_max => from = after(last),
                 _ => return Ok(()),
             }
         }

@@ -6,9 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use crate::ports::RecordKey;
-
-/// Damaged records that are known at a time.
-const KNOWN_MAX: usize = 256;
+use crate::sizes::{self, Size};
 
 /// Records that were found to be damaged.
 ///
@@ -21,7 +19,7 @@ impl DamagedRecords {
     pub(super) fn add(&self, key: &RecordKey) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.contains(key) {
-            known.truncate(KNOWN_MAX - 1);
+            known.truncate(sizes::of(Size::DamagedKnown) - 1);
             known.push_front(key.clone());
         }
     }

@@ -24,11 +24,7 @@ use crate::ports::{
     Dropped, LEAVES, Put, RecordKey, Refusal, Release, ReplicaWorld, Space, StorageEngine,
     StorageError, TreeName,
 };
-
-/// Records, and hints, that go in one step.
-const PAGE: usize = 128;
-/// Records held in memory for that. One may have some MiB.
-const RECORDS_AT_ONCE: usize = 16;
+use crate::sizes::{self, Size};
 
 /// What goes in one step.
 #[derive(Default)]
@@ -96,7 +92,7 @@ impl<W: ReplicaWorld> Loop<W> {
                 .iter()
                 .map(|(_, hint)| remove(Space::Hints, hint.clone())),
         );
-        if page.hints.len() < PAGE {
+        if page.hints.len() < sizes::of(Size::DropPage) {
             page.is_last = true;
             // A record that was damaged is counted in its leaf as it was before.
             let leaves = (0..LEAVES).map(|leaf| leaves::name(tree, leaf));
@@ -116,11 +112,12 @@ impl<W: ReplicaWorld> Loop<W> {
         let mut leaves = Leaves::new(self.digested);
         let mut from = tree.as_bytes().clone();
         let mut none_is_left = false;
-        while page.records.len() < PAGE && !none_is_left {
+        let at_once = sizes::of(Size::RecordsAtOnce);
+        while page.records.len() < sizes::of(Size::DropPage) && !none_is_left {
             let end = Some(tree.end());
-            let some = storage.scan(Space::Records, from.clone(), end, RECORDS_AT_ONCE);
+            let some = storage.scan(Space::Records, from.clone(), end, at_once);
             let some = some.await?;
-            none_is_left = some.len() < RECORDS_AT_ONCE;
+            none_is_left = some.len() < at_once;
             if let Some((last, _)) = some.last() {
                 from = after(last);
             }
@@ -162,13 +159,14 @@ impl<W: ReplicaWorld> Loop<W> {
         let targets: Vec<NodeId> = self.shared.hints.lock().keys().cloned().collect();
         let storage = self.shared.world.storage();
         let mut found = Vec::new();
+        let page_max = sizes::of(Size::DropPage);
         for target in targets {
             let from = hints::named(&target, tree.as_bytes());
             let end = hints::named(&target, &tree.end());
-            let room = PAGE - found.len();
+            let room = page_max - found.len();
             let page = storage.scan(Space::Hints, from, Some(end), room).await?;
             found.extend(page.into_iter().map(|(name, _)| (target.clone(), name)));
-            if found.len() >= PAGE {
+            if found.len() >= page_max {
                 break;
             }
         }

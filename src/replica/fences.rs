@@ -33,11 +33,10 @@ use super::hints::after;
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, PartitionId};
 use crate::ports::{KeyHash, Maintenance, Put, Refusal, Release, Space, StorageEngine};
+use crate::sizes::{self, Size};
 
 const FENCE: &[u8] = b"fence ";
 const FENCE_END: Bytes = Bytes::from_static(b"fence!");
-/// Read of the engine at a time.
-const PAGE: usize = 1024;
 
 /// The fence of one partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -133,8 +132,9 @@ impl Fences {
     pub(super) async fn load(storage: &impl StorageEngine) -> Result<Self, OpenError> {
         let mut fences = BTreeMap::new();
         let mut from = Bytes::from_static(FENCE);
+        let page_max = sizes::of(Size::FencesPage);
         loop {
-            let page = storage.scan(Space::Meta, from, Some(FENCE_END), PAGE);
+            let page = storage.scan(Space::Meta, from, Some(FENCE_END), page_max);
             let page = page.await?;
             for (name, stored) in &page {
                 let fence = decode(name, stored);
@@ -144,7 +144,7 @@ impl Fences {
                 fences.insert(partition, fence);
             }
             match page.last() {
-                Some((last, _)) if page.len() == PAGE => from = after(last),
+                Some((last, _)) if page.len() == page_max => from = after(last),
                 _ => break,
             }
         }

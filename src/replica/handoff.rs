@@ -30,12 +30,9 @@ use crate::ports::{
     Ask, CallError, Clock, Digest, JoinRecord, JoinSource, Probe, RecordKey, Refusal,
     ReplicaTransport, ReplicaWorld, Reply, Request, Space, StorageEngine, answer_to,
 };
+use crate::sizes::{self, Size};
 use crate::version::Record;
 
-/// Hints looked at together.
-const PAGE: usize = 64;
-/// Records on their way at the same time. One may have some MiB.
-const AT_ONCE: usize = 16;
 /// A peer that takes longer is as good as away.
 pub(super) const PEER_PATIENCE: Duration = Duration::from_secs(5);
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
@@ -128,9 +125,11 @@ impl<W: ReplicaWorld> Shared<W> {
         let mut oldest_ms = u64::MAX;
         let mut from = after(&hints::prefix(&target.id).freeze());
         let end = end_of(&target.id);
+        let page_max = sizes::of(Size::DeliveryPage);
+        let at_once = sizes::of(Size::DeliveriesAtOnce);
         loop {
             let storage = self.world.storage();
-            let page = storage.scan(Space::Hints, from.clone(), Some(end.clone()), PAGE);
+            let page = storage.scan(Space::Hints, from.clone(), Some(end.clone()), page_max);
             let Ok(page) = page.await else {
                 return Round::Partly;
             };
@@ -145,7 +144,7 @@ impl<W: ReplicaWorld> Shared<W> {
                 let delivered = self.deliver_one(target, &key).await;
                 (key, noted_ms, delivered)
             });
-            let mut deliveries = futures::stream::iter(deliveries).buffer_unordered(AT_ONCE);
+            let mut deliveries = futures::stream::iter(deliveries).buffer_unordered(at_once);
             let mut delivered = Vec::new();
             while let Some((key, noted_ms, result)) = deliveries.next().await {
                 match result {
@@ -173,7 +172,7 @@ impl<W: ReplicaWorld> Shared<W> {
                 return round;
             }
             match page.last() {
-                Some((last, _)) if page.len() == PAGE => from = after(last),
+                Some((last, _)) if page.len() == page_max => from = after(last),
                 _ => break,
             }
         }

@@ -15,16 +15,16 @@ use super::leaves::{self, Leaves};
 use super::mutations::{Loop, refusal_of};
 use super::shared::Shared;
 use super::tombstone_state::TombstoneState;
-use super::{rebuild, tombstones};
+use super::tombstones;
 use crate::mutant::{self, Mutant};
 use crate::ports::{
     Clock, Digest, KeyHash, Maintained, Put, RecordKey, Refusal, ReplicaWorld, Reply, Space,
     StorageEngine, StorageError,
 };
+use crate::sizes::{self, Size};
 use crate::version::{Record, VersionVector};
 
 /// Damaged records that are kept aside.
-const ASIDE_MAX: usize = 256;
 const ASIDE: &[u8] = b"damaged ";
 const ASIDE_END: Bytes = Bytes::from_static(b"damaged!");
 
@@ -132,9 +132,10 @@ impl<W: ReplicaWorld> Loop<W> {
         }
         let tree = key.tree();
         let mut from = tree.as_bytes().clone();
+        let page_max = sizes::of(Size::RebuildPage);
         loop {
             let storage = self.shared.world.storage();
-            let page = storage.scan(Space::Records, from, Some(tree.end()), rebuild::PAGE);
+            let page = storage.scan(Space::Records, from, Some(tree.end()), page_max);
             let page = page.await?;
             for (name, encoded) in &page {
                 let other = RecordKey::from_bytes(name.clone());
@@ -144,7 +145,7 @@ impl<W: ReplicaWorld> Loop<W> {
                 }
             }
             match page.last() {
-                Some((last, _)) if page.len() == rebuild::PAGE => from = after(last),
+                Some((last, _)) if page.len() == page_max => from = after(last),
                 _ => return Ok(Some(leaves::put(name, digest))),
             }
         }
@@ -154,8 +155,9 @@ impl<W: ReplicaWorld> Loop<W> {
     async fn aside(&self, key: &RecordKey, damaged: Bytes) -> Result<Option<Put>, StorageError> {
         let storage = self.shared.world.storage();
         let begin = Bytes::from_static(ASIDE);
-        let kept = storage.scan(Space::Meta, begin, Some(ASIDE_END), ASIDE_MAX);
-        if kept.await?.len() >= ASIDE_MAX {
+        let kept_max = sizes::of(Size::DamagedKept);
+        let kept = storage.scan(Space::Meta, begin, Some(ASIDE_END), kept_max);
+        if kept.await?.len() >= kept_max {
             return Ok(None);
         }
         Ok(Some(Put {

@@ -23,9 +23,7 @@ use futures::task::AtomicWaker;
 
 use crate::placement::{Node, NodeId, NodeStatus};
 use crate::ports::{HintsReport, Instant, Put, RecordKey, Space, StorageEngine, StorageError};
-
-/// Read of the engine at a time.
-const PAGE: usize = 1024;
+use crate::sizes::{self, Size};
 
 /// All of it.
 pub(super) struct Hints {
@@ -55,8 +53,11 @@ impl Hints {
     pub(super) async fn load(storage: &impl StorageEngine) -> Result<Self, StorageError> {
         let mut targets: BTreeMap<NodeId, TargetHints> = BTreeMap::new();
         let mut from = Bytes::new();
+        let page_max = sizes::of(Size::HintsPage);
         loop {
-            let page = storage.scan(Space::Hints, from.clone(), None, PAGE).await?;
+            let page = storage
+                .scan(Space::Hints, from.clone(), None, page_max)
+                .await?;
             for (key, value) in &page {
                 match parse(key) {
                     Some((target, None)) => {
@@ -73,7 +74,7 @@ impl Hints {
                 }
             }
             match page.last() {
-                Some((last, _)) if page.len() == PAGE => from = after(last),
+                Some((last, _)) if page.len() == page_max => from = after(last),
                 _ => break,
             }
         }

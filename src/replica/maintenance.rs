@@ -19,19 +19,12 @@ use super::{leaves, tombstones};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, MAX_PARTITIONS, Node, NodeId, PartitionId};
 use crate::ports::{
-    Clock, Digest, KeyHash, KeyPage, Maintained, Maintenance, Purged, RecordKey, Refusal, Release,
-    ReplicaWorld, Reply, Space, StorageEngine, StorageError, TreeName,
+    Clock, Digest, KeyHash, KeyPage, LEAVES, Maintained, Maintenance, Purged, RecordKey, Refusal,
+    Release, ReplicaWorld, Reply, Space, StorageEngine, StorageError, TreeName,
 };
+use crate::sizes::{self, Size};
 use crate::version::{Record, Stamp};
 
-/// Leaves looked at for one answer.
-const LEAVES_PAGE: usize = 4096;
-/// Trees of which something was purged, looked at for one answer.
-const FLOORS_PAGE: usize = 256;
-/// Records looked at for one answer.
-const RECORDS_PAGE: usize = 128;
-/// Records held in memory for that. One may have some MiB.
-const RECORDS_AT_ONCE: usize = 16;
 /// Keys that one request may name.
 pub(super) const KEYS_MAX: usize = 1024;
 /// Nodes that may have hints here.
@@ -181,7 +174,8 @@ impl<W: ReplicaWorld> Shared<W> {
             let (roots, more) = (Vec::new(), false);
             return Ok(Maintained::Roots { roots, more });
         }
-        let page = self.look(Space::Digests, from.clone(), end.clone(), LEAVES_PAGE);
+        let page_max = sizes::of(Size::LeavesPage);
+        let page = self.look(Space::Digests, from.clone(), end.clone(), page_max);
         let page = page.await?;
         let mut roots: Vec<(TreeName, Digest)> = Vec::new();
         for (name, stored) in &page {
@@ -194,7 +188,7 @@ impl<W: ReplicaWorld> Shared<W> {
                 _ => roots.push((tree, digest)),
             }
         }
-        let more = page.len() == LEAVES_PAGE;
+        let more = page.len() == page_max;
         if more {
             roots.pop(); // there may be more of it
         }
@@ -214,9 +208,10 @@ impl<W: ReplicaWorld> Shared<W> {
         let begin = tombstones::purged_from(&from);
         let end = end.as_ref().map(tombstones::purged_from);
         let end = end.unwrap_or_else(tombstones::purged_end);
-        let page = self.look(Space::Meta, begin, Some(end), FLOORS_PAGE);
+        let page_max = sizes::of(Size::FloorsPage);
+        let page = self.look(Space::Meta, begin, Some(end), page_max);
         let page = page.await?;
-        let more_floors = page.len() == FLOORS_PAGE;
+        let more_floors = page.len() == page_max;
         let floors = page
             .into_iter()
             .filter_map(|(key, stored)| Some((tombstones::purged_tree(&key)?, stored)));
@@ -241,7 +236,9 @@ impl<W: ReplicaWorld> Shared<W> {
     pub(super) async fn leaves(&self, tree: &TreeName) -> Result<BTreeMap<u8, Digest>, Refusal> {
         self.has_digests()?;
         let (from, end) = (leaves::name(tree, 0), Some(tree.end()));
-        let page = self.look(Space::Digests, from, end, LEAVES_PAGE).await?;
+        let page = self
+            .look(Space::Digests, from, end, usize::from(LEAVES))
+            .await?;
         let leaves = page.iter().filter_map(|(name, stored)| {
             let (_, leaf) = leaves::parse(name).filter(|(found, _)| found == tree)?;
             Some((leaf, leaves::decode(stored)?))
@@ -260,8 +257,10 @@ impl<W: ReplicaWorld> Shared<W> {
             after_key.map_or_else(|| tree.as_bytes().clone(), |key| after(key.as_bytes()));
         let end = tree.end();
         let mut keys = Vec::new();
-        for _ in 0..RECORDS_PAGE / RECORDS_AT_ONCE {
-            let page = self.look(Space::Records, from, Some(end.clone()), RECORDS_AT_ONCE);
+        let page_max = sizes::of(Size::RecordsPage);
+        let at_once = sizes::of(Size::RecordsAtOnce).min(page_max);
+        for _ in 0..page_max / at_once {
+            let page = self.look(Space::Records, from, Some(end.clone()), at_once);
             let page = page.await?;
             keys.extend(page.iter().filter_map(|(name, encoded)| {
                 let key = key(name)?;
@@ -269,7 +268,7 @@ impl<W: ReplicaWorld> Shared<W> {
                 (wanted >> key.leaf() & 1 == 1).then_some(KeyHash { key, hash })
             }));
             match page.last() {
-                Some((last, _)) if page.len() == RECORDS_AT_ONCE => from = after(last),
+                Some((last, _)) if page.len() == at_once => from = after(last),
                 _ => return Ok(KeyPage { keys, more: None }),
             }
         }
@@ -288,11 +287,10 @@ impl<W: ReplicaWorld> Shared<W> {
         self.knows_what_is_purged()?;
         let from = after_key.map_or_else(|| tree.as_bytes().clone(), |key| after(key.as_bytes()));
         let end = Some(tree.end());
-        let page = self
-            .look(Space::Tombstones, from, end, RECORDS_PAGE)
-            .await?;
+        let page_max = sizes::of(Size::RecordsPage);
+        let page = self.look(Space::Tombstones, from, end, page_max).await?;
         let more = match page.last() {
-            Some((last, _)) if page.len() == RECORDS_PAGE => key(last),
+            Some((last, _)) if page.len() == page_max => key(last),
             _ => None,
         };
         let mut keys = Vec::with_capacity(page.len());
@@ -357,7 +355,7 @@ impl<W: ReplicaWorld> Shared<W> {
             }
         };
         let mut still_deleted = Vec::with_capacity(keys.len());
-        for some in keys.chunks(RECORDS_AT_ONCE) {
+        for some in keys.chunks(sizes::of(Size::RecordsAtOnce)) {
             let names = some.iter().map(|entry| entry.key.as_bytes().clone());
             let held = storage.read(Space::Records, names.collect()).await;
             let held = some.iter().zip(held.map_err(unavailable)?);
@@ -422,15 +420,16 @@ impl<W: ReplicaWorld> Shared<W> {
         mut from: Bytes,
         end: Option<Bytes>,
     ) -> Result<(), Refusal> {
+        let page_max = sizes::of(Size::ForgetPage);
         loop {
-            let page = self.look(Space::Hints, from, end.clone(), KEYS_MAX).await?;
+            let page = self.look(Space::Hints, from, end.clone(), page_max).await?;
             let names = page.iter().map_while(|(name, _)| {
                 let (of, key) = hints::parse(name)?;
                 (of == *target).then_some((name, key))
             });
             let names: Vec<_> = names.collect();
             let next = names.last().map(|(last, _)| after(last));
-            let is_last = names.len() < KEYS_MAX;
+            let is_last = names.len() < page_max;
             let keys: Vec<RecordKey> = names.into_iter().filter_map(|(_, key)| key).collect();
             if !keys.is_empty() {
                 let target = target.clone();

@@ -21,10 +21,8 @@ use crate::ports::{
     Clock, Digest, Maintained, Put, RecordKey, ReplicaWorld, Reply, Space, StorageEngine,
     StorageError,
 };
+use crate::sizes::{self, Size};
 use crate::version::Record;
-
-/// Read of the engine at a time. One record may have some MiB.
-pub(super) const PAGE: usize = 16;
 
 impl<W: ReplicaWorld> Loop<W> {
     /// Makes the digests of the next partition that has records and no digests, or notes that there is none.
@@ -39,8 +37,9 @@ impl<W: ReplicaWorld> Loop<W> {
         let mut digests: BTreeMap<Bytes, Digest> = BTreeMap::new();
         let mut puts = Vec::new();
         let wall_ms = self.shared.world.clock().wall_ms();
+        let page_max = sizes::of(Size::RebuildPage);
         'pages: loop {
-            let page = storage.scan(Space::Records, from, None, PAGE).await?;
+            let page = storage.scan(Space::Records, from, None, page_max).await?;
             for (key, encoded) in &page {
                 let Ok(name) = RecordKey::from_bytes(key.clone()) else {
                     continue;
@@ -59,7 +58,7 @@ impl<W: ReplicaWorld> Loop<W> {
                 ));
             }
             match page.last() {
-                Some((last, _)) if page.len() == PAGE => from = after(last),
+                Some((last, _)) if page.len() == page_max => from = after(last),
                 _ => break,
             }
         }
@@ -105,9 +104,10 @@ async fn stale(
     let end = end.map(|end| Bytes::copy_from_slice(&end.to_be_bytes()));
     let mut from = Bytes::copy_from_slice(&begin);
     let mut puts = Vec::new();
+    let page_max = sizes::of(Size::RebuildPage);
     loop {
         let page = storage
-            .scan(Space::Digests, from, end.clone(), PAGE)
+            .scan(Space::Digests, from, end.clone(), page_max)
             .await?;
         let names = page.iter().map(|(name, _)| name);
         puts.extend(
@@ -120,7 +120,7 @@ async fn stale(
                 }),
         );
         match page.last() {
-            Some((last, _)) if page.len() == PAGE => from = after(last),
+            Some((last, _)) if page.len() == page_max => from = after(last),
             _ => return Ok(puts),
         }
     }

@@ -29,12 +29,9 @@ use crate::ports::{
     KeyPage, Keys, LEAVES, Leaves, Purge, Purged, PurgedOf, ReadRecord, RecordKey, Refusal,
     ReplicaWorld, Reply, Synced, TreeName,
 };
+use crate::sizes::{self, Size};
 use crate::version::Record;
 
-/// Records exchanged in one call.
-const RECORDS_MAX: u64 = 4096;
-/// Records exchanged at the same time.
-const AT_ONCE: usize = 16;
 /// No new page is begun after this time.
 const TIME_MAX: Duration = Duration::from_secs(3);
 
@@ -169,7 +166,9 @@ impl<W: ReplicaWorld> Shared<W> {
             let Some(end) = end else {
                 return Ok(synced);
             };
-            if synced.sent + synced.received >= RECORDS_MAX || clock.now() >= until {
+            if synced.sent + synced.received >= sizes::of(Size::SyncRecords) as u64
+                || clock.now() >= until
+            {
                 synced.complete = false;
                 return Ok(synced);
             }
@@ -186,7 +185,8 @@ impl<W: ReplicaWorld> Shared<W> {
         let exchanges = differences
             .into_iter()
             .map(|difference| self.exchange(peer, difference));
-        let mut exchanges = futures::stream::iter(exchanges).buffer_unordered(AT_ONCE);
+        let mut exchanges =
+            futures::stream::iter(exchanges).buffer_unordered(sizes::of(Size::ExchangesAtOnce));
         while let Some(exchanged) = exchanges.next().await {
             match exchanged {
                 Ok(Exchanged {

@@ -6,11 +6,10 @@ use crate::ports::{
     CoordinatorWorld, MetadataStore, Migration, MigrationProgress, MigrationStatus, StoreError,
     Tenant,
 };
+use crate::sizes::{self, Size};
 
 /// Changes that may wait at the same time.
 pub(super) const OPEN_MAX: usize = 64;
-/// Tenants read at a time.
-const TENANTS_PAGE: usize = 1000;
 
 /// A migration whose change is under way.
 pub(super) fn started(migration: Migration, change: &TopologyChange, now: i64) -> Migration {
@@ -41,11 +40,12 @@ pub(super) async fn all_tenants<W: CoordinatorWorld>(
     metadata: &Metadata<W>,
 ) -> Result<Vec<Tenant>, StoreError> {
     let mut all: Vec<Tenant> = Vec::new();
+    let page_max = sizes::of(Size::TenantsPage);
     loop {
         let after = all.last().map(|tenant| tenant.id.clone());
-        let page = metadata.store().tenants(after.as_ref(), TENANTS_PAGE);
+        let page = metadata.store().tenants(after.as_ref(), page_max);
         let page = metadata.in_time(metadata.deadline(), page).await?;
-        let is_last = page.len() < TENANTS_PAGE;
+        let is_last = page.len() < page_max;
         all.extend(page);
         if is_last {
             return Ok(all);
