@@ -21,8 +21,8 @@ use pairdb::version::{Record, Stamp};
 
 use crate::adapters::{
     ClaimsHome, CoordinatorSide, Disk, Loss, MetadataHome, Removal, Services, SimClock,
-    SimIdempotency, SimMetadata, SimRandom, SimSpawn, SimTransport, StorageSide, StoreLink,
-    TenantLookup, WallClock,
+    SimIdempotency, SimMetadata, SimRandom, SimSpawn, SimTransport, SteadyClock, StorageSide,
+    StoreLink, TenantLookup, TransportRoom, WallClock,
 };
 use crate::endpoint::Endpoint;
 use crate::faults::Faults;
@@ -91,6 +91,7 @@ type Reigns = Arc<Mutex<Vec<Arc<Reign>>>>;
 /// A machine and the process on it.
 struct Machine {
     wall: WallClock,
+    steady: SteadyClock,
     disk: Option<Disk>,
     rng: Rng,
     /// The program that is installed: what the next process speaks.
@@ -101,7 +102,7 @@ struct Machine {
     /// Set once a coordinator serves.
     coordinator: Option<Coordinator<CoordinatorSide>>,
     paused: bool,
-    /// When it last stood still.
+    /// When it last stood still, or its monotonic clock did.
     paused_at: Option<Time>,
 }
 
@@ -280,6 +281,7 @@ impl Cluster {
             });
             let machine = Machine {
                 wall,
+                steady: SteadyClock::default(),
                 disk,
                 rng: Rng::new(seed, &format!("machine {who}")),
                 release: match self.world.older.contains(&who) {
@@ -321,7 +323,12 @@ impl Cluster {
             .name(format!("{who} life {life}"))
             .build();
         machine.node = Some(node.clone());
-        let clock = SimClock::new(machine.wall.clone(), machine.rng.below(1 << 50));
+        let timers = Rng::new(self.world.seed, &format!("timers {who} {life}"));
+        let clock = SimClock::new(machine.wall.clone(), machine.rng.below(1 << 50)).with(
+            machine.steady.clone(),
+            self.world.time.timers_late_us_max,
+            timers,
+        );
         let random = SimRandom::new(Rng::new(machine.rng.next_u64(), "process"));
         let spawn = SimSpawn(node.clone());
         self.history.note(format_args!("{who} starts, life {life}"));
@@ -334,6 +341,10 @@ impl Cluster {
             network: self.network.clone(),
             services: self.shared.services.clone(),
             tap: self.tap.clone(),
+            room: TransportRoom::new(
+                &self.world,
+                Rng::new(self.world.seed, &format!("room {who} {life}")),
+            ),
         };
         match &machine.disk {
             Some(disk) => {
@@ -628,6 +639,24 @@ impl Cluster {
         }
     }
 
+    /// A machine's monotonic clock stands still.
+    pub fn stop_clock(&self, who: Endpoint) {
+        let now = self.history.now();
+        if let Some(machine) = self.machines().get_mut(&who) {
+            machine.steady.stop(now);
+            machine.paused_at = Some(now);
+        }
+    }
+
+    /// It goes on.
+    pub fn let_clock_go_on(&self, who: Endpoint, jumps: bool) {
+        let now = self.history.now();
+        if let Some(machine) = self.machines().get_mut(&who) {
+            machine.steady.go_on(now, jumps);
+            machine.paused_at = Some(now);
+        }
+    }
+
     /// A machine's wall clock jumps.
     pub fn jump_clock(&self, who: Endpoint, by_ms: i64) {
         if let Some(machine) = self.machines().get(&who) {
@@ -834,11 +863,15 @@ impl Cluster {
     #[must_use]
     pub fn watch_deadline(&self, who: Endpoint, timeout: Duration) -> DeadlineWatch {
         let settings = self.world.coordinator_settings(who);
+        let time = &self.world.time;
+        let late = Duration::from_micros(time.calls_late_us_max + 2 * time.timers_late_us_max);
         DeadlineWatch {
             cluster: self.clone(),
             who,
             began: self.history.now(),
-            allowed: timeout.min(settings.write_timeout.max(settings.read_timeout)) + ANSWER_SLACK,
+            allowed: timeout.min(settings.write_timeout.max(settings.read_timeout))
+                + ANSWER_SLACK
+                + late,
         }
     }
 
@@ -941,10 +974,11 @@ impl DeadlineWatch {
         let took = Duration::from_nanos(now - self.began);
         let paused = {
             let machines = self.cluster.machines();
-            let paused_at = machines
-                .get(&self.who)
-                .and_then(|machine| machine.paused_at);
-            paused_at.is_some_and(|at| at >= self.began)
+            let machine = machines.get(&self.who);
+            machine.is_some_and(|machine| {
+                let paused_since = machine.paused_at.is_some_and(|at| at >= self.began);
+                paused_since || machine.steady.stands_still()
+            })
         };
         if took > self.allowed && !paused {
             let late = format!("{} took {took:?} for #{}", self.who, op.0);

@@ -295,6 +295,21 @@ impl Evidence {
         })
     }
 
+    /// The longest time that any coordinator gives an operation.
+    #[must_use]
+    pub fn longest_timeout(&self, op: &Op) -> Duration {
+        let world = &self.run.world;
+        let coordinators = world.coordinators().into_iter();
+        let timeouts = coordinators.map(|who| {
+            let op = Op {
+                last_to: Some(who),
+                ..op.clone()
+            };
+            self.timeout(&op)
+        });
+        timeouts.max().unwrap_or_default()
+    }
+
     /// The operations on one key.
     pub fn ops_of(&self, tenant: usize, key: &str) -> impl Iterator<Item = &Op> {
         self.run

@@ -119,6 +119,12 @@ impl Faults {
         state.traps.clear();
     }
 
+    /// Whether all faults have ended for good.
+    #[must_use]
+    pub fn are_healed(&self) -> bool {
+        self.state().healed
+    }
+
     /// Whether nothing passes from one to the other; `Some(true)` if that is noticed at once.
     #[must_use]
     pub fn blocked(&self, from: Endpoint, to: Endpoint) -> Option<bool> {

@@ -93,6 +93,7 @@ async fn begin(cluster: &Cluster, index: usize, fault: &Fault) {
         Fault::DamagedJournal { who, commits } => cluster.damage_journal(*who, *commits),
         Fault::LoseDigests { who } => cluster.lose_digests(*who),
         Fault::Pause { who } => cluster.set_paused(*who, true),
+        Fault::StandingClock { who, .. } => cluster.stop_clock(*who),
         Fault::ClockJump { who, by_ms } => cluster.jump_clock(*who, *by_ms),
         Fault::ClockDrift { who, ppm } => cluster.drift_clock(*who, *ppm),
         Fault::NewEpoch => cluster.next_epoch().await,
@@ -135,6 +136,7 @@ fn end(cluster: &Cluster, index: usize, fault: &Fault) {
             }
         }
         Fault::Pause { who } => cluster.set_paused(*who, false),
+        Fault::StandingClock { who, jumps } => cluster.let_clock_go_on(*who, *jumps),
         Fault::ClockJump { who, by_ms } => cluster.jump_clock(*who, -by_ms),
         Fault::ClockDrift { who, ppm } => cluster.drift_clock(*who, -ppm),
         Fault::CorruptRecord { .. } | Fault::Change(_) | Fault::CancelChange => {}

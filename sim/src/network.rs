@@ -93,6 +93,12 @@ impl Network {
         }))
     }
 
+    /// What goes wrong in it.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.0.faults
+    }
+
     /// Who writes down what passes.
     #[must_use]
     pub fn recorder(&self) -> &Recorder {

@@ -106,6 +106,12 @@ struct Play {
 }
 
 async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>) -> Outcome {
+    let sizes: Vec<_> = world
+        .sizes
+        .iter()
+        .map(|plan| (plan.size, plan.is))
+        .collect();
+    pairdb::sizes::activate(&sizes);
     let cluster = Cluster::new(world).await;
     let _ = slot.set(cluster.history.clone());
     let mut play = Play {

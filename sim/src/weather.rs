@@ -123,7 +123,9 @@ impl WeatherLog {
     #[must_use]
     pub fn is_fair(&self, world: &World, from: Time, to: Time) -> bool {
         let network = &world.network;
-        let constant = network.lost_request_permille == 0 && network.lost_reply_permille == 0;
+        let constant = network.lost_request_permille == 0
+            && network.lost_reply_permille == 0
+            && world.transport.no_room_permille == 0;
         constant
             && world.buggify.is_empty()
             && self
@@ -201,6 +203,7 @@ fn spoils(world: &World, index: usize) -> Spoils<'_> {
         | Fault::DamagedJournal { who, .. }
         | Fault::LoseDigests { who }
         | Fault::Pause { who }
+        | Fault::StandingClock { who, .. }
         | Fault::SlowDisk { who, .. }
         | Fault::StuckDisk { who }
         | Fault::FullDisk { who }

@@ -7,14 +7,16 @@ mod link;
 mod metadata;
 mod older;
 mod process;
+mod room;
 mod transport;
 
-pub use clock::{SimClock, WallClock};
+pub use clock::{SimClock, SteadyClock, WallClock};
 pub use disk::{Disk, Loss, Removal, SimDisk};
 pub use idempotency::{ClaimsHome, SimIdempotency};
 pub use link::StoreLink;
 pub use metadata::{MetadataHome, SimMetadata, TenantLookup};
 pub use process::{SimRandom, SimSpawn};
+pub use room::TransportRoom;
 pub use transport::{CoordinatorSide, Services, SimTransport, StorageSide};
 
 #[cfg(test)]

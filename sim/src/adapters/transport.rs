@@ -15,6 +15,7 @@ use pairdb::ports::{
 use pairdb::replica::Replica;
 
 use super::clock::SimClock;
+use super::room::TransportRoom;
 use super::{SimDisk, SimIdempotency, SimMetadata, SimRandom, SimSpawn};
 use crate::describe;
 use crate::endpoint::Endpoint;
@@ -223,6 +224,8 @@ pub struct SimTransport {
     pub services: Services,
     /// Who looks on.
     pub tap: Tap,
+    /// What it has room for.
+    pub room: TransportRoom,
 }
 
 impl ReplicaTransport for SimTransport {
@@ -249,10 +252,18 @@ impl ReplicaTransport for SimTransport {
         let asked = tap.asks(self.from, &request);
         let listener = tap.clone();
         let from = (self.from, self.speaks);
+        let place = self.room.take(to, &request, self.network.faults());
         let deliver = move || services.deliver(from, to, request.clone(), &tap, call);
         let mut call = Box::pin(self.network.call(route, deliver).fuse());
-        let mut timer = Box::pin(self.clock.sleep_until(deadline).fuse());
+        let clock = self.clock.clone();
         async move {
+            if clock.now() >= deadline {
+                return Err(CallError::NotSent(
+                    "the deadline passed before it was sent".into(),
+                ));
+            }
+            let place = place?;
+            let mut timer = Box::pin(clock.sleep_until(deadline + place.late()).fuse());
             let answer = futures::select_biased! {
                 answer = call => match answer {
                     // It had no effect the first time. It may have one yet.
@@ -265,6 +276,7 @@ impl ReplicaTransport for SimTransport {
                 },
                 () = timer => Err(CallError::NoAnswer("deadline".into())),
             };
+            let answer = place.hear(answer);
             if answer.is_ok() {
                 listener.heard(asked);
             }

@@ -11,18 +11,21 @@ use super::availability::slowest_step;
 use super::findings::Findings;
 use crate::evidence::Evidence;
 use crate::op::{Arrived, Time};
-use crate::world::ClientPlan;
+use crate::world::{ClientPlan, Fault, FaultStep};
 
 /// How much longer a lease may seem to last: it is counted from when the store hears of it, and looked at in turns.
 const SLACK: Duration = Duration::from_millis(800);
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     let told = |client: &ClientPlan| !client.steps.is_empty();
-    if evidence.run.world.clients.iter().any(told) {
+    // By a clock that stands still an attempt is at work for longer than anybody else can tell.
+    let stands = |step: &FaultStep| matches!(step.fault, Fault::StandingClock { .. });
+    let world = &evidence.run.world;
+    if world.clients.iter().any(told) || world.faults.iter().any(stands) {
         return;
     }
     for op in evidence.run.ops.values() {
-        let lasts = evidence.timeout(op) + slowest_step(evidence) * 3 + SLACK;
+        let lasts = evidence.longest_timeout(op) + slowest_step(evidence) * 3 + SLACK;
         for (index, attempt) in op.arrived.iter().enumerate() {
             if let Some(told) = attempt.told_in_use
                 && !was_in_use(&op.arrived[..index], told, lasts)

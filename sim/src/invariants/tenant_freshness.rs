@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use super::findings::Findings;
+use crate::endpoint::Endpoint;
 use crate::evidence::Evidence;
+use crate::world::Fault;
 
 /// A question that was asked shortly before may have been under way still, and its answer expires early.
 const UNDER_WAY_MAX: Duration = Duration::from_secs(2);
@@ -18,6 +20,9 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
         let Some((completed, by)) = op.completed().zip(op.last_to) else {
             continue;
         };
+        if had_standing_clock(evidence, by) {
+            continue;
+        }
         let tenant = &evidence.run.world.tenants[op.tenant].name;
         let from = Duration::from_nanos(op.invoked).saturating_sub(within);
         let until = Duration::from_nanos(completed);
@@ -32,6 +37,12 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             findings.broken(op.tenant, &op.key, &[op.id], what);
         }
     }
+}
+
+/// Whether its monotonic clock stood still at some time: it can't know for how long.
+fn had_standing_clock(evidence: &Evidence, by: Endpoint) -> bool {
+    let mut faults = evidence.run.world.faults.iter();
+    faults.any(|step| matches!(step.fault, Fault::StandingClock { who, .. } if who == by))
 }
 
 #[cfg(test)]

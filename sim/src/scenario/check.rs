@@ -60,6 +60,9 @@ pub(super) fn check(head: &Head, world: &World) -> Result<(), String> {
     for own in &world.timeouts {
         process(world, own.who).map_err(|problem| format!("timeouts: {problem}"))?;
     }
+    for odd in &world.odd {
+        process(world, odd.who).map_err(|problem| format!("odd: {problem}"))?;
+    }
     for clock in &world.clocks {
         process(world, clock.who).map_err(|problem| format!("clocks: {problem}"))?;
     }

@@ -11,7 +11,14 @@ use crate::world::{ClientPlan, TenantPlan, World};
 pub(super) fn text(head: &Head, world: &World) -> String {
     let mut text = beginning(head);
     let all = pruned(world, &World::default(), &["seed"]);
-    let tables = ["coordinator", "replica", "network", "disk"];
+    let tables = [
+        "coordinator",
+        "replica",
+        "network",
+        "disk",
+        "time",
+        "transport",
+    ];
     let lists = ["tenants", "clients"];
     let (sections, root): (Table, Table) = all
         .into_iter()

@@ -48,6 +48,10 @@ const SIMPLER: &[Change] = &[
     |world| world.disk = World::default().disk,
     |world| world.disk.sync_interval_ms = None,
     |world| world.timeouts.clear(),
+    |world| world.odd.clear(),
+    |world| world.time = World::default().time,
+    |world| world.transport = World::default().transport,
+    |world| world.sizes.clear(),
     |world| world.partitions = World::default().partitions,
     |world| world.virtual_nodes = World::default().virtual_nodes,
     |world| world.zones.clear(),
@@ -495,6 +499,7 @@ fn idle() -> ClientPlan {
 fn forget(world: &mut World, gone: impl Fn(Endpoint) -> bool) {
     world.clocks.retain(|clock| !gone(clock.who));
     world.timeouts.retain(|own| !gone(own.who));
+    world.odd.retain(|own| !gone(own.who));
     world.faults.retain_mut(|step| {
         let Ok(mut fault) = serde_json::to_value(&step.fault) else {
             return false;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{NetworkPlan, World};
+use super::{NetworkPlan, TimePlan, World};
 
 /// What each request gets: more than anything takes in a calm world.
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -21,6 +21,8 @@ impl World {
         self.zones.clear();
         self.older.clear();
         self.buggify.clear();
+        self.time = TimePlan::default();
+        self.odd.clear();
         self.replica.queue_max = self.replica.queue_max.max(8_192);
         self.replica.batch_max = self.replica.batch_max.max(1_024);
         self.coordinator.in_flight_max = self.coordinator.in_flight_max.max(10_000);

@@ -10,7 +10,10 @@ use pairdb::quorum::ConflictPolicy;
 use pairdb::replica::ReplicaSettings;
 
 use super::draw_faults::faults;
-use super::{BuggifyPlan, ClientPlan, ClockPlan, DiskPlan, NetworkPlan, TenantPlan, World};
+use super::{
+    BuggifyPlan, ClientPlan, ClockPlan, DiskPlan, NetworkPlan, TenantPlan, TimePlan, TransportPlan,
+    World,
+};
 use crate::rng::Rng;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -39,18 +42,26 @@ impl World {
             disk: disk(&mut Rng::new(seed, "disk")),
             clocks: Vec::new(),
             timeouts: Vec::new(),
+            odd: Vec::new(),
+            time: TimePlan::default(),
+            transport: TransportPlan::default(),
+            sizes: Vec::new(),
             buggify: buggify(&mut Rng::new(seed, "buggify")),
             tenants: tenants(&mut Rng::new(seed, "tenants"), storage_nodes),
             clients: clients(&mut Rng::new(seed, "clients"), chaos_ms),
             faults: Vec::new(),
         };
         world.keep_pace_with_values();
+        world.perhaps_mean();
         world.clocks = clocks(&mut Rng::new(seed, "clocks"), &world);
         world.faults = faults(&mut Rng::new(seed, "faults"), &world);
         world.perhaps_a_race();
         world.perhaps_ahead_of_all_clocks();
         world.perhaps_changes_owners();
         world.perhaps_upgraded();
+        world.perhaps_inexact();
+        world.perhaps_standing_clocks();
+        world.perhaps_at_odds();
         world.perhaps_but_one_thing_wrong();
         world.perhaps_refilled();
         world.perhaps_purged();
@@ -58,6 +69,8 @@ impl World {
         world.perhaps_outlived();
         world.perhaps_forgotten();
         world.perhaps_wounded();
+        world.perhaps_without_room();
+        world.perhaps_small();
         world
     }
 
@@ -67,6 +80,20 @@ impl World {
         let largest = self.clients.iter().map(|client| client.padding_max).max();
         let pace = &mut self.replica.upkeep_bytes_per_second;
         *pace = (*pace).max(10 * largest.unwrap_or_default());
+    }
+}
+
+impl World {
+    /// Makes its clients mean, in some cases.
+    fn perhaps_mean(&mut self) {
+        let rng = &mut Rng::new(self.seed, "mean clients");
+        if rng.chance(350) {
+            for client in &mut self.clients {
+                client.mean_permille = rng.pick(&[0, 100, 400]);
+                client.late_repeat_permille = rng.pick(&[0, 30, 150]);
+                client.empty_permille = rng.pick(&[0, 50, 200]);
+            }
+        }
     }
 }
 
@@ -206,6 +233,9 @@ fn clients(rng: &mut Rng, chaos_ms: u64) -> Vec<ClientPlan> {
                 idempotency_permille: permille(rng),
                 repeat_permille: permille(rng) / 2,
                 mistake_permille: permille(rng) / 10,
+                mean_permille: 0,
+                late_repeat_permille: 0,
+                empty_permille: 0,
                 retries: rng.pick(&[0, 1, 3, 10]),
                 retry_pause_ms_max: 200,
                 cancel_permille: rng.pick(&[0, 0, 20, 100, 300]),
@@ -274,6 +304,6 @@ mod tests {
                 kind.split([' ', '{']).next().unwrap_or_default().to_owned()
             })
             .collect();
-        assert_eq!(kinds.len(), 32, "{kinds:?}");
+        assert_eq!(kinds.len(), 33, "{kinds:?}");
     }
 }

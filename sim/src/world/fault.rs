@@ -239,6 +239,13 @@ pub enum Fault {
         #[serde(rename = "by", with = "human::signed_ms")]
         by_ms: i64,
     },
+    /// A process's monotonic clock stands still, and its timers with it.
+    StandingClock {
+        /// A storage node or a coordinator.
+        who: Endpoint,
+        /// Whether it then shows what it would show if it had not stood still; else it goes on from there.
+        jumps: bool,
+    },
     /// A store fails some of what it is asked, before or after having done it.
     StoreTrouble {
         /// `metadata` or `idempotency`.

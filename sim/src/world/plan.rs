@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::buggify::BuggifyPlan;
 use super::fault::{Fault, FaultStep};
+use super::sizes::SizePlan;
 use super::step::Step;
+use super::time::{OddPlan, TimePlan};
+use super::transport::TransportPlan;
 use super::{human, settings};
 use crate::endpoint::Endpoint;
 use crate::value;
@@ -55,6 +58,14 @@ pub struct World {
     pub clocks: Vec<ClockPlan>,
     /// Coordinators with other time-outs than `coordinator` says.
     pub timeouts: Vec<TimeoutPlan>,
+    /// Coordinators that are set otherwise than `coordinator` says.
+    pub odd: Vec<OddPlan>,
+    /// How exactly processes keep time.
+    pub time: TimePlan,
+    /// What processes have room for on their way to storage nodes.
+    pub transport: TransportPlan,
+    /// How much the core takes at a time, where that is not as usual.
+    pub sizes: Vec<SizePlan>,
     /// Rare behaviour of the core that is common in this world, until faults end.
     pub buggify: Vec<BuggifyPlan>,
     /// The tenants.
@@ -191,6 +202,13 @@ pub struct ClientPlan {
     pub repeat_permille: u32,
     /// Writes that by mistake bring the idempotency key of the one before.
     pub mistake_permille: u32,
+    /// Writes with an idempotency key that are sent again, after their answer, as something else: with another context
+    /// or consistency, as a delete, for another key.
+    pub mean_permille: u32,
+    /// Operations in whose place an answered write with an idempotency key is sent once more, long after.
+    pub late_repeat_permille: u32,
+    /// Writes of no bytes, at most one for each key.
+    pub empty_permille: u32,
     /// How often a request is retried at most.
     pub retries: u32,
     /// How long it waits at most before each retry, in milliseconds.
@@ -225,6 +243,10 @@ impl Default for World {
             disk: DiskPlan::default(),
             clocks: Vec::new(),
             timeouts: Vec::new(),
+            odd: Vec::new(),
+            time: TimePlan::default(),
+            transport: TransportPlan::default(),
+            sizes: Vec::new(),
             buggify: Vec::new(),
             tenants: vec![
                 TenantPlan::new("last", 3, ConflictPolicy::LastWriteWins),
@@ -308,6 +330,9 @@ impl Default for ClientPlan {
             idempotency_permille: 200,
             repeat_permille: 100,
             mistake_permille: 0,
+            mean_permille: 0,
+            late_repeat_permille: 0,
+            empty_permille: 0,
             retries: 3,
             retry_pause_ms_max: 200,
             cancel_permille: 20,
@@ -336,7 +361,10 @@ impl World {
     /// How one coordinator is set.
     #[must_use]
     pub fn coordinator_settings(&self, who: Endpoint) -> CoordinatorSettings {
-        let mut settings = self.coordinator.clone();
+        let odd = self.odd.iter().find(|odd| odd.who == who);
+        let mut settings = odd
+            .map_or(&self.coordinator, |odd| &odd.coordinator)
+            .clone();
         if let Some(own) = self.timeouts.iter().find(|own| own.who == who) {
             let timeout = Duration::from_millis(own.timeout_ms);
             (settings.write_timeout, settings.read_timeout) = (timeout, timeout);
