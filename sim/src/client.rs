@@ -4,6 +4,7 @@
 //! A client knows what it was answered and nothing else. A time-out is "unknown", never "did not happen".
 
 mod answer;
+mod mean;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,9 @@ type Started = Arc<Mutex<Option<AbortHandle>>>;
 /// How much longer than the server's time a client waits for the answer.
 const GRACE: Duration = Duration::from_millis(50);
 
+/// How many answered writes a client remembers, to repeat them.
+const ANSWERED_MAX: usize = 8;
+
 /// How many contexts a client remembers for a key.
 const CONTEXTS_MAX: usize = 6;
 
@@ -52,6 +56,8 @@ pub struct Client {
     contexts: BTreeMap<(usize, String), Vec<(OpId, Bytes)>>,
     /// For each tenant's key the latest write with an idempotency key.
     idempotent: BTreeMap<(usize, String), OpId>,
+    /// Writes with an idempotency key that were answered, the latest last.
+    answered: Vec<Ask>,
 }
 
 /// What a client wants, before it has a number.
@@ -92,6 +98,7 @@ impl Client {
             coordinator: number % coordinators + 1,
             contexts: BTreeMap::new(),
             idempotent: BTreeMap::new(),
+            answered: Vec::new(),
         }
     }
 
@@ -111,6 +118,9 @@ impl Client {
     }
 
     async fn next(&mut self) {
+        if self.sometimes(self.plan.late_repeat_permille) && self.repeats_late().await {
+            return;
+        }
         let (tenant, key) = self.choose_key();
         let plan = &self.plan;
         let weights = [plan.writes, plan.reads, plan.deletes, plan.updates];
@@ -212,7 +222,10 @@ impl Client {
         });
         let consistency = self.choose_consistency();
         let idempotent = self.rng.chance(self.plan.idempotency_permille);
-        let padding = self.padding();
+        let padding = match self.sometimes(self.plan.empty_permille) {
+            true => value::EMPTY,
+            false => self.padding(),
+        };
         let ask = self.invoke(Wanted {
             tenant,
             key,
@@ -243,6 +256,14 @@ impl Client {
         if success.is_some() && self.rng.chance(self.plan.repeat_permille) {
             self.attempt(&ask).await;
         }
+        if success.is_some() {
+            self.may_be_mean(ask).await;
+        }
+    }
+
+    /// Whether a habit shows now. One that the client does not have draws nothing.
+    fn sometimes(&mut self, permille: u32) -> bool {
+        permille > 0 && self.rng.chance(permille)
     }
 
     fn padding(&mut self) -> u64 {
@@ -284,14 +305,19 @@ impl Client {
             last_to: None,
             unknown: false,
             claim_forgotten: false,
+            key_of: None,
+            told_conflict: false,
         });
         let mut named = op;
-        if idempotent && kind == Kind::Write {
+        if idempotency_key == Some(None) && kind == Kind::Write {
             let before = self.idempotent.insert((tenant, key.clone()), op);
             if let Some(before) = before
                 && self.rng.chance(self.plan.mistake_permille)
             {
                 named = before;
+                history.has_key_of(op, before);
+                // Whoever comes next has the same key, if by mistake.
+                self.idempotent.insert((tenant, key.clone()), before);
             }
         }
         let name = &self.cluster.world.tenants[tenant].name;
@@ -299,7 +325,7 @@ impl Client {
             op,
             name: None,
             padding,
-            value: value::make(name, &key, op, padding as usize),
+            value: value::make(name, &key, op, padding),
             idempotency_key: idempotency_key
                 .map(|key| key.unwrap_or_else(|| format!("op-{}", named.0))),
             tenant,
@@ -353,7 +379,7 @@ impl Client {
         let to = Endpoint::Coordinator(terms.to);
         let (from, op) = (Endpoint::Client(self.number), ask.op.0);
         let history = self.cluster.history.clone();
-        history.attempt(ask.op, to);
+        history.attempt(ask.op, to, ask.consistency);
         let given = self.given_text(ask);
         let place = format!(
             "{}/{}",
@@ -406,7 +432,10 @@ impl Client {
                     known.remove(0);
                 }
             }
-            history.answer(ask.op, answer.answered.clone());
+            history.answer(ask.op, answer.answered.clone(), ask.consistency);
+            if answer.kind == Expect::Conflict {
+                history.conflicts(ask.op);
+            }
             if answer.kind == Expect::KeyInUse {
                 history.in_use(ask.op);
             }

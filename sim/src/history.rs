@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use madsim::time::TimeHandle;
 
+use pairdb::quorum::Consistency;
+
 use crate::endpoint::Endpoint;
 use crate::hash::Fnv;
 use crate::op::{Answer, Answered, Arrived, Op, OpId, Time};
@@ -113,17 +115,51 @@ impl History {
         id
     }
 
-    /// An answer has arrived.
-    pub fn answer(&self, id: OpId, result: Answered) {
+    /// An answer to an attempt at this consistency has arrived.
+    pub fn answer(&self, id: OpId, result: Answered, consistency: Consistency) {
         let at = self.now();
         if let Some(op) = self.state().ops.get_mut(&id) {
+            // What is acknowledged counts as the attempt that was; an earlier one's answer as the least of them.
+            let is_own = matches!(
+                result,
+                Answered::Written {
+                    is_duplicate: false,
+                    ..
+                }
+            );
+            if is_own && op.success().is_none() {
+                op.consistency = consistency;
+            }
             op.answers.push(Answer { at, result });
         }
     }
 
-    /// An attempt leaves the client.
-    pub fn attempt(&self, id: OpId, to: Endpoint) {
+    /// One operation.
+    #[must_use]
+    pub fn op(&self, id: OpId) -> Option<Op> {
+        self.state().ops.get(&id).cloned()
+    }
+
+    /// An operation brings the idempotency key of another one, which is a mistake.
+    pub fn has_key_of(&self, id: OpId, other: OpId) {
         if let Some(op) = self.state().ops.get_mut(&id) {
+            op.key_of = Some(other);
+        }
+    }
+
+    /// An operation was told that its idempotency key was used for something else.
+    pub fn conflicts(&self, id: OpId) {
+        if let Some(op) = self.state().ops.get_mut(&id) {
+            op.told_conflict = true;
+        }
+    }
+
+    /// An attempt at this consistency leaves the client.
+    pub fn attempt(&self, id: OpId, to: Endpoint, consistency: Consistency) {
+        if let Some(op) = self.state().ops.get_mut(&id) {
+            if op.success().is_none() {
+                op.consistency = op.consistency.min(consistency);
+            }
             op.attempts += 1;
             op.last_to = Some(to);
         }

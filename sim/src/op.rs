@@ -73,6 +73,10 @@ pub struct Op {
     pub unknown: bool,
     /// Whether the idempotency store forgot its claim, if it had one.
     pub claim_forgotten: bool,
+    /// The operation whose idempotency key it brings, if that is another one of the same key.
+    pub key_of: Option<OpId>,
+    /// Whether it was told that its idempotency key was used for something else.
+    pub told_conflict: bool,
 }
 
 /// What a client asks for, as often as it asks for it.

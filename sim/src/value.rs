@@ -1,5 +1,9 @@
 //! The keys that clients choose from, and values that say where they belong: tenant, key and operation, then padding.
-//! No two writes write the same.
+//! No two writes write the same. One write of a key may write nothing at all, which is a value, too: whose it is is
+//! known on the run's own thread.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -14,9 +18,41 @@ pub fn key_name(number: u8) -> String {
         .map_or_else(|| format!("k{number}"), |suffix| format!("{suffix}k"))
 }
 
+/// Instead of a value's padding: it has no bytes at all, if no other write of its key has none.
+pub const EMPTY: u64 = 1 << 40;
+
+thread_local! {
+    /// Who writes nothing to each tenant's key.
+    static EMPTY_WRITES: RefCell<BTreeMap<(String, String), OpId>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Whether `op` is the write of its key that writes nothing, from now on.
+fn is_empty_write(tenant: &str, key: &str, op: OpId) -> bool {
+    EMPTY_WRITES.with_borrow_mut(|writes| {
+        let place = (tenant.to_owned(), key.to_owned());
+        *writes.entry(place).or_insert(op) == op
+    })
+}
+
+/// The write of nothing to a key.
+fn empty_write(tenant: &str, key: &str) -> Option<OpId> {
+    EMPTY_WRITES.with_borrow(|writes| {
+        let place = (tenant.to_owned(), key.to_owned());
+        writes.get(&place).copied()
+    })
+}
+
 /// The value that operation `op` writes.
 #[must_use]
-pub fn make(tenant: &str, key: &str, op: OpId, padding: usize) -> Bytes {
+pub fn make(tenant: &str, key: &str, op: OpId, padding: u64) -> Bytes {
+    if padding == EMPTY && is_empty_write(tenant, key, op) {
+        return Bytes::new();
+    }
+    let padding = if padding == EMPTY {
+        0
+    } else {
+        padding as usize
+    };
     let mut value = format!("{tenant}/{key}#{}|", op.0).into_bytes();
     let len = value.len() + padding;
     value.reserve_exact(padding + WORD);
@@ -30,6 +66,9 @@ pub fn make(tenant: &str, key: &str, op: OpId, padding: usize) -> Bytes {
 /// The operation that wrote `value` to `key` of `tenant`; `None` when no operation can have.
 #[must_use]
 pub fn parse(tenant: &str, key: &str, value: &[u8]) -> Option<OpId> {
+    if value.is_empty() {
+        return empty_write(tenant, key);
+    }
     let end = value.iter().position(|byte| *byte == b'|')?;
     let name = str::from_utf8(&value[..end]).ok()?;
     let (place, op) = name.rsplit_once('#')?;
@@ -80,6 +119,22 @@ mod tests {
         damaged[9] ^= 1;
         assert_eq!(parse("t", "k", &damaged), None);
         assert_eq!(parse("t", "k", b""), None);
+        let nothing = make("t", "k", OpId(8), EMPTY);
+        assert_eq!(
+            (nothing.len(), parse("t", "k", &nothing)),
+            (0, Some(OpId(8)))
+        );
+        assert_eq!(
+            make("t", "k", OpId(8), EMPTY).len(),
+            0,
+            "the same once more"
+        );
+        assert_ne!(
+            make("t", "k", OpId(9), EMPTY).len(),
+            0,
+            "there is one at most"
+        );
+        assert_eq!(parse("t", "other", b""), None);
         assert_eq!(origin(&value), Some(("t/k".to_owned(), OpId(7))));
         assert_eq!(origin(&damaged), None);
     }

@@ -5,11 +5,11 @@
 //! whole time and some while before: the coordinator, both stores and more than half of the key's owners served,
 //! undisturbed, and linked both ways; while owners change, of the old ones and of the new ones, by each topology that
 //! was in force at some time meanwhile. A reasonable deadline leaves room for every round trip at its slowest, and for
-//! the patience with owners that don't answer. Not judged: requests that may fail for what they bring (a floor that
-//! only an owner far away covers, one more unresolved sibling, an idempotency key used by mistake). Not judged either:
-//! a value beside siblings of which an owner said that it can't tell it from one that was overwritten and forgotten;
-//! made again at this owner it might be there twice. Nor are worlds with tiny queues
-//! or with rare behaviour made common.
+//! the patience with owners that don't answer. Not judged: requests that may fail for what they bring (a floor, or a
+//! context, that only an owner far away covers, one more unresolved sibling, an idempotency key used by mistake). Not
+//! judged either: a value beside siblings of which an owner said that it can't tell it from one that was overwritten
+//! and forgotten; made again at this owner it might be there twice. Nor are worlds with tiny queues or with rare
+//! behaviour made common.
 //!
 //! That one slow owner does not slow reads to its own pace is a test of its own, by percentiles.
 
@@ -38,6 +38,7 @@ const BESIDE_PADDING_BYTES: usize = 128;
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     if evidence.run.world.replica.queue_max < QUEUE_MIN
+        || evidence.run.world.transport.in_flight_max < QUEUE_MIN
         || evidence.run.world.coordinator.in_flight_max < QUEUE_MIN
         || !evidence.run.world.buggify.is_empty()
     {
@@ -65,11 +66,32 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
 fn may_be_judged(evidence: &Evidence, op: &Op) -> bool {
     let last_write_wins = evidence.policy(op.tenant) == ConflictPolicy::LastWriteWins;
     let brings_nothing = op.given.is_none() || last_write_wins && op.kind != Kind::Read;
+    let reachable = brings_nothing || op.kind != Kind::Read && is_held_by_a_quorum(evidence, op);
     let has_room = last_write_wins || op.kind == Kind::Read || has_room(evidence, op);
     let clients = &evidence.run.world.clients;
     let untold = last_write_wins || !evidence.run.seen.told_over.contains(&op.id);
-    let no_mistake = !op.idempotent || clients.iter().all(|client| client.mistake_permille == 0);
-    op.consistency != Consistency::All && brings_nothing && has_room && untold && no_mistake
+    let no_mistake = !op.idempotent
+        || clients
+            .iter()
+            .all(|client| client.mistake_permille + client.mean_permille == 0);
+    op.consistency != Consistency::All && reachable && has_room && untold && no_mistake
+}
+
+/// Whether what the operation's context covers is held by a quorum of owners, none of whom lost anything: then an owner
+/// that lacks it is brought up by any majority. A context is known to be that of a quorum where its operation, and
+/// those whose contexts that one had, waited for one.
+fn is_held_by_a_quorum(evidence: &Evidence, op: &Op) -> bool {
+    let mut given = op.given;
+    while let Some(before) = given.and_then(|id| evidence.run.ops.get(&id)) {
+        if before.consistency == Consistency::One {
+            return false;
+        }
+        given = match before.kind {
+            Kind::Read => None,
+            Kind::Write | Kind::Delete => before.given,
+        };
+    }
+    evidence.run.seen.losses.is_empty() && !evidence.run.world.changes_owners()
 }
 
 /// Whether all values ever written to the key could stand beside one more. Nobody is shown a delete, so none takes
@@ -140,9 +162,11 @@ fn has_quorums(
 fn reasonable(evidence: &Evidence, op: &Op) -> Duration {
     let world = &evidence.run.world;
     let step = slowest_step(evidence);
+    let asked = op.last_to.unwrap_or(Endpoint::Coordinator(1));
+    let settings = world.coordinator_settings(asked);
     let patience = (step * 4)
-        .max(world.coordinator.stamp_patience_min)
-        .max(world.coordinator.hedge_delay_min);
+        .max(settings.stamp_patience_min)
+        .max(settings.hedge_delay_min);
     let absent = evidence.most_factor(op.tenant) as u32 / 2;
     let steps = match op.kind {
         Kind::Read => READ_STEPS_MAX,
@@ -169,12 +193,15 @@ pub(super) fn slowest_step(evidence: &Evidence) -> Duration {
     // What everybody sends at once waits for one another where batches are small.
     let waiting = 2 * world.clients.len() as u64 / world.replica.batch_max.max(1) as u64 + 1;
     let disk_us = (world.disk.commit_us_max + world.disk.read_us_max) * waiting;
-    trip + Duration::from_micros(disk_us)
+    let timers_us = 2 * world.time.timers_late_us_max;
+    trip + Duration::from_micros(disk_us + timers_us)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use pairdb::quorum::Consistency;
 
     use super::super::told::{Told, node};
     use crate::endpoint::Endpoint;
@@ -202,6 +229,28 @@ mod tests {
     fn a_write_may_not_fail_with_a_majority_of_its_owners() {
         let what = "#1 failed, with a majority of its owners well and reachable";
         refused_with(&[1, 2]).breaks("availability", &[what]);
+    }
+
+    /// A write that brings the context of one at this consistency is refused while a majority serves.
+    fn refused_knowing(consistency: Consistency) -> Told {
+        let mut told = Told::siblings();
+        told.run.weather.serves(Endpoint::Coordinator(1), 0);
+        (1..=2).for_each(|number| told.run.weather.serves(node(number), 0));
+        let known = told.write().at(consistency).acknowledged();
+        told.write().knowing(known).refused();
+        let told = told.owners_hold(&[known]);
+        told.with(|world| world.clients[0].timeout_ms = 5_000)
+    }
+
+    #[test]
+    fn a_write_may_fail_whose_context_one_owner_has() {
+        refused_knowing(Consistency::One).keeps_all();
+    }
+
+    #[test]
+    fn a_write_may_not_fail_whose_context_a_quorum_has() {
+        let what = "#2 failed, with a majority of its owners well and reachable";
+        refused_knowing(Consistency::Quorum).breaks("availability", &[what]);
     }
 
     /// The key's only partition is copied, from the first three nodes to the last three of four.

@@ -12,6 +12,7 @@ mod exact_conflicts;
 mod findings;
 mod held_by_quorums;
 mod idempotent_answer;
+mod idempotent_request;
 mod last_write_wins;
 mod linearizability;
 mod no_lost_write;
@@ -55,6 +56,7 @@ const ALL: &[Invariant] = &[
     ("deletes stay deleted", 8, deletes_stay_deleted::check),
     ("one effect", 9, one_effect::check),
     ("idempotent answer", 9, idempotent_answer::check),
+    ("idempotent request", 9, idempotent_request::check),
     ("claims end", 13, claims_end::check),
     ("one dot, one version", 0, one_dot_one_version::check),
     ("replica memory", 0, replica_memory::check),

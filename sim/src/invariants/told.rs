@@ -161,6 +161,8 @@ impl Told {
             last_to: Some(COORDINATOR),
             unknown: false,
             claim_forgotten: false,
+            key_of: None,
+            told_conflict: false,
         };
         Telling {
             told: self,
