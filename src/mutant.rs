@@ -164,6 +164,7 @@ mutants! {
     SilentTakenForCurrent "silent-taken-for-current" "a process that tells no version is taken for one of the newest"
     WindowTooNarrow "window-too-narrow" "processes of two releases that follow each other refuse each other"
     ChangeBesideOlder "change-beside-older" "a change of owners begins while a process runs that knows nothing of it"
+    StaleCountsAsMoved "stale-counts-as-moved" "an exchange that met nothing but older records counts as one that moved some, and so never comes to its end"
     ServedUnkept "served-unkept" "a write is acknowledged without idempotency though such writes are to be refused"
 }
 

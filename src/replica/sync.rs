@@ -252,6 +252,10 @@ impl<W: ReplicaWorld> Shared<W> {
             }
             held => held?,
         };
+        // What came may be older than what is held. It was not lacking then, and is no reason to stop: the peer may
+        // have no use for what is newer, and every call would begin with the same records.
+        let hash = held.as_ref().map(|held| Digest::hash(key, held));
+        exchanged.received &= hash != difference.ours || mutant::on(Mutant::StaleCountsAsMoved);
         if let Some(held) = held.filter(|held| at_peer.as_ref() != Some(held)) {
             self.send(peer, difference, held, &mut exchanged).await?;
         }
