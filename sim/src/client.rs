@@ -251,7 +251,8 @@ impl Client {
                 true => timeout / 8,
                 false => timeout,
             };
-            success = self.attempt_within(&ask, timeout).await;
+            let again = self.perhaps_otherwise(&ask);
+            success = self.attempt_within(&again, timeout).await;
         }
         if success.is_some() && self.rng.chance(self.plan.repeat_permille) {
             self.attempt(&ask).await;

@@ -25,6 +25,7 @@
 //! | judgement | [`invariants`] | the promises, checked against that |
 //! | calm | [`inspect`], [`settle`] | what nodes hold, and what is waited for in the end |
 //! | | [`unaided`], [`buried`] | what repair does before anybody reads, and what a delete leaves |
+//! | | [`books`] | what nodes keep beside their records, made anew from them |
 //! | run | [`run`](mod@run), [`outcome`], [`spell`] | one run, what comes of it, and the same as explicit steps |
 //! | many | [`sweep`], [`mutants`] | many runs, and runs with bugs put back |
 //! | | [`scenario`], [`shrink`], [`page`] | stories in files, how a failing run becomes one, a run as a page |
@@ -46,6 +47,7 @@ compile_error!(
 pub mod adapters;
 pub mod asked;
 pub mod attempts;
+pub mod books;
 pub mod buried;
 #[allow(
     clippy::disallowed_methods,

@@ -31,7 +31,7 @@ use crate::recorded::Recorded;
 use crate::rng::Rng;
 use crate::settle::{LOOK_AGAIN, changes_end, converge, last_records, read_everything, wait_until};
 use crate::world::World;
-use crate::{buried, spell, unaided};
+use crate::{books, buried, spell, unaided};
 
 /// How the threads of runs are called.
 const THREAD_NAME: &str = "seed ";
@@ -209,7 +209,9 @@ impl Play {
         if !unaided::is_unaided(&self.cluster.world) {
             self.complaints.extend(converge(&self.cluster).await);
             hidden = buried::hidden(&self.cluster).await;
+            self.complaints.extend(buried::kept(&self.cluster).await);
         }
+        self.complaints.extend(books::wrong(&self.cluster));
         self.complaints.extend(read_everything(&self.cluster).await);
         self.expect(is_silent, "messages never stop").await;
         let finals = last_records(&self.cluster).await;

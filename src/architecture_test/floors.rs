@@ -27,7 +27,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("people", &["client", "nemesis", "operator"]),
     ("record", &["recorded", "evidence"]),
     ("judgement", &["invariants"]),
-    ("calm", &["inspect", "unaided", "buried", "settle"]),
+    ("calm", &["inspect", "unaided", "buried", "books", "settle"]),
     ("run", &["outcome", "spell", "run"]),
     ("many", &["sweep", "mutants", "scenario", "shrink", "page"]),
     ("door", &["cli"]),

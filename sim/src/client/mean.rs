@@ -23,6 +23,23 @@ impl Client {
         true
     }
 
+    /// `ask` as it is retried: perhaps at another consistency, which is no other request.
+    pub(super) fn perhaps_otherwise(&mut self, ask: &Ask) -> Ask {
+        let consistency = match self.sometimes(self.plan.mean_permille) {
+            true => self.any_consistency(),
+            false => ask.consistency,
+        };
+        Ask {
+            consistency,
+            ..ask.clone()
+        }
+    }
+
+    fn any_consistency(&mut self) -> Consistency {
+        let levels = [Consistency::One, Consistency::Quorum, Consistency::All];
+        self.rng.pick(&levels)
+    }
+
     /// `ask`, which has an idempotency key, was answered: it is remembered, and perhaps sent again as something else.
     pub(super) async fn may_be_mean(&mut self, ask: Ask) {
         if self.plan.late_repeat_permille > 0 {
@@ -63,10 +80,8 @@ impl Client {
 
     /// The same with another consistency, which is no other request.
     async fn asks_otherwise(&mut self, ask: &Ask) {
-        let levels = [Consistency::One, Consistency::Quorum, Consistency::All];
-        let consistency = self.rng.pick(&levels);
         let other = Ask {
-            consistency,
+            consistency: self.any_consistency(),
             ..ask.clone()
         };
         self.attempt(&other).await;
