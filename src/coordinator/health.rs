@@ -196,6 +196,9 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::placement::{Epoch, NodeId};
+    use crate::ports::Release;
+    use crate::version::Actor;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -210,6 +213,49 @@ mod tests {
             health.answered(MS);
         }
         assert!(health.p95() < MS * 4, "{:?}", health.p95());
+    }
+
+    #[test]
+    fn a_node_that_is_back_is_told_of_once() {
+        let health = NodeHealth::default();
+        health.answered(MS);
+        assert!(!health.take_back(), "it was never away");
+        for _ in 0..FAILURES_MAX {
+            health.failed(Instant(0));
+        }
+        assert!(!health.take_back(), "it is away");
+        health.answered(MS);
+        assert!(health.take_back());
+        assert!(!health.take_back(), "that is known");
+    }
+
+    #[test]
+    fn the_report_that_was_asked_for_last_counts() {
+        let report = |keys| NodeReport {
+            node: NodeId::new("node-1").unwrap(),
+            incarnations: vec![Actor(1)],
+            epoch: Epoch(1),
+            wall_ms: 0,
+            keys,
+            disk_used_percent: None,
+            refuses_writes: None,
+            tombstones: 0,
+            hints: Vec::new(),
+            refilling: None,
+            release: Release::Current,
+            older_callers: Vec::new(),
+        };
+        let health = NodeHealth::default();
+        health.reported(report(1), Instant(5));
+        health.reported(report(2), Instant(4));
+        assert_eq!(
+            health.report(),
+            Some(report(1)),
+            "the answer to it came late"
+        );
+        health.reported(report(3), Instant(6));
+        assert_eq!(health.report(), Some(report(3)));
+        assert_eq!(health.asked_at(), Instant(6));
     }
 
     #[test]

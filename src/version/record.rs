@@ -276,6 +276,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_context_covers_is_seen_the_own_write_too() {
+        let mut record = Record::default();
+        record.has_seen(&Context {
+            shown: seen([(1, 4)]),
+            written: Some(dot(2, 7)),
+        });
+        assert_eq!(record.seen(), &seen([(1, 4), (2, 7)]));
+    }
+
+    #[test]
     fn overwrite_removes_what_it_is_told_and_sees_the_context() {
         let before = Record::new(
             seen([(1, 1), (2, 1)]),
