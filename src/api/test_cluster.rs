@@ -148,6 +148,11 @@ impl MetadataStore for HangingMetadata {
             .await
     }
 
+    async fn forget_migrations(&self, keep: usize) -> Result<(), StoreError> {
+        self.unless_hanging(self.store.forget_migrations(keep))
+            .await
+    }
+
     async fn acquire_lease(
         &self,
         name: &str,

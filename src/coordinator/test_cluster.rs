@@ -192,6 +192,10 @@ impl MetadataStore for TestMetadata {
         self.there().await?;
         self.store.migration_checkpoints(id).await
     }
+    async fn forget_migrations(&self, keep: usize) -> Result<(), StoreError> {
+        self.there().await?;
+        self.store.forget_migrations(keep).await
+    }
     async fn acquire_lease(
         &self,
         name: &str,

@@ -158,6 +158,11 @@ pub trait MetadataStore: Clone + Send + Sync + 'static {
         id: &ChangeId,
     ) -> impl Future<Output = Result<Vec<Checkpoint>, StoreError>> + Send;
 
+    /// Removes the migrations that are over, but for the `keep` of them that were asked for last, and what was noted of
+    /// partitions of all that are over.
+    fn forget_migrations(&self, keep: usize)
+    -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Gives the lease `name` to `holder` for `ttl` from now, if nobody has it or `holder` has it already.
     fn acquire_lease(
         &self,

@@ -463,6 +463,14 @@ impl MetadataStore for SimMetadata {
         .await
     }
 
+    async fn forget_migrations(&self, keep: usize) -> Result<(), StoreError> {
+        let said = || Said::new("forget migrations", "");
+        self.ask(said, move |store| {
+            store.forget_migrations(keep).now_or_never()
+        })
+        .await
+    }
+
     async fn acquire_lease(
         &self,
         name: &str,

@@ -1,6 +1,6 @@
 //! Tenants, API keys, topology, migrations and leases in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -276,6 +276,26 @@ impl<C: Clock> MetadataStore for MemoryMetadata<C> {
         let state = self.state();
         let of_migration = state.checkpoints.get(id);
         Ok(of_migration.map_or_else(Vec::new, |all| all.values().copied().collect()))
+    }
+
+    async fn forget_migrations(&self, keep: usize) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let State {
+            migrations,
+            checkpoints,
+            ..
+        } = &mut *state;
+        let over = migrations.iter().filter(|m| !m.status.is_open()).count();
+        let mut surplus = over.saturating_sub(keep);
+        migrations.retain(|migration| {
+            let goes = !migration.status.is_open() && surplus > 0;
+            surplus -= usize::from(goes);
+            !goes
+        });
+        let open = migrations.iter().filter(|m| m.status.is_open());
+        let open: BTreeSet<&ChangeId> = open.map(|migration| &migration.id).collect();
+        checkpoints.retain(|id, _| open.contains(id));
+        Ok(())
     }
 
     async fn acquire_lease(

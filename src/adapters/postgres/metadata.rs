@@ -274,6 +274,13 @@ impl MetadataStore for PostgresMetadata {
         self.database.run(noted).await
     }
 
+    async fn forget_migrations(&self, keep: usize) -> Result<(), StoreError> {
+        let forgotten = self
+            .database
+            .write(|connection| Box::pin(owner_changes::forget(connection, keep)));
+        forgotten.await
+    }
+
     async fn acquire_lease(
         &self,
         name: &str,

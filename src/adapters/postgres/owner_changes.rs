@@ -35,6 +35,14 @@ const NOTE: &str = "
     SELECT $1::TEXT, * FROM unnest($2::BIGINT[], $3::BIGINT[], $4::BIGINT[])
     ON CONFLICT DO NOTHING";
 
+const FORGET_NOTES: &str = "
+    DELETE FROM migration_checkpoints
+    WHERE migration_id NOT IN (SELECT id FROM migrations WHERE status IN ('pending', 'in_progress'))";
+const FORGET: &str = "
+    DELETE FROM migrations
+    WHERE id IN (SELECT id FROM migrations WHERE status NOT IN ('pending', 'in_progress')
+                 ORDER BY place DESC OFFSET $1)";
+
 pub(super) async fn find(pool: &PgPool, id: &ChangeId) -> sqlx::Result<Option<Migration>> {
     let query = sqlx::query(FIND).bind(id.as_str());
     migration(query.fetch_optional(pool).await?)
@@ -135,6 +143,14 @@ pub(super) async fn note(
         .bind(numbers(|checkpoint| checkpoint.keys.cast_signed()))
         .bind(numbers(|checkpoint| checkpoint.bytes.cast_signed()));
     note.execute(pool).await?;
+    Ok(())
+}
+
+/// Removes those that are over, but for the newest `keep`, and what was noted of all that are over.
+pub(super) async fn forget(connection: &mut PgConnection, keep: usize) -> sqlx::Result<()> {
+    sqlx::query(FORGET_NOTES).execute(&mut *connection).await?;
+    let keep = i64::try_from(keep).unwrap_or(i64::MAX);
+    sqlx::query(FORGET).bind(keep).execute(connection).await?;
     Ok(())
 }
 

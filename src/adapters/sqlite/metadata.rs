@@ -262,6 +262,14 @@ impl MetadataStore for SqliteMetadata {
         self.database.read(STORE, noted).await
     }
 
+    async fn forget_migrations(&self, keep: usize) -> Result<(), StoreError> {
+        self.database
+            .write(STORE, move |connection| {
+                Box::pin(owner_changes::forget(connection, keep))
+            })
+            .await
+    }
+
     async fn acquire_lease(
         &self,
         name: &str,

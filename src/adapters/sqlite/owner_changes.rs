@@ -28,6 +28,14 @@ const NEWEST: &str = "SELECT * FROM migrations ORDER BY place DESC LIMIT ?";
 const OPEN: &str = "
     SELECT * FROM migrations WHERE status IN ('pending', 'in_progress') ORDER BY place LIMIT ?";
 
+const FORGET_NOTES: &str = "
+    DELETE FROM migration_checkpoints
+    WHERE migration_id NOT IN (SELECT id FROM migrations WHERE status IN ('pending', 'in_progress'))";
+const FORGET: &str = "
+    DELETE FROM migrations
+    WHERE place IN (SELECT place FROM migrations WHERE status NOT IN ('pending', 'in_progress')
+                    ORDER BY place DESC LIMIT -1 OFFSET ?)";
+
 pub(super) async fn find(pool: &SqlitePool, id: &ChangeId) -> sqlx::Result<Option<Migration>> {
     let query = sqlx::query(FIND).bind(id.as_str());
     migration(query.fetch_optional(pool).await?)
@@ -112,6 +120,14 @@ pub(super) async fn noted(pool: &SqlitePool, id: &ChangeId) -> sqlx::Result<Vec<
     let sql = "SELECT * FROM migration_checkpoints WHERE migration_id = ? ORDER BY partition_id";
     let rows = sqlx::query(sql).bind(id.as_str()).fetch_all(pool).await?;
     rows.iter().map(rows::checkpoint).collect()
+}
+
+/// Removes those that are over, but for the newest `keep`, and what was noted of all that are over.
+pub(super) async fn forget(connection: &mut SqliteConnection, keep: usize) -> sqlx::Result<()> {
+    sqlx::query(FORGET_NOTES).execute(&mut *connection).await?;
+    let keep = i64::try_from(keep).unwrap_or(i64::MAX);
+    sqlx::query(FORGET).bind(keep).execute(connection).await?;
+    Ok(())
 }
 
 fn migration(row: Option<SqliteRow>) -> sqlx::Result<Option<Migration>> {

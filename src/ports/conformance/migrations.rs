@@ -23,6 +23,7 @@ pub(super) async fn conform<S: MetadataStore>(fresh: &impl AsyncFn() -> S) {
     many_who_ask_at_once_get_one_order(&fresh().await).await;
     checkpoints_are_kept_once(&fresh().await).await;
     many_checkpoints_are_kept(&fresh().await).await;
+    what_is_over_is_forgotten(&fresh().await).await;
 }
 
 async fn they_are_created_once(store: &impl MetadataStore) {
@@ -296,6 +297,53 @@ async fn many_checkpoints_are_kept(store: &impl MetadataStore) {
     let partitions: BTreeSet<PartitionId> = kept.iter().map(|one| one.partition).collect();
     assert_eq!(partitions.len(), kept.len());
     assert!(kept == all, "{} of {} were kept", kept.len(), all.len());
+}
+
+async fn what_is_over_is_forgotten(store: &impl MetadataStore) {
+    ok(store.forget_migrations(0).await);
+    let statuses = [
+        MigrationStatus::Pending,
+        MigrationStatus::Completed,
+        MigrationStatus::Failed,
+        MigrationStatus::InProgress,
+        MigrationStatus::Cancelled,
+        MigrationStatus::Completed,
+    ];
+    for (number, status) in (1..).zip(statuses) {
+        let one = Migration {
+            status,
+            ..migration(number)
+        };
+        ok(store.create_migration(one.clone()).await);
+        let noted = store.checkpoint_migration(&one.id, vec![checkpoint(3, number)]);
+        ok(noted.await);
+    }
+    let kept = async || -> Vec<ChangeId> {
+        let kept = ok(store.migrations(10).await);
+        kept.into_iter().map(|migration| migration.id).collect()
+    };
+    let ids = |numbers: &[u64]| -> Vec<ChangeId> {
+        numbers
+            .iter()
+            .map(|number| ChangeId::of_number(*number))
+            .collect()
+    };
+    ok(store.forget_migrations(4).await);
+    assert_eq!(kept().await, ids(&[6, 5, 4, 3, 2, 1]));
+    ok(store.forget_migrations(2).await);
+    assert_eq!(kept().await, ids(&[6, 5, 4, 1]));
+    for number in 1..=6 {
+        let noted = ok(store
+            .migration_checkpoints(&ChangeId::of_number(number))
+            .await);
+        let is_open = [1, 4].contains(&number);
+        assert_eq!(noted.len(), usize::from(is_open), "{number}");
+    }
+    ok(store.forget_migrations(0).await);
+    assert_eq!(kept().await, ids(&[4, 1]), "they keep their order");
+    ok(store.create_migration(migration(7)).await);
+    assert_eq!(kept().await, ids(&[7, 4, 1]), "at the end of the queue");
+    assert_eq!(ok(store.migration(&ChangeId::of_number(6)).await), None);
 }
 
 fn checkpoint(partition: u16, keys: u64) -> Checkpoint {

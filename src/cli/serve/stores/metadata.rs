@@ -139,6 +139,10 @@ impl MetadataStore for ChosenMetadata {
         call!(self, migration_checkpoints(id))
     }
 
+    async fn forget_migrations(&self, keep: usize) -> Result<(), StoreError> {
+        call!(self, forget_migrations(keep))
+    }
+
     async fn acquire_lease(
         &self,
         name: &str,
