@@ -2,6 +2,11 @@
 
 use crate::quorum::MAX_POSITIONS;
 
+const _: () = assert!(
+    MAX_POSITIONS == crate::placement::MAX_POSITIONS,
+    "answers are counted of as many owners as a record can have"
+);
+
 /// The owners' positions, best first, handed out one by one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OwnerOrder {

@@ -41,7 +41,10 @@ impl Routing {
             })
             .collect();
         Self {
-            placement: Placement::build(topology),
+            placement: match before {
+                None => Placement::build(topology),
+                Some(before) => Placement::following(&before.placement, topology),
+            },
             health,
             doubted_from: AtomicU64::new(NONE_DOUBTED),
             has_doubted: AtomicBool::new(false),

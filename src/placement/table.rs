@@ -4,6 +4,8 @@
 //!
 //! While owners change, the owners of partitions that move are those that the change lists.
 
+use std::sync::Arc;
+
 use super::change::Move;
 use super::record_owners::RecordOwners;
 use super::ring::{MAX_OWNERS, Ring};
@@ -16,7 +18,7 @@ pub struct Placement {
     /// Length of every preference list: the number of nodes that own, at most [`MAX_OWNERS`].
     width: usize,
     /// The preference lists end to end, as indices into the topology's nodes.
-    table: Vec<u16>,
+    table: Arc<[u16]>,
     /// Indices of nodes that the change under way takes for lost.
     given_up: Vec<u16>,
 }
@@ -27,11 +29,34 @@ impl Placement {
     /// # Panics
     /// If the topology is invalid, which one from [`Topology::new`] or from serde never is.
     pub fn build(topology: Topology) -> Self {
+        Self::validated(topology, None)
+    }
+
+    /// The same, where `before` is in use: what nodes and partitions alone decide is not worked out anew if they are
+    /// the same, as they are from one step of a change to the next.
+    ///
+    /// # Panics
+    /// As [`Placement::build`].
+    pub fn following(before: &Self, topology: Topology) -> Self {
+        Self::validated(topology, Some(before))
+    }
+
+    fn validated(topology: Topology, before: Option<&Self>) -> Self {
         if let Err(error) = topology.validate() {
             panic!("a placement of an invalid topology: {error}");
         }
-        let ring = Ring::new(&topology.nodes, |node| node.status.owns());
-        let (width, table) = ring.preference_lists(topology.partitions, MAX_OWNERS);
+        let is_same = |before: &&Self| {
+            let before = &before.topology;
+            (before.partitions, &before.nodes) == (topology.partitions, &topology.nodes)
+        };
+        let (width, table) = match before.filter(is_same) {
+            Some(before) => (before.width, Arc::clone(&before.table)),
+            None => {
+                let ring = Ring::new(&topology.nodes, |node| node.status.owns());
+                let (width, table) = ring.preference_lists(topology.partitions, MAX_OWNERS);
+                (width, table.into())
+            }
+        };
         let lost = topology.change.iter().flat_map(|change| &change.given_up);
         let given_up = lost.filter_map(|id| topology.position(id).ok());
         Self {

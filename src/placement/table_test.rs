@@ -291,3 +291,22 @@ proptest! {
         prop_assert_eq!(Placement::build(other), Placement::build(topology));
     }
 }
+
+#[test]
+fn a_table_is_shared_while_nodes_are_the_same() {
+    let before = Placement::build(cluster(5));
+    let next = before.topology().at(Epoch(9));
+    let shared = Placement::following(&before, next.clone());
+    assert!(Arc::ptr_eq(&shared.table, &before.table));
+    assert_eq!(shared, Placement::build(next));
+    for other in [
+        before.topology().with_node(node("one-more")).unwrap(),
+        Topology {
+            partitions: 512,
+            ..before.topology().clone()
+        },
+    ] {
+        let rebuilt = Placement::following(&before, other.clone());
+        assert_eq!(rebuilt, Placement::build(other));
+    }
+}
