@@ -52,6 +52,7 @@ marks! {
     CopyDropped "copy-dropped" "who owned a partition no more dropped its copy"
     MigrationCompleted "migration-completed" "a change of owners came to its end"
     MigrationCancelled "migration-cancelled" "a change of owners that was under way was turned back"
+    ChangeAmended "change-amended" "a change of owners went on without a node that was given up meanwhile"
     MigrationUndone "migration-undone" "a change of owners that was turned back came to its end"
     TreeDiffered "tree-differed" "the owners of a tree differed and exchanged records"
     AnsweredRefilling "answered-refilling" "a node that lost its disk answered, and did not count"

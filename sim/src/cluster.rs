@@ -3,7 +3,7 @@
 //! Every life of a process is a madsim node of its own, so ending it ends all its tasks wherever they wait. Its disk
 //! and its wall clock belong to the machine and go on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -83,6 +83,8 @@ struct Shared {
     reigns: Reigns,
     /// Whom each fault that crashes a leader had crash.
     crashed_leaders: Mutex<BTreeMap<usize, Endpoint>>,
+    /// Nodes that are down for good, as far as changes of owners are concerned.
+    abandoned: Mutex<BTreeSet<Endpoint>>,
 }
 
 /// Every topology that was published, the oldest first; there is one at least.
@@ -135,6 +137,7 @@ impl Cluster {
             late_answers: Mutex::default(),
             reigns: Arc::new(Mutex::new(vec![first])),
             crashed_leaders: Mutex::default(),
+            abandoned: Mutex::default(),
         };
         let story = Story::new(history.clone());
         let cluster = Self {
@@ -306,8 +309,39 @@ impl Cluster {
         processes
     }
 
+    /// Nobody starts a node any more that is down and was taken for lost, until all changes of owners have ended: they
+    /// have to end without it.
+    pub fn abandon(&self, who: Endpoint) {
+        let is_down = self
+            .machines()
+            .get(&who)
+            .is_some_and(|it| it.node.is_none());
+        if is_down && self.abandoned().insert(who) {
+            self.history.note(format_args!("{who} does not come back"));
+        }
+    }
+
+    /// Whether it was, and is still.
+    #[must_use]
+    pub fn is_abandoned(&self, who: Endpoint) -> bool {
+        self.abandoned().contains(&who)
+    }
+
+    /// All changes of owners have ended: whoever was abandoned may be started.
+    pub fn end_abandonment(&self) {
+        self.abandoned().clear();
+    }
+
+    fn abandoned(&self) -> MutexGuard<'_, BTreeSet<Endpoint>> {
+        let abandoned = self.shared.abandoned.lock();
+        abandoned.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Starts a process, if there is none on that machine.
     pub fn start(&self, who: Endpoint) {
+        if self.is_abandoned(who) {
+            return;
+        }
         let mut machines = self.machines();
         let machine = machines.get_mut(&who).expect("a machine for each process");
         if machine.node.is_some() {
@@ -482,6 +516,7 @@ impl Cluster {
 
     /// A node that is in no topology gets an empty disk, to join (once more), and starts.
     pub fn begin_anew(&self, who: Endpoint) {
+        self.abandoned().remove(&who);
         self.end_process(who);
         let disk = self.machines().get(&who).and_then(|m| m.disk.clone());
         if let Some(disk) = disk {

@@ -16,7 +16,7 @@ use crate::adapters::CoordinatorSide;
 use crate::cluster::Cluster;
 use crate::endpoint::Endpoint;
 use crate::pause::pause;
-use crate::world::ChangePlan;
+use crate::world::{ChangePlan, Fault};
 
 /// How often they ask.
 const TRIES_MAX: usize = 30;
@@ -42,7 +42,23 @@ pub async fn ask(cluster: &Cluster, plan: &ChangePlan) {
         let request = request.clone();
         async move { coordinator.admin().request_change(request).await }.boxed()
     };
-    persist(cluster, "asks for a change", asked).await;
+    if persist(cluster, "asks for a change", asked).await {
+        for who in plan
+            .given_up()
+            .filter(|who| is_down_for_good(cluster, *who))
+        {
+            cluster.abandon(who);
+        }
+    }
+}
+
+/// Whether a world has a node go down and not come back while anything is wrong.
+fn is_down_for_good(cluster: &Cluster, who: Endpoint) -> bool {
+    let mut faults = cluster.world.faults.iter();
+    faults.any(|step| {
+        let is_crash = matches!(step.fault, Fault::Crash { who: crashed } if crashed == who);
+        is_crash && step.until.is_none() && step.for_ms >= cluster.world.chaos_ms
+    })
 }
 
 /// Cancels the oldest change that has not ended.
@@ -73,17 +89,18 @@ fn prepare(cluster: &Cluster, who: Endpoint) {
     }
 }
 
-/// Asks one coordinator after the other, until one gives an answer that is final, or all this took too long.
+/// Asks one coordinator after the other, until one gives an answer that is final, or all this took too long. Returns
+/// whether it was granted.
 async fn persist(
     cluster: &Cluster,
     what: &str,
     asked: impl Fn(Coordinator<CoordinatorSide>) -> Answering,
-) {
+) -> bool {
     let coordinators = cluster.world.coordinators();
     let mut waits_for_upgrade = false;
     for turn in 0..TRIES_FOR_UPGRADE_MAX {
         if turn >= TRIES_MAX && !waits_for_upgrade {
-            return;
+            return false;
         }
         let who = coordinators[turn % coordinators.len()];
         if let Some((node, coordinator)) = cluster.coordinator(who) {
@@ -104,15 +121,18 @@ async fn persist(
             let history = &cluster.history;
             history.note(format_args!("the operator {what} -> {who}: {told}"));
             waits_for_upgrade = matches!(answer, Some(Err(CoordinatorError::OlderVersion(_))));
-            if answer.is_some_and(|answer| answer.map_or_else(|error| is_final(&error), |_| true)) {
-                return;
+            match answer {
+                Some(Ok(_)) => return true,
+                Some(Err(error)) if is_final(&error) => return false,
+                Some(Err(_)) | None => {}
             }
         }
         if cluster.is_calm() {
-            return;
+            return false;
         }
         pause(PAUSE).await;
     }
+    false
 }
 
 /// Whether it is of no use to ask again.

@@ -334,6 +334,8 @@ pub(crate) mod tests {
             since: Epoch(2),
             from: vec![0, 1, 2],
             to: vec![0, 1, 2],
+            left: Vec::new(),
+            again: false,
         }];
         let ended = Topology {
             epoch: Epoch(3),

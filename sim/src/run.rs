@@ -203,6 +203,10 @@ impl Play {
     /// Waits until everything is as it should be, and has every key read. Returns all there is to judge by.
     async fn convergence(&mut self) -> Recorded {
         self.complaints.extend(changes_end(&self.cluster).await);
+        self.cluster.end_abandonment();
+        self.start_all();
+        self.expect(all_serve, "not everything that was given up started again")
+            .await;
         let unrepaired = unaided::repaired(&self.cluster).await;
         self.phase("convergence");
         let mut hidden = Vec::new();
@@ -279,7 +283,7 @@ impl Play {
 
 fn all_serve(cluster: &Cluster) -> bool {
     let mut processes = cluster.processes().into_iter();
-    processes.all(|who| cluster.serves(who))
+    processes.all(|who| cluster.serves(who) || cluster.is_abandoned(who))
 }
 
 /// Whether no message is under way.

@@ -85,9 +85,13 @@ pub(super) fn limit(asked: u32) -> Result<usize, CoordinatorError> {
 /// What came of a change: the migration's name, and a line for people.
 pub(super) fn outcome(changed: &NodesChanged) -> (String, String) {
     match changed {
-        NodesChanged::Already(topology) => (
+        NodesChanged::Already { topology, by: None } => (
             String::new(),
             format!("it was so already, at epoch {}", topology.epoch),
+        ),
+        NodesChanged::Already { by: Some(id), .. } => (
+            id.to_string(),
+            format!("it was so already, by migration {id}, which is completed"),
         ),
         NodesChanged::AtOnce { topology, given_up } => {
             let epoch = topology.epoch;
@@ -132,6 +136,8 @@ pub(super) fn plan(forecast: Forecast) -> v1::PlanNodesResponse {
         partitions_moving: forecast.partitions_moving,
         copies: forecast.copies,
         copies_moving: forecast.copies_moving,
+        bytes_moving: forecast.bytes_moving,
+        estimated_seconds: forecast.seconds,
         silent: silent.collect(),
         nodes: forecast.nodes.into_iter().map(node).collect(),
     }
@@ -174,6 +180,8 @@ fn progress(view: &MigrationView) -> v1::MigrationProgress {
     let done = progress.partitions_done;
     let percentage = match (view.migration.status, progress.partitions) {
         (MigrationStatus::Completed, _) => 100.0,
+        // All that is done was undone.
+        (MigrationStatus::Cancelled, _) => 0.0,
         (_, 0) => 0.0,
         (_, all) => (done as f32 * 100.0 / all as f32).min(100.0),
     };

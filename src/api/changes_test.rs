@@ -215,7 +215,15 @@ fn what_is_over_is_done_and_leads_nowhere() {
     leading_back.cancel = true;
     assert!(status(view(leading_back.clone())).cancelling);
     leading_back.status = MigrationStatus::Cancelled;
-    assert!(!status(view(leading_back)).cancelling);
+    leading_back.progress.partitions = 8;
+    leading_back.progress.partitions_done = 8;
+    let shown = status(view(leading_back));
+    assert!(!shown.cancelling);
+    assert_eq!(
+        shown.progress.unwrap().percentage,
+        0.0,
+        "nothing was changed"
+    );
 }
 
 #[test]
@@ -236,6 +244,18 @@ fn what_came_of_a_change_is_told_in_a_line() {
     assert_eq!(
         told(&at_once(&["n1", "n2"])),
         "done since epoch 4; n1, n2 did not answer, and what only they may hold is given up"
+    );
+    let already = |by| NodesChanged::Already {
+        topology: topology.clone(),
+        by,
+    };
+    assert_eq!(told(&already(None)), "it was so already, at epoch 4");
+    let by = already(Some(migration(MigrationStatus::Completed).id));
+    let (id, line) = outcome(&by);
+    assert_eq!(id, "m-0000000000000007");
+    assert_eq!(
+        line,
+        format!("it was so already, by migration {id}, which is completed")
     );
     let queued = |ahead| NodesChanged::Asked {
         migration: migration(MigrationStatus::Pending),

@@ -65,6 +65,16 @@ impl<W: CoordinatorWorld> CoordinatorFront<W> {
         changed.map_err(failed)
     }
 
+    /// When a migration will be done, Unix seconds; 0: that can't be told, or there is none.
+    async fn estimated_completion(&self, id: &str) -> i64 {
+        if id.is_empty() {
+            return 0;
+        }
+        let view = self.coordinator.admin().migration(id).await;
+        let estimated = view.ok().and_then(|view| view.estimated_completion);
+        estimated.unwrap_or_default()
+    }
+
     async fn migration(&self, id: &str) -> Answer<v1::GetMigrationStatusResponse> {
         let view = self.coordinator.admin().migration(id).await;
         Ok(Response::new(changes::status(view.map_err(failed)?)))
@@ -238,6 +248,7 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
             success: true,
             message,
             node_id,
+            estimated_completion: self.estimated_completion(&migration_id).await,
             migration_id,
             ..Default::default()
         }))
@@ -255,6 +266,7 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
             success: true,
             message,
             node_id,
+            estimated_completion: self.estimated_completion(&migration_id).await,
             migration_id,
             ..Default::default()
         }))
@@ -267,9 +279,9 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
         let request = changes::request(self.admitted(request).await?).map_err(failed)?;
         let (migration_id, message) = changes::outcome(&self.change(request).await?);
         Ok(Response::new(v1::ChangeNodesResponse {
+            estimated_completion: self.estimated_completion(&migration_id).await,
             migration_id,
             message,
-            estimated_completion: 0,
         }))
     }
 
@@ -279,7 +291,7 @@ impl<W: CoordinatorWorld> CoordinatorService for CoordinatorFront<W> {
     ) -> Answer<v1::PlanNodesResponse> {
         let asked = self.admitted(request).await?.change.unwrap_or_default();
         let asked = changes::request(asked).map_err(failed)?;
-        let forecast = self.coordinator.admin().forecast_change(&asked).await;
+        let forecast = self.coordinator.admin().plan_nodes(&asked).await;
         Ok(Response::new(changes::plan(forecast.map_err(failed)?)))
     }
 

@@ -1,5 +1,8 @@
 //! What a change of owners would move, for people and scripts.
 
+use std::time::Duration;
+
+use indicatif::{BinaryBytes, HumanDuration};
 use serde_json::{Value, json};
 
 use super::exit::Failure;
@@ -26,6 +29,8 @@ pub fn to_json(plan: &PlanNodesResponse) -> Value {
         "partitions_moving": plan.partitions_moving,
         "copies": plan.copies,
         "copies_moving": plan.copies_moving,
+        "estimated_bytes_moving": plan.bytes_moving,
+        "estimated_seconds": plan.estimated_seconds,
         "nodes": nodes.collect::<Vec<_>>(),
         "did_not_answer": plan.silent,
     })
@@ -54,6 +59,15 @@ fn lines(plan: &PlanNodesResponse) -> Vec<String> {
             plan.copies_moving, plan.copies
         ),
     ];
+    if let (Some(bytes), true) = (plan.bytes_moving, plan.copies_moving > 0) {
+        let takes = plan.estimated_seconds.map_or_else(String::new, |seconds| {
+            format!(", in about {}", HumanDuration(Duration::from_secs(seconds)))
+        });
+        lines.push(format!(
+            "about {}{takes}, by what the last migration moved",
+            BinaryBytes(bytes)
+        ));
+    }
     lines.extend(table(&plan.nodes));
     if !plan.silent.is_empty() {
         lines.push(styled(
@@ -137,9 +151,13 @@ mod tests {
             copies_moving: 75,
             nodes: vec![node("n1", (9, 4), (100, 50)), node("n4", (0, 5), (0, 75))],
             silent: vec!["n3".into()],
+            bytes_moving: Some(3 << 20),
+            estimated_seconds: Some(90),
         };
         let lines = lines(&plan).join("\n");
         assert!(lines.contains("75 of 300 copies of keys have to be made (25 %)"));
+        let about = "about 3.00 MiB, in about 2 minutes, by what the last migration moved";
+        assert!(lines.contains(about), "{lines}");
         let full = "█".repeat(20);
         let half = format!("{:20}", "█".repeat(10));
         let line = format!("n1           100  {full}          50  {half}           0");

@@ -28,7 +28,7 @@ use super::convergence::{Convergence, Progress};
 use super::exchange::{Exchange, Tended};
 use super::heal::{DamagedRecords, Healing};
 use super::listing::{Found, Listings, Next};
-use super::metadata::Metadata;
+use super::metadata::{Lease, Metadata};
 use super::refill::Refills;
 use super::routing::Routing;
 use super::settings::CoordinatorSettings;
@@ -38,8 +38,8 @@ use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::NodeId;
 use crate::ports::{
-    Clock, CoordinatorWorld, Fence, LeaseOutcome, ListDamaged, MetadataStore, NodeReport, Random,
-    Refilled, Release, Stop, TreeName,
+    Clock, CoordinatorWorld, Fence, ListDamaged, NodeReport, Random, Refilled, Release, Stop,
+    TreeName,
 };
 use crate::sizes::{self, Size};
 use crate::version::Stamp;
@@ -105,8 +105,12 @@ impl<W: CoordinatorWorld> AntiEntropy<W> {
 
     /// Compares owners, round after round, while this coordinator has the lease.
     pub(super) async fn keep_equal(&self, stop: &Stop) {
-        let holder = self.world.random().next_u64();
         let pause = self.settings.anti_entropy_pause;
+        let lease = Lease {
+            name: LEASE,
+            holder: self.world.random().next_u64(),
+            lasts: self.settings.anti_entropy_lease.max(pause * 2),
+        };
         let mut wait = pause;
         let (mut refills, mut damaged_records) = (Refills::default(), DamagedRecords::default());
         loop {
@@ -117,23 +121,25 @@ impl<W: CoordinatorWorld> AntiEntropy<W> {
                 break;
             }
             wait = pause;
-            if !self.leads(holder).await {
+            let leads = self.metadata.holds(lease).await;
+            self.progress.lock().leads = leads;
+            if !leads {
                 continue;
             }
-            let round = self.round(holder, &mut refills, &mut damaged_records);
+            let round = self.round(&mut refills, &mut damaged_records);
+            let round = self.metadata.while_held(lease, round);
             let Some(round) = stop.or(round).await else {
                 break;
             };
-            if let Some(round) = round
+            self.progress.lock().leads = round.is_some();
+            if let Some(Some(round)) = round
                 && round.divergent + round.unknown == 0
             {
                 wait = self.settings.anti_entropy_period.max(pause);
             }
         }
         if self.progress.lock().leads {
-            let deadline = self.metadata.deadline();
-            let release = self.metadata.store().release_lease(LEASE, holder);
-            let _ = self.metadata.in_time(deadline, release).await; // it ends by itself
+            self.metadata.let_go(lease).await;
         }
     }
 
@@ -209,32 +215,9 @@ impl<W: CoordinatorWorld> AntiEntropy<W> {
         fenced.into_iter().flatten().collect()
     }
 
-    /// Takes or renews the lease.
-    async fn leads(&self, holder: u64) -> bool {
-        let pause = self.settings.anti_entropy_pause;
-        let lease = self.settings.anti_entropy_lease.max(pause * 2);
-        let acquire = self.metadata.store().acquire_lease(LEASE, holder, lease);
-        let outcome = self
-            .metadata
-            .in_time(self.metadata.deadline(), acquire)
-            .await;
-        self.metadata.changes().note(&outcome);
-        let leads = match outcome {
-            Ok(LeaseOutcome::Held) => true,
-            Ok(LeaseOutcome::HeldByOther { .. }) => false,
-            Err(error) => {
-                tracing::debug!(%error, "can't ask for the lease of anti-entropy");
-                false
-            }
-        };
-        self.progress.lock().leads = leads;
-        leads
-    }
-
     /// Goes through all trees. `None`: not to the end.
     async fn round(
         &self,
-        holder: u64,
         refills: &mut Refills,
         damaged_records: &mut DamagedRecords,
     ) -> Option<Round> {
@@ -250,7 +233,7 @@ impl<W: CoordinatorWorld> AntiEntropy<W> {
         refills.begin(&routing);
         self.progress.lock().seen = 0;
         let mut listings = Listings::new(Arc::clone(&routing));
-        let round = self.walk(holder, &routing, &mut listings, refills).await?;
+        let round = self.walk(&routing, &mut listings, refills).await?;
         // What a node lists that still answers older epochs says nothing of what it will have acknowledged by them.
         let heard = listings.heard().filter(|node| fenced.contains(*node));
         heard.for_each(|node| refills.listed(node));
@@ -274,14 +257,11 @@ impl<W: CoordinatorWorld> AntiEntropy<W> {
     /// Has the owners of all trees compared, a few trees at a time. `None`: not to the end.
     async fn walk(
         &self,
-        holder: u64,
         routing: &Arc<Routing>,
         listings: &mut Listings,
         refills: &mut Refills,
     ) -> Option<Round> {
-        let clock = self.world.clock();
         let mut round = Round::default();
-        let mut renew_at = clock.now() + self.settings.anti_entropy_lease / 3;
         let mut under_way = FuturesUnordered::new();
         loop {
             if let Err(newer) = listings.fill(&self.world).await {
@@ -314,12 +294,6 @@ impl<W: CoordinatorWorld> AntiEntropy<W> {
             if self.topologies.routing().epoch() != routing.epoch() {
                 marks::reached(Mark::RoundCutShort);
                 return None;
-            }
-            if clock.now() >= renew_at {
-                if !self.leads(holder).await {
-                    return None;
-                }
-                renew_at = clock.now() + self.settings.anti_entropy_lease / 3;
             }
         }
         while let Some(tended) = under_way.next().await {

@@ -3,13 +3,28 @@
 //! What it is not: a cache. Tenants have theirs ([`super::tenants`]), the topology in use is kept by
 //! [`super::topologies`].
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use futures::FutureExt;
 
 use super::store_health::StoreHealth;
 use super::wait::before;
 use crate::placement::Topology;
-use crate::ports::{Clock, CoordinatorWorld, Instant, MetadataStore, StoreError};
+use crate::ports::{Clock, CoordinatorWorld, Instant, LeaseOutcome, MetadataStore, StoreError};
+
+/// The right to do what one coordinator at a time is to do, for a while. It saves work that need not be done twice, and
+/// keeps nothing safe.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lease {
+    /// What it is called.
+    pub(super) name: &'static str,
+    /// Who asks for it: a number drawn for this.
+    pub(super) holder: u64,
+    /// For how long it is given.
+    pub(super) lasts: Duration,
+}
 
 /// See the [module](self).
 pub(super) struct Metadata<W> {
@@ -52,6 +67,67 @@ impl<W: CoordinatorWorld> Metadata<W> {
                 store: "metadata store",
             })
         })
+    }
+
+    /// Takes or renews a lease. Returns whether the holder has it from now on; not if the store does not say so.
+    pub(super) async fn holds(&self, lease: Lease) -> bool {
+        let held = self.renewed(lease).await;
+        held.unwrap_or_else(|error| {
+            tracing::debug!(%error, lease = lease.name, "can't ask for a lease");
+            false
+        })
+    }
+
+    async fn renewed(&self, lease: Lease) -> Result<bool, StoreError> {
+        let Lease {
+            name,
+            holder,
+            lasts,
+        } = lease;
+        let acquire = self.store().acquire_lease(name, holder, lasts);
+        let outcome = self.in_time(self.deadline(), acquire).await;
+        self.changes.note(&outcome);
+        Ok(outcome? == LeaseOutcome::Held)
+    }
+
+    /// Does something while a lease is held that was just taken, and renews it meanwhile. `None`: the lease is lost,
+    /// and what was done has stopped where it was.
+    pub(super) async fn while_held<T>(
+        &self,
+        lease: Lease,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let clock = self.world.clock();
+        let mut work = pin!(work.fuse());
+        let mut held_until = clock.now() + lease.lasts;
+        loop {
+            // A third of it, so that one renewal may fail.
+            let mut pause = pin!(clock.sleep(lease.lasts / 3).fuse());
+            futures::select_biased! {
+                done = work => return Some(done),
+                () = pause => {}
+            }
+            let asked_at = clock.now();
+            let mut renewal = pin!(self.renewed(lease).fuse());
+            let renewed = futures::select_biased! {
+                done = work => return Some(done),
+                renewed = renewal => renewed,
+            };
+            match renewed {
+                Ok(true) => held_until = asked_at + lease.lasts,
+                Err(_) if clock.now() < held_until => {}
+                Ok(false) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// Ends a lease. If that fails it ends by itself.
+    pub(super) async fn let_go(&self, lease: Lease) {
+        let release = self.store().release_lease(lease.name, lease.holder);
+        let released = self.in_time(self.deadline(), release).await;
+        if let Err(error) = released {
+            tracing::debug!(%error, lease = lease.name, "a lease is left to its end");
+        }
     }
 
     /// The stored topology.

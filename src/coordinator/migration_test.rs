@@ -340,6 +340,9 @@ fn a_migration_keeps_to_its_pace() {
     scene.start([6, 7]);
     let migration = scene.ask_for([6, 7].map(|n| NodeChange::Add(node(n))).into(), Vec::new());
     let admin = scene.coordinator.admin();
+    let paced = admin.pace_migration(migration.id.as_str(), Some(1 << 63));
+    let error = scene.cluster.run(paced).unwrap_err().to_string();
+    assert!(error.contains("bytes_per_second_max"), "{error}");
     let paced = admin.pace_migration(migration.id.as_str(), Some(PACE));
     scene.cluster.run(paced).unwrap();
     let moved = || scene.migration(&migration).progress.bytes;
@@ -405,4 +408,145 @@ fn a_node_that_is_away_is_named_and_waited_for() {
     let ended = scene.until_over(&migration, |_| {});
     assert_eq!(ended.status, MigrationStatus::Completed, "{ended:?}");
     scene.is_settled();
+}
+
+fn forced(number: u16) -> NodeChange {
+    let (id, force) = (id(number), true);
+    NodeChange::Remove { id, force }
+}
+
+impl Scene {
+    /// Lets a change come so far that partitions have been moved, and not all old copies are gone.
+    fn half_way(&self, migration: &Migration) {
+        for _ in 0..600 {
+            let topology = self.topology();
+            let change = topology.change.as_deref();
+            if change.is_some_and(|it| it.in_state(MoveState::Moved) > 0) {
+                return;
+            }
+            self.cluster.pass(SECOND / 16);
+        }
+        panic!("it does not get half way: {:?}", self.migration(migration))
+    }
+}
+
+#[test]
+fn a_change_goes_on_without_a_node_that_is_given_up_half_way() {
+    let scene = Scene::new();
+    scene.start([6]);
+    scene.cluster.set_mood(&id(2), Mood::Down);
+    let joins = scene.ask_for(vec![NodeChange::Add(node(6))], Vec::new());
+    scene.cluster.pass(60 * SECOND);
+    assert!(
+        scene.migration(&joins).progress.partitions_done > 0,
+        "others went on"
+    );
+    let waits_for = scene.migration(&joins).waits_for.unwrap();
+    assert!(
+        waits_for.contains("node-2") && waits_for.contains("by force"),
+        "{waits_for}"
+    );
+    let lost = scene.ask_for(vec![forced(2)], Vec::new());
+    let is_amended = |scene: &Scene| {
+        let change = scene.topology().change;
+        change.is_some_and(|change| change.given_up == [id(2)])
+    };
+    for _ in 0..200 {
+        if is_amended(&scene) {
+            break;
+        }
+        scene.cluster.pass(SECOND / 32);
+    }
+    assert!(is_amended(&scene), "{:?}", scene.migration(&lost));
+    let admin = scene.coordinator.admin();
+    for id in [&joins.id, &lost.id] {
+        let cancelled = scene.cluster.run(admin.cancel_migration(id.as_str()));
+        let why = cancelled.unwrap_err().to_string();
+        assert!(why.contains("node-2"), "{why}");
+    }
+    let joined = scene.until_over(&joins, |_| {});
+    assert_eq!(joined.status, MigrationStatus::Completed, "{joined:?}");
+    let left = scene.until_over(&lost, |_| {});
+    assert_eq!(left.status, MigrationStatus::Completed, "{left:?}");
+    let nodes: Vec<NodeId> = scene.topology().nodes.into_iter().map(|it| it.id).collect();
+    assert_eq!(nodes, [1, 3, 4, 5, 6].map(id));
+    for tenant in TENANTS {
+        for key in 0..KEYS {
+            assert_eq!(scene.read(tenant, key, Consistency::All).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_node_that_is_handing_over_can_still_be_given_up() {
+    let scene = Scene::new();
+    let (leaver, force) = (id(2), false);
+    let leaves = NodeChange::Remove { id: leaver, force };
+    let leaves = scene.ask_for(vec![leaves], Vec::new());
+    scene.half_way(&leaves);
+    scene.cluster.set_mood(&id(2), Mood::Down);
+    scene.cluster.pass(30 * SECOND);
+    let lost = scene.ask_for(vec![forced(2)], Vec::new());
+    for migration in [leaves, lost] {
+        let ended = scene.until_over(&migration, |_| {});
+        assert_eq!(ended.status, MigrationStatus::Completed, "{ended:?}");
+    }
+    assert_eq!(scene.topology().node(&id(2)), None);
+}
+
+#[test]
+fn another_newcomer_takes_the_place_of_one_that_never_comes_back() {
+    let scene = Scene::new();
+    scene.start([6, 7]);
+    let joins = scene.ask_for(vec![NodeChange::Add(node(6))], Vec::new());
+    scene.half_way(&joins);
+    scene.cluster.set_mood(&id(6), Mood::Down);
+    scene.cluster.pass(30 * SECOND);
+    let replaced = NodeChange::Replace {
+        id: id(6),
+        by: node(7),
+        force: true,
+    };
+    let replaced = scene.ask_for(vec![replaced], Vec::new());
+    for migration in [joins, replaced] {
+        let ended = scene.until_over(&migration, |_| {});
+        assert_eq!(ended.status, MigrationStatus::Completed, "{ended:?}");
+    }
+    assert_eq!(scene.topology().node(&id(7)).unwrap().seat(), "node-6");
+    assert_eq!(scene.topology().node(&id(6)), None);
+}
+
+#[test]
+fn a_node_that_answers_is_given_up_only_in_its_turn() {
+    let scene = Scene::new();
+    scene.start([6]);
+    let joins = scene.ask_for(vec![NodeChange::Add(node(6))], Vec::new());
+    scene.half_way(&joins);
+    let lost = scene.ask_for(vec![forced(2)], Vec::new());
+    scene.until_over(&joins, |scene| {
+        if let Some(change) = scene.topology().change.filter(|it| it.id == joins.id) {
+            assert_eq!(change.given_up, []);
+        }
+    });
+    let left = scene.until_over(&lost, |_| {});
+    assert_eq!(left.status, MigrationStatus::Completed, "{left:?}");
+}
+
+#[test]
+fn who_waits_for_a_newcomer_that_is_given_up_waits_no_more() {
+    let scene = Scene::new();
+    scene.start([6]);
+    scene.cluster.set_mood(&id(6), Mood::Down);
+    let joins = scene.ask_for(vec![NodeChange::Add(node(6))], Vec::new());
+    scene.cluster.pass(10 * SECOND);
+    let waiting = scene.migration(&joins);
+    assert_eq!(waiting.status, MigrationStatus::Pending, "{waiting:?}");
+    let lost = scene.ask_for(vec![forced(6)], Vec::new());
+    let joined = scene.until_over(&joins, |_| {});
+    let told = (joined.status, joined.error.unwrap_or_default());
+    let why = format!("node-6 did not join, and is taken for lost by {}", lost.id);
+    assert_eq!(told, (MigrationStatus::Failed, why));
+    let left = scene.until_over(&lost, |_| {});
+    assert_eq!(left.status, MigrationStatus::Completed, "{left:?}");
+    assert_eq!(scene.topology().nodes.len(), 5);
 }

@@ -10,16 +10,19 @@
 //! though it answers, one that is to hand over what it has and does not answer. Whether nodes still answer when their
 //! turn comes, the migration sees.
 
-use super::migration::{after_all, refused};
+use super::asked_already::{Cluster, Known};
+use super::migration::{Forecast, KEPT, refused};
+use super::older::refuse_older;
 use super::pass_failure::in_words;
+use super::promise::ask_promise;
 use super::tenant_admin::Admin;
 use super::{CoordinatorError, validate::invalid};
 use crate::placement::{
-    ChangeId, ChangeRequest, Epoch, Node, NodeChange, NodeId, NodeStatus, RefusedChange, Topology,
+    ChangeId, ChangeRequest, Epoch, Node, NodeChange, NodeId, RefusedChange, Topology,
 };
 use crate::ports::{
-    AdoptEpochIfEmpty, Ask, CallError, Change, Clock, CoordinatorWorld, Instant, Migration,
-    NodeReport, Operation, ReplicaTransport, Request, answer_to,
+    Ask, CallError, Change, Clock, CoordinatorWorld, Instant, MetadataStore, Migration, NodeReport,
+    Operation, Probe, ReplicaTransport, Request, answer_to,
 };
 
 /// A storage node as the topology and its own last report show it.
@@ -43,7 +46,12 @@ pub struct NodeOverview {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NodesChanged {
     /// Everything was so already.
-    Already(Topology),
+    Already {
+        /// The topology in which it is.
+        topology: Topology,
+        /// The migration that brought it about, if one did that is known still.
+        by: Option<ChangeId>,
+    },
     /// Nothing had to move, so it was made at once.
     AtOnce {
         /// The topology since then.
@@ -135,18 +143,25 @@ impl<W: CoordinatorWorld> Admin<W> {
         let deadline = self.metadata.deadline();
         let stored = self.topologies.fetch(deadline).await?;
         let open = self.open_migrations().await?;
-        if let Some(known) = known_already(&request, &stored, &open) {
-            return Ok(known);
+        match self.known(&request, &stored, &open).await? {
+            None => {}
+            Some(Known::OnItsWay(migration, ahead)) => {
+                let migration = *migration;
+                return Ok(NodesChanged::Asked { migration, ahead });
+            }
+            Some(Known::So(by)) => {
+                let topology = stored;
+                return Ok(NodesChanged::Already { topology, by });
+            }
         }
         // First the newcomers: while they don't answer nothing has changed anywhere.
         let next = next_epoch(&stored)?;
-        for node in newcomers(&request) {
+        for node in request.newcomers() {
             let is_new = stored.node(&node.id).is_none();
-            let answer = self.ask_promise(node, next, is_new, deadline).await;
+            let answer = ask_promise(&self.world, node, (next, is_new), deadline).await;
             promise(&change, node.id.as_str(), answer).map_err(NoPromise::into_error)?;
         }
-        let is_free = open.is_empty() && stored.change.is_none() && request.factors.is_empty();
-        if is_free && !self.somebody_reports_data() {
+        if self.may_change_at_once(&request, &stored, &open) {
             if self.topologies.routing().epoch() != stored.epoch {
                 return Err(changed_meanwhile(&change));
             }
@@ -163,6 +178,105 @@ impl<W: CoordinatorWorld> Admin<W> {
         let migration = self.request_change(request).await?;
         let ahead = open.len();
         Ok(NodesChanged::Asked { migration, ahead })
+    }
+
+    /// What a change would move, if it is one that could be asked for now. Nobody is asked to promise anything.
+    ///
+    /// # Errors
+    /// As for [`Admin::change_nodes`].
+    pub async fn plan_nodes(&self, request: &ChangeRequest) -> Result<Forecast, CoordinatorError> {
+        let change = described(request)?;
+        let deadline = self.metadata.deadline();
+        let stored = self.topologies.fetch(deadline).await?;
+        let open = self.open_migrations().await?;
+        if self.known(request, &stored, &open).await?.is_some() {
+            return self.forecast_change(&ChangeRequest::default()).await;
+        }
+        for node in request.newcomers() {
+            let answer = self.is_empty(node, stored.epoch, deadline).await;
+            promise(&change, node.id.as_str(), answer).map_err(NoPromise::into_error)?;
+        }
+        if self.may_change_at_once(request, &stored, &open)
+            && self
+                .all_are_empty(&change, &stored, request, deadline)
+                .await?
+        {
+            return self.forecast_at_once(stored, request).await;
+        }
+        self.check_leavers(&change, &stored, request, deadline)
+            .await?;
+        let until = self.world.clock().now() + self.settings.probe_interval;
+        refuse_older(&self.world, &self.topologies.routing(), None, until).await?;
+        self.forecast_change(request).await
+    }
+
+    /// Whether all nodes would promise that they hold nothing, those left out that are given up and silent. As
+    /// [`Admin::change_at_once`] asks, without any promise.
+    async fn all_are_empty(
+        &self,
+        change: &str,
+        stored: &Topology,
+        request: &ChangeRequest,
+        deadline: Instant,
+    ) -> Result<bool, CoordinatorError> {
+        let mut silent = None;
+        for node in &stored.nodes {
+            let answer = self.is_empty(node, stored.epoch, deadline).await;
+            let is_lost = matches!(&answer, Err(CallError::NotSent(_) | CallError::NoAnswer(_)));
+            if is_lost && is_forced(request, &node.id) {
+                continue;
+            }
+            match promise(change, node.id.as_str(), answer) {
+                Ok(()) => {}
+                Err(NoPromise::HoldsData(_)) => return Ok(false),
+                Err(NoPromise::Silent(text)) => silent = silent.or(Some(text)),
+            }
+        }
+        silent.map_or(Ok(true), |text| Err(CoordinatorError::NodeInUse(text)))
+    }
+
+    /// Whether a node says that it holds nothing.
+    async fn is_empty(
+        &self,
+        node: &Node,
+        epoch: Epoch,
+        deadline: Instant,
+    ) -> Result<bool, CallError> {
+        let probe = Request {
+            node: node.id.clone(),
+            epoch,
+            operation: Probe.into_operation(),
+        };
+        let answer = self.world.transport().call(node, probe, deadline).await;
+        answer_to::<Probe>(answer).map(|report| report.keys == 0)
+    }
+
+    /// What is known of a request that may have been made before.
+    async fn known(
+        &self,
+        request: &ChangeRequest,
+        stored: &Topology,
+        open: &[Migration],
+    ) -> Result<Option<Known>, CoordinatorError> {
+        let over = self.metadata.store().migrations(open.len() + KEPT);
+        let mut over = self
+            .metadata
+            .in_time(self.metadata.deadline(), over)
+            .await?;
+        over.retain(|migration| !migration.status.is_open());
+        let over = &over;
+        Ok(Cluster { stored, open, over }.known(request))
+    }
+
+    /// Whether nothing is known to have to move.
+    fn may_change_at_once(
+        &self,
+        request: &ChangeRequest,
+        stored: &Topology,
+        open: &[Migration],
+    ) -> bool {
+        let is_free = open.is_empty() && stored.change.is_none() && request.factors.is_empty();
+        is_free && !self.somebody_reports_data()
     }
 
     /// Whether some node said that it holds records when it was last asked. One that says so and then falls silent
@@ -189,7 +303,7 @@ impl<W: CoordinatorWorld> Admin<W> {
         let (leavers, others): (Vec<_>, Vec<_>) = current
             .nodes
             .iter()
-            .filter(|node| newcomers(request).all(|newcomer| newcomer.id != node.id))
+            .filter(|node| request.newcomers().all(|newcomer| newcomer.id != node.id))
             .partition(|node| next.node(&node.id).is_none());
         let mut silent = None;
         for other in others {
@@ -241,7 +355,7 @@ impl<W: CoordinatorWorld> Admin<W> {
         request: &ChangeRequest,
         deadline: Instant,
     ) -> Result<(), CoordinatorError> {
-        for (id, force) in leavers(request) {
+        for (id, force) in request.leavers() {
             let Some(node) = current.node(id) else {
                 continue; // it joins by a migration that was asked for before, or there is none of that name
             };
@@ -299,27 +413,9 @@ impl<W: CoordinatorWorld> Admin<W> {
     ) -> Result<bool, CallError> {
         let routing = self.topologies.routing();
         match routing.topology().node(id) {
-            Some(node) => self.ask_promise(node, epoch, false, deadline).await,
+            Some(node) => ask_promise(&self.world, node, (epoch, false), deadline).await,
             None => Err(CallError::NotSent("it is not in the topology".into())),
         }
-    }
-
-    /// Asks a node to promise an epoch, by that epoch: it may have promised it already, to an attempt that failed at
-    /// another node.
-    async fn ask_promise(
-        &self,
-        node: &Node,
-        epoch: Epoch,
-        is_new: bool,
-        deadline: Instant,
-    ) -> Result<bool, CallError> {
-        let request = Request {
-            node: node.id.clone(),
-            epoch,
-            operation: AdoptEpochIfEmpty { epoch, is_new }.into_operation(),
-        };
-        let answer = self.world.transport().call(node, request, deadline).await;
-        answer_to::<AdoptEpochIfEmpty>(answer)
     }
 }
 
@@ -355,25 +451,10 @@ fn described(request: &ChangeRequest) -> Result<String, CoordinatorError> {
     })
 }
 
-fn newcomers(request: &ChangeRequest) -> impl Iterator<Item = &Node> {
-    request.nodes.iter().filter_map(|change| match change {
-        NodeChange::Add(node) | NodeChange::Replace { by: node, .. } => Some(node),
-        NodeChange::Remove { .. } | NodeChange::Set { .. } => None,
-    })
-}
-
-/// Who leaves, and whether it is given up.
-fn leavers(request: &ChangeRequest) -> impl Iterator<Item = (&NodeId, bool)> {
-    request.nodes.iter().filter_map(|change| match change {
-        NodeChange::Remove { id, force } | NodeChange::Replace { id, force, .. } => {
-            Some((id, *force))
-        }
-        NodeChange::Add(_) | NodeChange::Set { .. } => None,
-    })
-}
-
 fn is_forced(request: &ChangeRequest, id: &NodeId) -> bool {
-    leavers(request).any(|(leaver, force)| leaver == id && force)
+    request
+        .leavers()
+        .any(|(leaver, force)| leaver == id && force)
 }
 
 /// The nodes that there will be. One that is added and listed already is put where it is now said to be.
@@ -397,31 +478,4 @@ fn nodes_after(nodes: &[Node], request: &ChangeRequest) -> Result<Vec<Node>, Ref
         (target, _) = one.applied_to(&target)?;
     }
     Ok(target)
-}
-
-/// The answer to who asks again: for what is so, or for what a migration that is not over brings about.
-fn known_already(
-    request: &ChangeRequest,
-    stored: &Topology,
-    open: &[Migration],
-) -> Option<NodesChanged> {
-    let mut asked = open.iter().enumerate().rev();
-    let asked = asked.find(|(_, migration)| migration.request == *request && !migration.cancel);
-    if let Some((ahead, migration)) = asked {
-        let migration = migration.clone();
-        return Some(NodesChanged::Asked { migration, ahead });
-    }
-    let after = after_all(stored, open);
-    let mut rest = request.clone();
-    rest.nodes.retain(|change| match change {
-        NodeChange::Add(node) => after.node(&node.id).is_none_or(|known| {
-            (&known.host, known.port) != (&node.host, node.port)
-                || (known.virtual_nodes, &known.zone) != (node.virtual_nodes, &node.zone)
-                || known.status != NodeStatus::Active
-        }),
-        _ => true,
-    });
-    let (target, _) = rest.applied_to(&after.nodes).ok()?;
-    let is_so = rest.factors.is_empty() && target == after.nodes;
-    is_so.then(|| NodesChanged::Already(stored.clone()))
 }

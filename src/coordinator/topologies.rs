@@ -31,6 +31,7 @@ use crate::ports::{
     Change, Clock, CoordinatorWorld, Instant, MetadataEvent, MetadataStore, RecordKey, Stop,
     StoreError, TenantId,
 };
+use crate::version::Stamp;
 
 /// How soon a watch of the metadata that has ended is begun anew.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
@@ -74,6 +75,11 @@ impl<W: CoordinatorWorld> Topologies<W> {
             stamps,
             clocks,
         }
+    }
+
+    /// A stamp above all that were drawn or met here, as the next write would get it.
+    pub(super) fn draw_stamp(&self) -> Stamp {
+        self.stamps.tick(self.world.clock().wall_ms())
     }
 
     /// The routing table in use.
@@ -130,7 +136,9 @@ impl<W: CoordinatorWorld> Topologies<W> {
     /// Takes the stored topology into use if it is newer, and returns it.
     pub(super) async fn fetch(&self, deadline: Instant) -> Result<Topology, StoreError> {
         let stored = self.metadata.topology(deadline).await?;
-        self.take(stored.clone());
+        if stored.epoch > self.routing().epoch() {
+            self.take(stored.clone());
+        }
         Ok(stored)
     }
 

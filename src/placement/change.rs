@@ -10,6 +10,8 @@
 //!    └───────────┴─────────────┘  when the change is cancelled; one that was moved is moved back like any other
 //! ```
 //!
+//! When a node is given up half way, all begin anew but those that have moved to others: see [`super::amendment`].
+//!
 //! What this is not: it does not know when a partition may go on. Whoever leads a change proves that first.
 //!
 //! Invariants, which [`TopologyChange::validate`] checks:
@@ -146,6 +148,13 @@ pub struct Move {
     pub from: Vec<u16>,
     /// Who will own it.
     pub to: Vec<u16>,
+    /// Others that may have a copy of it since a node was given up half way: they give it up like the old owners.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<u16>,
+    /// Whether it was moved once already by this change, to the owners that are the old ones now, before one of them
+    /// was given up. Replication factors that change are the new ones before and after.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
 }
 
 /// A tenant's keys get another number of owners.
@@ -218,12 +227,12 @@ impl TopologyChange {
         let is_known = |list: &[u16]| list.iter().all(|index| usize::from(*index) < nodes);
         let is_distinct = |list: &[u16]| (1..list.len()).all(|i| !list[..i].contains(&list[i]));
         for moving in &self.moves {
-            let lists = [&moving.from, &moving.to];
+            let lists = [&moving.from, &moving.to, &moving.left];
             match () {
                 () if u32::from(moving.partition.0) >= partitions => {
                     return Err("a partition moves that there is not");
                 }
-                () if lists.iter().any(|list| list.len() > MAX_OWNERS) => {
+                () if lists[..2].iter().any(|list| list.len() > MAX_OWNERS) => {
                     return Err("a partition has more owners than it can");
                 }
                 () if !lists.iter().all(|list| is_known(list)) => {

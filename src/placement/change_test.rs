@@ -11,6 +11,8 @@ fn moving(partition: u16, state: MoveState, from: &[u16], to: &[u16]) -> Move {
         since: Epoch(3),
         from: from.to_vec(),
         to: to.to_vec(),
+        left: Vec::new(),
+        again: false,
     }
 }
 

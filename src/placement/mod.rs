@@ -15,6 +15,7 @@
 //! - Adding or removing one node changes an owner set only by that node and the one it displaces or lets in.
 //! - While owners change, those of a partition that moves are stored, not worked out anew.
 
+mod amendment;
 mod change;
 mod epoch;
 mod movement;

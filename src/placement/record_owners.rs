@@ -20,6 +20,10 @@ use crate::mutant::{self, Mutant};
 
 /// The most owners a record can have: as many old ones as new ones.
 pub const MAX_POSITIONS: usize = 2 * MAX_OWNERS;
+const _: () = assert!(
+    MAX_POSITIONS <= u32::BITS as usize,
+    "a position is a bit of a u32"
+);
 
 /// Some of a record's owners, of which an operation needs a quorum.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
@@ -92,7 +96,11 @@ impl RecordOwners {
         is_given_up: impl Fn(u16) -> bool,
     ) -> Self {
         let changed = change.factor(tenant);
-        let (before, after) = changed.map_or((factor, factor), |change| (change.from, change.to));
+        let (before, after) = match changed {
+            None => (factor, factor),
+            Some(change) if moving.again => (change.to, change.to),
+            Some(change) => (change.from, change.to),
+        };
         let first = |list: &[u16], factor: u8| list.len().min(usize::from(factor));
         let from = &moving.from[..first(&moving.from, before)];
         let to = &moving.to[..first(&moving.to, after)];

@@ -43,6 +43,8 @@ fn in_each_state(
             since: Epoch(1),
             from: from.to_vec(),
             to: to.to_vec(),
+            left: Vec::new(),
+            again: false,
         };
         let is_given_up = |node| given_up.contains(&node);
         RecordOwners::moving(&change(factors), &moving, ("shop", factor), is_given_up)

@@ -117,6 +117,46 @@ impl NodeChange {
 }
 
 impl ChangeRequest {
+    /// Those that are to join.
+    pub fn newcomers(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter_map(|change| match change {
+            NodeChange::Add(node) | NodeChange::Replace { by: node, .. } => Some(node),
+            NodeChange::Remove { .. } | NodeChange::Set { .. } => None,
+        })
+    }
+
+    /// Those that are to leave, and whether each is taken for lost.
+    pub fn leavers(&self) -> impl Iterator<Item = (&NodeId, bool)> {
+        self.nodes.iter().filter_map(|change| match change {
+            NodeChange::Remove { id, force } | NodeChange::Replace { id, force, .. } => {
+                Some((id, *force))
+            }
+            NodeChange::Add(_) | NodeChange::Set { .. } => None,
+        })
+    }
+
+    /// All nodes that it names.
+    pub fn named(&self) -> impl Iterator<Item = &NodeId> {
+        let names = self.nodes.iter().map(NodeChange::node);
+        names.chain(self.newcomers().map(|node| &node.id))
+    }
+
+    /// What is left of it to be done where there are `nodes`: without those who leave and have left meanwhile, by a
+    /// change that was under way and went on without them.
+    #[must_use]
+    pub fn left_to_do(&self, nodes: &[Node]) -> Self {
+        let is_there = |id: &NodeId| nodes.iter().any(|node| node.id == *id);
+        let is_left = |change: &&NodeChange| match change {
+            NodeChange::Remove { id, .. } => is_there(id),
+            NodeChange::Replace { id, by, .. } => is_there(id) || !is_there(&by.id),
+            NodeChange::Add(_) | NodeChange::Set { .. } => true,
+        };
+        Self {
+            nodes: self.nodes.iter().filter(is_left).cloned().collect(),
+            factors: self.factors.clone(),
+        }
+    }
+
     /// The nodes that there will be, where there are `nodes`, and those of them that are given up.
     ///
     /// # Errors
@@ -283,6 +323,8 @@ impl Topology {
             since: epoch,
             from: moving.to.clone(),
             to: moving.from.clone(),
+            left: moving.left.clone(),
+            again: moving.again,
         };
         let joins = |node: &Node| {
             let target = change.target.iter().find(|other| other.id == node.id);
@@ -362,11 +404,15 @@ impl Topology {
         Ok(next)
     }
 
-    fn next_epoch(&self) -> Result<Epoch, InvalidTopology> {
+    pub(super) fn next_epoch(&self) -> Result<Epoch, InvalidTopology> {
         self.epoch.next().ok_or(InvalidTopology::LastEpoch)
     }
 
-    fn with_change(&self, nodes: Vec<Node>, change: TopologyChange) -> Result<Self, RefusedChange> {
+    pub(super) fn with_change(
+        &self,
+        nodes: Vec<Node>,
+        change: TopologyChange,
+    ) -> Result<Self, RefusedChange> {
         let next = Self {
             epoch: self.next_epoch()?,
             partitions: self.partitions,
@@ -380,7 +426,13 @@ impl Topology {
 }
 
 /// The partitions whose preference lists differ between the ring of `nodes` and that of `target`; all of them if asked.
-fn moves(nodes: &[Node], target: &[Node], partitions: u32, since: Epoch, all: bool) -> Vec<Move> {
+pub(super) fn moves(
+    nodes: &[Node],
+    target: &[Node],
+    partitions: u32,
+    since: Epoch,
+    all: bool,
+) -> Vec<Move> {
     let owns = |node: &Node| node.status.owns();
     let (width, before) = Ring::new(nodes, owns).preference_lists(partitions, MAX_OWNERS);
     let (next_width, after) = Ring::new(target, owns).preference_lists(partitions, MAX_OWNERS);
@@ -403,6 +455,8 @@ fn moves(nodes: &[Node], target: &[Node], partitions: u32, since: Epoch, all: bo
                 .into_iter()
                 .map(|node| indices[usize::from(node)])
                 .collect(),
+            left: Vec::new(),
+            again: false,
         }
     });
     let moving = all_of_them.filter(|moving| all || moving.from != moving.to);

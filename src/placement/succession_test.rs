@@ -446,6 +446,8 @@ fn a_cancelled_change_leads_back() {
             since: Epoch(10),
             from: there.to.clone(),
             to: there.from.clone(),
+            left: Vec::new(),
+            again: false,
         };
         assert_eq!(*back, expected);
     }

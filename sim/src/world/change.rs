@@ -68,6 +68,13 @@ impl ChangePlan {
         self.add.iter().copied().chain(by)
     }
 
+    /// Those that are taken for lost.
+    pub fn given_up(&self) -> impl Iterator<Item = Endpoint> + '_ {
+        let replaced = self.replace.iter().filter(|replacement| replacement.force);
+        let replaced = replaced.map(|replacement| replacement.who);
+        self.give_up.iter().copied().chain(replaced)
+    }
+
     /// Who leaves by it.
     pub fn leaving(&self) -> impl Iterator<Item = Endpoint> + '_ {
         let replaced = self.replace.iter().map(|replacement| replacement.who);

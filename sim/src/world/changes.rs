@@ -17,6 +17,8 @@ use crate::rng::Rng;
 const PERMILLE: u32 = 420;
 /// How many of those have nothing else wrong, or one thing.
 const CALM_PERMILLE: u32 = 300;
+/// How many of those in which it is possible have a node that is lost half way.
+const LOST_PERMILLE: u32 = 400;
 /// The most owners that a tenant's keys get.
 const FACTOR_MAX: u8 = 5;
 /// Leaders and clients look at what is new this often at least, so that changes come to their end in time.
@@ -74,6 +76,7 @@ impl World {
             true => self.perhaps_one_away(rng),
             false => self.trouble_with_changes(rng),
         }
+        self.perhaps_lost_half_way(&mut plans);
         self.faults.sort_by_key(|step| step.at_ms);
     }
 
@@ -125,6 +128,44 @@ impl World {
             steps.push(FaultStep::new(at_ms, 0, Fault::Change(Box::new(plan))));
         }
         steps
+    }
+
+    /// A node goes down for good while owners change, an old one or one that joins, and after a while the operator
+    /// gives it up: the change goes on without it.
+    fn perhaps_lost_half_way(&mut self, plans: &mut Plans) {
+        let rng = &mut Rng::new(self.seed, "a node is lost half way");
+        let asked = self.faults.iter().filter_map(|step| match &step.fault {
+            Fault::Change(_) => Some(step.at_ms),
+            _ => None,
+        });
+        let enough = self
+            .tenants
+            .iter()
+            .all(|tenant| tenant.replication_factor >= 3);
+        let asked: Vec<u64> = asked.collect();
+        if asked.is_empty() || !enough || !rng.chance(LOST_PERMILLE) || !self.may_give_up(plans) {
+            return;
+        }
+        let Some(who) = plans.is_lost(rng) else {
+            return;
+        };
+        let down_ms = rng.pick(&asked) + rng.log_between(1, 3_000);
+        let asked_ms = down_ms + rng.log_between(1, 3_000);
+        let mut plan = ChangePlan::default();
+        match rng.chance(500).then(|| plans.joins(rng)).flatten() {
+            Some(by) => plan.replace.push(Replacement {
+                who,
+                by,
+                force: true,
+            }),
+            None => plan.give_up.push(who),
+        }
+        let down_for_good = Fault::Crash { who };
+        let given_up = Fault::Change(Box::new(plan));
+        self.faults.extend([
+            FaultStep::new(down_ms, 2 * self.chaos_ms, down_for_good),
+            FaultStep::new(asked_ms, 0, given_up),
+        ]);
     }
 
     fn setting(&self, rng: &mut Rng, plans: &Plans) -> Option<Setting> {

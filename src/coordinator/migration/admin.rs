@@ -11,7 +11,9 @@ use super::super::validate::{self, invalid};
 use super::Forecast;
 use super::refused::refused;
 use super::stored::{OPEN_MAX, all_tenants, open_migrations};
-use crate::placement::{ChangeId, ChangeRequest, MAX_NODES, MoveState, NodeChange, Topology};
+use crate::placement::{
+    ChangeId, ChangeRequest, MAX_NODES, MoveState, NodeChange, NodeId, RefusedChange, Topology,
+};
 use crate::ports::{
     Change, Clock, CoordinatorWorld, MetadataStore, Migration, MigrationProgress, MigrationStatus,
     Random, Tenant,
@@ -127,7 +129,8 @@ impl<W: CoordinatorWorld> Admin<W> {
         }
         let stored = self.topologies.fetch(deadline).await?;
         let after = after_all(&stored, &open);
-        self.check_change(&after, &open, &request).await?;
+        self.check_change((&stored, &after), &open, &request)
+            .await?;
         let until = self.world.clock().now() + self.settings.probe_interval;
         refuse_older(&self.world, &self.topologies.routing(), None, until).await?;
         let migration = Migration {
@@ -169,8 +172,25 @@ impl<W: CoordinatorWorld> Admin<W> {
         let stored = self.topologies.fetch(deadline).await?;
         let open = self.open_migrations().await?;
         let before = after_all(&stored, &open);
-        self.check_change(&before, &open, request).await?;
+        self.check_change((&stored, &before), &open, request)
+            .await?;
         self.forecast(before, request).await
+    }
+
+    /// The same for a change that is made at once, since nobody holds anything.
+    ///
+    /// # Errors
+    /// When the nodes that there would be make no sense.
+    pub(in crate::coordinator) async fn forecast_at_once(
+        &self,
+        stored: Topology,
+        request: &ChangeRequest,
+    ) -> Result<Forecast, CoordinatorError> {
+        match request.applied_to(&stored.nodes) {
+            // One that is put elsewhere.
+            Err(RefusedChange::Known(_)) => self.forecast(stored, &ChangeRequest::default()).await,
+            _ => self.forecast(stored, request).await,
+        }
     }
 
     /// Migrations that are not over, those asked for first first.
@@ -216,19 +236,29 @@ impl<W: CoordinatorWorld> Admin<W> {
     /// # Errors
     /// [`CoordinatorError::MigrationNotFound`]; [`CoordinatorError::NodeInUse`] when it is over, or gave up a node.
     pub async fn cancel_migration(&self, id: &str) -> Result<Migration, CoordinatorError> {
+        let stored = self.topologies.fetch(self.metadata.deadline()).await?;
+        let change = stored.change.as_deref();
+        let lost_so_far = change.map_or(&[][..], |change| &change.given_up);
         self.update_open(id, |migration, now| {
-            let gives_up = |change: &NodeChange| match change {
-                NodeChange::Remove { id, force: true } | NodeChange::Replace { id, force: true, .. } => {
-                    Some(id.clone())
-                }
-                _ => None,
-            };
-            let lost = migration.request.nodes.iter().find_map(gives_up);
+            let lost = migration.request.leavers().filter(|(_, force)| *force);
+            let lost: Vec<&NodeId> = lost.map(|(id, _)| id).collect();
+            let lost_already = lost.iter().find(|id| lost_so_far.contains(id));
+            // What is under way may have given up somebody that only another request named.
+            let under_way = change.filter(|change| change.id == migration.id);
+            let lost_under_way = under_way.and_then(|change| change.given_up.first());
+            let lost = lost_under_way.or(lost.first().copied());
             match (migration.status, lost) {
                 (_, _) if migration.ended_at.is_some() => Err(CoordinatorError::NodeInUse(
                     format!("migration '{id}' can't be cancelled: all is done, and its end is being published"),
                 )),
                 (MigrationStatus::Pending, _) => {
+                    if let (Some(lost), Some(change)) = (lost_already, change) {
+                        return Err(CoordinatorError::NodeInUse(format!(
+                            "migration '{id}' can't be cancelled: migration '{}' goes on without {lost} already; add the \
+                             node again when both have ended",
+                            change.id
+                        )));
+                    }
                     // Should it be begun at this very time, it leads back.
                     migration.cancel = true;
                     migration.status = MigrationStatus::Cancelled;
@@ -258,6 +288,14 @@ impl<W: CoordinatorWorld> Admin<W> {
         bytes_per_second: Option<u64>,
     ) -> Result<Migration, CoordinatorError> {
         self.update_open(id, |migration, _| {
+            // No signed number of 64 bits, as metadata stores have them, is greater.
+            if bytes_per_second.is_some_and(|bytes| i64::try_from(bytes).is_err()) {
+                let most = i64::MAX;
+                return Err(invalid(
+                    "bytes_per_second_max",
+                    format!("is more than {most}"),
+                ));
+            }
             migration.bytes_per_second = bytes_per_second;
             Ok(())
         })
@@ -305,10 +343,11 @@ impl<W: CoordinatorWorld> Admin<W> {
         found.ok_or_else(not_found)
     }
 
-    /// Whether a change can be, after `topology`, to which the `open` ones lead.
+    /// Whether a change can be, where there is the topology that is `stored`, after the one to which the `open` ones
+    /// lead.
     async fn check_change(
         &self,
-        topology: &Topology,
+        (stored, topology): (&Topology, &Topology),
         open: &[Migration],
         request: &ChangeRequest,
     ) -> Result<(), CoordinatorError> {
@@ -335,7 +374,8 @@ impl<W: CoordinatorWorld> Admin<W> {
                 return Err(CoordinatorError::TenantNotFound(asked.tenant.to_string()));
             }
         }
-        let (target, _) = request.applied_to(&topology.nodes).map_err(refused)?;
+        let rest = without_given_up(request, stored, topology);
+        let (target, _) = rest.applied_to(&topology.nodes).map_err(refused)?;
         let count = target.iter().filter(|node| node.status.owns()).count();
         for node in &target {
             node.validate()
@@ -358,6 +398,15 @@ impl<W: CoordinatorWorld> Admin<W> {
         }
         Ok(())
     }
+}
+
+/// A request without those who leave already, and are now to be given up: they are there until they have left.
+fn without_given_up(request: &ChangeRequest, stored: &Topology, after: &Topology) -> ChangeRequest {
+    let leaves = |id: &NodeId| stored.node(id).is_some() && after.node(id).is_none();
+    let mut rest = request.clone();
+    rest.nodes
+        .retain(|change| !matches!(change, NodeChange::Remove { id, force: true } if leaves(id)));
+    rest
 }
 
 /// How many owners a tenant's keys have at most, whichever of the changes that are asked for come true.
@@ -398,7 +447,8 @@ pub(in crate::coordinator) fn after_all(stored: &Topology, open: &[Migration]) -
         after.change = None;
     }
     for migration in open.iter().filter(|m| m.status == MigrationStatus::Pending) {
-        if let Ok((target, _)) = migration.request.applied_to(&after.nodes) {
+        let request = migration.request.left_to_do(&after.nodes);
+        if let Ok((target, _)) = request.applied_to(&after.nodes) {
             after.nodes = target;
         }
     }

@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use super::super::ask::ask;
 use super::copy::found;
-use super::lead::{Leader, Memory, Turn, Waits};
+use super::lead::Leader;
+use super::memory::Memory;
 use super::steps::leavers;
+use super::turn::{Turn, Waits};
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Move, MoveState, NodeId, PartitionId};
@@ -35,7 +37,7 @@ impl<W: CoordinatorWorld> Leader<W> {
         let mut cleaned = BTreeSet::new();
         for moving in moved {
             let now = self.world.clock().now();
-            if now >= turn.until || turn.owes(now) {
+            if turn.is_over(now) || turn.owes(now) {
                 break;
             }
             match self.clean(turn, moving, waits).await {
@@ -83,6 +85,9 @@ impl<W: CoordinatorWorld> Leader<W> {
         for (tree, digests) in held {
             if !digests.contains_key(&leaver) {
                 continue;
+            }
+            if turn.is_late(self.world.clock().now()) {
+                return Err(format!("the rest of what {name} is to give up"));
             }
             let Some((mut owners, policy, factor)) = self.owners(turn, &tree).await else {
                 return Err(format!(
@@ -160,6 +165,12 @@ impl<W: CoordinatorWorld> Leader<W> {
 
     async fn drop_tree(&self, turn: &Turn<'_>, leaver: u16, tree: TreeName) -> Result<(), String> {
         for _ in 0..CALLS_MAX {
+            if turn.is_late(self.world.clock().now()) {
+                return Err(format!(
+                    "{}, which still gives up its copy",
+                    turn.name(leaver)
+                ));
+            }
             let drop_tree = DropTree { tree: tree.clone() };
             match ask(&self.world, &turn.routing, leaver, drop_tree).await {
                 Ok(dropped) if dropped.complete => {

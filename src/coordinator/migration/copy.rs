@@ -11,7 +11,9 @@ use futures::future::BoxFuture;
 
 use super::super::ask::{ask, ask_at};
 use super::super::listing::Found;
-use super::lead::{Leader, Memory, Turn};
+use super::lead::Leader;
+use super::memory::Memory;
+use super::turn::Turn;
 use crate::buggify::{self, Site};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, Move, MoveState, PartitionId, TopologyChange};
@@ -28,13 +30,22 @@ const PAGES_MAX: usize = 10_000;
 pub(super) struct Copied {
     /// Records and bytes that were exchanged.
     pub(super) moved: (u64, u64),
-    /// Whether it was not begun, for want of time.
+    /// Whether it did not come to its end, for want of time.
     pub(super) is_left: bool,
     /// Why it is not shown that each node has all that any had; `None`: it is.
     pub(super) unproved: Option<String>,
 }
 
 impl Copied {
+    /// Time was over, with this much moved.
+    fn left(moved: (u64, u64)) -> Self {
+        Self {
+            moved,
+            is_left: true,
+            unproved: Some("its turn".into()),
+        }
+    }
+
     pub(super) fn unproved(why: impl Into<String>) -> Self {
         Self {
             unproved: Some(why.into()),
@@ -189,18 +200,16 @@ impl<W: CoordinatorWorld> Leader<W> {
         };
         let asked: Vec<_> = turn.there.keys().map(|node| ask_one(*node)).collect();
         let horizons = futures::future::join_all(asked).await;
-        let horizons = horizons.into_iter().filter_map(Result::ok);
-        horizons.max().unwrap_or(Stamp::ZERO)
+        let heard: Vec<Stamp> = horizons.into_iter().filter_map(Result::ok).collect();
+        let is_all = heard.len() == turn.routing.topology().nodes.len();
+        highest(&heard, is_all, self.topologies.draw_stamp())
     }
 
     /// Has those of `nodes` that own a tree of the partition, now or then, exchange all they hold of it.
     pub(super) async fn copy(&self, turn: &Turn<'_>, moving: &Move, nodes: &[u16]) -> Copied {
         let clock = self.world.clock();
-        if clock.now() >= turn.until || turn.owes(clock.now()) {
-            return Copied {
-                is_left: true,
-                ..Copied::unproved("its turn")
-            };
+        if turn.is_over(clock.now()) || turn.owes(clock.now()) {
+            return Copied::left((0, 0));
         }
         buggify::pause(Site::PauseBeforeCopy, |pause| clock.sleep(pause)).await;
         let held = match self.held(turn, moving.partition, nodes).await {
@@ -209,6 +218,10 @@ impl<W: CoordinatorWorld> Leader<W> {
         };
         let mut copied = Copied::default();
         for (tree, digests) in held {
+            // Trees that are equal by then take no time in its next turn.
+            if turn.is_over(clock.now()) {
+                return Copied::left(copied.moved);
+            }
             let Some((owners, policy, factor)) = self.owners(turn, &tree).await else {
                 return Copied {
                     unproved: Some(format!(
@@ -295,6 +308,9 @@ impl<W: CoordinatorWorld> Leader<W> {
     ) -> Option<Vec<(TreeName, Digest)>> {
         let mut all: Vec<(TreeName, Digest)> = Vec::new();
         for _ in 0..PAGES_MAX {
+            if turn.is_late(self.world.clock().now()) {
+                return None;
+            }
             let after = all.last().map(|(tree, _)| tree.clone());
             let list = RootsOf { partition, after };
             let TreePage { roots, more } =
@@ -307,6 +323,18 @@ impl<W: CoordinatorWorld> Leader<W> {
         }
         None
     }
+}
+
+/// The highest of the stamps up to which nodes may have accepted writes. Of a node that did not tell, the clock by
+/// which writes are stamped says it: what that node alone knows of was stamped before now.
+fn highest(heard: &[Stamp], is_all: bool, now: Stamp) -> Stamp {
+    let unheard = (!is_all).then_some(&now);
+    heard
+        .iter()
+        .chain(unheard)
+        .max()
+        .copied()
+        .unwrap_or(Stamp::ZERO)
 }
 
 /// A tree, as these nodes hold it.
@@ -324,5 +352,19 @@ pub(super) fn found(
         policy,
         factor,
         tree,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_does_not_tell_may_know_of_whatever_was_stamped_so_far() {
+        let heard = [Stamp(3), Stamp(7), Stamp(5)];
+        assert_eq!(highest(&heard, true, Stamp(9)), Stamp(7));
+        assert_eq!(highest(&heard, false, Stamp(9)), Stamp(9));
+        assert_eq!(highest(&heard, false, Stamp(2)), Stamp(7));
+        assert_eq!(highest(&[], false, Stamp(2)), Stamp(2));
     }
 }

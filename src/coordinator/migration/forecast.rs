@@ -8,15 +8,21 @@ use std::sync::Arc;
 
 use super::super::CoordinatorError;
 use super::super::listing::{Listings, Next};
+use super::super::metadata::Metadata;
 use super::super::routing::Routing;
 use super::super::tenant_admin::Admin;
+use super::super::tenants::TenantCache;
+use super::super::topologies::Topologies;
 use super::refused::refused;
-use super::stored::all_tenants;
+use super::stored::{KEPT, all_tenants};
 use crate::placement::{
-    ChangeId, ChangeRequest, FactorChange, MoveState, NodeId, PartitionId, Placement, Topology,
-    TopologyChange,
+    ChangeId, ChangeRequest, FactorChange, MoveState, NodeId, PartitionId, Placement,
+    RefusedChange, Topology, TopologyChange,
 };
-use crate::ports::{CoordinatorWorld, Tenant};
+use crate::ports::{CoordinatorWorld, MetadataStore, Migration, MigrationStatus, Tenant};
+
+/// A migration that moved fewer records tells little of how long another one takes.
+const KEYS_TELLING: u64 = 1000;
 
 /// What a change would move.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -29,6 +35,10 @@ pub struct Forecast {
     pub copies: u64,
     /// Those of them that have to be made, at owners that lack them.
     pub copies_moving: u64,
+    /// About how many bytes that is, by the last migration that moved many keys; `None`: none is known.
+    pub bytes_moving: Option<u64>,
+    /// About how many seconds it takes, by the same.
+    pub seconds: Option<u64>,
     /// Each node's part, in the order of their names.
     pub nodes: Vec<NodeForecast>,
     /// Nodes that did not answer: what they alone hold is not counted.
@@ -48,35 +58,70 @@ pub struct NodeForecast {
     pub keys_gained: u64,
 }
 
+/// Who looks at what nodes hold.
+pub(super) struct Surveyor<'a, W: CoordinatorWorld> {
+    pub(super) world: &'a W,
+    pub(super) metadata: &'a Metadata<W>,
+    pub(super) topologies: &'a Topologies<W>,
+    pub(super) tenants: &'a TenantCache<W>,
+}
+
 impl<W: CoordinatorWorld> Admin<W> {
+    /// What `request` would move, begun on `before`, and how long that may take.
+    pub(super) async fn forecast(
+        &self,
+        before: Topology,
+        request: &ChangeRequest,
+    ) -> Result<Forecast, CoordinatorError> {
+        let surveyor = Surveyor {
+            world: &self.world,
+            metadata: &self.metadata,
+            topologies: &self.topologies,
+            tenants: &self.tenants,
+        };
+        let mut forecast = surveyor.forecast(before, request).await?;
+        let ended = self.metadata.store().migrations(KEPT);
+        let ended = self
+            .metadata
+            .in_time(self.metadata.deadline(), ended)
+            .await?;
+        forecast.estimate(&ended);
+        Ok(forecast)
+    }
+}
+
+impl<W: CoordinatorWorld> Surveyor<'_, W> {
     /// What `request` would move, begun on `before`.
     pub(super) async fn forecast(
         &self,
         before: Topology,
         request: &ChangeRequest,
     ) -> Result<Forecast, CoordinatorError> {
-        let tenants = all_tenants(&self.metadata).await?;
+        let tenants = all_tenants(self.metadata).await?;
         let factors = factor_changes(request, &tenants);
-        let begun = before.begun(ChangeId::of_number(0), request, factors);
-        let begun = begun.map_err(refused)?;
-        let change = begun
-            .change
-            .clone()
-            .unwrap_or_else(|| unreachable!("a change was begun"));
+        let begun = match before.begun(ChangeId::of_number(0), request, factors) {
+            // Nothing moves.
+            Err(RefusedChange::Nothing | RefusedChange::NobodyLeft) => before,
+            begun => begun.map_err(refused)?,
+        };
+        let change = begun.change.clone();
         let old = Placement::build(begun.clone());
-        let new = moved(&begun, &change);
-        let mut forecast = Forecast::of_nodes(&old, &new, largest_factor(&tenants, &change));
+        let new = change
+            .as_ref()
+            .map_or_else(|| old.clone(), |change| moved(&begun, change));
+        let most = largest_factor(&tenants, change.as_deref());
+        let mut forecast = Forecast::of_nodes(&old, &new, most);
         let mut listings = Listings::new(self.topologies.routing());
         let mut moving = std::collections::BTreeSet::new();
         loop {
-            if let Err(newer) = listings.fill(&self.world).await {
+            if let Err(newer) = listings.fill(self.world).await {
                 let deadline = self.metadata.deadline();
                 self.topologies.refresh(newer, deadline).await;
                 return Err(CoordinatorError::NodeInUse(
                     "the topology changed meanwhile; try again".into(),
                 ));
             }
-            let next = listings.next::<W>(&self.tenants, self.metadata.deadline());
+            let next = listings.next::<W>(self.tenants, self.metadata.deadline());
             match next.await {
                 Next::End => break,
                 Next::Nobodys(_) | Next::Unknown(_) => {}
@@ -130,6 +175,32 @@ impl Forecast {
             nodes,
             ..Self::default()
         }
+    }
+
+    /// Estimates what the last migration that moved many keys tells of this one; `migrations` are the last ones first.
+    fn estimate(&mut self, migrations: &[Migration]) {
+        let tells = |migration: &&Migration| {
+            migration.status == MigrationStatus::Completed
+                && migration.progress.keys >= KEYS_TELLING
+        };
+        let Some(last) = migrations.iter().find(tells) else {
+            return;
+        };
+        let (keys, bytes) = (last.progress.keys, last.progress.bytes);
+        let in_proportion = |all: u64| {
+            let share = u128::from(self.copies_moving) * u128::from(all) / u128::from(keys.max(1));
+            u64::try_from(share).ok()
+        };
+        let took = |start: i64, end: i64| (end - start).max(1).unsigned_abs();
+        let seconds = last
+            .started_at
+            .zip(last.ended_at)
+            .map(|(start, end)| took(start, end));
+        // A pace says nothing of how fast it can be.
+        let seconds = seconds.filter(|_| last.bytes_per_second.is_none());
+        let seconds = seconds.and_then(in_proportion);
+        self.bytes_moving = in_proportion(bytes);
+        self.seconds = seconds;
     }
 
     /// Adds a tree of so many records. Returns whether some of it has to be copied.
@@ -186,8 +257,59 @@ fn moved(begun: &Topology, change: &TopologyChange) -> Placement {
     })
 }
 
-fn largest_factor(tenants: &[Tenant], change: &TopologyChange) -> u8 {
+fn largest_factor(tenants: &[Tenant], change: Option<&TopologyChange>) -> u8 {
     let factors = tenants.iter().map(|tenant| tenant.replication_factor);
-    let to = change.factors.iter().map(|factor| factor.to);
+    let to = change.into_iter().flat_map(|change| &change.factors);
+    let to = to.map(|factor| factor.to);
     factors.chain(to).max().unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::MigrationProgress;
+
+    fn migration(keys: u64, status: MigrationStatus) -> Migration {
+        Migration {
+            id: ChangeId::of_number(keys),
+            request: ChangeRequest::default(),
+            status,
+            cancel: false,
+            created_at: 0,
+            started_at: Some(100),
+            ended_at: Some(150),
+            progress: MigrationProgress {
+                keys,
+                bytes: keys * 300,
+                ..MigrationProgress::default()
+            },
+            waits_for: None,
+            error: None,
+            bytes_per_second: None,
+            version: 1,
+        }
+    }
+
+    #[test]
+    fn an_estimate_goes_by_the_last_migration_that_moved_much() {
+        let forecast = |migrations: &[Migration]| {
+            let mut forecast = Forecast {
+                copies_moving: 500,
+                ..Forecast::default()
+            };
+            forecast.estimate(migrations);
+            (forecast.bytes_moving, forecast.seconds)
+        };
+        let told = migration(1000, MigrationStatus::Completed);
+        let little = migration(999, MigrationStatus::Completed);
+        let undone = migration(5000, MigrationStatus::Cancelled);
+        assert_eq!(forecast(&[little.clone(), undone.clone()]), (None, None));
+        let found = forecast(&[little, undone, told.clone(), migration(9999, told.status)]);
+        assert_eq!(found, (Some(150_000), Some(25)));
+        let paced = Migration {
+            bytes_per_second: Some(10),
+            ..told
+        };
+        assert_eq!(forecast(&[paced]), (Some(150_000), None));
+    }
 }

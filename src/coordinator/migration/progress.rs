@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::ports::Instant;
 
-/// What the coordinator that leads knows. All zero where another one leads.
+/// What the coordinator that leads knows. Where another one leads, or nobody does, only how many there are is told.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct MigrationGauges {
     /// Migrations that are not over.

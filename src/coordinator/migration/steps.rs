@@ -107,9 +107,14 @@ pub(super) fn leavers(
         true => factors.first().copied().map_or(1, usize::from),
         false => 1,
     };
-    let owned = moving.from.iter().take(most).copied();
+    let owned = moving.from.iter().take(most);
+    let left = moving
+        .left
+        .iter()
+        .filter(|node| !moving.from[..most.min(moving.from.len())].contains(node));
     let owns_all = |node: &u16| moving.to.iter().take(least).any(|owner| owner == node);
-    let leavers = owned.filter(|node| !is_given_up(*node) && !owns_all(node));
+    let held = owned.chain(left).copied();
+    let leavers = held.filter(|node| !is_given_up(*node) && !owns_all(node));
     leavers.collect()
 }
 
@@ -125,6 +130,8 @@ mod tests {
             since: Epoch(7),
             from: from.to_vec(),
             to: to.to_vec(),
+            left: Vec::new(),
+            again: false,
         }
     }
 

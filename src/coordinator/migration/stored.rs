@@ -8,6 +8,8 @@ use crate::ports::{
 };
 use crate::sizes::{self, Size};
 
+/// Migrations that are over and can still be looked at.
+pub(in crate::coordinator) const KEPT: usize = 100;
 /// Changes that may wait at the same time.
 pub(super) const OPEN_MAX: usize = 64;
 
