@@ -160,7 +160,7 @@ pub const METRICS: &[Metric] = &[
         "coordinator_migrations",
         Gauge,
         &["status"],
-        "Changes of owners that are not over, where they are led: pending, in_progress",
+        "Changes of owners that are not over, as this coordinator knows: pending, in_progress",
     ),
     metric(
         "coordinator_node_clock_offset_seconds",
