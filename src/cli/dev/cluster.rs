@@ -243,7 +243,7 @@ impl Cluster {
             .extend(joining.map(|node| Member::new(node, &self.stores)));
         let migration = match changed {
             NodesChanged::Asked { migration, .. } => Some(migration.id),
-            NodesChanged::AtOnce { .. } | NodesChanged::Already(_) => None,
+            NodesChanged::AtOnce { .. } | NodesChanged::Already { .. } => None,
         };
         self.under_way.clone_from(&migration);
         Ok(Resized::new(steps.before(), wanted, migration))
