@@ -66,6 +66,8 @@ impl Steps {
             _ => {}
         }
         let turned_back = old.is_some_and(|it| !it.cancelled) && new.is_some_and(|it| it.cancelled);
+        let given_up = changes.map(|change| change.map_or(0, |it| it.given_up.len()));
+        let amended = old.is_some() && given_up[0] < given_up[1];
         for moving in new.into_iter().flat_map(|change| &change.moves) {
             let was = old.and_then(|change| change.of(moving.partition));
             if was.is_some_and(|was| was.since == moving.since) {
@@ -73,6 +75,7 @@ impl Steps {
             }
             match was {
                 Some(was) if turned_back => turns_back(was, moving, seen),
+                Some(was) if amended => begins_anew((before, was), (now, moving), seen),
                 Some(was) => {
                     let step = (was, moving.state, now.since);
                     self.steps(nodes, before, step, seen);
@@ -87,7 +90,7 @@ impl Steps {
     /// Whether a change that has ended left the nodes that it was to leave.
     fn ended(&mut self, change: &TopologyChange, nodes: &[Node], seen: &mut Seen) {
         self.held.clear();
-        let wanted = match change.cancelled {
+        let wanted = match change.cancelled && change.given_up.is_empty() {
             true => &self.before,
             false => &change.target,
         };
@@ -203,6 +206,25 @@ fn turns_back(was: &Move, now: &Move, seen: &mut Seen) {
         let (number, was, now) = (was.partition.0, was.state.as_str(), now.state.as_str());
         let what =
             format!("partition {number} was {was} when its change was cancelled, and is {now}");
+        seen.contradiction("step", None, what);
+    }
+}
+
+/// Whether a partition begins anew as it should when a node is given up half way: from those who own it.
+fn begins_anew((before, was): (&Reign, &Move), (after, now): (&Reign, &Move), seen: &mut Seen) {
+    let owners = match was.state {
+        MoveState::Moved => &was.to,
+        _ => &was.from,
+    };
+    let names = |reign: &Reign, list: &[u16]| -> Vec<Endpoint> {
+        let nodes = list
+            .iter()
+            .map(|index| endpoint(reign.placement.node(*index)));
+        nodes.collect()
+    };
+    if now.state != MoveState::Waiting || names(before, owners) != names(after, &now.from) {
+        let (number, now) = (was.partition.0, now.state.as_str());
+        let what = format!("partition {number} is {now} when its change goes on without a node");
         seen.contradiction("step", None, what);
     }
 }
