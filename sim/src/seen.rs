@@ -601,13 +601,6 @@ impl Seen {
         self.of_key.get(key).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether a node ever purged a version, or what overwrote it.
-    #[must_use]
-    pub fn has_purged(&self, who: Endpoint, key: &RecordKey, dot: Dot) -> bool {
-        let purges = self.purges.get(&(who, key.clone()));
-        purges.is_some_and(|(_, seen)| seen.covers(dot))
-    }
-
     fn purges(&self, who: Endpoint, key: &RecordKey) -> u32 {
         let purges = self.purges.get(&(who, key.clone()));
         purges.map_or(0, |(count, _)| *count)

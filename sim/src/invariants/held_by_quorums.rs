@@ -1,8 +1,9 @@
 //! Promises 1, 4 and 10: what a client is answered is held by as many owners as the consistency asks for, of each set
 //! of owners while they change: what a write's answer acknowledges, and what a read's answer shows, deletes among it.
 //!
-//! Told from the context of the answer, and from what storage nodes had said by then, each while it counted. A node
-//! that purged something had it. Left out is what a client knows of and who held it has lost since: nobody can have it.
+//! Told from the context of the answer, and from what storage nodes had said by then, each while it counted. Left out
+//! is what a client knows of and nobody can have: who held it has lost it since, or it was deleted everywhere and
+//! purged, which new owners are told and don't say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,7 +72,12 @@ fn lacking(evidence: &Evidence, op: &Op, answer: &Answer) -> Option<String> {
             holding >= set.required(op.consistency)
         };
         let by = |reign: &&Reign| needed(reign, op.kind, &key).iter().all(is_enough);
-        let is_gone = |dot: &Dot| evidence.run.seen.may_be_lost(*dot, answer.at);
+        let seen = &evidence.run.seen;
+        let purged = seen.purged.get(&key);
+        let is_gone = |dot: &Dot| {
+            purged.is_some_and(|purged| purged.seen().covers(*dot))
+                || seen.may_be_lost(*dot, answer.at)
+        };
         !reigns.iter().any(by) && !dots.iter().all(is_gone)
     };
     let stamp = |dot: &Dot| {
@@ -127,7 +133,7 @@ fn knows(
         let mut losses = seen.losses.iter();
         losses.any(|it| it.who == who && it.at >= since && it.at < from && it.concerns(key))
     };
-    said.any(|(_, at)| !lost(*at)) || seen.has_purged(who, key, dot)
+    said.any(|(_, at)| !lost(*at))
 }
 
 #[cfg(test)]
