@@ -78,7 +78,14 @@ impl<W: CoordinatorWorld> Leader<W> {
         new: &[u16],
     ) -> Result<(), String> {
         let name = turn.name(leaver);
-        self.fence_leaver(turn, moving, leaver, true).await?;
+        if new.contains(&leaver) {
+            // It takes hand-offs again soon, of other tenants' trees. So nobody may note any more, by an older epoch,
+            // that it misses something of those that it gives up.
+            for owner in new.iter().filter(|owner| **owner != leaver) {
+                self.fence_one(turn, moving, *owner, false).await?;
+            }
+        }
+        self.fence_one(turn, moving, leaver, true).await?;
         let mut nodes = new.to_vec();
         nodes.extend((!new.contains(&leaver)).then_some(leaver));
         let held = self.held(turn, moving.partition, &nodes).await?;
@@ -99,7 +106,7 @@ impl<W: CoordinatorWorld> Leader<W> {
                 continue;
             }
             owners.push(leaver);
-            let found = found(tree.clone(), (policy, factor), owners.clone(), &digests);
+            let found = found(tree.clone(), (policy, factor), owners, &digests);
             if !mutant::on(Mutant::CopyDroppedUnproved) {
                 let tended = self.exchange.tend(Arc::clone(&turn.routing), found).await;
                 let now = self.world.clock().now();
@@ -113,7 +120,7 @@ impl<W: CoordinatorWorld> Leader<W> {
                     ));
                 }
             }
-            self.forget_hints(turn, moving, leaver, &owners).await;
+            self.forget_hints(turn, moving, leaver).await;
             if !mutant::on(Mutant::ProofOutlivesDisk) && !self.are_who_they_were(turn, new).await {
                 return Err("an owner that was started anew meanwhile".into());
             }
@@ -121,16 +128,16 @@ impl<W: CoordinatorWorld> Leader<W> {
         }
         if new.contains(&leaver) {
             // It is an owner still, of other tenants' trees, and takes what it missed of them.
-            self.fence_leaver(turn, moving, leaver, false).await?;
+            self.fence_one(turn, moving, leaver, false).await?;
         }
         Ok(())
     }
 
-    async fn fence_leaver(
+    async fn fence_one(
         &self,
         turn: &Turn<'_>,
         moving: &Move,
-        leaver: u16,
+        node: u16,
         leaving: bool,
     ) -> Result<(), String> {
         let fence = Fence {
@@ -138,27 +145,27 @@ impl<W: CoordinatorWorld> Leader<W> {
             leaving,
             horizon: Stamp::ZERO,
         };
-        let fenced = ask(&self.world, &turn.routing, leaver, fence).await;
-        let not_taken = |_| {
-            format!(
-                "{}, which does not take on that it leaves",
-                turn.name(leaver)
-            )
+        let fenced = ask(&self.world, &turn.routing, node, fence).await;
+        let what = match leaving {
+            true => "that it leaves",
+            false => "to refuse older epochs",
         };
+        let not_taken = |_| format!("{}, which does not take on {what}", turn.name(node));
         fenced.map(drop).map_err(not_taken)
     }
 
     /// What others noted that a leaver missed is nobody's to deliver any more. One that is not reached finds out when
     /// it tries.
-    async fn forget_hints(&self, turn: &Turn<'_>, moving: &Move, leaver: u16, owners: &[u16]) {
-        let forget = |node: &u16| {
+    async fn forget_hints(&self, turn: &Turn<'_>, moving: &Move, leaver: u16) {
+        let forget = |node: u16| {
             let forget = ForgetHints {
                 target: turn.name(leaver).clone(),
                 partitions: vec![moving.partition],
             };
-            ask(&self.world, &turn.routing, *node, forget)
+            ask(&self.world, &turn.routing, node, forget)
         };
-        let others = owners.iter().filter(|node| **node != leaver);
+        let participants = turn.participants(moving);
+        let others = participants.all().filter(|node| *node != leaver);
         let forgets: Vec<_> = others.map(forget).collect();
         futures::future::join_all(forgets).await;
     }
