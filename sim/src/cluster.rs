@@ -939,9 +939,8 @@ impl Nodes for Machines {
         self.disks.get(&who)?.get(Space::Records, key.as_bytes())
     }
 
-    fn counts(&self, who: Endpoint) -> bool {
-        let replica = self.services.get(who);
-        replica.is_some_and(|replica| !replica.is_refilling())
+    fn counts(&self, who: Endpoint) -> Option<bool> {
+        Some(!self.services.get(who)?.is_refilling())
     }
 }
 

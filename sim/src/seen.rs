@@ -356,14 +356,19 @@ impl Seen {
         self.inherit(who, key, &heirs);
     }
 
-    /// What a node said to hold of a key the owners hold in its place, since when it did.
+    /// What a node said to hold of a key, and has not lost since, the owners hold in its place.
     fn inherit(&mut self, who: Endpoint, key: &RecordKey, heirs: &[Endpoint]) {
         for dot in self.of_key.get(key).into_iter().flatten() {
             let Some(holders) = self.holders.get_mut(dot) else {
                 continue;
             };
-            let since = holders.iter().find(|(node, _)| *node == who);
-            let Some((_, since)) = since.copied() else {
+            let losses = &self.losses;
+            let lost = |since: Time| {
+                let mut losses = losses.iter();
+                losses.any(|loss| loss.who == who && loss.at >= since && loss.concerns(key))
+            };
+            let mut since = holders.iter().filter(|(node, _)| *node == who);
+            let Some((_, since)) = since.find(|(_, since)| !lost(*since)).copied() else {
                 continue;
             };
             for heir in heirs {

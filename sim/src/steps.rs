@@ -27,8 +27,8 @@ pub trait Nodes: Send + Sync {
     fn records(&self, who: Endpoint) -> BTreeMap<Bytes, Bytes>;
     /// One of them.
     fn record(&self, who: Endpoint, key: &RecordKey) -> Option<Bytes>;
-    /// Whether a node serves and counts for quorums.
-    fn counts(&self, who: Endpoint) -> bool;
+    /// Whether a node serves and counts for quorums; `None`: it does not serve.
+    fn counts(&self, who: Endpoint) -> Option<bool>;
 }
 
 /// Looks at every topology that is stored.
@@ -123,7 +123,8 @@ impl Steps {
             return;
         }
         let owners = Participants::of(reign, was);
-        let lost = |who: &&Endpoint| !nodes.counts(**who) && !seen.ended_within(**who, at);
+        let lost =
+            |who: &&Endpoint| nodes.counts(**who) == Some(false) && !seen.ended_within(**who, at);
         if let Some(who) = owners.new.iter().find(lost) {
             let to = to.as_str();
             let what = format!("partition {number} is {to}, and {who} has counted for nothing");
@@ -179,7 +180,7 @@ fn hold(nodes: &dyn Nodes, reign: &Reign, moving: &Move) -> Vec<Held> {
 
 /// Whether a node that counts lacks something that another one held, and still holds.
 fn lacks(nodes: &dyn Nodes, who: Endpoint, held: &Held, seen: &Seen) -> bool {
-    if !nodes.counts(who) {
+    if nodes.counts(who) != Some(true) {
         return false;
     }
     let record = |who| Some(Record::decode(nodes.record(who, &held.key)?));

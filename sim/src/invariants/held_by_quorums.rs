@@ -20,10 +20,9 @@ use crate::reign::{OwnersOf, Reign};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     for op in evidence.run.ops.values() {
-        let answers = op.answers.iter();
-        let shown = answers.filter(|answer| answer.result.is_success() && !is_kept(answer));
-        let lacking = shown.filter_map(|answer| lacking(evidence, op, answer));
-        for what in lacking.take(1) {
+        // What comes later may have been asked for at another consistency.
+        let answer = op.success().filter(|answer| !is_kept(answer));
+        if let Some(what) = answer.and_then(|answer| lacking(evidence, op, answer)) {
             findings.broken(op.tenant, &op.key, &[op.id], what);
         }
     }
@@ -55,6 +54,7 @@ fn lacking(evidence: &Evidence, op: &Op, answer: &Answer) -> Option<String> {
     if reigns.is_empty() {
         return None; // it was answered without owners
     }
+    let seen = &evidence.run.seen;
     // A node that has another attempt of a write has the write.
     let mut attempts_of: BTreeMap<WriteId, Vec<Dot>> = BTreeMap::new();
     for dot in evidence.run.seen.dots_of(&key) {
@@ -72,7 +72,6 @@ fn lacking(evidence: &Evidence, op: &Op, answer: &Answer) -> Option<String> {
             holding >= set.required(op.consistency)
         };
         let by = |reign: &&Reign| needed(reign, op.kind, &key).iter().all(is_enough);
-        let seen = &evidence.run.seen;
         let purged = seen.purged.get(&key);
         let is_gone = |dot: &Dot| {
             purged.is_some_and(|purged| purged.seen().covers(*dot))
@@ -87,7 +86,19 @@ fn lacking(evidence: &Evidence, op: &Op, answer: &Answer) -> Option<String> {
     let mut shown: Vec<Vec<Dot>> = attempts_of.into_values().collect();
     shown.retain(|dots| dots.iter().any(|dot| context.covers(*dot)));
     if evidence.policy(op.tenant) == ConflictPolicy::LastWriteWins {
-        // What is less than the last write may never be seen by who has that one.
+        // What the context covers beside it is left to the stamps where an owner has not seen it.
+        let read = evidence.shown(op);
+        let is_answered = |dots: &Vec<Dot>| {
+            let written = dots.first().and_then(|dot| seen.versions.get(dot)?.op);
+            match (op.kind, written) {
+                (Kind::Write, Some(written)) => written == op.id,
+                (Kind::Read, Some(written)) => read.contains(&written),
+                (Kind::Write, None) => false,
+                (Kind::Delete, written) => written.is_none(),
+                (Kind::Read, None) => read.is_empty(),
+            }
+        };
+        shown.retain(is_answered);
         let rank = |dots: &Vec<Dot>| dots.iter().filter_map(stamp).max();
         shown = shown.into_iter().max_by_key(rank).into_iter().collect();
     }

@@ -33,6 +33,8 @@ struct Plans {
     left: BTreeSet<Endpoint>,
     /// Each tenant's factor.
     factors: Vec<(String, u8)>,
+    /// The least factor that a tenant may get.
+    least: u8,
     /// Somebody was taken for lost.
     gave_up: bool,
 }
@@ -107,7 +109,7 @@ impl World {
                     let down_ms = at_ms.saturating_sub(rng.log_between(1, 2_000));
                     let down_for_good = Fault::Crash { who };
                     steps.push(FaultStep::new(down_ms, 2 * self.chaos_ms, down_for_good));
-                    match plans.joins(rng) {
+                    match plans.spare_joins(rng) {
                         Some(by) => plan.replace.push(Replacement {
                             who,
                             by,
@@ -151,8 +153,16 @@ impl World {
         };
         let down_ms = rng.pick(&asked) + rng.log_between(1, 3_000);
         let asked_ms = down_ms + rng.log_between(1, 3_000);
+        // Nobody asks that a node joins which is down for good.
+        let joins_later = |step: &FaultStep| match &step.fault {
+            Fault::Change(plan) => step.at_ms >= down_ms && plan.joining().any(|it| it == who),
+            _ => false,
+        };
+        if self.faults.iter().any(joins_later) {
+            return;
+        }
         let mut plan = ChangePlan::default();
-        match rng.chance(500).then(|| plans.joins(rng)).flatten() {
+        match rng.chance(500).then(|| plans.spare_joins(rng)).flatten() {
             Some(by) => plan.replace.push(Replacement {
                 who,
                 by,
@@ -292,6 +302,11 @@ impl Plans {
             factors: tenants
                 .map(|tenant| (tenant.name.clone(), tenant.replication_factor))
                 .collect(),
+            // What is damaged on a disk and was not met yet nobody knows of: a second owner has to be left.
+            least: match world.faults.iter().any(damages) {
+                true => 2,
+                false => 1,
+            },
             gave_up: false,
         }
     }
@@ -300,6 +315,16 @@ impl Plans {
     fn most(&self) -> usize {
         let factors = self.factors.iter().map(|(_, factor)| usize::from(*factor));
         factors.max().unwrap_or(1)
+    }
+
+    /// A spare joins, at once: one that left may be a member still until an earlier change has ended, and a node that
+    /// is taken for lost may be what that one waits for.
+    fn spare_joins(&mut self, rng: &mut Rng) -> Option<Endpoint> {
+        let spares: Vec<Endpoint> = self.fresh.iter().copied().collect();
+        let who = *spares.get(rng.below(spares.len().max(1) as u64) as usize)?;
+        self.fresh.remove(&who);
+        self.members.insert(who);
+        Some(who)
     }
 
     /// A spare joins, or sometimes one that left.
@@ -354,9 +379,13 @@ impl Plans {
         let most = self.members.len().min(usize::from(FACTOR_MAX)) as u64;
         let tenants = self.factors.len() as u64;
         let (tenant, factor) = self.factors.get_mut(rng.below(tenants.max(1)) as usize)?;
-        *factor = rng.between(1, most) as u8;
+        *factor = rng.between(u64::from(self.least).min(most), most) as u8;
         Some((tenant.clone(), *factor))
     }
+}
+
+fn damages(step: &FaultStep) -> bool {
+    matches!(step.fault, Fault::CorruptRecord { .. })
 }
 
 #[cfg(test)]
