@@ -69,7 +69,8 @@ impl World {
                 break;
             }
         }
-        if rng.chance(300) {
+        // Where a node is down for good nobody cancels that it is given up.
+        if rng.chance(300) && !plans.gave_up {
             let at_ms = rng.between(begins, self.chaos_ms);
             self.faults
                 .push(FaultStep::new(at_ms, 0, Fault::CancelChange));
@@ -153,12 +154,13 @@ impl World {
         };
         let down_ms = rng.pick(&asked) + rng.log_between(1, 3_000);
         let asked_ms = down_ms + rng.log_between(1, 3_000);
-        // Nobody asks that a node joins which is down for good.
-        let joins_later = |step: &FaultStep| match &step.fault {
+        // Nobody asks that a node joins which is down for good, nor cancels that it is given up.
+        let forbids = |step: &FaultStep| match &step.fault {
             Fault::Change(plan) => step.at_ms >= down_ms && plan.joining().any(|it| it == who),
+            Fault::CancelChange => true,
             _ => false,
         };
-        if self.faults.iter().any(joins_later) {
+        if self.faults.iter().any(forbids) {
             return;
         }
         let mut plan = ChangePlan::default();
