@@ -149,7 +149,7 @@ impl From<Changes> for v1::ChangeNodesRequest {
 
 /// What came of asking for a change.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Changed {
+pub(super) struct AskedFor {
     /// Always "success".
     #[schema(examples("success"))]
     status: &'static str,
@@ -207,7 +207,7 @@ struct PlannedNode {
 /// when one that is to hand over what it holds does not answer.
 #[utoipa::path(
     post, path = "/v1/admin/changes", tag = "admin", request_body = Changes,
-    responses((status = 202, description = "Made, or asked for", body = Changed), Errors),
+    responses((status = 202, description = "Made, or asked for", body = AskedFor), Errors),
 )]
 pub(super) async fn ask(
     State(gateway): State<Shared>,
@@ -217,7 +217,7 @@ pub(super) async fn ask(
     let request = call.with(v1::ChangeNodesRequest::from(changes))?;
     let answer = gateway.service.change_nodes(request).await?;
     Ok(answer::json(StatusCode::ACCEPTED, answer, |changed| {
-        Changed {
+        AskedFor {
             status: SUCCESS,
             migration_id: changed.migration_id,
             message: changed.message,
