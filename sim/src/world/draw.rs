@@ -304,6 +304,6 @@ mod tests {
                 kind.split([' ', '{']).next().unwrap_or_default().to_owned()
             })
             .collect();
-        assert_eq!(kinds.len(), 33, "{kinds:?}");
+        assert_eq!(kinds.len(), 35, "{kinds:?}");
     }
 }
