@@ -16,7 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::op::{Answered, Kind, Op, OpId, Time};
 use crate::recorded::Recorded;
 use crate::reign::Reign;
-use crate::seen::Sighting;
+use crate::seen::{Loss, Sighting};
 use crate::value;
 use crate::world::TenantPlan;
 
@@ -449,11 +449,28 @@ impl Evidence {
     #[must_use]
     pub fn is_weakened(&self, write: OpId, since: Time) -> bool {
         let dots = self.dots(write);
+        if self.a_sole_reader_lost(write) {
+            return true;
+        }
         if dots.is_empty() {
             return self.all_may_have_lost(write);
         }
         dots.iter()
             .all(|dot| self.run.seen.may_be_lost(*dot, since))
+    }
+
+    /// Whether a key that had one owner was copied to others, and one of them lost something. While it is copied the
+    /// old one alone is read: what it lost, and the new one holds, is seen again only when that was copied back.
+    fn a_sole_reader_lost(&self, op: OpId) -> bool {
+        let Some(op) = self.run.ops.get(&op) else {
+            return false;
+        };
+        let owners = || self.owners_ever(op.tenant, &op.key);
+        let of_key = |loss: &Loss| loss.of.as_ref().is_none_or(|of| of.key() == op.key);
+        let mut losses = self.run.seen.losses.iter();
+        self.least_factor(op.tenant) == 1
+            && self.run.reigns.iter().any(|reign| reign.changes())
+            && losses.any(|loss| of_key(loss) && owners().contains(&loss.who))
     }
 
     /// Whether as many owners of an operation's key as acknowledged it may have lost it, where nobody can tell which
