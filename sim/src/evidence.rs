@@ -16,7 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::op::{Answered, Kind, Op, OpId, Time};
 use crate::recorded::Recorded;
 use crate::reign::Reign;
-use crate::seen::{Loss, Sighting};
+use crate::seen::Sighting;
 use crate::value;
 use crate::world::TenantPlan;
 
@@ -449,7 +449,7 @@ impl Evidence {
     #[must_use]
     pub fn is_weakened(&self, write: OpId, since: Time) -> bool {
         let dots = self.dots(write);
-        if self.a_sole_reader_lost(write) {
+        if self.sole_reader_lost(write, since) {
             return true;
         }
         if dots.is_empty() {
@@ -459,18 +459,22 @@ impl Evidence {
             .all(|dot| self.run.seen.may_be_lost(*dot, since))
     }
 
-    /// Whether a key that had one owner was copied to others, and one of them lost something. While it is copied the
-    /// old one alone is read: what it lost, and the new one holds, is seen again only when that was copied back.
-    fn a_sole_reader_lost(&self, op: OpId) -> bool {
+    /// Whether a key's only owner lost something while the key was copied from it, after `since`. The new owner may
+    /// have what it lost, and the old one alone is read: it is seen again only when it was copied back.
+    fn sole_reader_lost(&self, op: OpId, since: Time) -> bool {
         let Some(op) = self.run.ops.get(&op) else {
             return false;
         };
-        let owners = || self.owners_ever(op.tenant, &op.key);
-        let of_key = |loss: &Loss| loss.of.as_ref().is_none_or(|of| of.key() == op.key);
+        let name = &self.run.world.tenants[op.tenant].name;
         let mut losses = self.run.seen.losses.iter();
-        self.least_factor(op.tenant) == 1
-            && self.run.reigns.iter().any(|reign| reign.changes())
-            && losses.any(|loss| of_key(loss) && owners().contains(&loss.who))
+        losses.any(|loss| {
+            let of_key = loss.of.as_ref().is_none_or(|of| of.key() == op.key);
+            let alone = |reign: &Reign| {
+                let tree = reign.record_key(name, &op.key).tree();
+                reign.sets(&tree).len() > 1 && reign.readers(&tree) == [loss.who]
+            };
+            loss.at >= since && of_key && self.reigns(loss.at, loss.at).any(alone)
+        })
     }
 
     /// Whether as many owners of an operation's key as acknowledged it may have lost it, where nobody can tell which
