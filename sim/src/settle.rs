@@ -259,24 +259,15 @@ pub async fn read_everything(cluster: &Cluster) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use pairdb::placement::{ChangeId, ChangeRequest};
-    use pairdb::ports::MigrationProgress;
 
     use super::*;
 
     fn migration(status: MigrationStatus, error: Option<&str>) -> Migration {
         Migration {
-            id: ChangeId::of_number(1),
-            request: ChangeRequest::default(),
             status,
-            cancel: false,
-            created_at: 0,
-            started_at: None,
-            ended_at: None,
-            progress: MigrationProgress::default(),
             waits_for: Some("n2".to_owned()),
             error: error.map(ToOwned::to_owned),
-            bytes_per_second: None,
-            version: 1,
+            ..Migration::asked(ChangeId::of_number(1), ChangeRequest::default(), 0)
         }
     }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::*;
 use crate::placement::{Epoch, FactorChange};
-use crate::ports::MigrationProgress;
 
 fn id(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
@@ -53,18 +52,8 @@ fn request(nodes: &[NodeChange]) -> ChangeRequest {
 
 fn migration(number: u64, status: MigrationStatus, nodes: &[NodeChange]) -> Migration {
     Migration {
-        id: ChangeId::of_number(number),
-        request: request(nodes),
         status,
-        cancel: false,
-        created_at: 0,
-        started_at: None,
-        ended_at: None,
-        progress: MigrationProgress::default(),
-        waits_for: None,
-        error: None,
-        bytes_per_second: None,
-        version: 1,
+        ..Migration::asked(ChangeId::of_number(number), request(nodes), 0)
     }
 }
 

@@ -12,8 +12,7 @@ use crate::placement::{
     Topology,
 };
 use crate::ports::{
-    Caller, MetadataStore, Migration, MigrationProgress, MigrationStatus, Operation, RecordKey,
-    Release, Request,
+    Caller, MetadataStore, Migration, MigrationStatus, Operation, RecordKey, Release, Request,
 };
 use crate::quorum::Consistency;
 use crate::test_cluster::Mood;
@@ -176,20 +175,7 @@ fn no_change_begins_while_a_process_of_the_release_before_is_about() {
         other => panic!("not refused: {other:?}"),
     }
     // One that was asked for before waits; also if one node alone sees the older process.
-    let asked_before = Migration {
-        id: ChangeId::of_number(9),
-        request,
-        status: MigrationStatus::Pending,
-        cancel: false,
-        created_at: 0,
-        started_at: None,
-        ended_at: None,
-        progress: MigrationProgress::default(),
-        waits_for: None,
-        error: None,
-        bytes_per_second: None,
-        version: 1,
-    };
+    let asked_before = Migration::asked(ChangeId::of_number(9), request, 0);
     let metadata = scene.cluster.metadata();
     let created = metadata.create_migration(asked_before.clone());
     scene.cluster.run(created).unwrap();

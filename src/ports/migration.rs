@@ -121,6 +121,25 @@ pub struct Migration {
 }
 
 impl Migration {
+    /// One that is asked for, and waits for its turn; `created_at` in Unix seconds.
+    #[must_use]
+    pub fn asked(id: ChangeId, request: ChangeRequest, created_at: i64) -> Self {
+        Self {
+            id,
+            request,
+            status: MigrationStatus::Pending,
+            cancel: false,
+            created_at,
+            started_at: None,
+            ended_at: None,
+            progress: MigrationProgress::default(),
+            waits_for: None,
+            error: None,
+            bytes_per_second: None,
+            version: 1,
+        }
+    }
+
     /// What kind of change it is, in one word, as the wire has it.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use madsim::runtime::Runtime;
 use pairdb::placement::{ChangeId, ChangeRequest, Epoch, NodeChange, Topology};
-use pairdb::ports::{
-    Change, Checkpoint, MetadataStore, Migration, MigrationProgress, MigrationStatus,
-};
+use pairdb::ports::{Change, Checkpoint, MetadataStore, Migration, MigrationStatus};
 
 use super::super::{SimClock, WallClock};
 use super::MetadataHome;
@@ -92,20 +90,7 @@ fn a_failover_loses_no_topology_of_a_change() {
 fn a_failover_keeps_migrations_as_they_are() {
     Runtime::new().block_on(async {
         let home = home().await;
-        let migration = |number: u64| Migration {
-            id: ChangeId::of_number(number),
-            request: request(),
-            status: MigrationStatus::Pending,
-            cancel: false,
-            created_at: 0,
-            started_at: None,
-            ended_at: None,
-            progress: MigrationProgress::default(),
-            waits_for: None,
-            error: None,
-            bytes_per_second: None,
-            version: 1,
-        };
+        let migration = |number: u64| Migration::asked(ChangeId::of_number(number), request(), 0);
         let before = home.store();
         for number in [2, 1] {
             let created = before.create_migration(migration(number)).await;

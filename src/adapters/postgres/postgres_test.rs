@@ -17,8 +17,8 @@ use super::*;
 use crate::adapters::tokio::TokioClock;
 use crate::placement::{ChangeId, ChangeRequest, Epoch, Node, NodeId, NodeStatus, Topology};
 use crate::ports::{
-    Change, LeaseOutcome, MetadataEvent, MetadataStore, Migration, MigrationProgress,
-    MigrationStatus, StoreError, Tenant, TenantId, conformance,
+    Change, LeaseOutcome, MetadataEvent, MetadataStore, Migration, MigrationStatus, StoreError,
+    Tenant, TenantId, conformance,
 };
 use crate::test_servers::{Postgres, postgres};
 
@@ -180,18 +180,10 @@ async fn a_text_with_a_zero_byte_is_stored_without_it() {
     let store = open(&postgres().fresh()).await;
     let zero = Some("a\0b".to_owned());
     let asked = Migration {
-        id: ChangeId::of_number(1),
-        request: ChangeRequest::default(),
         status: MigrationStatus::Failed,
-        cancel: false,
-        created_at: 0,
-        started_at: None,
-        ended_at: None,
-        progress: MigrationProgress::default(),
         waits_for: zero.clone(),
         error: zero,
-        bytes_per_second: None,
-        version: 1,
+        ..Migration::asked(ChangeId::of_number(1), ChangeRequest::default(), 0)
     };
     let stored = Migration {
         waits_for: Some("a\u{fffd}b".to_owned()),

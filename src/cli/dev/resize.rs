@@ -202,7 +202,6 @@ impl fmt::Display for Progress {
 mod tests {
     use super::*;
     use crate::placement::{Epoch, NodeStatus};
-    use crate::ports::MigrationProgress;
 
     fn node(id: &str) -> Node {
         Node {
@@ -222,23 +221,14 @@ mod tests {
     }
 
     fn waiting(change: NodeChange) -> Migration {
-        Migration {
-            id: ChangeId::of_number(1),
-            request: ChangeRequest {
+        Migration::asked(
+            ChangeId::of_number(1),
+            ChangeRequest {
                 nodes: vec![change],
                 factors: Vec::new(),
             },
-            status: MigrationStatus::Pending,
-            cancel: false,
-            created_at: 0,
-            started_at: None,
-            ended_at: None,
-            progress: MigrationProgress::default(),
-            waits_for: None,
-            error: None,
-            bytes_per_second: None,
-            version: 1,
-        }
+            0,
+        )
     }
 
     /// Who joins and who leaves.

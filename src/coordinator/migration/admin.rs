@@ -133,20 +133,11 @@ impl<W: CoordinatorWorld> Admin<W> {
             .await?;
         let until = self.world.clock().now() + self.settings.probe_interval;
         refuse_older(&self.world, &self.topologies.routing(), None, until).await?;
-        let migration = Migration {
-            id: ChangeId::of_number(self.world.random().next_u64()),
+        let migration = Migration::asked(
+            ChangeId::of_number(self.world.random().next_u64()),
             request,
-            status: MigrationStatus::Pending,
-            cancel: false,
-            created_at: self.unix_seconds(),
-            started_at: None,
-            ended_at: None,
-            progress: MigrationProgress::default(),
-            waits_for: None,
-            error: None,
-            bytes_per_second: None,
-            version: 1,
-        };
+            self.unix_seconds(),
+        );
         let created = metadata.create_migration(migration);
         match self
             .metadata

@@ -20,22 +20,14 @@ fn node(name: &str) -> Node {
 }
 
 fn migration(number: u64, status: MigrationStatus) -> Migration {
+    let request = ChangeRequest {
+        nodes: vec![NodeChange::Add(node(&format!("n{number}")))],
+        factors: Vec::new(),
+    };
     Migration {
-        id: ChangeId::of_number(number),
-        request: ChangeRequest {
-            nodes: vec![NodeChange::Add(node(&format!("n{number}")))],
-            factors: Vec::new(),
-        },
         status,
-        cancel: false,
-        created_at: 0,
         started_at: Some(NOW - 100),
-        ended_at: None,
-        progress: MigrationProgress::default(),
-        waits_for: None,
-        error: None,
-        bytes_per_second: None,
-        version: 1,
+        ..Migration::asked(ChangeId::of_number(number), request, 0)
     }
 }
 

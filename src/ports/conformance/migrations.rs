@@ -356,21 +356,12 @@ fn checkpoint(partition: u16, keys: u64) -> Checkpoint {
 
 fn migration(number: u64) -> Migration {
     let tenant = "shop".into();
-    Migration {
-        id: ChangeId::of_number(number),
-        request: ChangeRequest {
+    Migration::asked(
+        ChangeId::of_number(number),
+        ChangeRequest {
             nodes: Vec::new(),
             factors: vec![FactorRequest { tenant, factor: 5 }],
         },
-        status: MigrationStatus::Pending,
-        cancel: false,
-        created_at: 1_700_000_000,
-        started_at: None,
-        ended_at: None,
-        progress: MigrationProgress::default(),
-        waits_for: None,
-        error: None,
-        bytes_per_second: None,
-        version: 1,
-    }
+        1_700_000_000,
+    )
 }
