@@ -1,7 +1,7 @@
 //! The owners of one tree are made equal, and its tombstones purged where they are.
 //!
-//! One owner, the pivot, exchanges with each of the others until nothing moves. Where all hold the same, tombstones
-//! that all of them have held long enough are removed everywhere.
+//! One owner, the pivot, first gathers what any other one may have that it lacks, and then gives each of them what it
+//! lacks. Where all hold the same, tombstones that all of them have held long enough are removed everywhere.
 //!
 //! What this is not: records never come through here; storage nodes exchange them.
 
@@ -23,10 +23,8 @@ use crate::ports::{
 use crate::quorum::ConflictPolicy;
 use crate::sizes::{self, Size};
 
-/// How often an exchange goes around a tree's owners. What still differs then is left to the next round.
-const PASSES_MAX: usize = 4;
-/// In the first the pivot gets what any owner has, in the second all others get it.
-const PASSES_PROVING: usize = 2;
+/// How often the pivot goes around a tree's owners. What still differs then is left to the next round.
+const ROUNDS_MAX: usize = 2;
 
 /// Makes trees' owners equal.
 pub(super) struct Exchange<W> {
@@ -58,7 +56,7 @@ struct Proof {
 
 /// One time around the owners.
 #[derive(Default)]
-struct Pass {
+struct Round {
     /// Records and floors that were moved.
     moved: u64,
     /// Floors that were.
@@ -69,6 +67,35 @@ struct Pass {
     lacking: BTreeSet<u16>,
     /// Records and bytes that were exchanged.
     exchanged: (u64, u64),
+}
+
+/// With whom a pivot exchanges, in this order, so that in the end each has what any of them had.
+#[derive(PartialEq, Eq, Debug)]
+struct Way {
+    /// Who may have what the pivot lacks.
+    gathers: Vec<u16>,
+    /// Who may lack what the pivot has then. The last one that it gathered from has got it already.
+    gives: Vec<u16>,
+}
+
+impl Way {
+    fn of(found: &Found, pivot: u16, peers: &[u16]) -> Self {
+        let equal = |peer: &u16| found.is_guarded && found.said_of(*peer) == found.said_of(pivot);
+        let empty =
+            |peer: &u16| found.is_guarded && found.said_of(*peer) == Some(Digest::default());
+        let gathers = peers.iter().filter(|peer| !equal(peer) && !empty(peer));
+        let gathers: Vec<u16> = gathers.copied().collect();
+        let gives = peers.iter().filter(|peer| match gathers.last() {
+            Some(last) => *peer != last,
+            None => !equal(peer),
+        });
+        let forgets = !gathers.is_empty() && mutant::on(Mutant::GatheredNotGiven);
+        let gives = gives.filter(|peer| !found.leaving.contains(peer) && !forgets);
+        Self {
+            gives: gives.copied().collect(),
+            gathers,
+        }
+    }
 }
 
 impl<W: CoordinatorWorld> Exchange<W> {
@@ -101,8 +128,8 @@ impl<W: CoordinatorWorld> Exchange<W> {
         }
     }
 
-    /// Has one owner, the pivot, exchange with each other one until nothing moves. A pivot that has damaged records
-    /// can't pass them on from one to the other: then it is the next one's turn.
+    /// Has one owner, the pivot, exchange with the other ones. A pivot that has damaged records can't pass them on from
+    /// one to the other: then it is the next one's turn.
     async fn exchange(&self, routing: &Arc<Routing>, found: &Found) -> Proof {
         // Best one that knows what was purged: those that are being refilled take from each other what it would have
         // refused.
@@ -129,29 +156,24 @@ impl<W: CoordinatorWorld> Exchange<W> {
         pivot: u16,
         peers: &[u16],
     ) -> Option<Proof> {
-        let mut passes = 0;
-        let mut moved = (0, 0);
-        let mut lacking = BTreeSet::new();
-        for _ in 0..PASSES_MAX {
-            let mut pass = Pass::default();
-            for peer in peers {
-                self.exchange_with(routing, found, (pivot, *peer), &mut pass)
+        let way = Way::of(found, pivot, peers);
+        let mut proof = Proof::default();
+        for _ in 0..ROUNDS_MAX {
+            let mut round = Round::default();
+            for peer in way.gathers.iter().chain(&way.gives) {
+                self.exchange_with(routing, found, (pivot, *peer), &mut round)
                     .await?;
             }
-            lacking.append(&mut pass.lacking);
-            moved = (moved.0 + pass.exchanged.0, moved.1 + pass.exchanged.1);
-            passes += usize::from(!pass.incomplete);
-            if pass.moved == 0 || peers.len() < 2 && pass.floors == 0 {
-                // Going around once more would change nothing. (Before it had a floor it may have taken a late copy.)
-                passes = if pass.incomplete { 0 } else { PASSES_PROVING };
+            proof.lacking.append(&mut round.lacking);
+            proof.moved.0 += round.exchanged.0;
+            proof.moved.1 += round.exchanged.1;
+            proof.whole = !round.incomplete;
+            // (Who was given a floor may have taken a late copy before it had it.)
+            if round.floors == 0 && (proof.whole || round.moved == 0) {
                 break;
             }
         }
-        Some(Proof {
-            whole: passes >= PASSES_PROVING,
-            lacking,
-            moved,
-        })
+        Some(proof)
     }
 
     /// Has the pivot exchange with one peer until nothing moves. `None`: the pivot has damaged records.
@@ -160,7 +182,7 @@ impl<W: CoordinatorWorld> Exchange<W> {
         routing: &Arc<Routing>,
         found: &Found,
         (pivot, peer): (u16, u16),
-        pass: &mut Pass,
+        round: &mut Round,
     ) -> Option<()> {
         let (mut exchanged, mut dropped) = (false, 0);
         for _ in 0..sizes::of(Size::SyncCalls) {
@@ -172,10 +194,10 @@ impl<W: CoordinatorWorld> Exchange<W> {
                 break;
             };
             let records = synced.sent + synced.received;
-            pass.moved += records + synced.floors;
-            pass.floors += synced.floors;
-            pass.exchanged.0 += records;
-            pass.exchanged.1 += synced.bytes;
+            round.moved += records + synced.floors;
+            round.floors += synced.floors;
+            round.exchanged.0 += records;
+            round.exchanged.1 += synced.bytes;
             let mut state = self.progress.lock();
             state.exchanged += records;
             state.bytes += synced.bytes;
@@ -184,7 +206,7 @@ impl<W: CoordinatorWorld> Exchange<W> {
                 return None;
             }
             if synced.damaged_there + synced.handed_over > 0 {
-                pass.lacking.insert(peer);
+                round.lacking.insert(peer);
             }
             dropped += synced.dropped;
             exchanged = synced.complete;
@@ -193,7 +215,7 @@ impl<W: CoordinatorWorld> Exchange<W> {
             }
         }
         // What one owner let go may have gone to another one before.
-        pass.incomplete |= !exchanged || dropped > 0;
+        round.incomplete |= !exchanged || dropped > 0;
         Some(())
     }
 
@@ -276,4 +298,63 @@ impl<W: CoordinatorWorld> Exchange<W> {
 fn is_refilling(routing: &Routing, index: u16) -> bool {
     let refilling = |report: Option<&NodeReport>| report.is_some_and(|r| r.refilling.is_some());
     routing.health(index).with_report(refilling)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::placement::PartitionId;
+    use crate::ports::{RecordKey, TenantId};
+
+    const EMPTY: u64 = 0;
+
+    /// What node 0 does, where each node said that it holds so much.
+    fn way(said: &[u64], is_guarded: bool, leaving: &[u16]) -> (Vec<u16>, Vec<u16>) {
+        let digest = |said: &u64| {
+            let sum = u128::from(*said);
+            Some(Digest {
+                sum,
+                records: *said,
+            })
+        };
+        let owners: Vec<u16> = (0..said.len() as u16).collect();
+        let found = Found {
+            tree: RecordKey::new(PartitionId(1), &TenantId::new("t").expect("a name"), "k").tree(),
+            policy: ConflictPolicy::Siblings,
+            factor: 3,
+            digests: said.iter().map(digest).collect(),
+            is_moving: true,
+            leaving: leaving.to_vec(),
+            is_guarded,
+            owners,
+        };
+        let Way { gathers, gives } = Way::of(&found, 0, &found.owners[1..]);
+        (gathers, gives)
+    }
+
+    #[test]
+    fn who_has_nothing_is_only_given_to_where_all_who_have_something_have_the_same() {
+        assert_eq!(
+            way(&[7, 7, 7, EMPTY, EMPTY], true, &[]),
+            (vec![], vec![3, 4])
+        );
+    }
+
+    #[test]
+    fn everybody_is_given_what_was_gathered_but_the_last_one_that_it_is_from() {
+        assert_eq!(way(&[7, 7, 5, EMPTY], true, &[]), (vec![2], vec![1, 3]));
+        assert_eq!(way(&[7, 6, 5, 7], true, &[]), (vec![1, 2], vec![1, 3]));
+        assert_eq!(way(&[EMPTY, 7, 7], true, &[]), (vec![1, 2], vec![1]));
+    }
+
+    #[test]
+    fn who_leaves_is_given_nothing() {
+        assert_eq!(way(&[7, 7, 5, 4], true, &[2, 3]), (vec![2, 3], vec![1]));
+        assert_eq!(way(&[7, 7, 7], true, &[2]), (vec![], vec![]));
+    }
+
+    #[test]
+    fn what_owners_said_is_not_built_on_where_nobody_looks_whether_they_lost_it() {
+        assert_eq!(way(&[7, 7, EMPTY], false, &[]), (vec![1, 2], vec![1]));
+    }
 }

@@ -54,6 +54,11 @@ pub(super) struct Found {
     pub(super) is_moving: bool,
     /// `None`: the owner did not answer.
     pub(super) digests: Vec<Option<Digest>>,
+    /// Those of the owners that give up their copies: they need not be given anything.
+    pub(super) leaving: Vec<u16>,
+    /// Whether nothing is concluded from it once an owner turns out to have lost its disk meanwhile. So what they said
+    /// may be built on.
+    pub(super) is_guarded: bool,
 }
 
 impl Listings {
@@ -119,6 +124,8 @@ impl Listings {
             digests: owners.iter().map(of_owner).collect(),
             owners,
             is_moving: self.routing.moves(tree.partition()),
+            leaving: Vec::new(),
+            is_guarded: false,
             policy: tenant.conflict_policy,
             factor,
             tree,
@@ -184,6 +191,13 @@ impl Found {
         let mut known = self.digests.iter().flatten();
         let first = known.next();
         known.all(|digest| Some(digest) == first)
+    }
+
+    /// What an owner said that it has; `None`: nothing, or it is no owner.
+    pub(super) fn said_of(&self, index: u16) -> Option<Digest> {
+        let mut both = self.owners.iter().zip(&self.digests);
+        both.find(|(owner, _)| **owner == index)
+            .and_then(|(_, digest)| *digest)
     }
 
     pub(super) fn answering(&self) -> impl Iterator<Item = u16> {

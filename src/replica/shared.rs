@@ -16,6 +16,7 @@ use super::mutation::Mutation;
 use super::older_callers::OlderCallers;
 use super::queue::Queue;
 use super::read::Read;
+use super::sync::SYNC_LANES;
 use super::throttle::Throttle;
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
@@ -43,8 +44,8 @@ pub(super) struct Shared<W> {
     pub(super) digested: AtomicBool,
     /// One look through many records at a time, so that requests don't wait behind them.
     pub(super) looking: AsyncMutex<()>,
-    /// One exchange with a peer at a time.
-    pub(super) syncing: AsyncMutex<()>,
+    /// One exchange with a peer at a time in each lane; a partition has its lane.
+    pub(super) syncing: [AsyncMutex<()>; SYNC_LANES],
     pub(super) throttle: Throttle,
     /// Whether it lost its disk and counts for no quorum yet. Durable; only the mutation loop sets it.
     refilling: AtomicBool,
@@ -113,7 +114,7 @@ impl<W: ReplicaWorld> Shared<W> {
             hints,
             digested: AtomicBool::new(digested),
             looking: AsyncMutex::new(()),
-            syncing: AsyncMutex::new(()),
+            syncing: std::array::from_fn(|_| AsyncMutex::new(())),
             throttle: Throttle::new(settings.upkeep_bytes_per_second),
             refilling: AtomicBool::new(identity.refilling),
             view: AtomicU64::new(0),

@@ -32,6 +32,9 @@ use crate::ports::{
 use crate::sizes::{self, Size};
 use crate::version::Record;
 
+/// Exchanges that go on together: each of them mostly waits for its peer and for disks, and has so many records in
+/// memory as are exchanged together.
+pub(super) const SYNC_LANES: usize = 4;
 /// No new page is begun after this time.
 const TIME_MAX: Duration = Duration::from_secs(3);
 
@@ -71,7 +74,8 @@ impl<W: ReplicaWorld> Shared<W> {
         peer: &Node,
     ) -> Result<Synced, Refusal> {
         let peer = Peer { node: peer, epoch };
-        let _one_at_a_time = self.syncing.lock().await;
+        let lane = usize::from(tree.partition().0) % SYNC_LANES;
+        let _one_at_a_time = self.syncing[lane].lock().await;
         // As it is before records are compared: whoever has all that the other one had then may take it over.
         let ours = self.purged(tree).await?;
         let theirs = self.ask(peer, PurgedOf { tree: tree.clone() }).await?;

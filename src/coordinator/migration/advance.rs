@@ -24,8 +24,6 @@ use crate::placement::{MoveState, PartitionId, Topology, TopologyChange};
 use crate::ports::{Clock, CoordinatorWorld, Migration, Probe};
 use crate::version::Actor;
 
-/// Partitions that are copied at the same time.
-const PARTITIONS_AT_ONCE: usize = 8;
 /// Partitions that are on their way at most, those left out that wait for a node. With fewer a change would take more
 /// epochs; with more each would take longer, and writes to it need both sets of owners meanwhile.
 const UNDER_WAY_MAX: usize = 256;
@@ -184,9 +182,7 @@ impl<W: CoordinatorWorld> Leader<W> {
                 copied.boxed()
             })
             .collect();
-        // What is begun together is owed for together.
-        let at_once = turn.pace.map_or(PARTITIONS_AT_ONCE, |_| 1);
-        let mut copied = futures::stream::iter(copied).buffer_unordered(at_once);
+        let mut copied = futures::stream::iter(copied).buffer_unordered(turn.at_once());
         let mut ready = Vec::new();
         let mut left: BTreeSet<PartitionId> = BTreeSet::new();
         while let Some((moving, nodes, copied)) = copied.next().await {

@@ -8,7 +8,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+
 use super::super::ask::ask;
+use super::super::listing::Found;
 use super::copy::found;
 use super::lead::Leader;
 use super::memory::Memory;
@@ -23,6 +27,16 @@ use crate::version::Stamp;
 /// How often a node is asked to go on with the removal of one tree.
 const CALLS_MAX: usize = 10_000;
 
+/// Why an old copy is kept for now.
+enum Kept {
+    /// Its turn's time is over, or what was moved is to be paid for first.
+    ForLater,
+    /// This node can't be had.
+    Needs(u16),
+    /// In words.
+    Because(String),
+}
+
 impl<W: CoordinatorWorld> Leader<W> {
     /// Removes old copies of partitions that have been moved. Returns those of which none is left.
     pub(super) async fn clean_all(
@@ -34,103 +48,142 @@ impl<W: CoordinatorWorld> Leader<W> {
         let moved = turn.change.moves.iter().filter(|moving| {
             moving.state == MoveState::Moved && !memory.cleaned.contains(&moving.partition)
         });
+        let cleans: Vec<BoxFuture<'_, _>> = moved
+            .map(|moving| async move { (moving.partition, self.clean(turn, moving).await) }.boxed())
+            .collect();
+        let mut cleans = futures::stream::iter(cleans).buffer_unordered(turn.at_once());
         let mut cleaned = BTreeSet::new();
-        for moving in moved {
-            let now = self.world.clock().now();
-            if turn.is_over(now) || turn.owes(now) {
-                break;
-            }
-            match self.clean(turn, moving, waits).await {
-                Ok(true) => drop(cleaned.insert(moving.partition)),
-                Ok(false) => {}
-                Err(why) => waits.because(why),
+        while let Some((partition, clean)) = cleans.next().await {
+            match clean {
+                Ok(()) => drop(cleaned.insert(partition)),
+                Err(Kept::ForLater) => {}
+                Err(Kept::Needs(node)) => waits.add(turn, node),
+                Err(Kept::Because(why)) => waits.because(why),
             }
         }
         cleaned
     }
 
-    /// Removes the old copies of one partition. Returns whether none is left; the error says what is in the way.
-    async fn clean(
-        &self,
-        turn: &Turn<'_>,
-        moving: &Move,
-        waits: &mut Waits,
-    ) -> Result<bool, String> {
+    /// Removes the old copies of one partition: none is left then.
+    async fn clean(&self, turn: &Turn<'_>, moving: &Move) -> Result<(), Kept> {
+        let now = self.world.clock().now();
+        if turn.is_over(now) || turn.owes(now) {
+            return Err(Kept::ForLater);
+        }
         let is_given_up = |node| turn.is_given_up(node);
         let leavers = leavers(moving, &turn.factors, turn.change, is_given_up);
         let new = turn.participants(moving).new;
         let mut needed = leavers.iter().chain(&new);
         if let Some(missing) = needed.find(|node| !turn.there.contains_key(node)) {
-            waits.add(turn, *missing);
-            return Ok(false);
+            return Err(Kept::Needs(*missing));
         }
-        for leaver in leavers {
-            self.clean_leaver(turn, moving, leaver, &new).await?;
-        }
-        Ok(true)
+        let given_up = self.give_up(turn, moving, &leavers, &new).await;
+        given_up.map_err(Kept::Because)
     }
 
-    async fn clean_leaver(
+    /// Has `leavers` give up what they hold of the partition and own no more.
+    async fn give_up(
         &self,
         turn: &Turn<'_>,
         moving: &Move,
-        leaver: u16,
+        leavers: &[u16],
         new: &[u16],
     ) -> Result<(), String> {
-        let name = turn.name(leaver);
-        if new.contains(&leaver) {
+        if leavers.is_empty() {
+            return Ok(());
+        }
+        let stays = leavers.iter().any(|leaver| new.contains(leaver));
+        if stays && !mutant::on(Mutant::LeaverFencedAlone) {
             // It takes hand-offs again soon, of other tenants' trees. So nobody may note any more, by an older epoch,
             // that it misses something of those that it gives up.
-            for owner in new.iter().filter(|owner| **owner != leaver) {
-                self.fence_one(turn, moving, *owner, false).await?;
-            }
+            self.fence_all(turn, moving, new, false).await?;
         }
-        self.fence_one(turn, moving, leaver, true).await?;
-        let mut nodes = new.to_vec();
-        nodes.extend((!new.contains(&leaver)).then_some(leaver));
+        self.fence_all(turn, moving, leavers, true).await?;
+        let only_left = leavers.iter().filter(|leaver| !new.contains(leaver));
+        let nodes: Vec<u16> = new.iter().chain(only_left).copied().collect();
         let held = self.held(turn, moving.partition, &nodes).await?;
         for (tree, digests) in held {
-            if !digests.contains_key(&leaver) {
+            if !leavers.iter().any(|leaver| digests.contains_key(leaver)) {
                 continue;
             }
             if turn.is_late(self.world.clock().now()) {
-                return Err(format!("the rest of what {name} is to give up"));
+                return Err("the rest of what is given up".into());
             }
-            let Some((mut owners, policy, factor)) = self.owners(turn, &tree).await else {
+            let Some((owners, policy, factor)) = self.owners(turn, &tree).await else {
                 return Err(format!(
                     "tenant '{}', which can't be looked up",
                     tree.tenant()
                 ));
             };
-            if owners.contains(&leaver) {
-                continue;
+            let leaving = leavers
+                .iter()
+                .filter(|it| digests.contains_key(it) && !owners.contains(it));
+            let leaving: Vec<u16> = leaving.copied().collect();
+            if !leaving.is_empty() {
+                let all = [owners, leaving.clone()].concat();
+                let found = Found {
+                    leaving,
+                    ..found(tree, (policy, factor), all, &digests)
+                };
+                self.give_up_tree(turn, moving, found, new).await?;
             }
-            owners.push(leaver);
-            let found = found(tree.clone(), (policy, factor), owners, &digests);
-            if !mutant::on(Mutant::CopyDroppedUnproved) {
-                let tended = self.exchange.tend(Arc::clone(&turn.routing), found).await;
-                let now = self.world.clock().now();
-                self.board.moved(tended.moved, now);
-                turn.owe(tended.moved.1, now);
-                // It takes nothing any more, so it may lack what the others have.
-                let is_other = |node: &NodeId| node != name;
-                if !tended.whole || tended.lacking.iter().any(is_other) {
-                    return Err(format!(
-                        "an exchange with {name} that did not come to its end, and is tried again"
-                    ));
-                }
-            }
-            self.forget_hints(turn, moving, leaver).await;
-            if !mutant::on(Mutant::ProofOutlivesDisk) && !self.are_who_they_were(turn, new).await {
-                return Err("an owner that was started anew meanwhile".into());
-            }
-            self.drop_tree(turn, leaver, tree).await?;
         }
-        if new.contains(&leaver) {
-            // It is an owner still, of other tenants' trees, and takes what it missed of them.
-            self.fence_one(turn, moving, leaver, false).await?;
+        // They are owners still, of other tenants' trees, and take what they missed of them.
+        let stay = leavers.iter().filter(|leaver| new.contains(leaver));
+        let stay: Vec<u16> = stay.copied().collect();
+        self.fence_all(turn, moving, &stay, false).await
+    }
+
+    /// Has those that are `leaving` give up a tree.
+    async fn give_up_tree(
+        &self,
+        turn: &Turn<'_>,
+        moving: &Move,
+        found: Found,
+        new: &[u16],
+    ) -> Result<(), String> {
+        let (tree, leaving) = (found.tree.clone(), found.leaving.clone());
+        if !mutant::on(Mutant::CopyDroppedUnproved) {
+            let tended = self.exchange.tend(Arc::clone(&turn.routing), found).await;
+            let now = self.world.clock().now();
+            self.board.moved(tended.moved, now);
+            turn.owe(tended.moved.1, now);
+            // They take nothing any more, so they may lack what the others have.
+            let is_other = |node: &NodeId| leaving.iter().all(|it| turn.name(*it) != node);
+            if !tended.whole || tended.lacking.iter().any(is_other) {
+                return Err(
+                    "an exchange with who leaves that did not come to its end, and is tried again"
+                        .into(),
+                );
+            }
         }
-        Ok(())
+        let forgets = leaving.iter();
+        let forgets: Vec<_> = forgets
+            .map(|it| self.forget_hints(turn, moving, *it))
+            .collect();
+        futures::future::join_all(forgets).await;
+        if !mutant::on(Mutant::ProofOutlivesDisk) && !self.are_who_they_were(turn, new).await {
+            return Err("an owner that was started anew meanwhile".into());
+        }
+        let drops = leaving.into_iter();
+        let drops: Vec<_> = drops
+            .map(|it| self.drop_tree(turn, it, tree.clone()))
+            .collect();
+        futures::future::try_join_all(drops).await.map(drop)
+    }
+
+    async fn fence_all(
+        &self,
+        turn: &Turn<'_>,
+        moving: &Move,
+        nodes: &[u16],
+        leaving: bool,
+    ) -> Result<(), String> {
+        let fences = nodes.iter();
+        let fences: Vec<_> = fences
+            .map(|node| self.fence_one(turn, moving, *node, leaving))
+            .collect();
+        futures::future::try_join_all(fences).await.map(drop)
     }
 
     async fn fence_one(

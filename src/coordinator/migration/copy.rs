@@ -337,7 +337,7 @@ fn highest(heard: &[Stamp], is_all: bool, now: Stamp) -> Stamp {
         .unwrap_or(Stamp::ZERO)
 }
 
-/// A tree, as these nodes hold it.
+/// A tree, as these nodes hold it. Who led the exchange looks afterwards whether they are still who they were.
 pub(super) fn found(
     tree: TreeName,
     (policy, factor): (crate::quorum::ConflictPolicy, u8),
@@ -349,6 +349,8 @@ pub(super) fn found(
         digests: owners.iter().map(digest).collect(),
         owners,
         is_moving: true,
+        leaving: Vec::new(),
+        is_guarded: true,
         policy,
         factor,
         tree,

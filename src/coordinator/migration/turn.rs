@@ -15,6 +15,8 @@ use crate::version::Actor;
 
 /// No more is begun in a turn after this time.
 pub(super) const TURN_MAX: Duration = Duration::from_secs(5);
+/// Partitions that are copied, or cleaned, at the same time. Each waits for its nodes most of its time.
+const PARTITIONS_AT_ONCE: usize = 32;
 
 /// One turn: what it goes by.
 pub(super) struct Turn<'a> {
@@ -38,6 +40,11 @@ impl Turn<'_> {
 
     pub(super) fn name(&self, node: u16) -> &NodeId {
         &self.routing.node(node).id
+    }
+
+    /// How many partitions are worked on at the same time: what is begun together is owed for together.
+    pub(super) fn at_once(&self) -> usize {
+        self.pace.map_or(PARTITIONS_AT_ONCE, |_| 1)
     }
 
     /// So many bytes were moved.
