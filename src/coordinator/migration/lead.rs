@@ -161,12 +161,12 @@ impl<W: CoordinatorWorld> Leader<W> {
                 })
             }
             Some(change) => {
-                if !memory.is_of(&change) {
-                    *memory = self.remembered(&change).await?;
-                }
                 let Some(migration) = self.migration_of(&change).await? else {
                     return Ok(Outcome::default());
                 };
+                if !memory.is_of(&change) {
+                    *memory = self.remembered(&change, &migration).await?;
+                }
                 // Who gave up a node goes on: others own what that had.
                 let leads_back = change.given_up.is_empty();
                 if migration.cancel && !change.cancelled && leads_back {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::steps::Factors;
 use crate::placement::{ChangeId, PartitionId, TopologyChange};
-use crate::ports::{Checkpoint, Instant};
+use crate::ports::{Checkpoint, Instant, MigrationProgress};
 
 /// A change has another shape when it was cancelled, or a node was given up.
 #[derive(PartialEq, Eq)]
@@ -68,6 +68,12 @@ impl Memory {
             moved_at: now,
             ..Self::default()
         }
+    }
+
+    /// What was told already was exchanged, though not all of it was noted partition by partition: it is not exchanged
+    /// once more, so what is counted from now on comes on top of it.
+    pub(super) fn goes_on_from(&mut self, told: &MigrationProgress) {
+        self.noted = (self.noted.0.max(told.keys), self.noted.1.max(told.bytes));
     }
 
     /// Whether it is of this change, as it is now.

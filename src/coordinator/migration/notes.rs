@@ -14,14 +14,20 @@ use crate::ports::{
 
 impl<W: CoordinatorWorld> Leader<W> {
     /// What was noted of a change.
-    pub(super) async fn remembered(&self, change: &TopologyChange) -> Result<Memory, StoreError> {
+    pub(super) async fn remembered(
+        &self,
+        change: &TopologyChange,
+        migration: &Migration,
+    ) -> Result<Memory, StoreError> {
         let checkpoints = self.metadata.store().migration_checkpoints(&change.id);
         let checkpoints = self
             .metadata
             .in_time(self.metadata.deadline(), checkpoints)
             .await?;
         let now = self.world.clock().now();
-        Ok(Memory::of(change, &checkpoints, now))
+        let mut memory = Memory::of(change, &checkpoints, now);
+        memory.goes_on_from(&migration.progress);
+        Ok(memory)
     }
 
     /// Notes partitions that are done.
