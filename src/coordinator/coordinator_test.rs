@@ -328,6 +328,35 @@ fn an_owner_that_has_not_seen_the_clients_own_write_is_brought_up_before_it_stam
 }
 
 #[test]
+fn an_owner_that_can_not_be_brought_up_is_passed_over() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let owners = cluster.owners(&coordinator, "siblings", "k");
+    cluster.set_mood(&owners[0], Mood::Down);
+    let first = cluster
+        .write(&coordinator, write("siblings", "k", "first"))
+        .unwrap();
+    cluster.set_mood(&owners[0], Mood::SilentToJoins);
+    for owner in &owners[1..] {
+        cluster.set_mood(owner, Mood::Slow(Duration::from_millis(150)));
+    }
+    // By another coordinator, which has not heard yet that it was away.
+    let coordinator = cluster.coordinator();
+    let next = super::WriteRequest {
+        context: first.context,
+        ..write("siblings", "k", "next")
+    };
+    cluster.write(&coordinator, next).unwrap();
+    for owner in &owners[1..] {
+        cluster.set_mood(owner, Mood::Fine);
+    }
+    assert_eq!(
+        cluster.read(&coordinator, read("siblings", "k")),
+        Ok(set(&["next"]))
+    );
+}
+
+#[test]
 fn a_quorum_read_repairs_before_it_answers() {
     let cluster = TestCluster::new();
     let coordinator = cluster.coordinator();

@@ -288,16 +288,18 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
                     plan.raised(self.write.stamp.get(), position);
                 }
                 Accepted::Behind { position } => {
-                    self.bring_up(position).await?;
-                    plan.brought_up(position);
+                    if self.bring_up(position).await? {
+                        plan.brought_up(position);
+                    }
                 }
                 Accepted::Refused(refusal) => return Err(PassFailure::Failed(refused(refusal))),
             }
         }
     }
 
-    /// Joins into an owner what the write's context covers, which it has not seen yet.
-    async fn bring_up(&mut self, position: usize) -> Result<(), PassFailure> {
+    /// Joins into an owner what the write's context covers, which it has not seen yet. Returns whether it takes it: its
+    /// disk may be full, or its engine hang, while it answers all the same that it is behind.
+    async fn bring_up(&mut self, position: usize) -> Result<bool, PassFailure> {
         let driver = Driver {
             consistency: Consistency::One,
             ..self.driver
@@ -315,19 +317,25 @@ impl<W: CoordinatorWorld> Pass<'_, W> {
             Err(failure) => return Err(failure),
         };
         let join = JoinRecord::new(self.write.key.clone(), gathered.record.encode());
-        let (owners, deadline) = (self.driver.owners, self.write.deadline);
-        match owners.call(position, join, deadline).await.result {
+        let owners = self.driver.owners;
+        let patience = self.replication.clock().now() + owners.patience(position);
+        let until = patience.min(self.write.deadline);
+        match owners.call(position, join, until).await.result {
             // What was purged there was there.
             Ok(_) | Err(CallError::Refused(Refusal::Purged)) => {
                 marks::reached(Mark::BroughtUp);
-                Ok(())
+                Ok(true)
             }
             Err(CallError::Refused(Refusal::StaleEpoch { current })) => {
                 Err(PassFailure::StaleEpoch(current))
             }
             Err(error) => {
-                self.missing.failed(owners.name(position), &error);
-                Err(self.failed())
+                // What was sent there is no part of the write.
+                self.missing.failed_to_read(owners.name(position), &error);
+                match mutant::on(Mutant::BehindIsFatal) {
+                    true => Err(self.failed()),
+                    false => Ok(false),
+                }
             }
         }
     }
