@@ -70,7 +70,8 @@ impl Steps {
         let amended = old.is_some() && given_up[0] < given_up[1];
         for moving in new.into_iter().flat_map(|change| &change.moves) {
             let was = old.and_then(|change| change.of(moving.partition));
-            if was.is_some_and(|was| was.since == moving.since) {
+            if let Some(was) = was.filter(|was| was.since == moving.since) {
+                stays(was, moving, seen);
                 continue;
             }
             match was {
@@ -194,6 +195,18 @@ fn lacks(nodes: &dyn Nodes, who: Endpoint, held: &Held, seen: &Seen) -> bool {
     };
     let purged = seen.purged.get(&held.key);
     is_kept && !has && !purged.is_some_and(covers)
+}
+
+/// A partition that has made no step has the owners that it had.
+fn stays(was: &Move, now: &Move, seen: &mut Seen) {
+    let of = |moving: &Move| (moving.state, moving.from.clone(), moving.to.clone());
+    if of(was) != of(now) {
+        let what = format!(
+            "partition {} has other owners without a step",
+            was.partition.0
+        );
+        seen.contradiction("step", None, what);
+    }
 }
 
 /// Whether a partition turns back as it should when a change is cancelled: what was moved is moved back.
