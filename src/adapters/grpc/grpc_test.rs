@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use futures::{FutureExt, StreamExt};
 use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tonic::transport::Channel;
 
@@ -75,6 +75,26 @@ pub(super) fn listen() -> (std::net::TcpListener, SocketAddr) {
     (listener, address)
 }
 
+/// For what is not about a peer that falls silent: on a machine that is busy with other tests, one that is well may
+/// have no turn for seconds.
+pub(super) fn patient() -> TransportSettings {
+    let long = Duration::from_secs(60);
+    TransportSettings {
+        connect_timeout: long,
+        keepalive_interval: long,
+        keepalive_timeout: long,
+        ..TransportSettings::default()
+    }
+}
+
+/// A port at which nobody is, nor comes to be, as long as the socket is held: other tests are given ports meanwhile.
+pub(super) fn nobody() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
+}
+
 #[tokio::test]
 async fn conforms() {
     conforming().await;
@@ -89,17 +109,21 @@ async fn conforming() {
     conformance::replica_transport(&TokioClock::new(), async |scripted: ScriptedNode| {
         let (listener, address) = listen();
         let node = scripted.at("127.0.0.1", address.port());
+        let (held, port) = nobody();
         let absent = Node {
-            port: listen().1.port(),
+            port,
             ..node.clone()
         };
         let process = Process::start(listener, scripted);
-        let transport = GrpcTransport::new(TokioClock::new(), TransportSettings::default());
+        let transport = GrpcTransport::new(TokioClock::new(), patient());
         TransportBench {
             transport,
             node,
             absent,
-            stop: Box::new(|| process.kill()),
+            stop: Box::new(|| {
+                process.kill();
+                drop(held);
+            }),
         }
     })
     .await;
@@ -289,7 +313,7 @@ async fn a_request_that_is_too_long_is_not_sent() {
 async fn the_largest_record_that_may_be_stored_can_be_read() {
     let (listener, address) = listen();
     let _process = Process::start(listener, Words::new());
-    let transport = transport(TransportSettings::default());
+    let transport = transport(patient());
     let deadline = TokioClock::new().now() + Duration::from_secs(300);
     let answer = transport.call(&node_at(address), read("largest"), deadline);
     match answer.await {
@@ -365,11 +389,11 @@ async fn a_frozen_connection_is_noticed() {
             });
         }
     });
-    let short = Duration::from_millis(100);
+    // Short, and yet longer than a connection that is well may have no turn on a busy machine.
+    let short = Duration::from_secs(1);
     let settings = TransportSettings {
         keepalive_interval: short,
         keepalive_timeout: short,
-        connect_timeout: short,
         ..Default::default()
     };
     let transport = transport(settings);

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use super::grpc_test::{Process, Words, eventually, found, later, listen, node_at, read};
+use super::grpc_test::{
+    Process, Words, eventually, found, later, listen, nobody, node_at, patient, read,
+};
 use super::*;
 use crate::adapters::front::Budget;
 use crate::adapters::tls::test_authority::{TestAuthority, TestFiles};
@@ -43,10 +45,9 @@ async fn serve(handler: impl RequestHandler, tls: Option<&ClusterTls>) -> Socket
 }
 
 fn transport(tls: Option<&ClusterTls>) -> GrpcTransport<TokioClock> {
-    let settings = TransportSettings::default();
     GrpcTransport::with(
         TokioClock::new(),
-        settings,
+        patient(),
         tls.map(|tls| tls.client.clone()),
         Budget::unlimited(),
     )
@@ -69,8 +70,9 @@ async fn conforms_with_certificates() {
     conformance::replica_transport(&TokioClock::new(), async |scripted: ScriptedNode| {
         let (listener, address) = listen();
         let node = scripted.at("127.0.0.1", address.port());
+        let (held, port) = nobody();
         let absent = Node {
-            port: listen().1.port(),
+            port,
             ..node.clone()
         };
         let process = Process::start_with(listener, scripted, Some(tls.server.clone()));
@@ -78,7 +80,10 @@ async fn conforms_with_certificates() {
             transport: transport(Some(&tls)),
             node,
             absent,
-            stop: Box::new(|| process.kill()),
+            stop: Box::new(|| {
+                process.kill();
+                drop(held);
+            }),
         }
     })
     .await;
