@@ -13,6 +13,7 @@
     reason = "adapters are where the outside world is touched"
 )]
 
+pub(crate) mod directories;
 pub mod files;
 pub mod fjall;
 pub mod front;

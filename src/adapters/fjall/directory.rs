@@ -31,6 +31,7 @@ use rustix::process::{Resource, getrlimit};
 use super::commits::{Acknowledged, Found, KEY, Mark, Numbered};
 use super::engine::Engine;
 use super::{FjallOpenError, FjallSettings, journal, private};
+use crate::adapters::directories;
 use crate::ports::Proof;
 
 const LOCK: &str = "lock";
@@ -39,6 +40,8 @@ const ENGINE_NEW: &str = "engine.new";
 const DAMAGED: &str = "damaged";
 /// In the engine's directory: its name, and the format of its files.
 const FORMAT_MARKER: &str = "version";
+/// In the engine's directory: a directory for each keyspace.
+const KEYSPACES: &str = "keyspaces";
 /// What the engine that this program is built with writes.
 const FORMAT: u8 = 3;
 const JOURNAL_BYTES_MIN: u64 = 64 * 1024 * 1024;
@@ -110,9 +113,7 @@ fn make(directory: &Path, settings: &FjallSettings) -> Result<(), FjallOpenError
         .map_err(of_engine)?;
     drop(engine);
     fs::rename(&new, directory.join(ENGINE)).map_err(failed)?;
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed)
+    directories::sync(directory).map_err(failed)
 }
 
 /// Opens again what was open and failed. `acknowledged` is exact: it was not lost with a process.
@@ -281,7 +282,7 @@ fn open_engine(path: &Path, settings: &FjallSettings) -> fjall::Result<Engine> {
             )))
     })?;
     let small = |name| database.keyspace(name, KeyspaceCreateOptions::default);
-    Ok(Engine {
+    let engine = Engine {
         records,
         meta: small("meta")?,
         digests: small("digests")?,
@@ -291,7 +292,10 @@ fn open_engine(path: &Path, settings: &FjallSettings) -> fjall::Result<Engine> {
             KeyspaceCreateOptions::default().max_memtable_size(COMMITS_MEMTABLE_BYTES)
         })?,
         database,
-    })
+    };
+    // The engine syncs what is in a keyspace's directory, and not the one that this is in.
+    directories::sync(&path.join(KEYSPACES))?;
+    Ok(engine)
 }
 
 #[cfg(test)]

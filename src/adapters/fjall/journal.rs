@@ -23,7 +23,7 @@
 //!
 //! What this is not: a reader of the tables that the engine makes of the journal. Those have checksums of their own.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,8 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::commits::Numbered;
+use super::private;
+use crate::adapters::directories;
 
 const EXTENSION: &str = "jnl";
 const START: u8 = 1;
@@ -127,7 +129,7 @@ pub(super) fn check(engine: &Path) -> io::Result<Checked> {
 /// Takes the journals back to what comes before `damage`. The whole files are kept in `aside`, in the place of what was
 /// put there before under the same names.
 pub(super) fn take_back(damage: &Damage, aside: &Path) -> io::Result<()> {
-    fs::create_dir_all(aside)?;
+    private::make(aside)?;
     let keep = |journal: &Path| -> io::Result<PathBuf> {
         let name = journal.file_name().unwrap_or_default();
         let kept = aside.join(name);
@@ -141,7 +143,7 @@ pub(super) fn take_back(damage: &Damage, aside: &Path) -> io::Result<()> {
     }
     fs::hard_link(&damage.journal, keep(&damage.journal)?)?;
     rewrite(&damage.journal, damage.at)?;
-    sync_directory(aside)
+    directories::sync(aside)
 }
 
 /// Writes the last journal anew, so that what is read of it is what is on the disk: after a failed sync the system may
@@ -164,7 +166,7 @@ fn rewrite(journal: &Path, len: u64) -> io::Result<()> {
     file.write_all(&bytes)?;
     file.sync_all()?;
     fs::rename(&new, journal)?;
-    sync_directory(journal.parent().unwrap_or(Path::new(".")))
+    directories::sync(journal.parent().unwrap_or(Path::new(".")))
 }
 
 /// Without those at the end. There can be many, so they are looked at many at a time.
@@ -181,10 +183,6 @@ fn cut(journal: &Path, len: u64) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(journal)?;
     file.set_len(len)?;
     file.sync_all()
-}
-
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 /// The journals, oldest first.

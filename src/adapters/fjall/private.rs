@@ -1,19 +1,18 @@
 //! Only the owner reads what is stored.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+use crate::adapters::directories;
 
 /// Directories lie in each other no deeper than this: what the engine makes is three deep.
 const DEPTH_MAX: usize = 8;
 
 /// Makes a directory for its owner, if there is none.
 pub(super) fn make(directory: &Path) -> io::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
+    directories::make(directory, 0o700)
 }
 
 /// Takes others' rights from the directory and all that is in it. What is not this user's stays as it is.

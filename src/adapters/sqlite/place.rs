@@ -6,10 +6,12 @@
 //! The *reserve* is a file beside it. SQLite can't open a file for reading without making the index of its log, some
 //! ten kilobytes, when the disk is full: then the reserve is given up, and made again when there is room.
 
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use crate::adapters::directories;
 
 /// Holds the index of a log of some ten thousand pages, and the log's beginning.
 const RESERVE_LEN: usize = 256 * 1024;
@@ -36,10 +38,7 @@ pub fn place(file: &Path) -> Result<(), PlaceError> {
         let path = path.to_owned();
         move |cause| PlaceError { what, path, cause }
     };
-    let made = DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory);
+    let made = directories::make(directory, 0o700);
     made.map_err(failed("can't make the directory", directory))?;
     let is_there = file.exists();
     let opened = OpenOptions::new()

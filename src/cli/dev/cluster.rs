@@ -33,6 +33,7 @@ use super::super::serve::{
 };
 use super::resize::{Progress, Resized, Steps, numbered};
 use super::wishes::{Wish, Wishes};
+use crate::adapters::directories;
 use crate::adapters::tls::ClusterTls;
 use crate::api::to_status;
 use crate::cli::client::{Effect, failure};
@@ -63,7 +64,7 @@ pub struct Directory {
 impl Directory {
     /// A directory that stays; it is made if need be.
     pub fn at(path: &Path) -> Result<Self, Failure> {
-        std::fs::create_dir_all(path).map_err(|error| {
+        directories::make(path, 0o777).map_err(|error| {
             Failure::usage(format!("--data {}: {error}", path.display()))
                 .hint("choose another with --data")
         })?;
