@@ -6,8 +6,11 @@
 //! - no dot was given out twice, to acknowledged writes or to others,
 //! - the incarnation is still the first one.
 //!
-//! `PAIRDB_KILL_ROUNDS` makes it go on for longer. What this is not: a power cut. The operating system lives on and
-//! keeps what it was given; that the journal is synced is checked by other means.
+//! The operating system lives on and keeps what it was given. So there is also a child whose every system call about
+//! files is recorded: at moments when it has just acknowledged a write, what had been synced by then is written to
+//! another directory, and all of the above has to hold of that.
+//!
+//! `PAIRDB_KILL_ROUNDS` makes both go on for longer.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -24,6 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kit::{Disk, Event, Names, Recording};
 use pairdb::adapters::fjall::{FjallSettings, FjallStorage};
 use pairdb::adapters::tokio::{NodeWorld, ThreadRandom};
 use pairdb::placement::{Epoch, NodeId, PartitionId};
@@ -130,12 +134,7 @@ fn child() {
     let Ok(directory) = std::env::var(DIRECTORY) else {
         return;
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         let (node, _storage) = open(Path::new(&directory)).await;
         let number = std::sync::Arc::new(AtomicU64::new(ThreadRandom.next_u64() >> 16));
         let writers = (0..WRITERS).map(|writer| {
@@ -227,22 +226,16 @@ async fn join(node: &Node, dot: Dot, number: u64) -> Option<Acknowledged> {
 
 #[test]
 fn acknowledged_writes_survive_being_killed() {
-    let rounds = std::env::var(ROUNDS)
-        .ok()
-        .and_then(|rounds| rounds.parse().ok())
-        .unwrap_or(15);
+    let rounds = kit::number(ROUNDS, 15);
     kit::watch::may_take(Duration::from_secs(2) * rounds);
     let directory = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let mut all: Vec<Acknowledged> = Vec::new();
     let mut incarnation = None;
     for round in 0..rounds {
         let patience = Duration::from_millis(ThreadRandom.below(400));
-        all.extend(run_and_kill(directory.path(), patience));
+        let child = Command::new(std::env::current_exe().unwrap());
+        all.extend(run_and_kill(child, directory.path(), patience));
         runtime.block_on(async {
             let (node, storage) = open(directory.path()).await;
             let first = *incarnation.get_or_insert(node.incarnation());
@@ -264,9 +257,64 @@ fn acknowledged_writes_survive_being_killed() {
     );
 }
 
+/// The power fails at moments of one life of the child, each time right after a write was acknowledged.
+#[test]
+fn acknowledged_writes_survive_a_loss_of_power() {
+    let Some(recording) = Recording::new() else {
+        return;
+    };
+    let moments = kit::number(ROUNDS, 15);
+    kit::watch::may_take(Duration::from_secs(4) * moments);
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let child = recording.command(std::env::current_exe().unwrap());
+    run_and_kill(child, &data, Duration::from_secs(3));
+    let events = recording.ended();
+    let all: Vec<(usize, Acknowledged)> = events
+        .iter()
+        .enumerate()
+        .filter_map(|(n, event)| Some((n, said(event)?)))
+        .collect();
+    assert!(
+        all.len() > 300,
+        "only {} writes were acknowledged",
+        all.len()
+    );
+    for moment in 1..=moments as usize {
+        let acknowledged = &all[..all.len() * moment / moments as usize];
+        let (last, _) = acknowledged.last().unwrap();
+        let disk = Disk::after(directory.path(), &events[..=*last]);
+        let acknowledged: Vec<_> = acknowledged.iter().map(|(_, one)| one.clone()).collect();
+        for names in [Names::Synced, Names::All] {
+            let left = tempfile::tempdir().unwrap();
+            disk.write_what_is_left(names, left.path());
+            runtime().block_on(async {
+                let (node, storage) = open(&left.path().join("data")).await;
+                check_acknowledged(&node, &acknowledged).await;
+                check_dots(&storage, node.incarnation(), &acknowledged).await;
+                drop(node);
+                storage.close();
+            });
+        }
+    }
+}
+
+/// What the child acknowledged with this.
+fn said(event: &Event) -> Option<Acknowledged> {
+    let call = &event.call;
+    let is_said = call.name == "write" && call.argument(0) == "1" && event.returned.is_some();
+    let said = is_said.then(|| call.bytes(1))?;
+    Acknowledged::parse(str::from_utf8(&said).ok()?.strip_suffix('\n')?)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(2).enable_all().build().unwrap()
+}
+
 /// What the child said before it was killed. Half-said does not count.
-fn run_and_kill(directory: &Path, patience: Duration) -> Vec<Acknowledged> {
-    let child = Command::new(std::env::current_exe().unwrap())
+fn run_and_kill(mut child: Command, directory: &Path, patience: Duration) -> Vec<Acknowledged> {
+    let child = child
         .args(["child", "--exact", "--nocapture", "--test-threads=1"])
         .env(DIRECTORY, directory)
         .stdout(Stdio::piped())
