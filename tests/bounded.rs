@@ -38,8 +38,29 @@ fn a_test_that_hangs_ends_and_tells_of_its_servers() {
     });
 }
 
+/// Any test program, under what `.ci/test` runs them by.
+#[test]
+fn a_test_that_hangs_is_ended_and_named() {
+    let mut runner = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/bounded"));
+    runner.arg(std::env::current_exe().unwrap());
+    runner.args(["--exact", "waits_for_ever", "--ignored", "--test-threads=2"]);
+    let runner = Program::of(runner).env("TESTS_PROGRAM_SECONDS_MAX", "3");
+    let done = runner.env(DATA, "none").run().exits(124);
+    // As much as a thread's name may be long.
+    done.complains("hangs: 3 seconds are over")
+        .complains("waits_for_ever");
+}
+
 #[test]
 #[ignore = "the child process of the test above"]
+fn waits_for_ever() {
+    if std::env::var_os(DATA).is_some() {
+        std::thread::sleep(Duration::from_secs(600));
+    }
+}
+
+#[test]
+#[ignore = "the child process of the first test"]
 fn hang() {
     let Some(data) = std::env::var_os(DATA) else {
         return;
