@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use super::certificates::Certificates;
 use super::guard::{Guard, directory, on_a_free_port, run};
+use super::proxy::Proxy;
 
 /// A private server. It also speaks TLS.
 #[derive(Debug)]
@@ -105,6 +106,22 @@ impl Postgres {
             "postgres://postgres:unneeded@127.0.0.1:{}/{database}",
             self.port
         )
+    }
+
+    /// A way to a database that it has made, and the database's URL by this way.
+    pub fn through_a_proxy(&self, url: &str) -> (Proxy, String) {
+        let proxy = Proxy::to(self.port);
+        let [old, new] = [self.port, proxy.port()].map(|port| format!("127.0.0.1:{port}/"));
+        // In the clear, so that the proxy understands it.
+        let url = format!("{}?sslmode=disable", url.replace(&old, &new));
+        (proxy, url)
+    }
+
+    /// Ends all its connections to a database, in whatever they are.
+    pub fn terminate(&self, database: &str) {
+        let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        self.sql(database, all);
     }
 
     /// Runs SQL as an operator would, and returns what it prints.

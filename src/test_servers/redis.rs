@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use super::certificates::Certificates;
 use super::guard::{Guard, directory, free_port, on_a_free_port, run};
+use super::proxy::Proxy;
 
 /// A private server.
 #[derive(Debug)]
@@ -121,6 +122,13 @@ impl Redis {
     /// Where it is.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// A way to it, and its URL by this way.
+    pub fn through_a_proxy(&self) -> (Proxy, String) {
+        let proxy = Proxy::to(self.port);
+        let url = format!("redis://127.0.0.1:{}/", proxy.port());
+        (proxy, url)
     }
 
     /// Runs a command as an operator would, and returns what it prints.

@@ -9,6 +9,7 @@
 
 #[path = "../kit/mod.rs"]
 mod kit;
+mod lost_answers;
 mod race;
 #[allow(dead_code, reason = "other tests use more of it")]
 #[path = "../../src/test_servers/mod.rs"]

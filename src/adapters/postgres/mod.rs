@@ -33,7 +33,7 @@ pub use migrations::{migrate, migrations};
 /// How the database is used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PostgresSettings {
-    /// The most connections of this process.
+    /// The most connections of this process, beside the one that listens.
     pub connections_max: u32,
     /// How many connections are kept open when there is nothing to do.
     pub connections_min: u32,

@@ -20,7 +20,7 @@ use crate::ports::{
     Change, LeaseOutcome, MetadataEvent, MetadataStore, Migration, MigrationStatus, StoreError,
     Tenant, TenantId, conformance,
 };
-use crate::test_servers::{Postgres, postgres};
+use crate::test_servers::{Fate, Postgres, Proxy, postgres};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -305,6 +305,155 @@ async fn what_nobody_told_is_found_by_looking() {
         "UPDATE tenants SET changed = 201 WHERE id = 't9'; UPDATE tenant_changes SET newest = 201";
     postgres().sql(name(&url), on);
     told(&mut events, &MetadataEvent::Tenant(tenant("t9").id)).await;
+}
+
+/// More often than there are connections, and as often it is listened anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_falls_silent_is_missed_for_no_longer_than_a_look() {
+    let url = postgres().fresh();
+    let (proxy, through) = postgres().through_a_proxy(&url);
+    let settings = PostgresSettings {
+        look_interval: Duration::from_millis(100),
+        call_timeout: Duration::from_secs(5),
+        ..patient()
+    };
+    let store = PostgresMetadata::open(&through, settings.clone()).await;
+    let (store, other) = (store.unwrap(), open(&url).await);
+    let mut events = store.watch();
+    let silences = u64::from(settings.connections_max) + 3;
+    for epoch in 1..=silences {
+        eventually("it listens", || proxy.silence("LISTEN \"") == 1).await;
+        let began = Instant::now();
+        let change = other.replace_topology(Epoch(epoch - 1), topology(epoch));
+        assert!(matches!(change.await, Ok(Change::Made(_))));
+        told(&mut events, &MetadataEvent::Topology(Epoch(epoch))).await;
+        let (took, bound) = (
+            began.elapsed(),
+            settings.look_interval + settings.call_timeout,
+        );
+        assert!(took < bound, "silence {epoch}: {took:?}");
+        // It is not what it listened by that others wait for.
+        assert_eq!(
+            store.topology().await,
+            Ok(topology(epoch)),
+            "silence {epoch}"
+        );
+    }
+}
+
+/// It looks by itself once an hour only, so what is told is what is looked for when it listens again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_while_nobody_listened_is_told_when_somebody_does_again() {
+    let url = postgres().fresh();
+    let settings = PostgresSettings {
+        look_interval: Duration::from_secs(3600),
+        ..patient()
+    };
+    let store = PostgresMetadata::open(&url, settings).await.unwrap();
+    let other = open(&url).await;
+    let mut events = store.watch();
+    for epoch in 1..=5 {
+        // The server's restart or failover, as who is connected sees it.
+        postgres().terminate(name(&url));
+        let ask = async || {
+            other
+                .replace_topology(Epoch(epoch - 1), topology(epoch))
+                .await
+        };
+        let change = recovered(ask).await;
+        assert!(matches!(change, Change::Made(_)), "{change:?}");
+        told(&mut events, &MetadataEvent::Topology(Epoch(epoch))).await;
+    }
+}
+
+/// The database has made the change, and who asked for it was not told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_answer_was_lost_is_found_by_who_asks_again() {
+    let (store, proxy, _) = proxied().await;
+    proxy.next("COMMIT", Fate::AnswerLost, 1);
+    unknown(store.replace_topology(Epoch(0), topology(1)).await);
+    assert_eq!(store.topology().await, Ok(topology(1)));
+    let again = store.replace_topology(Epoch(0), topology(1)).await;
+    assert_eq!(again, Ok(Change::Conflict(Some(topology(1)))));
+
+    proxy.next("COMMIT", Fate::AnswerLost, 1);
+    unknown(store.create_tenant(tenant("t")).await);
+    let again = store.create_tenant(tenant("t")).await;
+    assert_eq!(again, Ok(Change::Conflict(Some(tenant("t")))));
+
+    let asked = Migration::asked(ChangeId::of_number(1), ChangeRequest::default(), 0);
+    proxy.next("COMMIT", Fate::AnswerLost, 1);
+    unknown(store.create_migration(asked.clone()).await);
+    let again = store.create_migration(asked.clone()).await;
+    assert_eq!(again, Ok(Change::Conflict(Some(asked.clone()))));
+    assert_eq!(
+        store.migrations(10).await,
+        Ok(vec![asked]),
+        "it is there once"
+    );
+}
+
+/// The connection ends before the database hears the commit, or as it hears it: there is no change.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_was_cut_off_is_none_and_is_made_by_who_asks_again() {
+    let (store, proxy, url) = proxied().await;
+    for (epoch, fate) in [(1, Fate::NotHeard), (2, Fate::Held)] {
+        let before = store.topology().await.unwrap();
+        proxy.next("COMMIT", fate, 1);
+        let (asking, expected) = (store.clone(), before.epoch);
+        let asked =
+            tokio::spawn(async move { asking.replace_topology(expected, topology(epoch)).await });
+        if fate == Fate::Held {
+            tokio::task::block_in_place(|| {
+                proxy.await_held();
+                postgres().terminate(name(&url));
+                proxy.let_go();
+            });
+        }
+        unknown(asked.await.unwrap());
+        let seen = recovered(async || store.topology().await).await;
+        let ask = async || store.replace_topology(before.epoch, topology(epoch)).await;
+        let again = recovered(ask).await;
+        assert_eq!(seen, before, "{fate:?}");
+        assert_eq!(again, Change::Made(topology(epoch)), "{fate:?}");
+    }
+}
+
+/// A store on the other side of a proxy.
+async fn proxied() -> (PostgresMetadata, Proxy, String) {
+    let url = postgres().fresh();
+    let (proxy, through) = postgres().through_a_proxy(&url);
+    (open(&through).await, proxy, url)
+}
+
+/// The store says that it does not know.
+fn unknown<T: std::fmt::Debug>(outcome: Result<T, StoreError>) {
+    assert!(
+        matches!(outcome, Err(StoreError::Unavailable { .. })),
+        "{outcome:?}"
+    );
+}
+
+/// Until there are connections again.
+async fn recovered<T>(call: impl AsyncFn() -> Result<T, StoreError>) -> T {
+    let began = Instant::now();
+    loop {
+        match call().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(
+                began.elapsed() < MINUTE,
+                "the store did not recover: {error}"
+            ),
+        }
+    }
+}
+
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < MINUTE, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -157,9 +157,12 @@ impl Drop for Watch {
 struct Ear(PgListener);
 
 impl Ear {
-    /// `None` where the database tells nobody.
+    /// `None` where the database tells nobody. The connection is none of the pool's: one that has fallen silent goes
+    /// only when the system gives it up, which takes many minutes, and calls must not want for it so long.
     async fn open(pool: &PgPool) -> sqlx::Result<Option<Self>> {
-        let mut listener = PgListener::connect_with(pool).await?;
+        let own = pool.options().clone().min_connections(0).max_connections(1);
+        let own = own.connect_lazy_with((*pool.connect_options()).clone());
+        let mut listener = PgListener::connect_with(&own).await?;
         let mut probe = pool.acquire().await?;
         let probed = sqlx::query("SELECT pg_notify($1, '')")
             .bind(CHANNEL)

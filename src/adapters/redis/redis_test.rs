@@ -16,7 +16,7 @@ use crate::ports::{
     Claim, ClaimOutcome, Completion, IdempotencyScope, IdempotencyStore, RecordKey, StoreError,
     TenantId, conformance,
 };
-use crate::test_servers::{Redis, redis};
+use crate::test_servers::{Fate, Proxy, Redis, redis};
 use crate::version::{Stamp, WriteId};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -161,6 +161,152 @@ async fn a_server_that_hangs_or_ends_is_unavailable_until_it_is_back() {
     // It kept what it had acknowledged, and has to be told the scripts anew.
     let kept = store.claim(&scope("kept"), claim(2), MINUTE, MINUTE).await;
     assert_eq!(kept, Ok(ClaimOutcome::Pending(claim(1))));
+}
+
+/// The answer of every call is lost once, so every script runs a second time, when its caller asks again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_that_runs_twice_does_and_says_the_same() {
+    let server = Redis::own();
+    let (proxy, url) = server.through_a_proxy();
+    let store = store(&url, patient("twice"));
+    let (scope, answer) = (scope("k"), Bytes::from_static(b"answer"));
+    let claims = async |holder| {
+        let ask = async || store.claim(&scope, claim(holder), MINUTE, MINUTE).await;
+        twice(&proxy, ask).await
+    };
+    // Each is told once, so that what comes is one command.
+    let _ = store.claim(&scope, claim(9), MINUTE, MINUTE).await;
+    let _ = store.abandon(&scope, claim(9)).await;
+    let _ = store.release(&scope, claim(9)).await;
+
+    assert_eq!(claims(1).await, ClaimOutcome::Claimed);
+    assert_eq!(claims(2).await, ClaimOutcome::Pending(claim(1)));
+    twice(&proxy, async || store.abandon(&scope, claim(1)).await).await;
+    let mine = Claim {
+        stamp: Stamp(2),
+        write_id: WriteId(2),
+        ..claim(2)
+    };
+    let take = async || store.claim(&scope, mine, MINUTE, MINUTE).await;
+    let taken = twice(&proxy, take).await;
+    assert_eq!(
+        taken,
+        ClaimOutcome::TakenOver(claim(2)),
+        "the first claim's write"
+    );
+
+    // Given back, and taken by somebody else before it is given back once more.
+    proxy.next("EVALSHA", Fate::AnswerLost, 1);
+    assert!(store.release(&scope, claim(2)).await.is_err());
+    assert_eq!(
+        recovered(async || store.claim(&scope, claim(3), MINUTE, MINUTE).await).await,
+        ClaimOutcome::Claimed
+    );
+    store.release(&scope, claim(2)).await.unwrap();
+    store.abandon(&scope, claim(2)).await.unwrap();
+    assert_eq!(claims(4).await, ClaimOutcome::Pending(claim(3)));
+
+    let complete = async || {
+        store
+            .complete(&scope, claim(3), answer.clone(), MINUTE)
+            .await
+    };
+    let _ = store
+        .complete(&self::scope("told"), claim(3), Bytes::new(), MINUTE)
+        .await;
+    assert_eq!(
+        twice(&proxy, complete).await,
+        Completion::Already(answer.clone())
+    );
+    let late = store
+        .complete(&scope, claim(4), Bytes::from_static(b"other"), MINUTE)
+        .await;
+    assert_eq!(late, Ok(Completion::Already(answer.clone())));
+    let (fingerprint, said) = ([1; 32], claims(4).await);
+    assert_eq!(
+        said,
+        ClaimOutcome::Answered {
+            fingerprint,
+            answer
+        }
+    );
+}
+
+/// The server hears it twice, and whoever calls is told the second time.
+async fn twice<T: std::fmt::Debug>(
+    proxy: &Proxy,
+    call: impl AsyncFn() -> Result<T, StoreError>,
+) -> T {
+    proxy.next("EVALSHA", Fate::AnswerLost, 1);
+    let lost = call().await;
+    assert!(
+        matches!(lost, Err(StoreError::Unavailable { .. })),
+        "{lost:?}"
+    );
+    recovered(call).await
+}
+
+/// Until there is a connection again.
+async fn recovered<T>(call: impl AsyncFn() -> Result<T, StoreError>) -> T {
+    let began = Instant::now();
+    loop {
+        match call().await {
+            Ok(told) => return told,
+            Err(error) => assert!(
+                began.elapsed() < MINUTE,
+                "the store did not recover: {error}"
+            ),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_forgot_the_scripts_are_told_them_again() {
+    let alone = [Redis::own()];
+    let url = alone[0].url();
+    forgets_the_scripts(&url, &alone).await;
+    let members = Redis::cluster();
+    let url = format!("redis+cluster://127.0.0.1:{}", members[0].port);
+    forgets_the_scripts(&url, &members).await;
+}
+
+/// Before every call.
+async fn forgets_the_scripts(url: &str, servers: &[Redis]) {
+    let forget = || {
+        servers.iter().for_each(|server| {
+            server.command(&["script", "flush"]);
+        });
+    };
+    let store = store(url, patient("forgetful"));
+    let (scope, answer) = (scope("k"), Bytes::from_static(b"answer"));
+    let claims = async |holder| {
+        forget();
+        store.claim(&scope, claim(holder), MINUTE, MINUTE).await
+    };
+    for _ in 0..2 {
+        assert_eq!(claims(1).await, Ok(ClaimOutcome::Claimed));
+        assert_eq!(claims(2).await, Ok(ClaimOutcome::Pending(claim(1))));
+        forget();
+        assert_eq!(store.abandon(&scope, claim(1)).await, Ok(()));
+        assert_eq!(claims(2).await, Ok(ClaimOutcome::TakenOver(claim(2))));
+        forget();
+        assert_eq!(store.release(&scope, claim(2)).await, Ok(()));
+    }
+    assert_eq!(claims(3).await, Ok(ClaimOutcome::Claimed));
+    forget();
+    let stored = store
+        .complete(&scope, claim(3), answer.clone(), MINUTE)
+        .await;
+    assert_eq!(stored, Ok(Completion::Stored));
+    let (fingerprint, said) = ([1; 32], claims(4).await);
+    assert_eq!(
+        said,
+        Ok(ClaimOutcome::Answered {
+            fingerprint,
+            answer
+        })
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
