@@ -17,6 +17,8 @@ mod modules;
 mod rules;
 #[path = "architecture_test/source.rs"]
 mod source;
+#[path = "architecture_test/tasks.rs"]
+mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -123,6 +125,14 @@ fn every_file_keeps_the_house_rules() {
         .flat_map(|(path, text, _)| rules.breaches(path, text))
         .collect();
     assert_none(&breaches);
+}
+
+#[test]
+fn everything_that_runs_beside_requests_is_known() {
+    let files = files(package(), "src");
+    let product = files.iter().filter(|(_, _, is_test)| !is_test);
+    let product = product.map(|(path, text, _)| (path.as_str(), text.as_str()));
+    assert_none(&tasks::breaches(product));
 }
 
 #[test]

@@ -115,8 +115,39 @@ impl Drop for Vital {
 /// Runs `task`, which returns only when it was told to. Should it panic instead, the process must not go on. A task
 /// that is dropped was given up by whoever holds it, which is his affair.
 pub async fn keep(vitals: Vitals, name: &'static str, task: impl Future<Output = ()>) {
+    #[cfg(test)]
+    let task = doom::mortal(name, task);
     if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
         vitals.fail(name, &format!("panicked: {}", message(&*panic)));
+    }
+}
+
+/// What a bug would do to what must not end, in tests: whatever has this name panics.
+#[cfg(test)]
+pub(crate) mod doom {
+    use std::sync::LazyLock;
+
+    use tokio::sync::watch;
+
+    static DOOMED: LazyLock<watch::Sender<&'static str>> = LazyLock::new(|| watch::Sender::new(""));
+
+    /// From now on.
+    pub(crate) fn doom(name: &'static str) {
+        DOOMED.send_replace(name);
+    }
+
+    /// For a thread, which looks now and then.
+    pub(crate) fn check(name: &str) {
+        assert!(*DOOMED.borrow() != name, "on purpose");
+    }
+
+    pub(crate) async fn mortal(name: &'static str, task: impl Future<Output = ()>) {
+        let mut doomed = DOOMED.subscribe();
+        tokio::select! {
+            biased;
+            _ = doomed.wait_for(|doomed| *doomed == name) => panic!("on purpose"),
+            () = task => {}
+        }
     }
 }
 

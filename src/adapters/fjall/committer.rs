@@ -144,6 +144,8 @@ impl Committer {
 
     /// Makes one journal entry of what waits, and answers all whose it is.
     fn write(&mut self, waiting: &mut VecDeque<WriteJob>) {
+        #[cfg(test)]
+        crate::adapters::vitals::doom::check("pairdb-commit");
         let started = Instant::now();
         let mut answers = Vec::new();
         let mut merged: BTreeMap<(Space, bytes::Bytes), Option<bytes::Bytes>> = BTreeMap::new();

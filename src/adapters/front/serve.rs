@@ -114,6 +114,8 @@ pub async fn serve<S, B>(
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    #[cfg(test)]
+    let shutdown = crate::adapters::vitals::doom::mortal(bounds.name, shutdown);
     let protocol = match bounds.http2 {
         Some(_) => Protocol::Http2,
         None => Protocol::Http1,

@@ -35,6 +35,7 @@ use super::resize::{Progress, Resized, Steps, numbered};
 use super::wishes::{Wish, Wishes};
 use crate::adapters::directories;
 use crate::adapters::tls::ClusterTls;
+use crate::adapters::vitals::{Vitals, keep};
 use crate::api::to_status;
 use crate::cli::client::{Effect, failure};
 use crate::config::{Config, ServerSettings, SyncMode};
@@ -110,9 +111,10 @@ struct Member {
 impl Member {
     fn new(node: StorageNode, stores: &Stores) -> Self {
         let (replica, metadata) = (node.replica().clone(), stores.metadata.clone());
-        let told = tokio::spawn(async move {
+        let following = async move {
             StorageNode::follow_epochs(&replica, &metadata, |_| ()).await;
-        });
+        };
+        let told = tokio::spawn(keep(Vitals::process(), "watch for epochs", following));
         Self {
             node,
             told,

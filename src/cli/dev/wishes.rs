@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::super::exit::{Exit, Failure};
 use super::resize::{NODES_MAX, Resized};
+use crate::adapters::vitals::{Vitals, keep};
 
 /// In the data directory.
 const SOCKET: &str = "dev.sock";
@@ -73,7 +74,8 @@ impl Wishes {
         });
         let asked = listener.ok().map(|listener| {
             let (tell, asked) = channel(1);
-            (asked, tokio::spawn(listen(listener, tell)))
+            let listening = keep(Vitals::process(), "wishes", listen(listener, tell));
+            (asked, tokio::spawn(listening))
         });
         Self { asked, path }
     }

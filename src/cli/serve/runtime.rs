@@ -1,6 +1,10 @@
 //! The tokio runtime of a serving process, its files, its log and its traces; and its end when something in it has
 //! died.
 
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt;
+
 use super::super::exit::{Exit, Failure};
 use super::{files, logging};
 use crate::adapters::trace::Exporter;
@@ -38,16 +42,17 @@ where
         files::warn_of_few(open_max, service, config);
         log_panics();
         let vitals = Vitals::process();
-        let mut work = Box::pin(work);
+        let mut work = Box::pin(AssertUnwindSafe(work).catch_unwind());
         let outcome = tokio::select! {
             biased;
-            outcome = &mut work => outcome,
-            what = vitals.failed() => {
-                std::mem::forget(work); // dropping it might wait for what is dead, too
-                Err(Failure::new(Exit::Failure, "DIED", format!("what this process can't go on without has ended: {what}"))
-                    .hint("start it again; the log says more"))
-            }
+            outcome = &mut work => outcome.map_err(|_| "its main task panicked".to_owned()),
+            what = vitals.failed() => Err(what),
         };
+        let outcome = outcome.unwrap_or_else(|what| {
+            std::mem::forget(work); // dropping it might wait for what is dead, too
+            let what = format!("what this process can't go on without has ended: {what}");
+            Err(Failure::new(Exit::Failure, "DIED", what).hint("start it again; the log says more"))
+        });
         if let Some(exporter) = exporter {
             exporter.stop().await;
         }
@@ -66,3 +71,7 @@ fn log_panics() {
         tracing::error!(thread = thread.name(), location, "a panic");
     }));
 }
+
+#[cfg(test)]
+#[path = "runtime_test.rs"]
+mod tests;
