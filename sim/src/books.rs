@@ -13,6 +13,7 @@ use pairdb::ports::{Digest, RecordKey, Space};
 use pairdb::version::Record;
 
 use crate::cluster::Cluster;
+use crate::excuse::Excuse;
 
 type Entries = BTreeMap<Bytes, Bytes>;
 
@@ -34,6 +35,9 @@ pub fn wrong(cluster: &Cluster) -> Vec<String> {
         let has_digests = meta.get(who).and_then(|meta| meta.get(DIGESTED.0));
         if has_digests.is_some_and(|digested| **digested == DIGESTED.1) {
             let stored = digests.get(who).unwrap_or(&none);
+            for _ in books.damaged_that_differ(stored) {
+                cluster.tap.excused(Excuse::Damaged);
+            }
             wrong.extend(books.digests_that_differ(stored).map(|name| {
                 format!("{who} keeps a digest that is not that of its records: {name}")
             }));
@@ -84,16 +88,27 @@ impl Books {
     }
 
     fn digests_that_differ<'a>(&'a self, stored: &'a Entries) -> impl Iterator<Item = String> + 'a {
+        let differ = self.leaves_that_differ(stored);
+        let differ = differ.filter(|name| !self.damaged.contains(*name));
+        differ.map(|name| format!("{name:?}"))
+    }
+
+    /// Leaves that can't be compared, since a record in them is damaged.
+    fn damaged_that_differ<'a>(&'a self, stored: &'a Entries) -> impl Iterator<Item = &'a Bytes> {
+        let differ = self.leaves_that_differ(stored);
+        differ.filter(|name| self.damaged.contains(*name))
+    }
+
+    fn leaves_that_differ<'a>(&'a self, stored: &'a Entries) -> impl Iterator<Item = &'a Bytes> {
         let names: BTreeSet<&Bytes> = self.digests.keys().chain(stored.keys()).collect();
-        let differ = names.into_iter().filter(|name| {
+        names.into_iter().filter(|name| {
             let made = self.digests.get(*name).map(|digest| {
                 let (sum, records) = (digest.sum.to_be_bytes(), digest.records.to_be_bytes());
                 [&sum[..], &records[..]].concat()
             });
             let stored = stored.get(*name).map(|stored| stored.to_vec());
-            made != stored && !self.damaged.contains(*name)
-        });
-        differ.map(|name| format!("{name:?}"))
+            made != stored
+        })
     }
 
     fn notes_that_differ<'a>(&'a self, stored: &'a Entries) -> impl Iterator<Item = String> + 'a {

@@ -13,6 +13,7 @@ use pairdb::quorum::{ConflictPolicy, Consistency};
 use pairdb::version::{Context, Dot, Record, Stamp};
 
 use crate::endpoint::Endpoint;
+use crate::excuse::Excuse;
 use crate::op::{Answered, Kind, Op, OpId, Time};
 use crate::recorded::Recorded;
 use crate::reign::Reign;
@@ -50,6 +51,17 @@ pub struct Fact {
     pub stamp: Option<Stamp>,
     /// Who says so: the write itself, or a read.
     pub source: OpId,
+    /// Why it may be missed all the same.
+    pub excuse: Option<Excuse>,
+}
+
+/// How certain it is that a write was overwritten knowingly.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Overwritten {
+    /// A delete that was not answered may have done so.
+    Perhaps,
+    /// It was.
+    Certainly,
 }
 
 impl Evidence {
@@ -204,6 +216,21 @@ impl Evidence {
         followers
             .filter_map(|id| self.run.ops.get(id))
             .filter(move |op| op.invoked < until && op.may_have_happened())
+    }
+
+    /// Whether `write` was overwritten knowingly, and whether that is certain. (What no node ever said to hold, the
+    /// last of them asked in the end, can't have overwritten anything.)
+    #[must_use]
+    pub fn overwritten(&self, write: OpId) -> Option<Overwritten> {
+        let overwriters = self.overwriters(write, Time::MAX);
+        let overwriters = overwriters.filter_map(|op| match op.kind {
+            _ if op.success().is_some() || !self.dots(op.id).is_empty() => {
+                Some(Overwritten::Certainly)
+            }
+            Kind::Delete => Some(Overwritten::Perhaps),
+            Kind::Write | Kind::Read => None,
+        });
+        overwriters.max()
     }
 
     /// A tenant's least replication factor.
@@ -361,10 +388,17 @@ impl Evidence {
     /// Whether one operation may have become several writes: an attempt was made that no claim held back, or that comes
     /// up after its write was overwritten and forgotten.
     #[must_use]
-    pub fn may_be_remade(&self, write: OpId) -> bool {
+    pub fn may_be_remade(&self, write: OpId) -> Option<Excuse> {
         let op = self.run.ops.get(&write);
         let degrades = self.run.world.coordinator.idempotency_outage == IdempotencyOutage::Degrade;
-        op.is_some_and(|op| op.may_be_remade(degrades)) || self.was_forgotten(write)
+        let unclaimed = op.is_some_and(|op| op.may_be_remade(degrades));
+        let forgotten = || {
+            self.was_forgotten(write)
+                .then_some(Excuse::ForgottenAttempt)
+        };
+        unclaimed
+            .then_some(Excuse::UnclaimedAttempt)
+            .or_else(forgotten)
     }
 
     /// Whether a write was attempted at several owners, and some record of its key remembers no overwritten writes of
@@ -385,7 +419,8 @@ impl Evidence {
     /// When a write's effect was over: when it was acknowledged, unless it may be made anew.
     #[must_use]
     pub fn settled(&self, op: &Op) -> Option<Time> {
-        op.completed().filter(|_| !self.may_be_remade(op.id))
+        op.completed()
+            .filter(|_| self.may_be_remade(op.id).is_none())
     }
 
     /// The greatest stamp that a write had up to `until`.
@@ -433,13 +468,19 @@ impl Evidence {
 
     /// Whether every node that ever held `write` has lost something since: then it may be gone for good.
     #[must_use]
-    pub fn may_be_gone(&self, write: OpId) -> bool {
-        let dots = self.dots(write);
-        if dots.is_empty() {
-            return self.all_may_have_lost(write);
+    pub fn may_be_gone(&self, write: OpId) -> Option<Excuse> {
+        self.holders_lost(write, Time::MAX)
+    }
+
+    /// Whether every node that held `write` up to `until` has lost something since.
+    fn holders_lost(&self, write: OpId, until: Time) -> Option<Excuse> {
+        let mut dots = self.dots(write).iter();
+        if dots.len() == 0 {
+            let unknown = self.all_may_have_lost(write);
+            return unknown.then_some(Excuse::DeleteHoldersUnknown);
         }
-        dots.iter()
-            .all(|dot| self.run.seen.may_be_lost(*dot, Time::MAX))
+        let lost = dots.all(|dot| self.run.seen.may_be_lost(*dot, until));
+        lost.then_some(Excuse::HoldersLost)
     }
 
     /// Whether a quorum may rightly miss `write`, which was complete at `since`.
@@ -488,15 +529,17 @@ impl Evidence {
         let mut losers = BTreeSet::new();
         for loss in &self.run.seen.losses {
             let of_other = loss.of.as_ref().is_some_and(|of| of.key() != op.key);
-            if owners.contains(&loss.who) && !of_other {
+            // Who was given up may have gone on for a while, and nothing of that comes back.
+            let since = loss.at >= op.invoked || self.run.seen.lost_for_good().contains(&loss.who);
+            if owners.contains(&loss.who) && !of_other && since {
                 losers.insert(loss.who);
             }
         }
         losers.len() >= required(op.consistency, self.least_factor(op.tenant))
     }
 
-    /// From when on a tenant's acknowledged writes may be lost for good: a second one of its owners lost something.
-    /// (One owner gives back what the other lost.)
+    /// From when on a key's acknowledged writes may be missed: a second one of its owners lost something for good (one
+    /// owner gives back what the other lost), or one went back to an earlier state and is counted all the same.
     #[must_use]
     pub fn may_be_lost_from(&self, tenant: usize) -> Time {
         let losses = &self.run.seen.losses;
@@ -505,7 +548,7 @@ impl Evidence {
             Some(first) => return first.at,
             None => return Time::MAX,
         };
-        let others = losses.iter().filter(|loss| loss.who != first);
+        let others = losses.filter(|loss| loss.who != first);
         others.map(|loss| loss.at).min().unwrap_or(Time::MAX)
     }
 
@@ -524,6 +567,7 @@ impl Evidence {
                 owners,
                 stamp,
                 source: op.id,
+                excuse: self.is_weakened(write, since),
             };
             match op.kind {
                 Kind::Write => facts.push(fact(op.id, self.stamp(op.id, since))),
@@ -538,7 +582,6 @@ impl Evidence {
                 }
             }
         }
-        facts.retain(|fact| !self.is_weakened(fact.write, fact.since));
         facts
     }
 

@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | values | [`endpoint`], [`op`], [`value`] | who takes part, what clients want, the values that they write |
 //! | | [`hash`], [`rng`], [`pause`], [`describe`] | hashing, chance, waiting, and records in words |
+//! | | [`excuse`] | what excuses a finding |
 //! | plan | [`world`] | everything that decides a run, drawn from a seed or read from a scenario file |
 //! | notes | [`history`], [`recorder`], [`reign`] | what happened, for who judges and for a page |
 //! | | [`weather`], [`story`] | who could rely on whom, when; how far explicit steps have come |
@@ -60,6 +61,7 @@ pub mod cluster;
 pub mod describe;
 pub mod endpoint;
 pub mod evidence;
+pub mod excuse;
 pub mod faults;
 pub mod fences;
 pub mod hash;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use pairdb::marks::Marks;
 use pairdb::mutant::Mutant;
 
+use crate::excuse::Excuses;
 use crate::history::History;
 use crate::invariants::{NO_PANIC, Violation};
 use crate::op::{Op, OpId};
@@ -51,6 +52,8 @@ pub struct Outcome {
     pub recording: Option<Arc<Recording>>,
     /// Which interesting branches of the core were reached.
     pub marks: Marks,
+    /// What excused something that was found.
+    pub excuses: Excuses,
     /// The world with what each client did as steps, if that was asked for.
     pub spelled: Option<World>,
 }
@@ -91,6 +94,7 @@ impl Outcome {
             simulated: Duration::ZERO,
             recording: None,
             marks: Marks::default(),
+            excuses: Excuses::new(),
             spelled: None,
         }
     }

@@ -21,6 +21,7 @@ use pairdb::marks::{self, Marks};
 use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::evidence::Evidence;
+use crate::excuse::Excuses;
 use crate::history::History;
 use crate::invariants::{self, EXPECTATION, Violation};
 use crate::nemesis::let_loose;
@@ -124,11 +125,14 @@ async fn play(world: Arc<World>, options: Options, slot: Arc<OnceLock<History>>)
     let recorded = play.convergence().await;
     let simulated = Duration::from_nanos(play.cluster.history.now());
     let evidence = Evidence::of(recorded);
-    let violations = play.judge(&evidence);
+    let (violations, excuses) = play.judge(&evidence);
     // Tasks that wait for each other keep each other, and all of the run, in memory.
     play.cluster.shut_down(&people);
     pause(LOOK_AGAIN).await;
-    play.outcome(&evidence, violations, simulated)
+    Outcome {
+        excuses,
+        ..play.outcome(&evidence, violations, simulated)
+    }
 }
 
 impl Play {
@@ -237,9 +241,9 @@ impl Play {
         }
     }
 
-    /// What was broken; the history tells it too.
-    fn judge(&self, evidence: &Evidence) -> Vec<Violation> {
-        let mut violations = invariants::check(evidence);
+    /// What was broken, which the history tells too, and what was excused.
+    fn judge(&self, evidence: &Evidence) -> (Vec<Violation>, Excuses) {
+        let (mut violations, excuses) = invariants::check(evidence);
         let unexpected = self.cluster.story.complaints().into_iter();
         violations.extend(unexpected.map(|complaint| Violation {
             operations: complaint.op.iter().map(|op| op.0).collect(),
@@ -250,7 +254,7 @@ impl Play {
                 .history
                 .note(format_args!("violation: {violation}"));
         }
-        violations
+        (violations, excuses)
     }
 
     fn outcome(
@@ -273,6 +277,7 @@ impl Play {
             simulated,
             recording: Recording::of(&self.cluster.world, history),
             marks: Marks::default(),
+            excuses: Excuses::new(),
             spelled: self.options.spell.then(|| {
                 let (began, attempts) = self.cluster.story.attempts();
                 spell::out(evidence, began, &attempts)

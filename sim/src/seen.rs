@@ -14,6 +14,7 @@ use crate::asked::{Asked, record_of};
 use crate::attempts::Attempts;
 use crate::describe;
 use crate::endpoint::Endpoint;
+use crate::excuse::{Excuse, Excuses};
 use crate::fences::Fences;
 use crate::hash::Fnv;
 use crate::op::{OpId, Time};
@@ -45,12 +46,16 @@ pub struct Seen {
     pub attempts: Attempts,
     /// Contradictions, found on the spot.
     pub contradictions: Vec<Contradiction>,
+    /// What excused some, on the spot.
+    pub excuses: Excuses,
     /// What was purged of each key, all together.
     pub purged: BTreeMap<RecordKey, Record>,
     /// The most that one node was ever seen to have left beside a write of its own, by key.
     pub left: BTreeMap<RecordKey, Left>,
     /// Of which writes of values an owner said that an attempt of theirs may have been overwritten.
     pub told_over: BTreeSet<OpId>,
+    /// Of which keys an owner said so of a delete. (Whose it is a tombstone does not say.)
+    pub deletes_told_over: BTreeSet<RecordKey>,
     /// How often each node purged each key, and what of it.
     purges: BTreeMap<(Endpoint, RecordKey), (u32, VersionVector)>,
     /// What each node has said to know of each key.
@@ -254,11 +259,11 @@ impl Seen {
                 let may_be_old = matches!(stamp.overwrites, Overwrites::Covered(_))
                     && stamp.stamp <= said.horizon;
                 // Who has ended may have had it before, and not come to say so.
-                let is_new = !self.versions.contains_key(dot)
-                    && !self.ends.iter().any(|(node, _)| *node == who);
-                if may_be_old && is_new {
+                let ended = self.ends.iter().any(|(node, _)| *node == who);
+                if may_be_old && !self.versions.contains_key(dot) {
+                    let excuse = ended.then_some(Excuse::EndedUnheard);
                     let what = format!("{who} took for new what it may have missed");
-                    self.contradiction("memory", Some(key), what);
+                    self.contradiction_unless(excuse, "memory", Some(key), what);
                 }
                 // Who has the write from somebody else answers with that one's dot.
                 self.nodes.entry(dot.actor).or_insert(who);
@@ -272,11 +277,14 @@ impl Seen {
                     ..
                 },
             ) => {
-                if *may_be_over
-                    && let Content::Value(value) = &stamp.content
-                    && let Some(op) = value::parse(key.tenant(), key.key(), value)
-                {
-                    self.told_over.insert(op);
+                if *may_be_over {
+                    match &stamp.content {
+                        Content::Value(value) => {
+                            self.told_over
+                                .extend(value::parse(key.tenant(), key.key(), value))
+                        }
+                        Content::Tombstone => drop(self.deletes_told_over.insert(key.clone())),
+                    }
                 }
                 self.holds(place, record, &known, at, (remember, counts));
             }
@@ -340,16 +348,25 @@ impl Seen {
             // It had it, every owner had, and it was purged.
             let purged = self.purges.get(&place);
             let purged = purged.is_some_and(|(_, seen)| seen.descends(dropped.seen()));
-            let covers = match held.clone().map(Record::decode) {
+            let held = held.clone().map(Record::decode);
+            let damaged = matches!(held, Some(Err(_)));
+            let covers = match held {
                 Some(Ok(held)) => held.join(&dropped) == held,
-                Some(Err(_)) => true, // damaged, and noted as such
+                Some(Err(_)) => false,
                 None => dropped == Record::default(),
             };
-            if !covers && !knew && !purged {
+            if !covers {
+                let excuse = [
+                    (damaged, Excuse::Damaged),
+                    (knew, Excuse::LostSinceLookedAt),
+                    (purged, Excuse::PurgedEverywhere),
+                ];
+                let excuse = excuse.into_iter().find(|(excused, _)| *excused);
+                let excuse = excuse.map(|(_, excuse)| excuse);
                 let what = format!("{who} dropped a copy that {owner} lacks");
-                self.contradiction("drop", Some(key), what);
+                self.contradiction_unless(excuse, "drop", Some(key), what);
             }
-            if covers {
+            if covers || damaged {
                 heirs.push(*owner);
             }
         }
@@ -419,12 +436,11 @@ impl Seen {
             held.is_some_and(|held| held.is_ok_and(|record| !record.is_deleted()))
         };
         let is_damaged = Record::decode(old.clone()).is_err() && !others.iter().any(has_value);
-        if !record.is_deleted() && !over && !is_damaged {
-            self.contradiction(
-                "purge",
-                Some(key),
-                format!("{who} purged what was not deleted"),
-            );
+        if is_damaged {
+            self.excuses.note(Excuse::Damaged);
+        } else if !record.is_deleted() && !over {
+            let what = format!("{who} purged what was not deleted");
+            self.contradiction("purge", Some(key), what);
         }
         for (other, held) in others {
             let held = held
@@ -436,9 +452,10 @@ impl Seen {
             let purged = self.purges.get(&(*other, key.clone()));
             let purged_too = purged.is_some_and(|(_, seen)| seen.descends(record.seen()));
             let knows = |held: Record| held.seen().descends(record.seen());
-            if !purged_too && !knew && !held.is_none_or(knows) {
+            if !purged_too && !held.is_none_or(knows) {
+                let excuse = knew.then_some(Excuse::HoldersLost);
                 let what = format!("{who} purged a delete that {other} has not seen");
-                self.contradiction("purge", Some(key), what);
+                self.contradiction_unless(excuse, "purge", Some(key), what);
             }
         }
         // What is damaged can't be handed on.
@@ -609,6 +626,20 @@ impl Seen {
     fn purges(&self, who: Endpoint, key: &RecordKey) -> u32 {
         let purges = self.purges.get(&(who, key.clone()));
         purges.map_or(0, |(count, _)| *count)
+    }
+
+    /// Something can't be right, unless that is excused.
+    pub fn contradiction_unless(
+        &mut self,
+        excuse: Option<Excuse>,
+        rule: &'static str,
+        key: Option<&RecordKey>,
+        what: String,
+    ) {
+        match excuse {
+            Some(excuse) => self.excuses.note(excuse),
+            None => self.contradiction(rule, key, what),
+        }
     }
 
     /// Something can't be right.

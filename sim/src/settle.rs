@@ -13,6 +13,7 @@ use pairdb::quorum::Consistency;
 use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::endpoint::Endpoint;
+use crate::excuse::Excuse;
 use crate::inspect::final_records;
 use crate::pause::pause;
 use crate::recorded::FinalRecord;
@@ -91,7 +92,9 @@ pub async fn converge(cluster: &Cluster) -> Vec<String> {
             && given_up(cluster).is_none()
             && left_over(cluster).is_none()
     };
-    if wait_until(converged).await {
+    let is_equal = wait_until(converged).await;
+    excuse_given_up(cluster);
+    if is_equal {
         return Vec::new();
     }
     let complaints = [
@@ -103,6 +106,21 @@ pub async fn converge(cluster: &Cluster) -> Vec<String> {
         left_over(cluster).map(|(who, what)| format!("{who} still has {what}, which others own")),
     ];
     complaints.into_iter().flatten().collect()
+}
+
+/// Notes which nodes that were given up still have something that others own, or hints: they are asked for nothing.
+fn excuse_given_up(cluster: &Cluster) {
+    for who in cluster.tap.lost_for_good() {
+        let has = |space| {
+            cluster
+                .contents(space)
+                .get(&who)
+                .is_some_and(|it| !it.is_empty())
+        };
+        if has(Space::Records) || has(Space::Hints) {
+            cluster.tap.excused(Excuse::GivenUp);
+        }
+    }
 }
 
 /// What the owners of every key hold, once they are equal or the time for that is over.
@@ -121,10 +139,11 @@ pub async fn last_records(cluster: &Cluster) -> Vec<FinalRecord> {
 }
 
 /// A record's name, and who owns it.
-type Owned = (RecordKey, Vec<Endpoint>);
+pub type Owned = (RecordKey, Vec<Endpoint>);
 
 /// Every key of the world.
-fn owned(cluster: &Cluster) -> Vec<Owned> {
+#[must_use]
+pub fn owned(cluster: &Cluster) -> Vec<Owned> {
     let reign = cluster.reign();
     let mut owned = Vec::new();
     for tenant in &cluster.world.tenants {

@@ -17,6 +17,7 @@ use pairdb::ports::RecordKey;
 use pairdb::version::Record;
 
 use crate::endpoint::Endpoint;
+use crate::excuse::Excuse;
 use crate::op::Time;
 use crate::reign::{Reign, endpoint};
 use crate::seen::Seen;
@@ -124,12 +125,16 @@ impl Steps {
             return;
         }
         let owners = Participants::of(reign, was);
-        let lost =
-            |who: &&Endpoint| nodes.counts(**who) == Some(false) && !seen.ended_within(**who, at);
-        if let Some(who) = owners.new.iter().find(lost) {
+        let lost = owners
+            .new
+            .iter()
+            .filter(|who| nodes.counts(**who) == Some(false));
+        for who in lost {
             let to = to.as_str();
+            let ended = seen.ended_within(*who, at);
+            let excuse = ended.then_some(Excuse::LostSinceLookedAt);
             let what = format!("partition {number} is {to}, and {who} has counted for nothing");
-            seen.contradiction("step", None, what);
+            seen.contradiction_unless(excuse, "step", None, what);
         }
         let refuses = |who: &Endpoint| seen.fences.ever(*who, was.partition) >= was.since;
         let unfenced: BTreeSet<Endpoint> = owners.all().filter(|who| !refuses(who)).collect();
@@ -149,10 +154,13 @@ impl Steps {
         for held in held.filter(|held| !unfenced.contains(&held.by)) {
             let sets = reign.sets(&held.key.tree());
             let new = sets.get(1).map_or(&[][..], |new| &new.nodes);
-            if let Some(who) = new.iter().find(|who| lacks(nodes, **who, held, seen)) {
+            let lacking = new.iter().filter(|who| lacks(nodes, **who, held, seen));
+            for who in lacking.copied().collect::<Vec<Endpoint>>() {
                 let (to, by) = (to.as_str(), held.by);
+                let damaged = is_damaged(nodes, who, &held.key);
+                let excuse = damaged.then_some(Excuse::Damaged);
                 let what = format!("partition {number} is {to}, and {who} lacks what {by} held");
-                seen.contradiction("step", Some(&held.key), what);
+                seen.contradiction_unless(excuse, "step", Some(&held.key), what);
             }
         }
     }
@@ -189,9 +197,7 @@ fn lacks(nodes: &dyn Nodes, who: Endpoint, held: &Held, seen: &Seen) -> bool {
     let is_kept = matches!(record(held.by), Some(Ok(record)) if covers(&record));
     let has = match record(who) {
         Some(Ok(record)) => covers(&record),
-        // What is damaged is noted as such.
-        Some(Err(_)) => true,
-        None => false,
+        Some(Err(_)) | None => false,
     };
     let purged = seen.purged.get(&held.key);
     is_kept && !has && !purged.is_some_and(covers)
@@ -207,6 +213,12 @@ fn stays(was: &Move, now: &Move, seen: &mut Seen) {
         );
         seen.contradiction("step", None, what);
     }
+}
+
+/// Whether what a node has of a record can't be read.
+fn is_damaged(nodes: &dyn Nodes, who: Endpoint, key: &RecordKey) -> bool {
+    let record = nodes.record(who, key).map(Record::decode);
+    record.is_some_and(|record| record.is_err())
 }
 
 /// Whether a partition turns back as it should when a change is cancelled: what was moved is moved back.

@@ -14,6 +14,7 @@ use crate::asked::record_of;
 use crate::attempts::CallOf;
 use crate::describe;
 use crate::endpoint::Endpoint;
+use crate::excuse::Excuse;
 use crate::hash::Fnv;
 use crate::history::History;
 use crate::recorder::{Life, Recorder};
@@ -207,6 +208,11 @@ impl Tap {
     pub fn damaged(&self, who: Endpoint, key: &RecordKey) {
         let at = self.history.now();
         self.state().damaged(who, at, key);
+    }
+
+    /// Something that was found is excused.
+    pub fn excused(&self, excuse: Excuse) {
+        self.state().excuses.note(excuse);
     }
 
     /// All that was seen so far.

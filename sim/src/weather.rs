@@ -127,7 +127,6 @@ impl WeatherLog {
             && network.lost_reply_permille == 0
             && world.transport.no_room_permille == 0;
         constant
-            && world.buggify.is_empty()
             && self
                 .faults
                 .iter()

@@ -10,7 +10,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     (
         "values",
         &[
-            "endpoint", "op", "value", "hash", "rng", "pause", "describe",
+            "endpoint", "op", "value", "hash", "rng", "pause", "describe", "excuse",
         ],
     ),
     ("plan", &["world"]),

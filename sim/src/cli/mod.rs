@@ -220,6 +220,7 @@ fn many(
         println!("{}", sum.json(start.elapsed()));
     }
     eprint!("{}", sum.missing_marks());
+    eprint!("{}", sum.excused());
     eprintln!("{}", sum.text(start.elapsed()));
     sum.failed == 0 && !sum.lacks_marks()
 }

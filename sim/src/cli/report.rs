@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pairdb::marks::Mark;
 
+use crate::excuse::{Excuse, Excuses};
 use crate::outcome::Outcome;
 
 /// How many lines of a broken key's history are shown.
@@ -23,8 +24,17 @@ pub fn json(outcome: &Outcome) -> String {
         "messages": outcome.messages,
         "simulated_ms": outcome.simulated.as_millis() as u64,
         "violations": outcome.violations,
+        "excused": excused(&outcome.excuses),
     })
     .to_string()
+}
+
+/// What excused something, and how often.
+fn excused(excuses: &Excuses) -> BTreeMap<&'static str, u64> {
+    let excused = excuses.all().filter(|(_, times)| *times > 0);
+    excused
+        .map(|(excuse, times)| (excuse.name(), times))
+        .collect()
 }
 
 /// One outcome for people: what was broken, what happened to that key, and how to see it again.
@@ -115,6 +125,7 @@ pub struct Sum {
     simulated: Duration,
     /// How many runs reached each mark, in the order of [`Mark::ALL`].
     reached: [u64; Mark::ALL.len()],
+    excuses: Excuses,
 }
 
 impl Default for Sum {
@@ -126,6 +137,7 @@ impl Default for Sum {
             succeeded: 0,
             simulated: Duration::ZERO,
             reached: [0; Mark::ALL.len()],
+            excuses: Excuses::new(),
         }
     }
 }
@@ -138,6 +150,7 @@ impl Sum {
         self.operations += outcome.operations;
         self.succeeded += outcome.succeeded;
         self.simulated += outcome.simulated;
+        self.excuses.add(&outcome.excuses);
         for (mark, runs) in Mark::ALL.iter().zip(&mut self.reached) {
             *runs += u64::from(outcome.marks.has(*mark));
         }
@@ -164,7 +177,30 @@ impl Sum {
         text
     }
 
-    /// All runs together as a line of JSON; `marks` says how many runs reached each.
+    /// What excused something that was found, a line each, with how often it did; empty if nothing was.
+    #[must_use]
+    pub fn excused(&self) -> String {
+        let mut text = String::new();
+        for (excuse, times) in self.excuses.all().filter(|(_, times)| *times > 0) {
+            let _ = writeln!(
+                text,
+                "excused {times} times: {} ({})",
+                excuse.name(),
+                excuse.what()
+            );
+        }
+        text
+    }
+
+    /// The excuses that nothing needed.
+    #[must_use]
+    pub fn unused_excuses(&self) -> Vec<Excuse> {
+        let unused = self.excuses.all().filter(|(_, times)| *times == 0);
+        unused.map(|(excuse, _)| excuse).collect()
+    }
+
+    /// All runs together as a line of JSON; `marks` says how many runs reached each, `excused` what was excused by what
+    /// how often.
     #[must_use]
     pub fn json(&self, elapsed: Duration) -> String {
         let names = Mark::ALL.iter().map(|mark| mark.name());
@@ -177,6 +213,7 @@ impl Sum {
             "simulated_ms": self.simulated.as_millis() as u64,
             "elapsed_ms": elapsed.as_millis() as u64,
             "marks": marks,
+            "excused": excused(&self.excuses),
         })
         .to_string()
     }

@@ -5,21 +5,20 @@
 //! whole time and some while before: the coordinator, both stores and more than half of the key's owners served,
 //! undisturbed, and linked both ways; while owners change, of the old ones and of the new ones, by each topology that
 //! was in force at some time meanwhile. A reasonable deadline leaves room for every round trip at its slowest, and for
-//! the patience with owners that don't answer. Not judged: requests that may fail for what they bring (a floor, or a
-//! context, that only an owner far away covers, one more unresolved sibling, an idempotency key used by mistake). Not
-//! judged either: a value beside siblings of which an owner said that it can't tell it from one that was overwritten
-//! and forgotten; made again at this owner it might be there twice. Nor are worlds with tiny queues or with rare
-//! behaviour made common.
+//! the patience with owners that don't answer. What may fail all the same, [`excuse`] says.
 //!
 //! That one slow owner does not slow reads to its own pace is a test of its own, by percentiles.
 
 use std::time::Duration;
 
+use pairdb::buggify::Site;
 use pairdb::quorum::{ConflictPolicy, Consistency};
 
 use super::findings::Findings;
+use super::idempotent_request::is_shared;
 use crate::endpoint::Endpoint;
 use crate::evidence::Evidence;
+use crate::excuse::Excuse;
 use crate::op::{Kind, Op, Time};
 use crate::reign::{OwnersOf, Reign};
 
@@ -37,44 +36,90 @@ const QUEUE_MIN: usize = 64;
 const BESIDE_PADDING_BYTES: usize = 128;
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
-    if evidence.run.world.replica.queue_max < QUEUE_MIN
-        || evidence.run.world.transport.in_flight_max < QUEUE_MIN
-        || evidence.run.world.coordinator.in_flight_max < QUEUE_MIN
-        || !evidence.run.world.buggify.is_empty()
-    {
-        return;
-    }
     for op in evidence.run.ops.values() {
         let failed = op.attempts == 1 && op.answers.len() == 1 && op.success().is_none();
-        let Some(answer) = op
-            .answers
-            .first()
-            .filter(|_| failed && may_be_judged(evidence, op))
-        else {
+        let failed = failed && op.consistency != Consistency::All;
+        let Some(answer) = op.answers.first().filter(|_| failed) else {
             continue;
         };
         if evidence.timeout(op) >= reasonable(evidence, op) && was_fair(evidence, op, answer.at) {
+            let excuse = excuse(evidence, op, answer.at);
             let what = format!(
                 "#{} failed, with a majority of its owners well and reachable",
                 op.id.0
             );
-            findings.broken(op.tenant, &op.key, &[op.id], what);
+            findings.broken_unless(excuse, op.tenant, &op.key, &[op.id], what);
         }
     }
 }
 
-fn may_be_judged(evidence: &Evidence, op: &Op) -> bool {
+/// Why an operation may fail although a majority of its owners is well and reachable.
+fn excuse(evidence: &Evidence, op: &Op, until: Time) -> Option<Excuse> {
+    let world = &evidence.run.world;
     let last_write_wins = evidence.policy(op.tenant) == ConflictPolicy::LastWriteWins;
     let brings_nothing = op.given.is_none() || last_write_wins && op.kind != Kind::Read;
     let reachable = brings_nothing || op.kind != Kind::Read && is_held_by_a_quorum(evidence, op);
     let has_room = last_write_wins || op.kind == Kind::Read || has_room(evidence, op);
-    let clients = &evidence.run.world.clients;
-    let untold = last_write_wins || !evidence.run.seen.told_over.contains(&op.id);
-    let no_mistake = !op.idempotent
-        || clients
-            .iter()
-            .all(|client| client.mistake_permille + client.mean_permille == 0);
-    op.consistency != Consistency::All && reachable && has_room && untold && no_mistake
+    let told_over = !last_write_wins && is_told_over(evidence, op);
+    let misused = op.idempotent && (op.key_of.is_some() || is_shared(evidence, op));
+    let tiny = world.replica.queue_max < QUEUE_MIN
+        || world.transport.in_flight_max < QUEUE_MIN
+        || world.coordinator.in_flight_max < QUEUE_MIN;
+    let mut sites = world.buggify.iter();
+    [
+        (!reachable, Excuse::FloorNotHeld),
+        (!has_room, Excuse::NoRoom),
+        (told_over, Excuse::MayBeOver),
+        (misused, Excuse::MisusedKey),
+        (looks_lost(evidence, op, until), Excuse::LooksLost),
+        (tiny, Excuse::TinyQueues),
+        (
+            sites.any(|plan| is_in_the_way(plan.site)),
+            Excuse::RareMadeCommon,
+        ),
+    ]
+    .into_iter()
+    .find_map(|(excused, excuse)| excused.then_some(excuse))
+}
+
+/// Whether an owner said of this write that an attempt of it may have been overwritten and forgotten.
+fn is_told_over(evidence: &Evidence, op: &Op) -> bool {
+    let seen = &evidence.run.seen;
+    let tenant = &evidence.run.world.tenants[op.tenant].name;
+    let mut deletes = seen.deletes_told_over.iter();
+    seen.told_over.contains(&op.id)
+        || op.kind == Kind::Delete
+            && deletes.any(|key| key.tenant() == tenant && key.key() == op.key)
+}
+
+/// Whether what a site does makes requests fail, or take longer than anybody waits.
+const fn is_in_the_way(site: Site) -> bool {
+    match site {
+        Site::QueueFull
+        | Site::PauseBeforeStamp
+        | Site::PauseBeforeJoin
+        | Site::PauseBeforeSettle
+        | Site::PauseAfterClaim
+        | Site::PauseBeforeComplete
+        | Site::PauseBeforeRead
+        | Site::PauseBeforeCommit => true,
+        Site::WorstOwnerFirst
+        | Site::StampImpatience
+        | Site::HedgeAtOnce
+        | Site::AnswerNotStored
+        | Site::RepairQueueFull
+        | Site::RepairRetriedAtOnce
+        | Site::PauseBeforePurge
+        | Site::PauseBeforeCopy
+        | Site::FewPartitionsMove
+        | Site::PauseBeforeStep
+        | Site::PauseBeforeRepair
+        | Site::TenantExpired
+        | Site::TopologyRefreshed
+        | Site::BatchOfOne
+        | Site::CountersOneByOne
+        | Site::RecentForgotten => false,
+    }
 }
 
 /// Whether what the operation's context covers is held by a quorum of owners, none of whom lost anything: then an owner
@@ -91,7 +136,13 @@ fn is_held_by_a_quorum(evidence: &Evidence, op: &Op) -> bool {
             Kind::Write | Kind::Delete => before.given,
         };
     }
-    evidence.run.seen.losses.is_empty() && !evidence.run.world.changes_owners()
+    let owners = evidence.owners_ever(op.tenant, &op.key);
+    let mut losses = evidence.run.seen.losses.iter();
+    let lost = losses.any(|loss| {
+        let of_other = loss.of.as_ref().is_some_and(|of| of.key() != op.key);
+        owners.contains(&loss.who) && !of_other
+    });
+    !lost && !evidence.run.world.changes_owners()
 }
 
 /// Whether all values ever written to the key could stand beside one more. Nobody is shown a delete, so none takes
@@ -144,18 +195,28 @@ fn has_quorums(
     let name = &world.tenants[op.tenant].name;
     let mut reigns = evidence.reigns(from, until);
     reigns.all(|reign| {
-        // A request that arrives twice and is refused the second time looks lost: of a partition that has stepped.
         let tree = reign.record_key(name, &op.key).tree();
-        let looks_lost = reign.since >= from
-            && reign.has_stepped(tree.partition())
-            && world.network.duplicate_permille > 0;
         let sets = reign.sets(&tree);
         let has_quorum = |set: &OwnersOf| {
             let well = set.nodes.iter().filter(|owner| reaches(**owner)).count();
             well >= set.quorum
         };
-        !looks_lost && sets.iter().all(has_quorum)
+        sets.iter().all(has_quorum)
     })
+}
+
+/// Whether a request to an owner may have been refused when it arrived the second time, which looks as if the owner had
+/// failed: of a partition that has stepped meanwhile.
+fn looks_lost(evidence: &Evidence, op: &Op, until: Time) -> bool {
+    let world = &evidence.run.world;
+    let from = op.invoked.saturating_sub(SETTLED_AFTER.as_nanos() as u64);
+    let name = &world.tenants[op.tenant].name;
+    let mut reigns = evidence.reigns(from, until);
+    world.network.duplicate_permille > 0
+        && reigns.any(|reign| {
+            let partition = reign.record_key(name, &op.key).partition();
+            reign.since >= from && reign.has_stepped(partition)
+        })
 }
 
 /// How long an operation takes at most with a majority of its owners well.
@@ -201,12 +262,16 @@ pub(super) fn slowest_step(evidence: &Evidence) -> Duration {
 mod tests {
     use std::sync::Arc;
 
+    use pairdb::buggify::Site;
     use pairdb::quorum::Consistency;
 
     use super::super::told::{Told, node};
+    use super::QUEUE_MIN;
     use crate::endpoint::Endpoint;
+    use crate::excuse::Excuse;
+    use crate::op::OpId;
     use crate::reign;
-    use crate::world::{ChangePlan, Replacement};
+    use crate::world::{BuggifyPlan, ChangePlan, Replacement};
 
     /// A write is refused while these storage nodes serve.
     fn refused_with(nodes: &[u8]) -> Told {
@@ -244,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_write_may_fail_whose_context_one_owner_has() {
-        refused_knowing(Consistency::One).keeps_all();
+        refused_knowing(Consistency::One).is_excused(Excuse::FloorNotHeld);
     }
 
     #[test]
@@ -253,8 +318,41 @@ mod tests {
         refused_knowing(Consistency::Quorum).breaks("availability", &[what]);
     }
 
+    #[test]
+    fn a_write_may_fail_for_which_there_is_no_room() {
+        let told = refused_with(&[1, 2]).with(|world| world.replica.siblings_max = 1);
+        told.is_excused(Excuse::NoRoom);
+        let told = refused_with(&[1, 2]).with(|world| world.replica.queue_max = QUEUE_MIN - 1);
+        told.is_excused(Excuse::TinyQueues);
+    }
+
+    #[test]
+    fn a_write_may_fail_that_an_owner_can_t_tell_from_an_overwritten_one() {
+        let mut told = refused_with(&[1, 2]);
+        told.run.seen.told_over.insert(OpId(1));
+        told.is_excused(Excuse::MayBeOver);
+    }
+
+    #[test]
+    fn a_write_may_fail_where_its_way_is_made_hard_and_only_there() {
+        let with = |site| {
+            let plan = BuggifyPlan {
+                site,
+                permille: 100,
+            };
+            refused_with(&[1, 2]).with(|world| world.buggify = vec![plan])
+        };
+        with(Site::QueueFull).is_excused(Excuse::RareMadeCommon);
+        let what = "#1 failed, with a majority of its owners well and reachable";
+        with(Site::HedgeAtOnce).breaks("availability", &[what]);
+    }
+
     /// The key's only partition is copied, from the first three nodes to the last three of four.
     fn refused_while_copying(nodes: &[u8]) -> Told {
+        refused_while_copied_since(20, nodes)
+    }
+
+    fn refused_while_copied_since(since_ms: u64, nodes: &[u8]) -> Told {
         let mut told = refused_with(nodes);
         let world = reign::tests::world();
         let first = reign::tests::founded(&world);
@@ -267,7 +365,7 @@ mod tests {
             ..ChangePlan::default()
         };
         let waiting = reign::tests::begun(&world, &first, &plan, 10);
-        let copying = reign::tests::stepped(&waiting, 20);
+        let copying = reign::tests::stepped(&waiting, since_ms);
         told.run.reigns = [first, waiting, copying].map(Arc::new).into();
         told
     }
@@ -276,8 +374,19 @@ mod tests {
     fn while_a_partition_is_copied_a_majority_of_both_owners_is_needed() {
         refused_while_copying(&[1, 2]).keeps_all();
         refused_while_copying(&[1, 4]).keeps_all();
+
         let what = "#1 failed, with a majority of its owners well and reachable";
         refused_while_copying(&[2, 3]).breaks("availability", &[what]);
         refused_while_copying(&[1, 2, 4]).breaks("availability", &[what]);
+    }
+
+    #[test]
+    fn a_request_that_arrives_twice_around_a_step_looks_lost() {
+        let beginning = refused_with(&[]).run.ops[&OpId(1)].invoked;
+        let told = refused_while_copied_since(beginning / 1_000_000, &[1, 2, 4]);
+        let what = "#1 failed, with a majority of its owners well and reachable";
+        told.clone().breaks("availability", &[what]);
+        let told = told.with(|world| world.network.duplicate_permille = 100);
+        told.is_excused(Excuse::LooksLost);
     }
 }

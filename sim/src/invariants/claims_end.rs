@@ -10,20 +10,19 @@ use std::time::Duration;
 use super::availability::slowest_step;
 use super::findings::Findings;
 use crate::evidence::Evidence;
+use crate::excuse::Excuse;
 use crate::op::{Arrived, Time};
-use crate::world::{ClientPlan, Fault, FaultStep};
+use crate::world::{ClientPlan, Fault};
 
 /// How much longer a lease may seem to last: it is counted from when the store hears of it, and looked at in turns.
 const SLACK: Duration = Duration::from_millis(800);
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     let told = |client: &ClientPlan| !client.steps.is_empty();
-    // By a clock that stands still an attempt is at work for longer than anybody else can tell.
-    let stands = |step: &FaultStep| matches!(step.fault, Fault::StandingClock { .. });
-    let world = &evidence.run.world;
-    if world.clients.iter().any(told) || world.faults.iter().any(stands) {
+    if evidence.run.world.clients.iter().any(told) {
         return;
     }
+    let stands_from = stands_from(evidence);
     for op in evidence.run.ops.values() {
         let lasts = evidence.longest_timeout(op) + slowest_step(evidence) * 3 + SLACK;
         for (index, attempt) in op.arrived.iter().enumerate() {
@@ -34,10 +33,20 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
                     "#{} was told of another request with its idempotency key, and there was none",
                     op.id.0
                 );
-                findings.broken(op.tenant, &op.key, &[op.id], what);
+                let stood = stands_from.is_some_and(|from| told >= from);
+                let excuse = stood.then_some(Excuse::StandingClock);
+                findings.broken_unless(excuse, op.tenant, &op.key, &[op.id], what);
             }
         }
     }
+}
+
+/// When the first monotonic clock began to stand still: by that clock an attempt is at work for longer than anybody
+/// else can tell.
+fn stands_from(evidence: &Evidence) -> Option<Time> {
+    let faults = evidence.run.world.faults.iter();
+    let stands = faults.filter(|step| matches!(step.fault, Fault::StandingClock { .. }));
+    stands.map(|step| step.at_ms * 1_000_000).min()
 }
 
 /// Whether one of the attempts before may still have been at work at `told`.
@@ -52,6 +61,9 @@ fn was_in_use(before: &[Arrived], told: Time, lasts: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::told::Told;
+    use crate::endpoint::Endpoint;
+    use crate::excuse::Excuse;
+    use crate::world::{Fault, FaultStep};
 
     #[test]
     fn who_comes_while_the_first_attempt_is_at_work_is_told_so() {
@@ -68,5 +80,24 @@ mod tests {
         told.again(write, |op, at| op.arrived[0].told_in_use = Some(at));
         let what = "#1 was told of another request with its idempotency key, and there was none";
         told.owners_hold(&[write]).breaks("claims end", &[what]);
+    }
+
+    /// Who comes first is told of another, and a clock stands still from then on.
+    fn told_with_a_clock_that_stands_from(at_ms: u64) -> Told {
+        let mut told = Told::siblings();
+        let write = told.write().idempotent().acknowledged();
+        told.again(write, |op, at| op.arrived[0].told_in_use = Some(at));
+        let who = Endpoint::Coordinator(2);
+        let stands = FaultStep::new(at_ms, 10, Fault::StandingClock { who, jumps: false });
+        let told = told.owners_hold(&[write]);
+        told.with(|world| world.faults = vec![stands])
+    }
+
+    #[test]
+    fn by_a_clock_that_stood_still_before_there_may_be_another() {
+        told_with_a_clock_that_stands_from(0).is_excused(Excuse::StandingClock);
+        let what = "#1 was told of another request with its idempotency key, and there was none";
+        let later = told_with_a_clock_that_stands_from(3_600_000);
+        later.breaks("claims end", &[what]);
     }
 }

@@ -6,13 +6,14 @@
 //! Under `siblings` a delete overwrites what its client knew and gave the context of; under `last_write_wins` also what
 //! had completed, or was seen, at owners that meet its own before it began. A write that ran beside it may stay.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pairdb::quorum::ConflictPolicy;
 
 use super::findings::Findings;
-use super::one_effect::is_claimed;
+use super::one_effect::unclaimed;
 use crate::evidence::{Evidence, Fact};
+use crate::excuse::Excuse;
 use crate::op::{Kind, Op, OpId};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
@@ -22,10 +23,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             .ops_of(tenant, key)
             .filter(|op| op.kind == Kind::Delete)
             .collect();
-        let acknowledged = deletes.into_iter().filter(|op| {
-            op.completed()
-                .is_some_and(|at| !evidence.is_weakened(op.id, at))
-        });
+        let acknowledged = deletes.into_iter().filter(|op| op.completed().is_some());
         let acknowledged: Vec<&Op> = acknowledged.collect();
         if acknowledged.is_empty() {
             continue;
@@ -38,34 +36,42 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             .collect();
         let left = in_the_end(evidence, tenant, key);
         for delete in acknowledged {
+            let weakened = delete.completed();
+            let weakened = weakened.and_then(|at| evidence.is_weakened(delete.id, at));
             let deleted = deleted(evidence, &facts, delete);
+            let back = |there: &BTreeSet<OpId>| {
+                let back = deleted.iter().filter(|(id, _)| there.contains(id));
+                let back = back.min_by_key(|(id, excuse)| (excuse.is_some(), **id));
+                back.map(|(id, excuse)| (*id, weakened.or(*excuse)))
+            };
             let owners = delete.consistency;
             let after = reads.iter().filter(|(read, _)| {
                 delete.completed().is_some_and(|done| done < read.invoked)
                     && evidence.meet(tenant, owners, read.consistency)
             });
             for (read, shown) in after {
-                if let Some(back) = shown.intersection(&deleted).next() {
+                if let Some((back, excuse)) = back(shown) {
                     let what = format!(
                         "#{} read #{}, which #{} had deleted",
                         read.id.0, back.0, delete.id.0
                     );
-                    findings.broken(tenant, key, &[*back, delete.id, read.id], what);
+                    let involved = [back, delete.id, read.id];
+                    findings.broken_unless(excuse, tenant, key, &involved, what);
                 }
             }
-            if let Some(back) = left.intersection(&deleted).next() {
+            if let Some((back, excuse)) = back(&left) {
                 let what = format!(
                     "#{} is there in the end, and #{} had deleted it",
                     back.0, delete.id.0
                 );
-                findings.broken(tenant, key, &[*back, delete.id], what);
+                findings.broken_unless(excuse, tenant, key, &[back, delete.id], what);
             }
         }
     }
 }
 
-/// The writes that a delete certainly overwrote.
-fn deleted(evidence: &Evidence, facts: &[Fact], delete: &Op) -> BTreeSet<OpId> {
+/// The writes that a delete overwrote, each with why it may be back all the same.
+fn deleted(evidence: &Evidence, facts: &[Fact], delete: &Op) -> Deleted {
     let owners = delete.consistency;
     let write = |id: &OpId| {
         evidence
@@ -77,28 +83,34 @@ fn deleted(evidence: &Evidence, facts: &[Fact], delete: &Op) -> BTreeSet<OpId> {
     match evidence.policy(delete.tenant) {
         ConflictPolicy::Siblings => {
             let knew = evidence.followed_by(delete.id).iter().copied();
-            knew.filter(|id| write(id) && !evidence.may_be_remade(*id))
+            knew.filter(write)
+                .map(|id| (id, evidence.may_be_remade(id)))
                 .collect()
         }
         ConflictPolicy::LastWriteWins => {
             let before = facts.iter().filter(|fact| {
                 fact.since < delete.invoked && evidence.meet(delete.tenant, owners, fact.owners)
             });
-            let settled = |id: &OpId| {
-                let Some(op) = evidence.run.ops.get(id) else {
-                    return false;
-                };
-                let done = evidence.settled(op);
+            let mut deleted = Deleted::new();
+            for fact in before.filter(|fact| write(&fact.write)) {
+                let op = &evidence.run.ops[&fact.write];
                 // A claim fixes the stamp: another attempt can't make the write anew, whenever it comes.
-                is_claimed(evidence, op) || done.is_some_and(|done| done < delete.invoked)
-            };
-            before
-                .map(|fact| fact.write)
-                .filter(|id| write(id) && settled(id))
-                .collect()
+                let excuse = match unclaimed(evidence, op) {
+                    None => None,
+                    Some(_) if op.completed().is_none_or(|done| done >= delete.invoked) => continue,
+                    Some(_) => evidence.may_be_remade(op.id),
+                };
+                let excuse = fact.excuse.or(excuse);
+                let known = deleted.entry(fact.write).or_insert(excuse);
+                *known = known.and(excuse);
+            }
+            deleted
         }
     }
 }
+
+/// Writes that were deleted, each with why it may be back all the same.
+type Deleted = BTreeMap<OpId, Option<Excuse>>;
 
 /// The writes that a read of all owners would return in the end.
 fn in_the_end(evidence: &Evidence, tenant: usize, key: &str) -> BTreeSet<OpId> {
@@ -116,7 +128,8 @@ fn in_the_end(evidence: &Evidence, tenant: usize, key: &str) -> BTreeSet<OpId> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::told::Told;
+    use super::super::told::{Told, node, record_key};
+    use crate::excuse::Excuse;
 
     #[test]
     fn what_was_deleted_is_read_no_more() {
@@ -125,6 +138,29 @@ mod tests {
         let delete = told.delete().acknowledged();
         told.read().shows(&[]);
         told.owners_hold(&[delete]).keeps_all();
+    }
+
+    #[test]
+    fn what_was_deleted_may_come_back_where_those_who_knew_of_the_delete_lost_it() {
+        let mut told = Told::last_write_wins();
+        let write = told.write().acknowledged();
+        told.delete().acknowledged();
+        (1..=2).for_each(|number| told.loses(node(number), &record_key()));
+        told.read().shows(&[write]);
+        let told = told.owners_hold(&[write]);
+        told.clone().is_excused(Excuse::DeleteHoldersUnknown);
+        told.is_excused(Excuse::SecondLoss);
+    }
+
+    #[test]
+    fn what_was_lost_before_a_delete_began_excuses_nothing() {
+        let mut told = Told::last_write_wins();
+        let write = told.write().acknowledged();
+        (1..=2).for_each(|number| told.loses(node(number), &record_key()));
+        told.delete().acknowledged();
+        told.read().shows(&[write]);
+        let told = told.owners_hold(&[write]);
+        assert_eq!(told.found("deletes stay deleted").len(), 2);
     }
 
     #[test]

@@ -16,14 +16,15 @@ mod tests {
 
     use super::super::told::{Told, node, record_key};
     use crate::endpoint::Endpoint;
+    use crate::excuse::Excuse;
     use crate::op::OpId;
 
     /// A fourth node, which held a write, drops it while two of the owners hold `held`.
-    fn dropped_over(held: impl Fn(&Told, OpId) -> [Option<Bytes>; 2]) -> Told {
+    fn dropped_over(held: impl Fn(&mut Told, OpId) -> [Option<Bytes>; 2]) -> Told {
         let mut told = Told::siblings();
         let write = told.write().acknowledged();
         let old = told.record(&[write]).encode();
-        let [one, other] = held(&told, write);
+        let [one, other] = held(&mut told, write);
         let owners: [(Endpoint, Option<Bytes>); 2] = [(node(1), one), (node(2), other)];
         let now = told.now();
         let seen = &mut told.run.seen;
@@ -33,7 +34,7 @@ mod tests {
 
     #[test]
     fn a_copy_is_dropped_that_all_owners_have() {
-        let all = |told: &Told, write: OpId| {
+        let all = |told: &mut Told, write: OpId| {
             let record = told.record(&[write]).encode();
             [Some(record.clone()), Some(record)]
         };
@@ -42,9 +43,25 @@ mod tests {
 
     #[test]
     fn no_copy_is_dropped_that_an_owner_lacks() {
-        let some = |told: &Told, write: OpId| [Some(told.record(&[write]).encode()), None];
+        let some = |told: &mut Told, write: OpId| [Some(told.record(&[write]).encode()), None];
         let what = "n4 dropped a copy that n2 lacks";
         dropped_over(some).breaks("dropped copies", &[what]);
+    }
+
+    #[test]
+    fn a_copy_may_be_dropped_that_an_owner_lost_since_it_was_looked_at() {
+        let lost = |told: &mut Told, write: OpId| {
+            let record = told.record(&[write]).encode();
+            told.says(node(2), &record);
+            told.loses(node(2), &record_key());
+            [Some(record), None]
+        };
+        dropped_over(lost).is_excused(Excuse::LostSinceLookedAt);
+        let damaged = |told: &mut Told, write: OpId| {
+            let record = told.record(&[write]).encode();
+            [Some(record), Some(Bytes::from_static(b"damaged"))]
+        };
+        dropped_over(damaged).is_excused(Excuse::Damaged);
     }
 
     #[test]

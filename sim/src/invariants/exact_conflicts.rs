@@ -24,30 +24,30 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
                 .map(|(op, _)| *op)
                 .collect();
             shown.sort_unstable();
-            let twice = shown
-                .windows(2)
-                .find(|pair| pair[0] == pair[1])
-                .map(|pair| pair[0]);
-            if let Some(twice) = twice.filter(|op| !evidence.may_be_remade(*op)) {
+            let twice = shown.windows(2).filter(|pair| pair[0] == pair[1]);
+            let twice = twice.map(|pair| pair[0]);
+            let twice = twice.min_by_key(|op| evidence.may_be_remade(*op).is_some());
+            if let Some(twice) = twice {
+                let excuse = evidence.may_be_remade(twice);
                 let what = format!("#{} was shown #{} twice", read.id.0, twice.0);
-                findings.broken(tenant, key, &[read.id, twice], what);
+                findings.broken_unless(excuse, tenant, key, &[read.id, twice], what);
             }
         }
         let last = evidence.final_record(tenant, key);
         let values = last.shown().filter_map(|version| version.value());
         for sibling in values.filter_map(|value| evidence.writer(tenant, key, value)) {
-            if evidence.may_be_remade(sibling) {
-                continue;
-            }
-            let overwriter = evidence.overwriters(sibling, Time::MAX).find(|op| {
-                op.kind == Kind::Write && op.success().is_some() && !evidence.may_be_gone(op.id)
-            });
-            if let Some(overwriter) = overwriter {
+            let overwriters = evidence.overwriters(sibling, Time::MAX);
+            let overwriters =
+                overwriters.filter(|op| op.kind == Kind::Write && op.success().is_some());
+            let overwriters = overwriters.map(|op| (op, evidence.may_be_gone(op.id)));
+            let overwriter = overwriters.min_by_key(|(_, gone)| gone.is_some());
+            if let Some((overwriter, gone)) = overwriter {
+                let excuse = evidence.may_be_remade(sibling).or(gone);
                 let what = format!(
                     "#{} is still there beside #{}, which overwrote it",
                     sibling.0, overwriter.id.0
                 );
-                findings.broken(tenant, key, &[sibling, overwriter.id], what);
+                findings.broken_unless(excuse, tenant, key, &[sibling, overwriter.id], what);
             }
         }
     }
@@ -55,7 +55,10 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::told::Told;
+    use pairdb::version::Stamp;
+
+    use super::super::told::{Told, record_key};
+    use crate::excuse::Excuse;
 
     #[test]
     fn what_was_overwritten_knowingly_goes_and_what_was_not_stays() {
@@ -65,6 +68,18 @@ mod tests {
         let second = told.write().knowing(read).acknowledged();
         let third = told.write().acknowledged();
         told.owners_hold(&[second, third]).keeps_all();
+    }
+
+    #[test]
+    fn a_write_may_be_shown_twice_whose_name_is_forgotten() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        told.stamped_again(write, 1);
+        let forgotten = &mut told.run.seen.forgotten;
+        forgotten.insert(record_key(), Stamp::new(1_000, 0));
+        told.read().shows(&[write, write]);
+        told.owners_hold(&[write])
+            .is_excused(Excuse::ForgottenAttempt);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::evidence::Evidence;
+use crate::excuse::{Excuse, Excuses};
 use crate::op::OpId;
 
 /// A promise that was broken.
@@ -50,6 +51,7 @@ pub struct Findings<'a> {
     invariant: &'static str,
     promise: u8,
     found: Vec<Violation>,
+    excuses: Excuses,
 }
 
 /// One violation of a kind tells as much as a hundred.
@@ -64,13 +66,34 @@ impl<'a> Findings<'a> {
             invariant,
             promise,
             found: Vec::new(),
+            excuses: Excuses::new(),
         }
     }
 
-    /// What was broken.
+    /// What was broken, and what excused what was not.
     #[must_use]
-    pub fn into_found(self) -> Vec<Violation> {
-        self.found
+    pub fn into_found(self) -> (Vec<Violation>, Excuses) {
+        (self.found, self.excuses)
+    }
+
+    /// Something was not judged.
+    pub const fn excused(&mut self, excuse: Excuse) {
+        self.excuses.note(excuse);
+    }
+
+    /// A promise was broken for a key, unless that is excused.
+    pub fn broken_unless(
+        &mut self,
+        excuse: Option<Excuse>,
+        tenant: usize,
+        key: &str,
+        operations: &[OpId],
+        what: String,
+    ) {
+        match excuse {
+            Some(excuse) => self.excused(excuse),
+            None => self.broken(tenant, key, operations, what),
+        }
     }
 
     /// A promise was broken for a key.

@@ -15,6 +15,7 @@ use pairdb::version::{Context, Dot, WriteId};
 use super::findings::Findings;
 use crate::endpoint::Endpoint;
 use crate::evidence::Evidence;
+use crate::excuse::Excuse;
 use crate::op::{Answer, Answered, Kind, Op};
 use crate::reign::{OwnersOf, Reign};
 
@@ -22,8 +23,8 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     for op in evidence.run.ops.values() {
         // What comes later may have been asked for at another consistency.
         let answer = op.success().filter(|answer| !is_kept(answer));
-        if let Some(what) = answer.and_then(|answer| lacking(evidence, op, answer)) {
-            findings.broken(op.tenant, &op.key, &[op.id], what);
+        if let Some((what, excuse)) = answer.and_then(|answer| lacking(evidence, op, answer)) {
+            findings.broken_unless(excuse, op.tenant, &op.key, &[op.id], what);
         }
     }
 }
@@ -39,8 +40,8 @@ const fn is_kept(answer: &Answer) -> bool {
     )
 }
 
-/// What too few owners hold of what an answer shows.
-fn lacking(evidence: &Evidence, op: &Op, answer: &Answer) -> Option<String> {
+/// What too few owners hold of what an answer shows, and what excuses that.
+fn lacking(evidence: &Evidence, op: &Op, answer: &Answer) -> Option<(String, Option<Excuse>)> {
     let name = &evidence.run.world.tenants[op.tenant].name;
     let context = answer.result.context()?;
     let context = Context::decode(context, Token::of_key(name, &op.key).0).ok()?;
@@ -72,12 +73,17 @@ fn lacking(evidence: &Evidence, op: &Op, answer: &Answer) -> Option<String> {
             holding >= set.required(op.consistency)
         };
         let by = |reign: &&Reign| needed(reign, op.kind, &key).iter().all(is_enough);
+        !reigns.iter().any(by)
+    };
+    let excuse = |dots: &Vec<Dot>| {
         let purged = seen.purged.get(&key);
-        let is_gone = |dot: &Dot| {
-            purged.is_some_and(|purged| purged.seen().covers(*dot))
-                || seen.may_be_lost(*dot, answer.at)
-        };
-        !reigns.iter().any(by) && !dots.iter().all(is_gone)
+        let purged = |dot: &Dot| purged.is_some_and(|purged| purged.seen().covers(*dot));
+        let lost = |dot: &Dot| seen.may_be_lost(*dot, answer.at);
+        let gone = dots.iter().all(|dot| purged(dot) || lost(dot));
+        gone.then(|| match dots.iter().any(purged) {
+            true => Excuse::PurgedEverywhere,
+            false => Excuse::HoldersLost,
+        })
     };
     let stamp = |dot: &Dot| {
         let version = evidence.run.seen.versions.get(dot)?;
@@ -102,7 +108,9 @@ fn lacking(evidence: &Evidence, op: &Op, answer: &Answer) -> Option<String> {
         let rank = |dots: &Vec<Dot>| dots.iter().filter_map(stamp).max();
         shown = shown.into_iter().max_by_key(rank).into_iter().collect();
     }
-    let lacking = shown.into_iter().find(is_lacking)?;
+    let lacking = shown.into_iter().filter(is_lacking);
+    let lacking = lacking.map(|dots| (excuse(&dots), dots));
+    let (excuse, lacking) = lacking.min_by_key(|(excuse, _)| excuse.is_some())?;
     let version = evidence.run.seen.versions.get(lacking.first()?)?;
     let of = version.op.map_or_else(
         || "a delete".to_owned(),
@@ -115,9 +123,8 @@ fn lacking(evidence: &Evidence, op: &Op, answer: &Answer) -> Option<String> {
     let holding = owners.into_iter().filter(|who| holds(&lacking, *who));
     let holding: Vec<String> = holding.map(|who| who.to_string()).collect();
     let (id, holding) = (op.id.0, holding.join(", "));
-    Some(format!(
-        "#{id} shows {of}, which too few owners hold: {holding}"
-    ))
+    let what = format!("#{id} shows {of}, which too few owners hold: {holding}");
+    Some((what, excuse))
 }
 
 /// The owners that have to hold what is answered. What a quorum of the old owners holds while a partition is copied is
@@ -154,6 +161,7 @@ mod tests {
     use pairdb::placement::Epoch;
 
     use super::super::told::{Told, node, record_key};
+    use crate::excuse::Excuse;
     use crate::op::OpId;
     use crate::reign::tests::{founded, world};
 
@@ -181,6 +189,17 @@ mod tests {
         let write = told.write().acknowledged();
         let what = "#1 shows the value of #1, which too few owners hold: n1";
         known_by(told, write, 1).breaks("held by quorums", &[what]);
+    }
+
+    #[test]
+    fn what_was_purged_everywhere_nobody_holds() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        let mut told = known_by(told, write, 1);
+        let purged = told.record(&[write]);
+        told.run.seen.purged.insert(record_key(), purged);
+        let told = told.owners_hold(&[write]);
+        told.is_excused(Excuse::PurgedEverywhere);
     }
 
     #[test]

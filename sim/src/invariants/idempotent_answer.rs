@@ -7,16 +7,13 @@ use pairdb::coordinator::IdempotencyOutage;
 
 use super::findings::Findings;
 use crate::evidence::Evidence;
+use crate::excuse::Excuse;
 use crate::op::{Answer, Answered};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     let refuses = evidence.run.world.coordinator.idempotency_outage == IdempotencyOutage::Refuse;
-    for op in evidence
-        .run
-        .ops
-        .values()
-        .filter(|op| op.idempotent && !op.claim_forgotten)
-    {
+    for op in evidence.run.ops.values().filter(|op| op.idempotent) {
+        let excuse = op.claim_forgotten.then_some(Excuse::ClaimsForgotten);
         let claimed = op.answers.iter().filter_map(|answer| match &answer.result {
             Answered::Written {
                 context,
@@ -28,11 +25,11 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
         let answers: BTreeSet<_> = claimed.collect();
         if refuses && op.answers.iter().any(is_unkept) {
             let what = format!("#{} was served without idempotency", op.id.0);
-            findings.broken(op.tenant, &op.key, &[op.id], what);
+            findings.broken_unless(excuse, op.tenant, &op.key, &[op.id], what);
         }
         if answers.len() > 1 {
             let what = format!("#{} got {} different answers", op.id.0, answers.len());
-            findings.broken(op.tenant, &op.key, &[op.id], what);
+            findings.broken_unless(excuse, op.tenant, &op.key, &[op.id], what);
         }
     }
 }
@@ -52,6 +49,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::super::told::Told;
+    use crate::excuse::Excuse;
     use crate::op::{Answer, Answered};
 
     /// A write that is answered twice, the second time with this context; `None`: with that of the first answer.
@@ -74,6 +72,16 @@ mod tests {
     #[test]
     fn a_retry_gets_the_first_answer() {
         answered_twice(None).keeps_all();
+    }
+
+    #[test]
+    fn a_retry_may_get_another_answer_where_the_claim_was_forgotten() {
+        let mut told = answered_twice(Some(b"another context"));
+        told.run
+            .ops
+            .values_mut()
+            .for_each(|op| op.claim_forgotten = true);
+        told.is_excused(Excuse::ClaimsForgotten);
     }
 
     #[test]

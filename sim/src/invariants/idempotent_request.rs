@@ -7,6 +7,7 @@
 
 use super::findings::Findings;
 use crate::evidence::Evidence;
+use crate::excuse::Excuse;
 use crate::op::{Answered, Op};
 use crate::world::ClientPlan;
 
@@ -17,24 +18,29 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
     }
     for op in evidence.run.ops.values().filter(|op| op.idempotent) {
         let Some(first) = op.key_of else {
-            if op.told_conflict && !op.claim_forgotten && !is_shared(evidence, op) {
+            if op.told_conflict {
+                let forgotten = op.claim_forgotten.then_some(Excuse::ClaimsForgotten);
+                let shared = is_shared(evidence, op).then_some(Excuse::MisusedKey);
                 let what = format!(
                     "#{} was told that its own idempotency key is another's",
                     op.id.0
                 );
-                findings.broken(op.tenant, &op.key, &[op.id], what);
+                let excuse = forgotten.or(shared);
+                findings.broken_unless(excuse, op.tenant, &op.key, &[op.id], what);
             }
             continue;
         };
         let first = &evidence.run.ops[&first];
         let forgotten = op.claim_forgotten || first.claim_forgotten;
         let kept = kept(first).is_some_and(|at| at <= op.invoked);
-        if !forgotten && kept && self::kept(op).is_some() {
+        if self::kept(op).is_some() {
+            let forgotten = forgotten.then_some(Excuse::ClaimsForgotten);
+            let excuse = forgotten.or((!kept).then_some(Excuse::AnswerNotKept));
             let what = format!(
                 "#{} was acknowledged under the idempotency key of #{}, which asks for something else",
                 op.id.0, first.id.0
             );
-            findings.broken(op.tenant, &op.key, &[first.id, op.id], what);
+            findings.broken_unless(excuse, op.tenant, &op.key, &[first.id, op.id], what);
         }
     }
 }
@@ -55,7 +61,7 @@ fn kept(op: &Op) -> Option<u64> {
 }
 
 /// Whether another one brought its key: that one may have been made first.
-fn is_shared(evidence: &Evidence, op: &Op) -> bool {
+pub(super) fn is_shared(evidence: &Evidence, op: &Op) -> bool {
     let mut others = evidence.run.ops.values();
     others.any(|other| other.key_of == Some(op.id))
 }
@@ -63,7 +69,8 @@ fn is_shared(evidence: &Evidence, op: &Op) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::told::Told;
-    use crate::op::{Answer, Answered};
+    use crate::excuse::Excuse;
+    use crate::op::{Answer, Answered, OpId};
 
     /// A write, and another one with its idempotency key, which is acknowledged or refused.
     fn another_request(result: Answered) -> Told {
@@ -93,6 +100,29 @@ mod tests {
         let what =
             "#2 was acknowledged under the idempotency key of #1, which asks for something else";
         another_request(acknowledged).breaks("idempotent request", &[what]);
+    }
+
+    #[test]
+    fn another_request_may_be_acknowledged_before_the_first_one_was() {
+        let acknowledged = Answered::Written {
+            context: Default::default(),
+            is_duplicate: false,
+            without_idempotency: false,
+        };
+        let mut told = another_request(acknowledged);
+        let first = told.run.ops.values_mut().next();
+        first.into_iter().for_each(|op| op.answers.clear());
+        told.stamped_again(OpId(2), 2);
+        let told = told.owners_hold(&[OpId(1), OpId(2)]);
+        told.is_excused(Excuse::AnswerNotKept);
+    }
+
+    #[test]
+    fn a_retry_may_be_told_that_its_key_is_anothers_where_another_brought_it() {
+        let mut told = another_request(Answered::Refused);
+        let first = told.run.ops.values_mut().next();
+        first.into_iter().for_each(|op| op.told_conflict = true);
+        told.is_excused(Excuse::MisusedKey);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use pairdb::quorum::{ConflictPolicy, Consistency};
 
 use super::findings::Findings;
 use crate::evidence::Evidence;
+use crate::excuse::Excuse;
 use crate::op::{Kind, Op, OpId, Time};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
@@ -21,41 +22,44 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
                 continue;
             };
             let begun = (read.invoked, read.consistency);
-            if let Some(loser) = beaten(evidence, tenant, key, winner, begun) {
+            if let Some((loser, excuse)) = beaten(evidence, tenant, key, winner, begun) {
                 let what = format!(
                     "#{} read #{}, and #{} came after it",
                     read.id.0, winner.0, loser.id.0
                 );
-                findings.broken(tenant, key, &[winner, loser.id, read.id], what);
+                let involved = [winner, loser.id, read.id];
+                findings.broken_unless(excuse, tenant, key, &involved, what);
             }
         }
         let last = evidence.final_record(tenant, key);
         let winner = last.latest().and_then(|version| version.value());
         let winner = winner.and_then(|value| evidence.writer(tenant, key, value));
         if let Some(winner) = winner
-            && let Some(loser) =
+            && let Some((loser, excuse)) =
                 beaten(evidence, tenant, key, winner, (Time::MAX, Consistency::All))
         {
             let what = format!(
                 "#{} won in the end, and #{} came after it",
                 winner.0, loser.id.0
             );
-            findings.broken(tenant, key, &[winner, loser.id], what);
+            findings.broken_unless(excuse, tenant, key, &[winner, loser.id], what);
         }
     }
 }
 
-/// A write that came after `winner`, and that those who began at `begun` should have seen.
+/// A write that came after `winner`, and that those who began at `begun` should have seen; and why they may not.
 fn beaten<'a>(
     evidence: &'a Evidence,
     tenant: usize,
     key: &'a str,
     winner: OpId,
     begun: (Time, Consistency),
-) -> Option<&'a Op> {
+) -> Option<(&'a Op, Option<Excuse>)> {
     let won = evidence.run.ops.get(&winner)?;
-    let done = evidence.settled(won)?;
-    evidence.ops_of(tenant, key).find(|op| {
+    let done = won.completed()?;
+    let remade = evidence.may_be_remade(winner);
+    let remade = remade.or_else(|| evidence.is_weakened(winner, done));
+    let beaten = evidence.ops_of(tenant, key).filter(|op| {
         let owners = op.consistency;
         op.kind == Kind::Write
             && op.invoked > done
@@ -63,11 +67,12 @@ fn beaten<'a>(
             // A write at all keeps its stamp once a quorum held it leading: it may have been seen.
             && evidence.meet(tenant, owners.min(Consistency::Quorum), won.consistency)
             && evidence.meet(tenant, owners, begun.1)
-            && op
-                .completed()
-                .is_some_and(|at| !evidence.is_weakened(op.id, at))
-            && !evidence.is_weakened(winner, done)
-    })
+    });
+    let excused = beaten.map(|op| {
+        let weakened = |at| evidence.is_weakened(op.id, at);
+        (op, remade.or_else(|| op.completed().and_then(weakened)))
+    });
+    excused.min_by_key(|(_, excuse)| excuse.is_some())
 }
 
 #[cfg(test)]

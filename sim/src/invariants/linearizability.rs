@@ -27,6 +27,7 @@ use stateright::semantics::{ConsistencyTester, LinearizabilityTester, Sequential
 
 use super::findings::Findings;
 use crate::evidence::Evidence;
+use crate::excuse::Excuse;
 use crate::op::{Kind, Op, OpId, Time};
 
 /// How many operations one search is about.
@@ -74,8 +75,15 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
         if evidence.policy(tenant) != ConflictPolicy::LastWriteWins {
             continue;
         }
-        for window in windows(history(evidence, tenant, key)) {
-            if is_linearizable(&window) == Some(false) {
+        for window in windows(history(evidence, tenant, key, findings)) {
+            if window.is_cut {
+                findings.excused(Excuse::WindowCut);
+            }
+            let verdict = is_linearizable(&window);
+            if verdict.is_none() {
+                findings.excused(Excuse::SearchGivenUp);
+            }
+            if verdict == Some(false) {
                 let steps = window.steps.iter();
                 let ids: Vec<OpId> = steps.map(|step| step.id).collect();
                 let what = format!("{} can't have happened in any order", describe(&window));
@@ -89,13 +97,23 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
 struct Window {
     before: Value,
     steps: Vec<Step>,
+    /// Whether there were more.
+    is_cut: bool,
 }
 
-/// The operations on one key, in the order of their beginnings.
-fn history(evidence: &Evidence, tenant: usize, key: &str) -> Vec<Step> {
-    let end = evidence.may_be_lost_from(tenant);
-    let ops = evidence.ops_of(tenant, key).filter(|op| op.invoked < end);
-    let ops: Vec<&Op> = ops.collect();
+/// The operations on one key, in the order of their beginnings. What is left out of them is told to `findings`.
+fn history(
+    evidence: &Evidence,
+    tenant: usize,
+    key: &str,
+    findings: &mut Findings<'_>,
+) -> Vec<Step> {
+    let (end, excuse) = evidence.may_be_missed_from(tenant, key);
+    let ops = evidence.ops_of(tenant, key);
+    let (ops, after): (Vec<&Op>, Vec<&Op>) = ops.partition(|op| op.invoked < end);
+    if !after.is_empty() {
+        findings.excused(excuse);
+    }
     let completed = |op: &Op| {
         let done = evidence.settled(op).filter(|at| *at < end)?;
         (op.consistency != Consistency::One).then_some(done)
@@ -120,14 +138,20 @@ fn history(evidence: &Evidence, tenant: usize, key: &str) -> Vec<Step> {
     for op in ops.iter().filter(|op| op.kind != Kind::Read) {
         let value = (op.kind == Kind::Write).then_some(op.id);
         let stamped_twice = evidence.stamps(op.id).len() > 1;
-        let twice =
-            stamped_twice && evidence.was_raised_unheard(op.id) || evidence.may_be_remade(op.id);
+        let unheard = stamped_twice && evidence.was_raised_unheard(op.id);
+        let unheard = unheard.then_some(Excuse::RaisedUnheard);
+        let twice = unheard.or_else(|| evidence.may_be_remade(op.id));
         let seen = reads
             .iter()
             .filter(|read| value.is_some() && returned(read) == Some(value));
         let to = completed(op).or_else(|| seen.map(|read| read.to).min());
         match to {
-            _ if twice => drop(left_out.insert(op.id)),
+            _ if twice.is_some() => {
+                left_out.insert(op.id);
+                twice
+                    .into_iter()
+                    .for_each(|excuse| findings.excused(excuse));
+            }
             Some(_) if op.kind == Kind::Delete && (doubtful_deletes || completed(op).is_none()) => {
             }
             Some(to) => steps.push(step(op, to, RegisterOp::Write(value), RegisterRet::WriteOk)),
@@ -136,7 +160,13 @@ fn history(evidence: &Evidence, tenant: usize, key: &str) -> Vec<Step> {
     }
     reads.retain(|read| match returned(read) {
         Some(Some(write)) => !left_out.contains(&write),
-        _ => read.to < no_deletes_from,
+        _ => {
+            let certain = read.to < no_deletes_from;
+            if !certain {
+                findings.excused(Excuse::DoubtfulDelete);
+            }
+            certain
+        }
     });
     steps.append(&mut reads);
     steps.sort_by_key(|step| (step.from, step.id));
@@ -168,12 +198,17 @@ fn windows(steps: Vec<Step>) -> Vec<Window> {
     let mut cut = |before: Option<Value>, steps: &mut Vec<Step>| {
         let mut steps = std::mem::take(steps);
         if let Some(before) = before {
-            if steps.len() > WINDOW_MAX {
+            let is_cut = steps.len() > WINDOW_MAX;
+            if is_cut {
                 let rest = steps.split_off(WINDOW_MAX);
                 forget_unknown(before, &mut steps, rest[0].from);
             }
-            if steps.iter().any(|step| returned(step).is_some()) {
-                windows.push(Window { before, steps });
+            if is_cut || steps.iter().any(|step| returned(step).is_some()) {
+                windows.push(Window {
+                    before,
+                    steps,
+                    is_cut,
+                });
             }
         }
     };
@@ -390,6 +425,12 @@ mod tests {
         assert_eq!(verdicts(steps), [None]);
         let mut steps: Vec<Step> = (1..=40).map(|id| write(id, 1, 100)).collect();
         steps.push(read(50, 39, 2, 99));
-        assert!(verdicts(steps).is_empty(), "its reads are beyond the cut");
+        let windows = windows(steps);
+        let [window] = &windows[..] else {
+            panic!("one window")
+        };
+        assert!(window.is_cut);
+        let mut reads = window.steps.iter().filter_map(returned);
+        assert_eq!(reads.next(), None, "its reads are beyond the cut");
     }
 }

@@ -32,6 +32,7 @@ mod told;
 pub use findings::{Findings, Violation};
 
 use crate::evidence::Evidence;
+use crate::excuse::Excuses;
 
 /// What is broken when a run panics.
 pub const NO_PANIC: &str = "no panic";
@@ -77,14 +78,17 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     all.chain([NO_PANIC, EXPECTATION])
 }
 
-/// Everything that was broken.
+/// Everything that was broken, and how often each excuse was taken.
 #[must_use]
-pub fn check(evidence: &Evidence) -> Vec<Violation> {
+pub fn check(evidence: &Evidence) -> (Vec<Violation>, Excuses) {
     let mut violations = Vec::new();
+    let mut excuses = evidence.run.seen.excuses;
     for (invariant, promise, check) in ALL {
         let mut findings = Findings::of(evidence, invariant, *promise);
         check(evidence, &mut findings);
-        violations.append(&mut findings.into_found());
+        let (mut found, excused) = findings.into_found();
+        violations.append(&mut found);
+        excuses.add(&excused);
     }
-    violations
+    (violations, excuses)
 }

@@ -5,7 +5,8 @@
 use pairdb::quorum::ConflictPolicy;
 
 use super::findings::Findings;
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, Overwritten};
+use crate::excuse::Excuse;
 use crate::op::{Kind, Time};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
@@ -19,10 +20,14 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
             .ops_of(tenant, key)
             .filter(|op| op.kind == Kind::Write && op.success().is_some());
         for write in acknowledged {
-            let overwritten = evidence.overwriters(write.id, Time::MAX).next().is_some();
-            if there.contains(&write.id) || overwritten || evidence.may_be_gone(write.id) {
+            if there.contains(&write.id) {
                 continue;
             }
+            let overwritten = match evidence.overwritten(write.id) {
+                Some(Overwritten::Certainly) => continue,
+                Some(Overwritten::Perhaps) => Some(Excuse::UndecidedDelete),
+                None => None,
+            };
             if evidence.policy(tenant) == ConflictPolicy::LastWriteWins {
                 match evidence.stamp(write.id, Time::MAX) {
                     Some(stamp)
@@ -34,15 +39,17 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
                     _ => continue,
                 }
             }
+            let excuse = evidence.may_be_gone(write.id).or(overwritten);
             let what = format!("#{} was acknowledged and nothing is left of it", write.id.0);
-            findings.broken(tenant, key, &[write.id], what);
+            findings.broken_unless(excuse, tenant, key, &[write.id], what);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::told::Told;
+    use super::super::told::{Told, node, record_key};
+    use crate::excuse::Excuse;
 
     #[test]
     fn an_acknowledged_write_is_there_in_the_end() {
@@ -55,6 +62,31 @@ mod tests {
     fn an_acknowledged_write_that_nobody_holds_is_lost() {
         let mut told = Told::siblings();
         told.write().acknowledged();
+        let what = "#1 was acknowledged and nothing is left of it";
+        told.owners_hold(&[]).breaks("no lost write", &[what]);
+    }
+
+    #[test]
+    fn an_acknowledged_write_may_be_gone_that_all_who_held_it_lost() {
+        let mut told = Told::siblings();
+        told.write().acknowledged();
+        (1..=3).for_each(|number| told.loses(node(number), &record_key()));
+        told.owners_hold(&[]).is_excused(Excuse::HoldersLost);
+    }
+
+    #[test]
+    fn a_delete_without_an_answer_may_have_overwritten_it_and_a_write_that_nobody_holds_can_t() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        let read = told.read().shows(&[write]);
+        let delete = told.delete().knowing(read).refused();
+        told.again(delete, |op, _| op.unknown = true);
+        told.owners_hold(&[]).is_excused(Excuse::UndecidedDelete);
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        let read = told.read().shows(&[write]);
+        let second = told.write().knowing(read).refused();
+        told.again(second, |op, _| op.unknown = true);
         let what = "#1 was acknowledged and nothing is left of it";
         told.owners_hold(&[]).breaks("no lost write", &[what]);
     }

@@ -12,6 +12,7 @@ use pairdb::quorum::ConflictPolicy;
 
 use super::findings::Findings;
 use crate::evidence::Evidence;
+use crate::excuse::Excuse;
 use crate::op::{Answered, Kind, Op};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
@@ -20,7 +21,8 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
         .ops
         .values()
         .filter(|op| op.idempotent && op.kind == Kind::Write);
-    for op in judged.filter(|op| is_claimed(evidence, op)) {
+    for op in judged {
+        let excuse = unclaimed(evidence, op);
         let dots = evidence.dots(op.id).iter();
         let versions: Vec<_> = dots
             .filter_map(|dot| evidence.run.seen.versions.get(dot))
@@ -32,7 +34,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
                 op.id.0,
                 writes.len()
             );
-            findings.broken(op.tenant, &op.key, &[op.id], what);
+            findings.broken_unless(excuse, op.tenant, &op.key, &[op.id], what);
         }
         let stamps: BTreeSet<_> = versions.iter().map(|version| version.stamp).collect();
         if stamps.len() > 1 && evidence.policy(op.tenant) == ConflictPolicy::LastWriteWins {
@@ -42,13 +44,13 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
                 op.id.0,
                 stamps.join(" and ")
             );
-            findings.broken(op.tenant, &op.key, &[op.id], what);
+            findings.broken_unless(excuse, op.tenant, &op.key, &[op.id], what);
         }
     }
 }
 
-/// Whether it has an idempotency key, and every attempt was made under a claim.
-pub(super) fn is_claimed(evidence: &Evidence, op: &Op) -> bool {
+/// Why its attempts may not be one write, unless it has an idempotency key and every attempt was made under a claim.
+pub(super) fn unclaimed(evidence: &Evidence, op: &Op) -> Option<Excuse> {
     let claimed = op.answers.iter().filter(|answer| {
         matches!(
             answer.result,
@@ -59,12 +61,20 @@ pub(super) fn is_claimed(evidence: &Evidence, op: &Op) -> bool {
         )
     });
     let always = evidence.run.world.coordinator.idempotency_outage == IdempotencyOutage::Refuse;
-    op.idempotent && !op.claim_forgotten && (always || claimed.count() == op.attempts as usize)
+    let all = op.idempotent && (always || claimed.count() == op.attempts as usize);
+    match op.claim_forgotten {
+        true => Some(Excuse::ClaimsForgotten),
+        false => (!all).then_some(Excuse::UnclaimedAttempt),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use pairdb::coordinator::IdempotencyOutage;
+
     use super::super::told::Told;
+    use crate::excuse::Excuse;
+    use crate::world::World;
 
     #[test]
     fn a_write_with_an_idempotency_key_may_be_stamped_by_two_owners() {
@@ -81,6 +91,19 @@ mod tests {
         told.stamped_again(write, 2);
         let what = "#1 became 2 writes under one idempotency key";
         told.owners_hold(&[write]).breaks("one effect", &[what]);
+    }
+
+    #[test]
+    fn an_attempt_without_a_claim_may_become_a_second_write() {
+        let mut told = Told::siblings();
+        let write = told.write().idempotent().acknowledged();
+        told.stamped_again(write, 2);
+        told.again(write, |op, _| op.unknown = true);
+        let degrades = |world: &mut World| {
+            world.coordinator.idempotency_outage = IdempotencyOutage::Degrade;
+        };
+        let told = told.owners_hold(&[write]).with(degrades);
+        told.is_excused(Excuse::UnclaimedAttempt);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use pairdb::quorum::ConflictPolicy;
 
 use super::findings::Findings;
 use crate::evidence::{Evidence, Fact};
+use crate::excuse::Excuse;
 use crate::op::{Kind, Op, OpId, Time};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
@@ -24,19 +25,23 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
                 if fact.since >= read.invoked || !meet {
                     continue;
                 }
-                if let Some(what) = misses(evidence, read, completed, fact) {
-                    findings.broken(tenant, key, &[fact.write, fact.source, read.id], what);
+                if let Some((what, excuse)) = misses(evidence, read, completed, fact) {
+                    let involved = [fact.write, fact.source, read.id];
+                    findings.broken_unless(excuse, tenant, key, &involved, what);
                 }
             }
         }
     }
 }
 
-fn misses(evidence: &Evidence, read: &Op, completed: Time, fact: &Fact) -> Option<String> {
+/// What is wrong with what a read showed, and what may excuse it.
+type Missed = (String, Option<Excuse>);
+
+fn misses(evidence: &Evidence, read: &Op, completed: Time, fact: &Fact) -> Option<Missed> {
     let shown = evidence.shown_with_stamps(read);
-    let what = match evidence.policy(read.tenant) {
+    let (what, excuse) = match evidence.policy(read.tenant) {
         ConflictPolicy::Siblings => missed_sibling(evidence, shown, completed, fact)
-            .then(|| "did not see it".to_owned())
+            .then(|| ("did not see it".to_owned(), None))
             .or_else(|| revived(evidence, shown, fact)),
         ConflictPolicy::LastWriteWins => missed_latest(evidence, read, shown, completed, fact),
     }?;
@@ -45,10 +50,8 @@ fn misses(evidence: &Evidence, read: &Op, completed: Time, fact: &Fact) -> Optio
         true => "was acknowledged".to_owned(),
         false => format!("was seen by #{source}"),
     };
-    Some(format!(
-        "#{write} {proof} before #{} began, which {what}",
-        read.id.0
-    ))
+    let what = format!("#{write} {proof} before #{} began, which {what}", read.id.0);
+    Some((what, fact.excuse.or(excuse)))
 }
 
 /// Whether neither the write nor anything that overwrote it is there to be seen.
@@ -72,27 +75,26 @@ fn revived(
     evidence: &Evidence,
     shown: &[(OpId, pairdb::version::Stamp)],
     fact: &Fact,
-) -> Option<String> {
+) -> Option<Missed> {
     if evidence.run.ops[&fact.write].kind == Kind::Delete {
         return None;
     }
     let overwritten = evidence.followed_by(fact.write);
-    let back = shown
-        .iter()
-        .map(|(id, _)| *id)
-        .find(|id| overwritten.contains(id))?;
-    let retried = evidence.may_be_remade(back);
-    (!retried).then(|| format!("saw #{} that it had overwritten", back.0))
+    let back = shown.iter().map(|(id, _)| *id);
+    let back = back.filter(|id| overwritten.contains(id));
+    let back = back.map(|id| (id, evidence.may_be_remade(id)));
+    let (back, remade) = back.min_by_key(|(_, remade)| remade.is_some())?;
+    Some((format!("saw #{} that it had overwritten", back.0), remade))
 }
 
 /// Under `last_write_wins`: an older version, or none.
-pub(super) fn missed_latest(
+fn missed_latest(
     evidence: &Evidence,
     read: &Op,
     shown: &[(OpId, pairdb::version::Stamp)],
     completed: Time,
     fact: &Fact,
-) -> Option<String> {
+) -> Option<Missed> {
     let op = &evidence.run.ops[&fact.write];
     if op.kind != Kind::Write || evidence.overwriters(op.id, completed).next().is_some() {
         return None;
@@ -105,31 +107,37 @@ pub(super) fn missed_latest(
             outrankers
                 .next()
                 .is_none()
-                .then(|| format!("saw the older #{}", winner.0))
+                .then(|| (format!("saw the older #{}", winner.0), None))
         }
         None => {
             // Some delete must have come after it.
             let deletes = evidence
                 .ops_of(read.tenant, &read.key)
                 .filter(|op| op.kind == Kind::Delete);
-            let mut after = deletes.filter(|delete| {
-                let before = evidence.settled(delete).is_some_and(|done| {
-                    let meet = evidence.meet(op.tenant, delete.consistency, op.consistency);
-                    meet && done < op.invoked
-                });
-                let settled = evidence.settled(delete);
-                let before =
-                    before && settled.is_some_and(|done| !evidence.is_weakened(delete.id, done));
-                delete.may_have_happened() && delete.invoked < completed && !before
-            });
-            after.next().is_none().then(|| "saw nothing".to_owned())
+            let deletes = deletes.filter(|it| it.may_have_happened() && it.invoked < completed);
+            let mut excuse = None;
+            for delete in deletes {
+                let meet = evidence.meet(op.tenant, delete.consistency, op.consistency);
+                let before = delete
+                    .completed()
+                    .filter(|done| meet && *done < op.invoked)?;
+                let remade = evidence.may_be_remade(delete.id);
+                let remade = remade.or_else(|| evidence.is_weakened(delete.id, before));
+                excuse = excuse.or(remade);
+            }
+            Some(("saw nothing".to_owned(), excuse))
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::told::Told;
+    use std::sync::Arc;
+
+    use super::super::told::{Told, node, record_key};
+    use crate::excuse::Excuse;
+    use crate::reign;
+    use crate::world::{ChangePlan, Replacement};
 
     #[test]
     fn a_read_sees_what_was_acknowledged_before() {

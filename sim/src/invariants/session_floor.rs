@@ -44,6 +44,7 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
                 owners: Consistency::One, // it is the client's knowledge that counts
                 stamp: None,
                 source: given,
+                excuse: None,
             };
             if missed_sibling(evidence, shown, answer.at, &fact) {
                 let what = format!(

@@ -9,6 +9,8 @@ use std::time::Duration;
 use super::findings::Findings;
 use crate::endpoint::Endpoint;
 use crate::evidence::Evidence;
+use crate::excuse::Excuse;
+use crate::op::Time;
 use crate::world::Fault;
 
 /// A question that was asked shortly before may have been under way still, and its answer expires early.
@@ -20,9 +22,6 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
         let Some((completed, by)) = op.completed().zip(op.last_to) else {
             continue;
         };
-        if had_standing_clock(evidence, by) {
-            continue;
-        }
         let tenant = &evidence.run.world.tenants[op.tenant].name;
         let from = Duration::from_nanos(op.invoked).saturating_sub(within);
         let until = Duration::from_nanos(completed);
@@ -34,15 +33,20 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
                 "{by} served #{} with what it has known of {tenant} for longer than {within:?}",
                 op.id.0
             );
-            findings.broken(op.tenant, &op.key, &[op.id], what);
+            let stood = had_standing_clock(evidence, by, completed);
+            let excuse = stood.then_some(Excuse::StandingClock);
+            findings.broken_unless(excuse, op.tenant, &op.key, &[op.id], what);
         }
     }
 }
 
-/// Whether its monotonic clock stood still at some time: it can't know for how long.
-fn had_standing_clock(evidence: &Evidence, by: Endpoint) -> bool {
+/// Whether its monotonic clock stood still at some time before: it can't know for how long.
+fn had_standing_clock(evidence: &Evidence, by: Endpoint, before: Time) -> bool {
     let mut faults = evidence.run.world.faults.iter();
-    faults.any(|step| matches!(step.fault, Fault::StandingClock { who, .. } if who == by))
+    faults.any(|step| {
+        let of_it = matches!(step.fault, Fault::StandingClock { who, .. } if who == by);
+        of_it && step.at_ms * 1_000_000 <= before
+    })
 }
 
 #[cfg(test)]

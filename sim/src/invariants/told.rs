@@ -20,6 +20,7 @@ use super::check;
 use crate::adapters::TenantLookup;
 use crate::endpoint::Endpoint;
 use crate::evidence::Evidence;
+use crate::excuse::Excuse;
 use crate::hash::Fnv;
 use crate::op::{Answer, Answered, Arrived, Kind, Op, OpId, Time};
 use crate::recorded::{FinalRecord, Recorded};
@@ -40,6 +41,7 @@ const STEP_MS: u64 = 10;
 const TAKES_MS: u64 = 5;
 
 /// A run as far as it was told.
+#[derive(Clone)]
 pub(super) struct Told {
     pub(super) run: Recorded,
     now_ms: u64,
@@ -319,8 +321,16 @@ impl Told {
     /// Nothing at all was broken.
     #[track_caller]
     pub(super) fn keeps_all(self) {
-        let found = check(&Evidence::of(self.run));
+        let (found, _) = check(&Evidence::of(self.run));
         assert!(found.is_empty(), "{found:#?}");
+    }
+
+    /// Nothing was broken, and this excused something.
+    #[track_caller]
+    pub(super) fn is_excused(self, excuse: Excuse) {
+        let (found, excuses) = check(&Evidence::of(self.run));
+        assert!(found.is_empty(), "{found:#?}");
+        assert!(excuses.times(excuse) > 0, "{excuses:?}");
     }
 
     /// This promise was broken, and that is all that is said of it.
@@ -331,7 +341,7 @@ impl Told {
 
     /// How a promise was broken.
     pub(super) fn found(self, invariant: &str) -> Vec<String> {
-        let mut found = check(&Evidence::of(self.run));
+        let (mut found, _) = check(&Evidence::of(self.run));
         found.retain(|violation| violation.invariant == invariant);
         found.into_iter().map(|violation| violation.what).collect()
     }
