@@ -26,6 +26,7 @@
 //! | judgement | [`invariants`] | the promises, checked against that |
 //! | calm | [`inspect`], [`settle`] | what nodes hold, and what is waited for in the end |
 //! | | [`unaided`], [`buried`] | what repair does before anybody reads, and what a delete leaves |
+//! | | [`away`] | what comes about while a node is still away |
 //! | | [`books`] | what nodes keep beside their records, made anew from them |
 //! | run | [`run`](mod@run), [`outcome`], [`spell`] | one run, what comes of it, and the same as explicit steps |
 //! | many | [`sweep`], [`mutants`] | many runs, and runs with bugs put back |
@@ -48,6 +49,7 @@ compile_error!(
 pub mod adapters;
 pub mod asked;
 pub mod attempts;
+pub mod away;
 pub mod books;
 pub mod buried;
 #[allow(

@@ -3,6 +3,7 @@
 //! 1. Everything starts.
 //! 2. Chaos: clients work while the world's faults come and go.
 //! 3. Calm: all faults end, clients finish, everything that is down starts again, messages under way arrive.
+//!    In some worlds a node is still away then: what the others can do without it is looked at before it comes back.
 //! 4. Convergence: without any client, until all owners of every key are equal and nothing is owed; then every key is
 //!    read through every coordinator.
 //! 5. Judgement: the invariants, over what clients saw, what nodes said, and what they hold, as it was [recorded].
@@ -32,7 +33,7 @@ use crate::recorded::Recorded;
 use crate::rng::Rng;
 use crate::settle::{LOOK_AGAIN, changes_end, converge, last_records, read_everything, wait_until};
 use crate::world::World;
-use crate::{books, buried, spell, unaided};
+use crate::{away, books, buried, spell, unaided, verified};
 
 /// How the threads of runs are called.
 const THREAD_NAME: &str = "seed ";
@@ -196,11 +197,24 @@ impl Play {
         for who in self.cluster.processes() {
             self.cluster.set_paused(who, false);
         }
+        for who in &world.away {
+            self.cluster.crash(*who);
+            self.cluster.abandon(*who);
+        }
         let finished = |_: &Cluster| clients.iter().all(JoinHandle::is_finished);
         self.expect(finished, "a client waits for ever").await;
         self.start_all();
         self.expect(all_serve, "not everything started again").await;
         self.expect(is_silent, "messages never stop").await;
+        if !world.away.is_empty() {
+            self.phase("one is away");
+            let complaints = away::judged(&self.cluster).await;
+            self.complaints.extend(complaints);
+            self.cluster.end_abandonment();
+            self.start_all();
+            self.expect(all_serve, "who was away does not start again")
+                .await;
+        }
         people
     }
 

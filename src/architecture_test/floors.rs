@@ -27,8 +27,11 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("people", &["client", "nemesis", "operator"]),
     ("record", &["recorded", "evidence"]),
     ("judgement", &["invariants"]),
-    ("calm", &["inspect", "unaided", "buried", "books", "settle"]),
-    ("run", &["outcome", "spell", "run"]),
+    (
+        "calm",
+        &["inspect", "unaided", "buried", "books", "settle", "away", "verified"],
+    ),
+    ("run", &["counts", "outcome", "spell", "run"]),
     ("many", &["sweep", "mutants", "scenario", "shrink", "page"]),
     ("door", &["cli"]),
 ];

@@ -114,7 +114,9 @@ impl<W: CoordinatorWorld> Exchange<W> {
             if mutant::on(Mutant::PurgeUnproved) {
                 self.purge(&routing, &found).await;
             }
-            proof = self.exchange(&routing, &found).await;
+            if !(found.has_silent() && mutant::on(Mutant::AwayStopsExchange)) {
+                proof = self.exchange(&routing, &found).await;
+            }
             proof.whole &= !found.has_silent();
         }
         let lacking = proof.lacking.into_iter();

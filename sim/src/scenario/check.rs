@@ -66,6 +66,10 @@ pub(super) fn check(head: &Head, world: &World) -> Result<(), String> {
     for clock in &world.clocks {
         process(world, clock.who).map_err(|problem| format!("clocks: {problem}"))?;
     }
+    let storage = world.storage();
+    if let Some(who) = world.away.iter().find(|who| !storage.contains(who)) {
+        return Err(format!("away: {who} is no storage node"));
+    }
     Ok(())
 }
 

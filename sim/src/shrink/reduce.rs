@@ -56,6 +56,7 @@ const SIMPLER: &[Change] = &[
     |world| world.virtual_nodes = World::default().virtual_nodes,
     |world| world.zones.clear(),
     |world| world.older.clear(),
+    |world| world.away.clear(),
 ];
 
 const SIMPLER_STEPS: &[fn(&mut Step)] = &[
@@ -500,6 +501,7 @@ fn forget(world: &mut World, gone: impl Fn(Endpoint) -> bool) {
     world.clocks.retain(|clock| !gone(clock.who));
     world.timeouts.retain(|own| !gone(own.who));
     world.odd.retain(|own| !gone(own.who));
+    world.away.retain(|who| !gone(*who));
     world.faults.retain_mut(|step| {
         let Ok(mut fault) = serde_json::to_value(&step.fault) else {
             return false;

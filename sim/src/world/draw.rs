@@ -50,6 +50,7 @@ impl World {
             tenants: tenants(&mut Rng::new(seed, "tenants"), storage_nodes),
             clients: clients(&mut Rng::new(seed, "clients"), chaos_ms),
             faults: Vec::new(),
+            away: Vec::new(),
         };
         world.keep_pace_with_values();
         world.perhaps_mean();
@@ -71,6 +72,7 @@ impl World {
         world.perhaps_wounded();
         world.perhaps_without_room();
         world.perhaps_small();
+        world.perhaps_away();
         world
     }
 

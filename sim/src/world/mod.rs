@@ -4,6 +4,7 @@
 //! which key comes next) is drawn from its `seed` while it runs, so one world is one history.
 
 mod ahead;
+mod away;
 mod buggify;
 mod calm;
 mod change;

@@ -74,6 +74,10 @@ pub struct World {
     pub clients: Vec<ClientPlan>,
     /// What goes wrong, and when.
     pub faults: Vec<FaultStep>,
+    /// Storage nodes that lose power when all else is well again, and come back when the others had time to become
+    /// equal.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub away: Vec<Endpoint>,
 }
 
 /// The network's constant properties.
@@ -254,6 +258,7 @@ impl Default for World {
             ],
             clients: vec![ClientPlan::default(); 4],
             faults: Vec::new(),
+            away: Vec::new(),
         }
     }
 }
