@@ -39,6 +39,7 @@ mutants! {
     ResolveOldest "resolve-oldest" "last_write_wins shows the version with the least stamp"
     CounterReusedAfterRestart "counter-reused-after-restart" "a replica that restarts counts its dots from 1 again"
     IncarnationKeptAfterLoss "incarnation-kept-after-loss" "a replica that lost stamped writes keeps its incarnation"
+    GoneBackUnnoticed "gone-back-unnoticed" "a node that hears of dots it does not know to have given keeps its incarnation"
     UncleanCounts "unclean-counts" "a replica that lost power, with writes that were answered before they were durable, counts at once"
     DoubtsIgnored "doubts-ignored" "a replica whose engine has lost acknowledged commits goes on as if nothing were missing"
     ViewKeptAfterFailure "view-kept-after-failure" "a replica whose commit failed goes on with what it knew before, whatever became of the commit"

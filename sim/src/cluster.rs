@@ -514,6 +514,29 @@ impl Cluster {
         }
     }
 
+    /// Somebody takes a snapshot of a node's disk.
+    pub fn copy_disk(&self, who: Endpoint) {
+        let disk = self.machines().get(&who).and_then(|m| m.disk.clone());
+        if let Some(disk) = disk {
+            disk.copy();
+            self.history.note(format_args!("{who} has its disk copied"));
+        }
+    }
+
+    /// A machine's power fails, and the snapshot is put in its disk's place. It starts with that.
+    pub fn put_old_disk(&self, who: Endpoint) {
+        self.end_process(who);
+        let disk = self.machines().get(&who).and_then(|m| m.disk.clone());
+        if let Some(disk) = disk {
+            disk.go_back();
+            self.tap.went_back(who);
+            self.tap.fences_lost(who);
+            self.history
+                .note(format_args!("{who} gets its older disk back"));
+        }
+        self.start(who);
+    }
+
     /// A node that is in no topology gets an empty disk, to join (once more), and starts.
     pub fn begin_anew(&self, who: Endpoint) {
         self.abandoned().remove(&who);

@@ -488,16 +488,28 @@ impl Evidence {
     /// A node that lost its disk, or commits that it had answered, counts for no quorum before it has got back what the
     /// others hold. So it may only if all who held the write lost something.
     #[must_use]
-    pub fn is_weakened(&self, write: OpId, since: Time) -> bool {
-        let dots = self.dots(write);
-        if self.sole_reader_lost(write, since) {
-            return true;
-        }
-        if dots.is_empty() {
-            return self.all_may_have_lost(write);
-        }
-        dots.iter()
-            .all(|dot| self.run.seen.may_be_lost(*dot, since))
+    pub fn is_weakened(&self, write: OpId, since: Time) -> Option<Excuse> {
+        let sole = self.sole_reader_lost(write, since);
+        let sole = sole.then_some(Excuse::SoleOwnerLost);
+        let lost = sole.or_else(|| self.holders_lost(write, since));
+        lost.or_else(|| self.a_holder_went_back(write, since))
+    }
+
+    /// Whether one of those who held `write` by `since` went back to an earlier state after that. It is counted among
+    /// the owners of a quorum, and may not have it.
+    fn a_holder_went_back(&self, write: OpId, since: Time) -> Option<Excuse> {
+        let seen = &self.run.seen;
+        let holders = self
+            .dots(write)
+            .iter()
+            .filter_map(|dot| seen.holders.get(dot));
+        let mut holders = holders.flatten();
+        let went_back = |who: Endpoint, held: Time| {
+            let mut disks = seen.old_disks.iter();
+            disks.any(|(node, at)| *node == who && *at >= held)
+        };
+        let any = holders.any(|(who, at)| *at <= since && went_back(*who, *at));
+        any.then_some(Excuse::OldDisk)
     }
 
     /// Whether a key's only owner lost something while the key was copied from it, after `since`. The new owner may
@@ -541,9 +553,25 @@ impl Evidence {
     /// From when on a key's acknowledged writes may be missed: a second one of its owners lost something for good (one
     /// owner gives back what the other lost), or one went back to an earlier state and is counted all the same.
     #[must_use]
-    pub fn may_be_lost_from(&self, tenant: usize) -> Time {
-        let losses = &self.run.seen.losses;
-        let first = match losses.first() {
+    pub fn may_be_missed_from(&self, tenant: usize, key: &str) -> (Time, Excuse) {
+        let owners = self.owners_ever(tenant, key);
+        let old = self.run.seen.old_disks.iter();
+        let old = old.filter(|(who, _)| owners.contains(who));
+        let old = old.map(|(_, at)| *at).min().unwrap_or(Time::MAX);
+        let lost = self.may_be_lost_from(tenant, key, &owners);
+        match old < lost {
+            true => (old, Excuse::OldDisk),
+            false => (lost, Excuse::SecondLoss),
+        }
+    }
+
+    fn may_be_lost_from(&self, tenant: usize, key: &str, owners: &BTreeSet<Endpoint>) -> Time {
+        let losses = self.run.seen.losses.iter().filter(|loss| {
+            let of_other = loss.of.as_ref().is_some_and(|of| of.key() != key);
+            owners.contains(&loss.who) && !of_other
+        });
+        let mut losses = losses.peekable();
+        let first = match losses.peek() {
             Some(first) if self.least_factor(tenant) > 1 => first.who,
             Some(first) => return first.at,
             None => return Time::MAX,

@@ -91,6 +91,7 @@ async fn begin(cluster: &Cluster, index: usize, fault: &Fault) {
         }
         Fault::LoseDisk { who } => cluster.lose_disk(*who),
         Fault::DamagedJournal { who, commits } => cluster.damage_journal(*who, *commits),
+        Fault::OldDisk { who } => cluster.copy_disk(*who),
         Fault::LoseDigests { who } => cluster.lose_digests(*who),
         Fault::Pause { who } => cluster.set_paused(*who, true),
         Fault::StandingClock { who, .. } => cluster.stop_clock(*who),
@@ -135,6 +136,7 @@ fn end(cluster: &Cluster, index: usize, fault: &Fault) {
                 cluster.start(who);
             }
         }
+        Fault::OldDisk { who } => cluster.put_old_disk(*who),
         Fault::Pause { who } => cluster.set_paused(*who, false),
         Fault::StandingClock { who, jumps } => cluster.let_clock_go_on(*who, *jumps),
         Fault::ClockJump { who, by_ms } => cluster.jump_clock(*who, -by_ms),

@@ -36,6 +36,8 @@ pub struct Seen {
     of_key: BTreeMap<RecordKey, Vec<Dot>>,
     /// When a node lost something it had said to hold.
     pub losses: Vec<Loss>,
+    /// When a node's disk went back to an earlier state.
+    pub old_disks: Vec<(Endpoint, Time)>,
     /// When a node's process ended.
     pub ends: Vec<(Endpoint, Time)>,
     /// Whose incarnation an actor is.
@@ -479,6 +481,12 @@ impl Seen {
 
     /// A node lost something that it had said to hold, and knows that.
     pub fn lost(&mut self, who: Endpoint, at: Time) {
+        self.loses_memory(who, at, None);
+    }
+
+    /// A node lost something that it had said to hold, and does not know that: its disk went back.
+    pub fn went_back(&mut self, who: Endpoint, at: Time) {
+        self.old_disks.push((who, at));
         self.loses_memory(who, at, None);
     }
 

@@ -204,6 +204,12 @@ impl Tap {
         self.state().lost(who, at);
     }
 
+    /// A node's disk went back to an earlier state, and the node does not know.
+    pub fn went_back(&self, who: Endpoint) {
+        let at = self.history.now();
+        self.state().went_back(who, at);
+    }
+
     /// A record on a node's disk can't be read any more.
     pub fn damaged(&self, who: Endpoint, key: &RecordKey) {
         let at = self.history.now();

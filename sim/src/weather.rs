@@ -200,6 +200,7 @@ fn spoils(world: &World, index: usize) -> Spoils<'_> {
         | Fault::GoBack { who }
         | Fault::LoseDisk { who }
         | Fault::DamagedJournal { who, .. }
+        | Fault::OldDisk { who }
         | Fault::LoseDigests { who }
         | Fault::Pause { who }
         | Fault::StandingClock { who, .. }

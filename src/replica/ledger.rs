@@ -99,7 +99,7 @@ impl Ledger {
 
     /// Ends the incarnation when a record that is held, or came from another node, has seen dots it never gave out.
     pub(super) fn notice(&mut self, seen: &VersionVector, random: &impl Random) {
-        if self.never_gave(seen) {
+        if self.never_gave(seen) && !mutant::on(Mutant::GoneBackUnnoticed) {
             self.identity.renew(
                 random,
                 "a record has seen dots that it does not know of: its disk went back in time",

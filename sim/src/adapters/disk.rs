@@ -82,6 +82,8 @@ struct State {
     had_no_power: bool,
     /// A commit failed, and it was not opened again since.
     failed: bool,
+    /// A snapshot of what was durable, if one was taken.
+    copy: Maps,
 }
 
 /// What a crash took.
@@ -116,6 +118,7 @@ impl Disk {
             in_doubt: false,
             had_no_power: false,
             failed: false,
+            copy: Maps::new(),
         };
         Self {
             who,
@@ -278,6 +281,27 @@ impl Disk {
         state.in_doubt = false;
         state.failed = false;
         self.recorder.shows(self.who, None);
+    }
+
+    /// A snapshot is taken of what is durable.
+    pub fn copy(&self) {
+        let mut state = self.state();
+        state.copy = state.durable.clone();
+    }
+
+    /// The snapshot takes the place of what is there. It is whole, so it looks as it did then.
+    pub fn go_back(&self) {
+        let mut state = self.state();
+        state.pending.clear();
+        state.unsynced.clear();
+        state.undo.clear();
+        state.durable = state.copy.clone();
+        state.visible = state.copy.clone();
+        state.in_doubt = false;
+        state.had_no_power = true;
+        state.failed = false;
+        self.recorder
+            .shows(self.who, state.visible.get(&Space::Records));
     }
 
     /// Every commit up to this number becomes visible, and durable if `sync`.

@@ -155,4 +155,52 @@ mod tests {
         let what = "#1 was acknowledged before #2 began, which did not see it";
         told.owners_hold(&[write]).breaks("quorum reads", &[what]);
     }
+
+    #[test]
+    fn a_read_may_miss_what_an_owner_held_whose_disk_went_back() {
+        let mut told = Told::siblings();
+        let write = told.write().acknowledged();
+        let now = told.now();
+        told.run.seen.went_back(node(1), now);
+        told.read().shows(&[]);
+        told.owners_hold(&[write]).is_excused(Excuse::OldDisk);
+    }
+
+    #[test]
+    fn a_read_may_miss_what_a_key_s_only_owner_lost_while_the_key_was_copied_from_it() {
+        let mut told = Told::siblings().with(|world| world.tenants[0].replication_factor = 1);
+        let mut world = reign::tests::world();
+        world.tenants[0].replication_factor = 1;
+        let first = reign::tests::founded(&world);
+        let [owner] = first.owners(&record_key().tree())[..] else {
+            panic!("one owner")
+        };
+        let replacement = Replacement {
+            who: owner,
+            by: node(4),
+            force: false,
+        };
+        let plan = ChangePlan {
+            replace: vec![replacement],
+            ..ChangePlan::default()
+        };
+        let waiting = reign::tests::begun(&world, &first, &plan, 10);
+        let copying = reign::tests::stepped(&waiting, 20);
+        told.run.reigns = [first, waiting, copying].map(Arc::new).into();
+        let write = told.write().acknowledged();
+        told.loses(owner, &record_key());
+        told.read().shows(&[]);
+        told.owners_hold(&[write]).is_excused(Excuse::SoleOwnerLost);
+    }
+
+    #[test]
+    fn a_delete_without_an_answer_may_be_what_a_read_saw() {
+        let mut told = Told::last_write_wins();
+        let write = told.write().acknowledged();
+        let delete = told.delete().refused();
+        told.again(delete, |op, _| op.unknown = true);
+        told.read().shows(&[]);
+        told.owners_hold(&[write])
+            .is_excused(Excuse::DoubtfulDelete);
+    }
 }

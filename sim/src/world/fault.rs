@@ -102,6 +102,12 @@ pub enum Fault {
         /// How many commits are gone, if there were as many; 64 at most.
         commits: u32,
     },
+    /// A storage node goes on, and at the end it loses power and starts again with its disk as it was at the beginning:
+    /// somebody has put a snapshot in the disk's place.
+    OldDisk {
+        /// The storage node.
+        who: Endpoint,
+    },
     /// A storage node loses power, and starts again at the end without its digests, as from a time before there were
     /// any.
     LoseDigests {
