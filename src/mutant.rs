@@ -105,6 +105,7 @@ mutants! {
     PurgeUnproved "purge-unproved" "tombstones are purged while owners differ in other keys of the tree"
     PurgeWithOwnerMissing "purge-with-owner-missing" "tombstones are purged while an owner does not answer"
     HintNotDelivered "hint-not-delivered" "a hint is dropped without a delivery"
+    VerifyPagesUncut "verify-pages-uncut" "whoever verifies takes what one node lists beyond another one's page for all there is"
     AwayStopsExchange "away-stops-exchange" "a tree's owners exchange nothing while one of them is away"
     SyncOneWay "sync-one-way" "an exchange gets what is lacking and gives nothing"
     HintDroppedThoughNewer "hint-dropped-though-newer" "a hint is dropped though the record changed after it was delivered"

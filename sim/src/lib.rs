@@ -27,6 +27,7 @@
 //! | calm | [`inspect`], [`settle`] | what nodes hold, and what is waited for in the end |
 //! | | [`unaided`], [`buried`] | what repair does before anybody reads, and what a delete leaves |
 //! | | [`away`] | what comes about while a node is still away |
+//! | | [`verified`] | what an operator is told who has owners compared |
 //! | | [`books`] | what nodes keep beside their records, made anew from them |
 //! | run | [`run`](mod@run), [`outcome`], [`spell`] | one run, what comes of it, and the same as explicit steps |
 //! | many | [`sweep`], [`mutants`] | many runs, and runs with bugs put back |
@@ -114,5 +115,6 @@ pub mod sweep;
 pub mod tap;
 pub mod unaided;
 pub mod value;
+pub mod verified;
 pub mod weather;
 pub mod world;

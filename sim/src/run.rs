@@ -232,6 +232,7 @@ impl Play {
             self.complaints.extend(converge(&self.cluster).await);
             hidden = buried::hidden(&self.cluster).await;
             self.complaints.extend(buried::kept(&self.cluster).await);
+            self.complaints.extend(verified::wrong(&self.cluster).await);
         }
         self.complaints.extend(books::wrong(&self.cluster));
         self.complaints.extend(read_everything(&self.cluster).await);

@@ -23,6 +23,7 @@ use super::routing::Routing;
 use super::tenants::TenantCache;
 use super::topologies::Topologies;
 use super::validate::invalid;
+use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
     Ask, CallError, Clock, CoordinatorWorld, Digest, Instant, KeyHash, KeyPage, Keys, ReadRecord,
@@ -237,7 +238,9 @@ impl<W: CoordinatorWorld> Verifier<W> {
             }
             trees.extend(roots.into_iter().map(|(tree, _)| tree));
         }
-        if let Some(end) = &end {
+        if let Some(end) = &end
+            && !mutant::on(Mutant::VerifyPagesUncut)
+        {
             trees.retain(|tree| tree <= end);
         }
         trees.retain(|tree| after.is_none_or(|after| tree > after));
