@@ -105,6 +105,15 @@ impl StoreLink {
         rng.chance(500)
     }
 
+    /// Whether a watcher is told that it missed an event.
+    #[must_use]
+    pub fn lags(&self) -> bool {
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_told = rng.chance(300);
+        drop(rng);
+        is_told && self.faults.blocked(self.to, self.from).is_none()
+    }
+
     /// Whether an event of the store arrives.
     #[must_use]
     pub fn tells(&self) -> bool {

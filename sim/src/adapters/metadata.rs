@@ -507,18 +507,19 @@ impl MetadataStore for SimMetadata {
 
     fn watch(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static {
         let link = self.link.clone();
-        let state = (self.home.events(), self.home.clone());
-        let events = stream::unfold(state, async move |(mut events, home)| {
-            loop {
-                if let Some(event) = events.next().await {
-                    return Some((event, (events, home)));
-                }
-                // That store is gone: watches the one that took its place.
-                events = home.events();
-            }
+        let events = self.home.events();
+        // It ends with the store, when another one takes its place.
+        let events = stream::unfold(events, async move |mut events| {
+            Some((events.next().await?, events))
         });
-        // Events are hints: in bad times they are lost, and now and then in good ones.
-        events.filter(move |_| ready(link.tells())).boxed()
+        // Events are hints: in bad times they are lost, and now and then in good ones. Some watchers are told of it.
+        let told = move |event| {
+            ready(match link.tells() {
+                true => Some(event),
+                false => link.lags().then_some(MetadataEvent::Missed),
+            })
+        };
+        events.filter_map(told).boxed()
     }
 }
 
