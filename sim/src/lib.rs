@@ -30,6 +30,7 @@
 //! | | [`verified`] | what an operator is told who has owners compared |
 //! | | [`books`] | what nodes keep beside their records, made anew from them |
 //! | run | [`run`](mod@run), [`outcome`], [`spell`] | one run, what comes of it, and the same as explicit steps |
+//! | | [`counts`] | what came of operations, and what it cost in messages |
 //! | many | [`sweep`], [`mutants`] | many runs, and runs with bugs put back |
 //! | | [`scenario`], [`shrink`], [`page`] | stories in files, how a failing run becomes one, a run as a page |
 //! | door | [`cli`] | the command line |
@@ -61,6 +62,7 @@ pub mod buried;
 pub mod cli;
 pub mod client;
 pub mod cluster;
+pub mod counts;
 pub mod describe;
 pub mod endpoint;
 pub mod evidence;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use pairdb::marks::Marks;
 use pairdb::mutant::Mutant;
 
+use crate::counts::Counts;
 use crate::excuse::Excuses;
 use crate::history::History;
 use crate::invariants::{NO_PANIC, Violation};
@@ -54,6 +55,8 @@ pub struct Outcome {
     pub marks: Marks,
     /// What excused something that was found.
     pub excuses: Excuses,
+    /// What came of clients' operations, and what coordinators sent storage nodes.
+    pub counts: Counts,
     /// The world with what each client did as steps, if that was asked for.
     pub spelled: Option<World>,
 }
@@ -95,6 +98,7 @@ impl Outcome {
             recording: None,
             marks: Marks::default(),
             excuses: Excuses::new(),
+            counts: Counts::default(),
             spelled: None,
         }
     }

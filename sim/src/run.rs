@@ -21,6 +21,7 @@ use pairdb::marks::{self, Marks};
 
 use crate::client::Client;
 use crate::cluster::Cluster;
+use crate::counts::Counts;
 use crate::evidence::Evidence;
 use crate::excuse::Excuses;
 use crate::history::History;
@@ -293,6 +294,7 @@ impl Play {
             recording: Recording::of(&self.cluster.world, history),
             marks: Marks::default(),
             excuses: Excuses::new(),
+            counts: Counts::of(ops.values(), evidence.run.seen.requests.clone()),
             spelled: self.options.spell.then(|| {
                 let (began, attempts) = self.cluster.story.attempts();
                 spell::out(evidence, began, &attempts)

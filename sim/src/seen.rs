@@ -46,6 +46,8 @@ pub struct Seen {
     pub asked: Asked,
     /// Who was asked to stamp or join which write, and who was heard.
     pub attempts: Attempts,
+    /// How many messages of each kind coordinators sent that arrived.
+    pub requests: BTreeMap<&'static str, u64>,
     /// Contradictions, found on the spot.
     pub contradictions: Vec<Contradiction>,
     /// What excused some, on the spot.
@@ -182,6 +184,9 @@ impl Seen {
     /// A request about a record has arrived at a node.
     #[must_use]
     pub fn arrived(&mut self, from: Endpoint, who: Endpoint, request: &Request) -> Said {
+        if matches!(from, Endpoint::Coordinator(_)) {
+            *self.requests.entry(request.operation.name()).or_default() += 1;
+        }
         if let Some(tree) = dropped_by(&request.operation) {
             *self.dropping.entry((who, tree.clone())).or_default() += 1;
         }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use std::{env, fs};
 
 use pairdb_sim::cli::{report, stories};
+use pairdb_sim::counts::{self, Counts};
+use pairdb_sim::excuse::Excuse;
 use pairdb_sim::outcome::Options;
 use pairdb_sim::run::run;
 use pairdb_sim::scenario::{Scenario, mutant_named};
@@ -61,10 +63,14 @@ fn promises_hold() {
     let seeds = number("PAIRDB_SIM_SEEDS").unwrap_or(SEEDS);
     let mut broken = Vec::new();
     let mut sum = report::Sum::default();
+    let mut counts = Counts::default();
     let rare = RARE.map(|seed| seed..seed + 1);
     for seeds in std::iter::once(from..from + seeds).chain(rare) {
         sweep(seeds, cores(), None, |outcome| {
             sum.add(&outcome);
+            if counts::SEEDS.contains(&outcome.seed) {
+                counts.add(&outcome.counts);
+            }
             if !outcome.violations.is_empty() {
                 let replay = format!("cargo sim replay --seed {}", outcome.seed);
                 broken.push(report::text(&outcome, &replay));
@@ -75,6 +81,12 @@ fn promises_hold() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     if from == 0 && seeds >= SEEDS {
         assert_eq!(sum.missing_marks(), "");
+        let mut unused = sum.unused_excuses();
+        unused.retain(|excuse| !EXCUSED_IN_UNIT_TESTS.contains(excuse));
+        assert_eq!(unused, [], "what excuses nothing should go");
+        let jumps = counts.jumps_since(include_str!("../COUNTS.md"));
+        let renew = "what has jumped; `cargo sim counts --write sim/COUNTS.md` makes the page anew";
+        assert!(jumps.is_empty(), "{renew}:\n{}", jumps.join("\n"));
     }
 }
 

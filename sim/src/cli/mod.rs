@@ -1,6 +1,7 @@
 //! The command line. The only place that prints.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod counts;
 mod mutants;
 mod origin;
 pub mod report;
@@ -91,6 +92,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Counts what came of the operations of fixed seeds, and compares it with what is kept in sim/COUNTS.md.
+    Counts(counts::Count),
     /// Puts every known bug back, one after the other, and looks for a seed that finds it.
     Mutants(mutants::Mutants),
 }
@@ -138,7 +141,15 @@ pub fn main() -> ExitCode {
             jobs,
             keep_going,
             json,
-        } => Ok(many(from, seeds, minutes, jobs, keep_going, json)),
+        } => Ok(many(
+            from.unwrap_or_else(|| first(minutes)),
+            seeds,
+            minutes,
+            jobs,
+            keep_going,
+            json,
+        )),
+        Command::Counts(asked) => counts::run(&asked),
         Command::Mutants(mutants) => mutants.run(),
     };
     match done {
