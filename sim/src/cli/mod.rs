@@ -76,10 +76,10 @@ enum Command {
         /// How many.
         #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
         seeds: u64,
-        /// The first one.
-        #[arg(long, default_value_t = 0)]
-        from: u64,
-        /// Stops after this time.
+        /// The first one; 0 unless told otherwise, and one that nobody has run before if the sweep goes on for a time.
+        #[arg(long)]
+        from: Option<u64>,
+        /// Goes on for this time.
         #[arg(long)]
         minutes: Option<f64>,
         /// How many at a time; all cores unless told otherwise.
@@ -190,6 +190,14 @@ fn replay(which: &Which, out: Option<&Path>) -> Result<bool, String> {
     Ok(outcome.violations.is_empty())
 }
 
+/// The first seed of a sweep: a sweep that goes on for a time is to see what was never seen, so it begins with what
+/// the clock says.
+fn first(minutes: Option<f64>) -> u64 {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    let fresh = since.map_or(0, |since| since.as_secs());
+    minutes.map_or(0, |_| fresh)
+}
+
 fn many(
     from: u64,
     seeds: u64,
@@ -201,6 +209,7 @@ fn many(
     let start = Instant::now();
     let limit = minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     let mut sum = report::Sum::default();
+    eprintln!("seeds from {from} on");
     let mut told = start;
     sweep(
         from..from.saturating_add(seeds),
