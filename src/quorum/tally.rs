@@ -83,12 +83,6 @@ impl Quorums {
     pub fn are_among(self, positions: u32) -> bool {
         self.first.is_among(positions) && self.second.is_none_or(|next| next.is_among(positions))
     }
-
-    /// All owners of both.
-    #[must_use]
-    pub fn owners(self) -> u32 {
-        self.first.owners | self.second.map_or(0, |next| next.owners)
-    }
 }
 
 /// The answers of an operation's owners. Each counts once, and a success outweighs a failure of the same owner.
