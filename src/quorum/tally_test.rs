@@ -211,3 +211,34 @@ fn two_sets_of_owners_both_have_to_be_reached() {
     );
     assert_eq!(moving().pending(), 4);
 }
+
+#[test]
+fn what_is_still_to_be_asked_is_told_ahead_for_both_sets() {
+    let quorums = Quorums {
+        first: Quorum::of_first(2, 3),
+        second: Some(Quorum {
+            required: 2,
+            owners: 0b1110,
+        }),
+    };
+    let mut tally = Tally::of(quorums, 4);
+    tally.success(0);
+    assert!(
+        !tally.would_be_reached_with([1]),
+        "the new owners would have one only"
+    );
+    assert!(
+        !tally.would_be_reached_with([3]),
+        "the old owners would have one only"
+    );
+    assert!(tally.would_be_reached_with([1, 3]));
+    assert!(
+        tally.would_be_reached_with([0, 1, 3]),
+        "one that succeeded does not count less when it is asked again"
+    );
+    assert_eq!(
+        tally.verdict(),
+        Verdict::Pending,
+        "nothing has been counted"
+    );
+}

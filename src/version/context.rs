@@ -256,6 +256,37 @@ mod tests {
     }
 
     #[test]
+    fn as_long_as_one_may_be_is_read() {
+        let longest = vec![0; Context::LEN_MAX];
+        let refused = Context::decode(&longest, 1);
+        assert!(
+            matches!(refused, Err(ContextError::Undecodable(_))),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn an_own_write_that_is_none_or_covered_is_refused() {
+        let shown = [(Actor(1), 5)];
+        for (actor, counter) in [(2, 0), (1, 5), (1, 4)] {
+            let mut bytes = vec![FORMAT];
+            bytes.extend_from_slice(&1_u64.to_be_bytes());
+            put_vector(&mut bytes, &shown);
+            bytes.extend_from_slice(&u64::to_be_bytes(actor));
+            put_varint(&mut bytes, counter);
+            framing::seal(&mut bytes);
+            let refused = Context::decode(&bytes, 1);
+            assert!(
+                matches!(
+                    refused,
+                    Err(ContextError::Undecodable(DecodeError::Malformed(_)))
+                ),
+                "dot {counter} of {actor}: {refused:?}"
+            );
+        }
+    }
+
+    #[test]
     fn too_many_actors_are_refused() {
         let many: Vec<_> = (1..=300).map(|n| (Actor(n), 1)).collect();
         let mut bytes = vec![FORMAT];

@@ -229,4 +229,17 @@ mod tests {
             Err(DecodeError::Truncated)
         );
     }
+
+    #[test]
+    fn as_many_things_as_there_is_room_for_are_counted_and_no_more() {
+        let count = |things: u64, bytes: usize| {
+            let mut out = Vec::new();
+            put_varint(&mut out, things);
+            out.resize(out.len() + bytes, 0);
+            Reader { body: &out, at: 0 }.count(9)
+        };
+        assert_eq!(count(10, 90), Ok(10));
+        assert_eq!(count(10, 89), Err(DecodeError::Truncated));
+        assert_eq!(count(11, 98), Err(DecodeError::Truncated));
+    }
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::coordinator::order::tests::order;
 use crate::placement::PartitionId;
 use crate::ports::TenantId;
+use crate::quorum::{Quorum, Quorums};
 use crate::version::Rank;
 
 fn key() -> RecordKey {
@@ -166,4 +167,30 @@ fn whatever_happens_it_asks_nobody_twice_and_ends() {
             _ => joined(Standing::Leading),
         });
     }
+}
+
+#[test]
+fn while_owners_change_as_many_are_asked_as_both_quorums_need() {
+    let key = key();
+    // Position 3 takes the place of position 0. Owner 0 holds it, owner 1 is stale: the new owners need one more.
+    let quorums = Quorums {
+        first: Quorum::of_first(2, 3),
+        second: Some(Quorum {
+            required: 2,
+            owners: 0b1110,
+        }),
+    };
+    let mut tally = Tally::of(quorums, 4);
+    tally.success(0);
+    let given_out = (
+        Bytes::from_static(b"record"),
+        false,
+        ConflictPolicy::LastWriteWins,
+    );
+    let owners = (vec![0], Positions::one(1), order(&[3, 2]));
+    let mut settle = Trial::of(Settle::new(&key, given_out, owners, tally));
+    assert_eq!(settle.start(), asks([1, 3], slowest([1, 3])));
+    let leading = || joined(Standing::Leading);
+    assert_eq!(settle.answers(1, leading()), waits(Wait::On));
+    assert_eq!(settle.answers(3, leading()), Next::done(Settled::Held));
 }
