@@ -93,6 +93,37 @@ fn holders(stages: &[Topology]) -> Vec<BTreeSet<NodeId>> {
     holders
 }
 
+/// With more nodes than are listed for a partition, a change leaves some partitions as they are.
+#[test]
+fn a_partition_that_did_not_move_does_so_if_the_node_was_listed_for_it() {
+    let names = [
+        "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n",
+    ];
+    let begun = half_way(begin(&topology(&names), add("o"), Vec::new()));
+    let amended = begun.amended(&request(vec![remove("b", true)])).unwrap();
+    let ended = to_the_end(amended.clone());
+    let (now, then) = (readers(&amended, "t", 3), readers(&ended, "t", 3));
+    let (mut begin_to_move, mut stay) = (0, 0);
+    for number in 0..64 {
+        let moves = |topology| change(topology).of(PartitionId(number)).is_some();
+        match (moves(&begun), moves(&amended)) {
+            (false, true) => begin_to_move += 1,
+            (false, false) => stay += 1,
+            (true, _) => {}
+        }
+        let number = usize::from(number);
+        assert!(
+            moves(&amended) || now[number] == then[number],
+            "partition {number} gets other owners, and nothing is copied to them"
+        );
+        assert!(!then[number].contains(&id("b")));
+    }
+    assert!(
+        begin_to_move > 0 && stay > 0,
+        "{begin_to_move} begin to move, {stay} stay"
+    );
+}
+
 #[test]
 fn it_ends_as_if_the_node_had_never_been_there() {
     let before = topology(&["a", "b", "c", "d"]);
