@@ -125,3 +125,35 @@ async fn stale(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::memory::MemoryStorage;
+    use crate::ports::Durability;
+
+    #[tokio::test]
+    async fn stale_digests_go_however_many_pages_they_fill() {
+        let storage = MemoryStorage::new(Durability::Always);
+        let name = |partition: u8, n: u8| Bytes::copy_from_slice(&[0, partition, n]);
+        let of_the_partition = (0..40).map(|n| name(1, n));
+        let names: Vec<Bytes> = of_the_partition.chain([name(2, 0)]).collect();
+        assert!(
+            names.len() > 2 * sizes::of(Size::RebuildPage),
+            "several pages"
+        );
+        let put = |name: &Bytes| Put {
+            space: Space::Digests,
+            key: name.clone(),
+            value: Some(Bytes::from_static(b"digest")),
+        };
+        let puts: Vec<Put> = names.iter().map(put).collect();
+        storage.commit(puts).await.unwrap();
+        let made = [(name(1, 3), Digest::default())].into_iter().collect();
+        let gone = stale(&storage, [0, 1], 2, &made).await.unwrap();
+        assert!(gone.iter().all(|put| put.value.is_none()));
+        let gone: Vec<Bytes> = gone.into_iter().map(|put| put.key).collect();
+        let expected: Vec<Bytes> = (0..40).filter(|n| *n != 3).map(|n| name(1, n)).collect();
+        assert_eq!(gone, expected);
+    }
+}

@@ -53,4 +53,16 @@ mod tests {
         assert_eq!(throttle.turn(at(9_000), 500), at(9_000));
         assert_eq!(throttle.turn(at(9_000), 500), at(9_500));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_takes_bytes_waits_for_its_turn() {
+        let clock = crate::adapters::tokio::TokioClock::default();
+        let throttle = Throttle::new(1_000);
+        let began = clock.now();
+        for seconds in 0..3 {
+            throttle.take(&clock, 1_000).await;
+            let waited = clock.now().since(began);
+            assert_eq!(waited.as_secs(), seconds, "{waited:?}");
+        }
+    }
 }

@@ -258,3 +258,28 @@ async fn more_than_the_queue_holds_is_refused() {
     );
     assert_eq!(replies.iter().filter(|reply| reply.is_ok()).count(), 4);
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_told_of_an_engine_while_it_is_opened_again() {
+    let node = Node::new().await;
+    node.accepted(write("a", 1)).await;
+    let shared = &node.replica.handle.shared;
+    let asked = || {
+        let key = key("a");
+        node.call(0, Operation::Read { key })
+    };
+    shared.close_view();
+    for _ in 0..2 {
+        let answer = asked().await;
+        assert!(matches!(answer, Err(Refusal::Unavailable(_))), "{answer:?}");
+    }
+    shared.open_view();
+    assert!(asked().await.is_ok());
+    let before = shared.view().unwrap();
+    shared.close_view();
+    shared.open_view();
+    assert!(
+        shared.is_still(before).is_err(),
+        "what was read before says nothing any more"
+    );
+}
