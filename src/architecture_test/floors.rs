@@ -29,7 +29,9 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("judgement", &["invariants"]),
     (
         "calm",
-        &["inspect", "unaided", "buried", "books", "settle", "away", "verified"],
+        &[
+            "inspect", "unaided", "buried", "books", "settle", "away", "verified",
+        ],
     ),
     ("run", &["counts", "outcome", "spell", "run"]),
     ("many", &["sweep", "mutants", "scenario", "shrink", "page"]),

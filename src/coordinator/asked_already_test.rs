@@ -131,6 +131,17 @@ fn who_is_given_up_already_is_not_given_up_once_more() {
     };
     assert_eq!(known(&cluster, remove("n1", true)), "by 2 after 1");
     assert_eq!(known(&cluster, remove("n1", false)), "by 2 after 1");
+    let both = cluster.known(&request(&[remove("n1", true), add("n4")]));
+    assert_eq!(both, Some(Known::OnItsWay(Box::new(open[1].clone()), 1)));
+    let asked_for_only = begun(&open[0]);
+    let cluster = Cluster {
+        stored: &asked_for_only,
+        ..cluster
+    };
+    assert_eq!(
+        cluster.known(&request(&[remove("n1", true), add("n4")])),
+        both
+    );
 }
 
 #[test]

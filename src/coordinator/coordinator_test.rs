@@ -675,6 +675,39 @@ fn a_promise_left_behind_is_made_good_without_any_client() {
 }
 
 #[test]
+fn an_epoch_that_is_published_over_a_store_that_lost_one_has_the_nodes_that_are_in_use() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let older = cluster.stored_topology();
+    let mut newer = older.at(Epoch(2));
+    newer.nodes[4].zone = Some("elsewhere".into());
+    let published = cluster.metadata().replace_topology(Epoch(1), newer.clone());
+    cluster.run(published).unwrap();
+    cluster.pass(Duration::from_secs(1));
+    assert_eq!(coordinator.readiness().epoch, Epoch(2));
+    cluster.store_knows_only(older);
+    let topologies = &coordinator.status().topologies;
+    assert_eq!(cluster.run(topologies.next_epoch()), Ok(Some(Epoch(3))));
+    assert_eq!(cluster.stored_topology(), newer.at(Epoch(3)));
+}
+
+#[test]
+fn a_write_that_comes_below_what_its_owners_hold_is_raised_above_it() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let own_ms = cluster.world().clock().wall_ms();
+    for owner in cluster.owners(&coordinator, "lww", "k") {
+        let ahead = Stamp::new(own_ms + 500, 0);
+        cluster.plant(&coordinator, &owner, "k", ahead, "ahead");
+    }
+    cluster.write(&coordinator, write("lww", "k", "v")).unwrap();
+    assert_eq!(
+        cluster.read(&coordinator, read("lww", "k")),
+        Ok(set(&["v"]))
+    );
+}
+
+#[test]
 fn one_idempotency_key_has_one_effect_and_one_answer() {
     let cluster = TestCluster::new();
     let (first, second) = (cluster.coordinator(), cluster.coordinator());

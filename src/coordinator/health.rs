@@ -216,6 +216,37 @@ mod tests {
     }
 
     #[test]
+    fn the_mean_follows_what_is_answered_up_and_down() {
+        let health = NodeHealth::default();
+        let mean = || Duration::from_nanos(health.preference(Instant(0)).expected_ns);
+        for latency in [MS, MS * 10, MS / 10] {
+            for _ in 0..200 {
+                health.answered(latency);
+            }
+            let mean = mean();
+            assert!(
+                mean > latency * 9 / 10 && mean < latency * 11 / 10,
+                "{mean:?} of {latency:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_node_that_failed_is_due_for_a_try_after_a_while() {
+        let health = NodeHealth::default();
+        for _ in 0..FAILURES_MAX {
+            health.failed(Instant(0));
+        }
+        let after = |duration: Duration| health.preference(Instant(0) + duration);
+        assert!(after(STALE_AFTER * 10 - MS).is_unhealthy());
+        assert!(!after(STALE_AFTER * 10).is_unhealthy());
+        assert!(
+            !health.is_healthy(),
+            "though it has not answered: it is tried"
+        );
+    }
+
+    #[test]
     fn a_node_that_is_back_is_told_of_once() {
         let health = NodeHealth::default();
         health.answered(MS);

@@ -147,3 +147,53 @@ impl<W: CoordinatorWorld> Metadata<W> {
         &self.changes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::super::test_cluster::{Away, TestCluster};
+    use super::*;
+
+    const LEASE: Lease = Lease {
+        name: "work",
+        holder: 1,
+        lasts: Duration::from_secs(30),
+    };
+
+    /// For how long work goes on that has no end, from when its lease was taken.
+    fn works_for(happens: impl FnOnce(&TestCluster)) -> Duration {
+        let cluster = TestCluster::new();
+        let world = cluster.world().clone();
+        let began = world.clock().now();
+        let metadata = Metadata::new(world.clone(), Duration::from_secs(1));
+        assert!(cluster.run(metadata.holds(LEASE)));
+        happens(&cluster);
+        let work = metadata.while_held(LEASE, pending::<()>());
+        assert_eq!(cluster.run(work), None, "it had to stop");
+        world.clock().now().since(began)
+    }
+
+    #[test]
+    fn work_goes_on_while_a_lease_lasts_that_can_not_be_renewed_and_no_longer() {
+        for away in [Away::Fails, Away::Silent] {
+            let worked = works_for(|cluster| cluster.metadata_is(away));
+            let most = LEASE.lasts + LEASE.lasts / 3;
+            assert!(
+                worked >= LEASE.lasts && worked <= most,
+                "{away:?}: {worked:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn work_ends_when_somebody_else_has_its_lease() {
+        let worked = works_for(|cluster| {
+            let lost = cluster.metadata().release_lease(LEASE.name, LEASE.holder);
+            cluster.run(lost).unwrap();
+            let taken = cluster.metadata().acquire_lease(LEASE.name, 2, LEASE.lasts);
+            assert_eq!(cluster.run(taken), Ok(LeaseOutcome::Held));
+        });
+        assert!(worked < LEASE.lasts, "{worked:?}");
+    }
+}

@@ -398,6 +398,11 @@ impl TestCluster {
         (coordinator, tasks)
     }
 
+    /// What coordinators see.
+    pub(super) fn world(&self) -> &TestWorld {
+        &self.world
+    }
+
     pub(super) fn metadata(&self) -> &TestMetadata {
         &self.world.metadata
     }
@@ -539,6 +544,11 @@ impl TestCluster {
         for node in self.nodes().ids() {
             self.node_adopts(&node, epoch);
         }
+    }
+
+    /// The metadata store has failed over to a copy that knows this topology, and nothing that came after it.
+    pub(super) fn store_knows_only(&self, topology: Topology) {
+        self.world.metadata.store.set_back(topology);
     }
 
     /// Takes the metadata store away, or gives it back.

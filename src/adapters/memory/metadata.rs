@@ -81,6 +81,12 @@ impl<C: Clock> MemoryMetadata<C> {
         Change::Made(tenant)
     }
 
+    /// Has this topology again, and nothing that came after it.
+    #[cfg(test)]
+    pub(crate) fn set_back(&self, topology: Topology) {
+        self.state().topology = topology;
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
