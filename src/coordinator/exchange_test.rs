@@ -3,7 +3,7 @@
 use super::super::test_cluster::{Mood, TestCluster, TestWorld};
 use super::super::{Coordinator, CoordinatorSettings};
 use super::*;
-use crate::placement::{NodeId, PartitionId};
+use crate::placement::PartitionId;
 use crate::ports::{RecordKey, TenantId};
 use crate::version::Stamp;
 

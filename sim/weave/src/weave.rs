@@ -325,7 +325,7 @@ mod tests {
             Mutant::made(2, 29, Genre::BinaryOperator, "||"),
             Mutant::made(2, 1, Genre::BinaryOperator, "||"),
             Mutant::made(9, 1, Genre::BinaryOperator, "||"),
-            Mutant::made(3, 16, Genre::BinaryOperator, "-"),
+            Mutant::made(3, 17, Genre::BinaryOperator, "-"),
         ];
         let (woven, left_out) = woven(source, &mutants);
         assert_eq!(woven.text, source);
