@@ -96,9 +96,16 @@ async fn unread(cluster: &Cluster, away: &BTreeSet<Endpoint>) -> Vec<String> {
     };
     let mut reader = Client::new(0, plan, cluster.clone());
     let mut complaints = Vec::new();
+    let records = cluster.contents(Space::Records);
+    // Who has it damaged answers nothing of it.
+    let is_sound = |who: &Endpoint, key: &RecordKey| {
+        let held = records.get(who).and_then(|held| held.get(key.as_bytes()));
+        held.is_none_or(|held| Record::decode(held.clone()).is_ok())
+    };
     for (key, owners) in owned(cluster) {
         let there = owners.iter().filter(|who| !away.contains(who));
-        let counting = there.filter(|who| !cluster.is_refilling(**who)).count();
+        let counts = |who: &&Endpoint| !cluster.is_refilling(**who) && is_sound(who, &key);
+        let counting = there.filter(counts).count();
         let mut tenants = cluster.world.tenants.iter();
         let tenant = tenants.position(|tenant| tenant.name == key.tenant());
         let Some(tenant) = tenant.filter(|_| counting > owners.len() / 2) else {

@@ -79,7 +79,7 @@ mod tests {
         forgotten.insert(record_key(), Stamp::new(1_000, 0));
         told.read().shows(&[write, write]);
         told.owners_hold(&[write])
-            .is_excused(Excuse::ForgottenAttempt);
+            .excused_by(Excuse::ForgottenAttempt);
     }
 
     #[test]

@@ -81,7 +81,7 @@ mod tests {
             .ops
             .values_mut()
             .for_each(|op| op.claim_forgotten = true);
-        told.is_excused(Excuse::ClaimsForgotten);
+        told.excused_by(Excuse::ClaimsForgotten);
     }
 
     #[test]

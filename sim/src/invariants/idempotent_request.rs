@@ -114,7 +114,7 @@ mod tests {
         first.into_iter().for_each(|op| op.answers.clear());
         told.stamped_again(OpId(2), 2);
         let told = told.owners_hold(&[OpId(1), OpId(2)]);
-        told.is_excused(Excuse::AnswerNotKept);
+        told.excused_by(Excuse::AnswerNotKept);
     }
 
     #[test]
@@ -122,7 +122,7 @@ mod tests {
         let mut told = another_request(Answered::Refused);
         let first = told.run.ops.values_mut().next();
         first.into_iter().for_each(|op| op.told_conflict = true);
-        told.is_excused(Excuse::MisusedKey);
+        told.excused_by(Excuse::MisusedKey);
     }
 
     #[test]

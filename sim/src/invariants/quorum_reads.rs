@@ -163,7 +163,7 @@ mod tests {
         let now = told.now();
         told.run.seen.went_back(node(1), now);
         told.read().shows(&[]);
-        told.owners_hold(&[write]).is_excused(Excuse::OldDisk);
+        told.owners_hold(&[write]).excused_by(Excuse::OldDisk);
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
         let write = told.write().acknowledged();
         told.loses(owner, &record_key());
         told.read().shows(&[]);
-        told.owners_hold(&[write]).is_excused(Excuse::SoleOwnerLost);
+        told.owners_hold(&[write]).excused_by(Excuse::SoleOwnerLost);
     }
 
     #[test]
@@ -201,6 +201,6 @@ mod tests {
         told.again(delete, |op, _| op.unknown = true);
         told.read().shows(&[]);
         told.owners_hold(&[write])
-            .is_excused(Excuse::DoubtfulDelete);
+            .excused_by(Excuse::DoubtfulDelete);
     }
 }
