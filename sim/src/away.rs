@@ -63,27 +63,33 @@ fn differing(cluster: &Cluster, away: &BTreeSet<Endpoint>) -> (Option<String>, u
             return (Some(what), damaged);
         }
     }
-    // One that lost its disk takes nothing that would count before it has everything, so it may be owed something.
+    // One that lost its disk takes nothing that would count before it has everything, so it may be owed something; and
+    // one whose record is damaged takes nothing of that key.
+    let takes = |to: &Endpoint, key: &Bytes| {
+        let held = records.get(to).and_then(|held| held.get(key)).cloned();
+        !cluster.is_refilling(*to) && !is_damaged(&held)
+    };
     let hints = cluster.contents(Space::Hints).into_iter();
     for (who, hints) in hints.filter(|(who, _)| !away.contains(who)) {
         let owed = hints.keys().filter_map(owed_to);
-        let mut owed = owed.filter(|id| {
+        let mut owed = owed.filter(|(id, key)| {
             let of = |to: &Endpoint| to.id() == *id;
             let mut there = cluster.world.storage().into_iter();
-            there.any(|to| of(&to) && !away.contains(&to) && !cluster.is_refilling(to))
+            there.any(|to| of(&to) && !away.contains(&to) && takes(&to, key))
         });
-        if let Some(to) = owed.next() {
+        if let Some((to, _)) = owed.next() {
             return (Some(format!("{who} still owes {to} something")), damaged);
         }
     }
     (None, damaged)
 }
 
-/// Whom a hint is for, by its name. (What is noted of a node as a whole names no key.)
-fn owed_to(hint: &Bytes) -> Option<String> {
+/// Whom a hint is for, by its name, and the record's key. (What is noted of a node as a whole names no key.)
+fn owed_to(hint: &Bytes) -> Option<(String, Bytes)> {
     let length = usize::from(*hint.first()?);
     let id = hint.get(1..=length)?;
-    (hint.len() > 1 + length).then(|| String::from_utf8_lossy(id).into_owned())
+    let key = hint.slice(1 + length..);
+    (!key.is_empty()).then(|| (String::from_utf8_lossy(id).into_owned(), key))
 }
 
 /// Reads every key at QUORUM of which a majority of the owners is there and counts. Returns complaints.

@@ -17,8 +17,9 @@ use crate::cluster::Cluster;
 use crate::pause::pause;
 use crate::settle::LOOK_AGAIN;
 
-/// Tombstones may be purged while it goes on: then it is asked once more.
-const TRIES_MAX: usize = 5;
+/// Tombstones may be purged while it goes on, and a coordinator may have as much to do as it takes: then it is asked once
+/// more.
+const TRIES_MAX: usize = 100;
 
 /// Asks one coordinator. Returns complaints.
 pub async fn wrong(cluster: &Cluster) -> Vec<String> {

@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_write_may_fail_whose_context_one_owner_has() {
-        refused_knowing(Consistency::One).excused_by(Excuse::FloorNotHeld);
+        refused_knowing(Consistency::One).needs(Excuse::FloorNotHeld);
     }
 
     #[test]
@@ -321,16 +321,16 @@ mod tests {
     #[test]
     fn a_write_may_fail_for_which_there_is_no_room() {
         let told = refused_with(&[1, 2]).with(|world| world.replica.siblings_max = 1);
-        told.excused_by(Excuse::NoRoom);
+        told.needs(Excuse::NoRoom);
         let told = refused_with(&[1, 2]).with(|world| world.replica.queue_max = QUEUE_MIN - 1);
-        told.excused_by(Excuse::TinyQueues);
+        told.needs(Excuse::TinyQueues);
     }
 
     #[test]
     fn a_write_may_fail_that_an_owner_can_t_tell_from_an_overwritten_one() {
         let mut told = refused_with(&[1, 2]);
         told.run.seen.told_over.insert(OpId(1));
-        told.excused_by(Excuse::MayBeOver);
+        told.needs(Excuse::MayBeOver);
     }
 
     #[test]
@@ -342,7 +342,7 @@ mod tests {
             };
             refused_with(&[1, 2]).with(|world| world.buggify = vec![plan])
         };
-        with(Site::QueueFull).excused_by(Excuse::RareMadeCommon);
+        with(Site::QueueFull).needs(Excuse::RareMadeCommon);
         let what = "#1 failed, with a majority of its owners well and reachable";
         with(Site::HedgeAtOnce).breaks("availability", &[what]);
     }
@@ -387,6 +387,6 @@ mod tests {
         let what = "#1 failed, with a majority of its owners well and reachable";
         told.clone().breaks("availability", &[what]);
         let told = told.with(|world| world.network.duplicate_permille = 100);
-        told.excused_by(Excuse::LooksLost);
+        told.needs(Excuse::LooksLost);
     }
 }

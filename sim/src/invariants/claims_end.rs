@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn by_a_clock_that_stood_still_before_there_may_be_another() {
-        told_with_a_clock_that_stands_from(0).excused_by(Excuse::StandingClock);
+        told_with_a_clock_that_stands_from(0).needs(Excuse::StandingClock);
         let what = "#1 was told of another request with its idempotency key, and there was none";
         let later = told_with_a_clock_that_stands_from(3_600_000);
         later.breaks("claims end", &[what]);

@@ -148,8 +148,8 @@ mod tests {
         (1..=2).for_each(|number| told.loses(node(number), &record_key()));
         told.read().shows(&[write]);
         let told = told.owners_hold(&[write]);
-        told.clone().excused_by(Excuse::DeleteHoldersUnknown);
-        told.excused_by(Excuse::SecondLoss);
+        told.clone().needs(Excuse::DeleteHoldersUnknown);
+        told.needs(Excuse::SecondLoss);
     }
 
     #[test]

@@ -56,12 +56,12 @@ mod tests {
             told.loses(node(2), &record_key());
             [Some(record), None]
         };
-        dropped_over(lost).excused_by(Excuse::LostSinceLookedAt);
+        dropped_over(lost).needs(Excuse::LostSinceLookedAt);
         let damaged = |told: &mut Told, write: OpId| {
             let record = told.record(&[write]).encode();
             [Some(record), Some(Bytes::from_static(b"damaged"))]
         };
-        dropped_over(damaged).excused_by(Excuse::Damaged);
+        dropped_over(damaged).needs(Excuse::Damaged);
     }
 
     #[test]

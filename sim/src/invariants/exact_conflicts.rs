@@ -78,8 +78,7 @@ mod tests {
         let forgotten = &mut told.run.seen.forgotten;
         forgotten.insert(record_key(), Stamp::new(1_000, 0));
         told.read().shows(&[write, write]);
-        told.owners_hold(&[write])
-            .excused_by(Excuse::ForgottenAttempt);
+        told.owners_hold(&[write]).needs(Excuse::ForgottenAttempt);
     }
 
     #[test]

@@ -199,7 +199,7 @@ mod tests {
         let purged = told.record(&[write]);
         told.run.seen.purged.insert(record_key(), purged);
         let told = told.owners_hold(&[write]);
-        told.excused_by(Excuse::PurgedEverywhere);
+        told.needs(Excuse::PurgedEverywhere);
     }
 
     #[test]

@@ -81,7 +81,7 @@ mod tests {
             .ops
             .values_mut()
             .for_each(|op| op.claim_forgotten = true);
-        told.excused_by(Excuse::ClaimsForgotten);
+        told.needs(Excuse::ClaimsForgotten);
     }
 
     #[test]

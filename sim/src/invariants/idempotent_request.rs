@@ -111,10 +111,13 @@ mod tests {
         };
         let mut told = another_request(acknowledged);
         let first = told.run.ops.values_mut().next();
-        first.into_iter().for_each(|op| op.answers.clear());
+        first.into_iter().for_each(|op| {
+            op.answers.clear();
+            op.unknown = true;
+        });
         told.stamped_again(OpId(2), 2);
         let told = told.owners_hold(&[OpId(1), OpId(2)]);
-        told.excused_by(Excuse::AnswerNotKept);
+        told.needs(Excuse::AnswerNotKept);
     }
 
     #[test]
@@ -122,7 +125,7 @@ mod tests {
         let mut told = another_request(Answered::Refused);
         let first = told.run.ops.values_mut().next();
         first.into_iter().for_each(|op| op.told_conflict = true);
-        told.excused_by(Excuse::MisusedKey);
+        told.needs(Excuse::MisusedKey);
     }
 
     #[test]

@@ -71,7 +71,7 @@ mod tests {
         let mut told = Told::siblings();
         told.write().acknowledged();
         (1..=3).for_each(|number| told.loses(node(number), &record_key()));
-        told.owners_hold(&[]).excused_by(Excuse::HoldersLost);
+        told.owners_hold(&[]).needs(Excuse::HoldersLost);
     }
 
     #[test]
@@ -81,7 +81,7 @@ mod tests {
         let read = told.read().shows(&[write]);
         let delete = told.delete().knowing(read).refused();
         told.again(delete, |op, _| op.unknown = true);
-        told.owners_hold(&[]).excused_by(Excuse::UndecidedDelete);
+        told.owners_hold(&[]).needs(Excuse::UndecidedDelete);
         let mut told = Told::siblings();
         let write = told.write().acknowledged();
         let read = told.read().shows(&[write]);

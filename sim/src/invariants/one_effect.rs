@@ -103,7 +103,7 @@ mod tests {
             world.coordinator.idempotency_outage = IdempotencyOutage::Degrade;
         };
         let told = told.owners_hold(&[write]).with(degrades);
-        told.excused_by(Excuse::UnclaimedAttempt);
+        told.needs(Excuse::UnclaimedAttempt);
     }
 
     #[test]

@@ -163,7 +163,7 @@ mod tests {
         let now = told.now();
         told.run.seen.went_back(node(1), now);
         told.read().shows(&[]);
-        told.owners_hold(&[write]).excused_by(Excuse::OldDisk);
+        told.owners_hold(&[write]).needs(Excuse::OldDisk);
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
         let write = told.write().acknowledged();
         told.loses(owner, &record_key());
         told.read().shows(&[]);
-        told.owners_hold(&[write]).excused_by(Excuse::SoleOwnerLost);
+        told.owners_hold(&[write]).needs(Excuse::SoleOwnerLost);
     }
 
     #[test]
@@ -200,7 +200,6 @@ mod tests {
         let delete = told.delete().refused();
         told.again(delete, |op, _| op.unknown = true);
         told.read().shows(&[]);
-        told.owners_hold(&[write])
-            .excused_by(Excuse::DoubtfulDelete);
+        told.owners_hold(&[write]).needs(Excuse::DoubtfulDelete);
     }
 }

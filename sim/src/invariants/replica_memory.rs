@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_node_takes_nothing_for_new_that_it_may_have_missed_unless_it_had_it_before() {
-        took_it(true).excused_by(Excuse::EndedUnheard);
+        took_it(true).needs(Excuse::EndedUnheard);
         let what = "n1 took for new what it may have missed";
         took_it(false).breaks("replica memory", &[what]);
     }

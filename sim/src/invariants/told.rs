@@ -327,7 +327,7 @@ impl Told {
 
     /// Nothing was broken, and this excused something.
     #[track_caller]
-    pub(super) fn excused_by(self, excuse: Excuse) {
+    pub(super) fn needs(self, excuse: Excuse) {
         let (found, excuses) = check(&Evidence::of(self.run));
         assert!(found.is_empty(), "{found:#?}");
         assert!(excuses.times(excuse) > 0, "{excuses:?}");
