@@ -16,13 +16,16 @@ use super::mutation::Mutation;
 use super::older_callers::OlderCallers;
 use super::queue::Queue;
 use super::read::Read;
-use super::sync::SYNC_LANES;
 use super::throttle::Throttle;
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, NodeId, PartitionId};
 use crate::ports::{Clock, Refusal, ReplicaWorld, Stop, StorageError};
 use crate::version::Actor;
+
+/// Exchanges that go on together: each of them mostly waits for its peer and for disks, and has so many records in
+/// memory as are exchanged together.
+pub(super) const SYNC_LANES: usize = 4;
 
 pub(super) struct Shared<W> {
     pub(super) world: W,

@@ -20,7 +20,7 @@ use super::handoff::PEER_PATIENCE;
 use super::maintenance_change::MaintenanceChange;
 use super::mutation::{Change, Mutation};
 use super::queue::rejected;
-use super::shared::Shared;
+use super::shared::{SYNC_LANES, Shared};
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, Node};
@@ -32,9 +32,6 @@ use crate::ports::{
 use crate::sizes::{self, Size};
 use crate::version::Record;
 
-/// Exchanges that go on together: each of them mostly waits for its peer and for disks, and has so many records in
-/// memory as are exchanged together.
-pub(super) const SYNC_LANES: usize = 4;
 /// No new page is begun after this time.
 const TIME_MAX: Duration = Duration::from_secs(3);
 
