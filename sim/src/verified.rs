@@ -17,8 +17,8 @@ use crate::cluster::Cluster;
 use crate::pause::pause;
 use crate::settle::LOOK_AGAIN;
 
-/// Tombstones may be purged while it goes on, and a coordinator may have as much to do as it takes: then it is asked once
-/// more.
+/// Tombstones may be purged while it goes on, and a coordinator may have as much to do as it takes: then it is asked
+/// once more.
 const TRIES_MAX: usize = 100;
 
 /// Asks one coordinator. Returns complaints.
