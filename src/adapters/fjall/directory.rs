@@ -30,6 +30,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::commits::{Acknowledged, Found, KEY, Mark, Numbered};
 use super::engine::Engine;
+use super::somewhere::Somewhere;
 use super::{FjallOpenError, FjallSettings, journal, private};
 use crate::adapters::directories;
 use crate::ports::Proof;
@@ -291,6 +292,7 @@ fn open_engine(path: &Path, settings: &FjallSettings) -> fjall::Result<Engine> {
         commits: database.keyspace("commits", || {
             KeyspaceCreateOptions::default().max_memtable_size(COMMITS_MEMTABLE_BYTES)
         })?,
+        somewhere: Somewhere::default(),
         database,
     };
     // The engine syncs what is in a keyspace's directory, and not the one that this is in.

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use fjall::{Database, Keyspace};
 
+use super::somewhere::Somewhere;
 use crate::ports::{Proof, Space};
 
 /// The engine while it is open, for all threads. It is closed only when none reads.
@@ -22,6 +23,7 @@ pub(super) struct Engine {
     pub(super) hints: Keyspace,
     /// The number of the last commit; nobody else's.
     pub(super) commits: Keyspace,
+    pub(super) somewhere: Somewhere,
 }
 
 impl Engine {

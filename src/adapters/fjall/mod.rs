@@ -34,6 +34,7 @@ mod journal;
 mod private;
 mod reader;
 mod settings;
+mod somewhere;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

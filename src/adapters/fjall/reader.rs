@@ -150,7 +150,7 @@ impl Engine {
 
     fn count(&self, space: Space) -> fjall::Result<u64> {
         let keyspace = self.keyspace(space);
-        if keyspace.is_empty()? {
+        if self.somewhere.is_empty(space, keyspace)? {
             Ok(0)
         } else {
             Ok((keyspace.approximate_len() as u64).max(1))
