@@ -9,15 +9,18 @@
 //!
 //! What this is not: it does not look whether others hold what goes. Whoever asks has seen to it.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::batch::{Applied, HintChange};
 use super::fences::{About, Asked};
 use super::hints::{self, after};
-use super::leaves::{self, Leaves};
+use super::leaves::Leaves;
 use super::mutation::DroppedPage;
 use super::mutations::{Loop, refusal_of};
-use super::slot::Slot;
+use super::slot::{Changed, Slot};
+use super::tombstone_state::TombstoneState;
 use super::tombstones;
 use crate::placement::{Epoch, NodeId};
 use crate::ports::{
@@ -95,8 +98,14 @@ impl<W: ReplicaWorld> Loop<W> {
         if page.hints.len() < sizes::of(Size::DropPage) {
             page.is_last = true;
             // A record that was damaged is counted in its leaf as it was before.
-            let leaves = (0..LEAVES).map(|leaf| leaves::name(tree, leaf));
-            puts.extend(leaves.map(|leaf| remove(Space::Digests, leaf)));
+            let storage = self.shared.world.storage();
+            let (from, end) = (tree.as_bytes().clone(), Some(tree.end()));
+            let stored = storage.scan(Space::Digests, from, end, usize::from(LEAVES));
+            let stored = stored.await?.into_iter().map(|(leaf, _)| leaf);
+            let changed = puts.iter().filter(|put| put.space == Space::Digests);
+            let leaves: BTreeSet<Bytes> =
+                changed.map(|put| put.key.clone()).chain(stored).collect();
+            puts.extend(leaves.into_iter().map(|leaf| remove(Space::Digests, leaf)));
         }
         Ok((page, puts))
     }
@@ -121,23 +130,29 @@ impl<W: ReplicaWorld> Loop<W> {
             if let Some((last, _)) = some.last() {
                 from = after(last);
             }
+            let mut found = Vec::with_capacity(some.len());
             for (name, stored) in some {
                 page.bytes += (name.len() + stored.len()) as u64;
-                let Ok(key) = RecordKey::from_bytes(name) else {
-                    continue;
-                };
-                let mut slot = Slot::load(&key, Some(stored));
-                slot.remove();
-                if let Some(changed) = slot.into_change() {
-                    self.load_leaf(&key, &mut leaves).await?;
-                    leaves.change(&key, &changed);
+                if let Ok(key) = RecordKey::from_bytes(name) {
+                    let mut slot = Slot::load(&key, Some(stored));
+                    // Of a record that is damaged it is not known whether there is a note.
+                    if slot.is_damaged() || slot.was() != TombstoneState::None {
+                        puts.push(tombstones::not_found(&key));
+                    }
+                    slot.remove();
+                    found.push((key, slot.into_change()));
+                }
+            }
+            self.load_leaves(&found, &mut leaves).await?;
+            for (key, changed) in found {
+                if let Some(changed) = &changed {
+                    leaves.change(&key, changed);
                 }
                 puts.push(Put {
                     space: Space::Records,
                     key: key.as_bytes().clone(),
                     value: None,
                 });
-                puts.push(tombstones::not_found(&key));
                 page.records.push(key);
             }
         }
@@ -145,11 +160,21 @@ impl<W: ReplicaWorld> Loop<W> {
         Ok(none_is_left)
     }
 
-    /// Takes up the stored digest of the key's leaf, unless it is there.
-    async fn load_leaf(&self, key: &RecordKey, leaves: &mut Leaves) -> Result<(), StorageError> {
-        if let Some(name) = leaves.name_of(key).filter(|name| !leaves.has(name)) {
-            let stored = self.read(Space::Digests, vec![name.clone()]).await?;
-            leaves.load(name, stored.first().and_then(Option::as_ref));
+    /// Takes up the stored digests of the leaves that these records are counted in, but for those that are there.
+    async fn load_leaves(
+        &self,
+        found: &[(RecordKey, Option<Changed>)],
+        leaves: &mut Leaves,
+    ) -> Result<(), StorageError> {
+        let changed = found.iter().filter(|(_, changed)| changed.is_some());
+        let names: BTreeSet<Bytes> = changed
+            .filter_map(|(key, _)| leaves.name_of(key))
+            .filter(|name| !leaves.has(name))
+            .collect();
+        let names = Vec::from_iter(names);
+        let stored = self.read(Space::Digests, names.clone()).await?;
+        for (name, stored) in names.into_iter().zip(stored) {
+            leaves.load(name, stored.as_ref());
         }
         Ok(())
     }

@@ -111,6 +111,11 @@ impl Slot {
         })
     }
 
+    /// What the record waited for as it was stored; nothing, as far as is known, if it is damaged.
+    pub(super) const fn was(&self) -> TombstoneState {
+        self.stored.1
+    }
+
     pub(super) const fn is_damaged(&self) -> bool {
         self.record.is_none()
     }
