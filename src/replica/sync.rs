@@ -220,6 +220,8 @@ impl<W: ReplicaWorld> Shared<W> {
     /// Makes both sides' records of one key equal: what the peer holds is joined here, and then what is held here is
     /// joined there.
     async fn exchange(&self, peer: Peer<'_>, difference: Difference) -> Result<Exchanged, Refusal> {
+        // It is closed never: an error would only mean that there is no bound.
+        let _place = self.exchanging.acquire().await;
         let mut exchanged = Exchanged::default();
         let key = &difference.key;
         let at_peer = match difference.theirs {
