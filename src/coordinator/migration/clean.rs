@@ -92,11 +92,14 @@ impl<W: CoordinatorWorld> Leader<W> {
         if leavers.is_empty() {
             return Ok(());
         }
-        let stays = leavers.iter().any(|leaver| new.contains(leaver));
-        if stays && !mutant::on(Mutant::LeaverFencedAlone) {
-            // It takes hand-offs again soon, of other tenants' trees. So nobody may note any more, by an older epoch,
-            // that it misses something of those that it gives up.
-            self.fence_all(turn, moving, new, false).await?;
+        let stay = leavers.iter().filter(|leaver| new.contains(leaver));
+        let stay: Vec<u16> = stay.copied().collect();
+        if !mutant::on(Mutant::LeaverFencedAlone) {
+            // They take hand-offs again soon, of other tenants' trees. So nobody else may note any more, by an older
+            // epoch, that they miss something of those that they give up.
+            let is_other = |owner: &&u16| stay.iter().any(|it| it != *owner);
+            let others: Vec<u16> = new.iter().filter(is_other).copied().collect();
+            self.fence_all(turn, moving, &others, false).await?;
         }
         self.fence_all(turn, moving, leavers, true).await?;
         let only_left = leavers.iter().filter(|leaver| !new.contains(leaver));
@@ -129,8 +132,6 @@ impl<W: CoordinatorWorld> Leader<W> {
             }
         }
         // They are owners still, of other tenants' trees, and take what they missed of them.
-        let stay = leavers.iter().filter(|leaver| new.contains(leaver));
-        let stay: Vec<u16> = stay.copied().collect();
         self.fence_all(turn, moving, &stay, false).await
     }
 
