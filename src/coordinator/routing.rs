@@ -119,6 +119,11 @@ impl Routing {
         self.topology().nodes.iter().zip(&self.health)
     }
 
+    /// How each node answers.
+    pub(super) fn answers_of_nodes(&self) -> impl Iterator<Item = (&NodeId, &NodeHealth)> {
+        self.nodes().map(|(node, health)| (&node.id, &**health))
+    }
+
     fn health_of(&self, id: &NodeId) -> Option<Arc<NodeHealth>> {
         self.nodes()
             .find(|(node, _)| node.id == *id)

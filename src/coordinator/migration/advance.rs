@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
 
 use super::super::CoordinatorError;
 use super::super::ask::ask;
 use super::super::routing::Routing;
+use super::copy::Copied;
 use super::lead::Leader;
 use super::memory::Memory;
 use super::refused::refused;
@@ -20,7 +21,7 @@ use super::turn::{Outcome, TURN_MAX, Turn, Waits};
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
-use crate::placement::{MoveState, PartitionId, Topology, TopologyChange};
+use crate::placement::{Move, MoveState, PartitionId, Topology, TopologyChange};
 use crate::ports::{Clock, CoordinatorWorld, Migration, Probe};
 use crate::version::Actor;
 
@@ -55,6 +56,7 @@ impl<W: CoordinatorWorld> Leader<W> {
             until: self.world.clock().now() + TURN_MAX,
             pace: migration.bytes_per_second,
             paid_at: Mutex::new(memory.paid_at),
+            window: &self.window,
         };
         let mut waits = Waits::default();
         let fenced = self.fence(&turn, change, memory).await;
@@ -182,10 +184,9 @@ impl<W: CoordinatorWorld> Leader<W> {
                 copied.boxed()
             })
             .collect();
-        let mut copied = futures::stream::iter(copied).buffer_unordered(turn.at_once());
         let mut ready = Vec::new();
         let mut left: BTreeSet<PartitionId> = BTreeSet::new();
-        while let Some((moving, nodes, copied)) = copied.next().await {
+        let done = |(moving, nodes, copied): (&Move, _, Copied)| {
             let moved = memory.moved.entry(moving.partition).or_default();
             moved.0 += copied.moved.0;
             moved.1 += copied.moved.1;
@@ -194,7 +195,8 @@ impl<W: CoordinatorWorld> Leader<W> {
                 Some(_) if copied.is_left => drop(left.insert(moving.partition)),
                 Some(why) => waits.because(why),
             }
-        }
+        };
+        turn.work(self.world.clock(), copied, done).await;
         let next = order.into_iter().find(|partition| left.contains(partition));
         memory.next = next;
         (ready, under_way)

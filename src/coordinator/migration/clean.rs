@@ -8,8 +8,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
 
 use super::super::ask::ask;
 use super::super::listing::Found;
@@ -51,16 +51,14 @@ impl<W: CoordinatorWorld> Leader<W> {
         let cleans: Vec<BoxFuture<'_, _>> = moved
             .map(|moving| async move { (moving.partition, self.clean(turn, moving).await) }.boxed())
             .collect();
-        let mut cleans = futures::stream::iter(cleans).buffer_unordered(turn.at_once());
         let mut cleaned = BTreeSet::new();
-        while let Some((partition, clean)) = cleans.next().await {
-            match clean {
-                Ok(()) => drop(cleaned.insert(partition)),
-                Err(Kept::ForLater) => {}
-                Err(Kept::Needs(node)) => waits.add(turn, node),
-                Err(Kept::Because(why)) => waits.because(why),
-            }
-        }
+        let done = |(partition, clean)| match clean {
+            Ok(()) => drop(cleaned.insert(partition)),
+            Err(Kept::ForLater) => {}
+            Err(Kept::Needs(node)) => waits.add(turn, node),
+            Err(Kept::Because(why)) => waits.because(why),
+        };
+        turn.work(self.world.clock(), cleans, done).await;
         cleaned
     }
 

@@ -11,7 +11,7 @@
 //!
 //! Invariant: a migration is called completed only when its end is published.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::super::CoordinatorError;
@@ -25,6 +25,7 @@ use super::memory::Memory;
 use super::progress::{MigrationBoard, MigrationGauges};
 use super::stored::{open_migrations, started};
 use super::turn::{Outcome, TURN_MAX};
+use super::window::Window;
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
@@ -47,6 +48,8 @@ pub(in crate::coordinator) struct Leader<W: CoordinatorWorld> {
     pub(super) exchange: Exchange<W>,
     /// How it goes on, for metrics.
     pub(in crate::coordinator) board: Arc<MigrationBoard>,
+    /// How many partitions it works on at the same time.
+    pub(super) window: Mutex<Window>,
 }
 
 impl<W: CoordinatorWorld> Leader<W> {
@@ -69,6 +72,7 @@ impl<W: CoordinatorWorld> Leader<W> {
             tenants,
             exchange,
             board: Arc::default(),
+            window: Mutex::default(),
         }
     }
 
@@ -91,6 +95,7 @@ impl<W: CoordinatorWorld> Leader<W> {
                 break;
             }
             rest = self.settings.probe_interval;
+            self.look_at_rest();
             leads = self.metadata.holds(lease).await;
             if !leads {
                 memory = Memory::default();
@@ -118,6 +123,15 @@ impl<W: CoordinatorWorld> Leader<W> {
         }
         if leads {
             self.metadata.let_go(lease).await;
+        }
+    }
+
+    /// Learns how fast the nodes answer while nothing moves, whoever leads.
+    fn look_at_rest(&self) {
+        let routing = self.topologies.routing();
+        if routing.topology().change.is_none() {
+            let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+            window.rest(routing.answers_of_nodes());
         }
     }
 

@@ -26,6 +26,7 @@ mod refused;
 mod steps;
 mod stored;
 mod turn;
+mod window;
 
 pub(super) use lead::Leader;
 

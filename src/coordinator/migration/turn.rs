@@ -6,17 +6,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+
 use super::super::routing::Routing;
 use super::steps::{Factors, Participants};
+use super::window::Window;
 use crate::marks::{self, Mark};
 use crate::placement::{Move, NodeId, TopologyChange};
-use crate::ports::Instant;
+use crate::ports::{Clock, Instant};
 use crate::version::Actor;
 
 /// No more is begun in a turn after this time.
 pub(super) const TURN_MAX: Duration = Duration::from_secs(5);
-/// Partitions that are copied, or cleaned, at the same time. Each waits for its nodes most of its time.
-const PARTITIONS_AT_ONCE: usize = 32;
 
 /// One turn: what it goes by.
 pub(super) struct Turn<'a> {
@@ -31,6 +34,8 @@ pub(super) struct Turn<'a> {
     pub(super) pace: Option<u64>,
     /// When all that was moved is paid for at this pace: until then no partition is begun.
     pub(super) paid_at: Mutex<Instant>,
+    /// How many partitions are worked on at the same time.
+    pub(super) window: &'a Mutex<Window>,
 }
 
 impl Turn<'_> {
@@ -42,9 +47,31 @@ impl Turn<'_> {
         &self.routing.node(node).id
     }
 
-    /// How many partitions are worked on at the same time: what is begun together is owed for together.
-    pub(super) fn at_once(&self) -> usize {
-        self.pace.map_or(PARTITIONS_AT_ONCE, |_| 1)
+    /// Works on all partitions, so many at the same time as may be.
+    pub(super) async fn work<T>(
+        &self,
+        clock: &impl Clock,
+        partitions: Vec<BoxFuture<'_, T>>,
+        mut done: impl FnMut(T),
+    ) {
+        let mut waiting = partitions.into_iter();
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            let room = self.at_once(clock.now()).saturating_sub(under_way.len());
+            under_way.extend(waiting.by_ref().take(room));
+            match under_way.next().await {
+                Some(partition) => done(partition),
+                None => return,
+            }
+        }
+    }
+
+    /// How many partitions may be worked on at the same time now.
+    fn at_once(&self, now: Instant) -> usize {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let at_once = window.at_once(self.routing.answers_of_nodes(), now);
+        // What is begun together is owed for together.
+        self.pace.map_or(at_once, |_| 1)
     }
 
     /// So many bytes were moved.
