@@ -25,8 +25,8 @@ use crate::ports::{Clock, Refusal, ReplicaWorld, Stop, StorageError};
 use crate::sizes::{self, Size};
 use crate::version::Actor;
 
-/// Exchanges of trees that go on together: each of them mostly waits for its peer and for disks. However many there are,
-/// so many records are in memory at most as are exchanged together (see [`Shared::exchanging`]).
+/// Exchanges of trees that go on together: each of them mostly waits for its peer and for disks. However many there
+/// are, so many records are in memory at most as are exchanged together (see [`Shared::exchanging`]).
 pub(super) const SYNC_LANES: usize = 4;
 
 pub(super) struct Shared<W> {

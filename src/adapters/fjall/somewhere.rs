@@ -1,8 +1,8 @@
 //! Whether a keyspace is empty, asked again and again.
 //!
 //! The engine's own answer walks over all that was removed in front of the first key that is left, until that is
-//! compacted away: after the first partitions of a node were dropped, each answer took milliseconds. So the key that was
-//! found last is looked up first, and if it is gone, the next one is searched from there.
+//! compacted away: after the first partitions of a node were dropped, each answer took milliseconds. So the key that
+//! was found last is looked up first, and if it is gone, the next one is searched from there.
 
 use std::ops::Bound;
 use std::sync::{Mutex, PoisonError};

@@ -151,6 +151,12 @@ pub const METRICS: &[Metric] = &[
         "Partitions of the change of owners under way, where it is led: waiting, copying, handing_over, moved",
     ),
     metric(
+        "coordinator_migration_partitions_at_once",
+        Gauge,
+        &[],
+        "How many partitions a change of owners may work on at the same time, where it is led: few while requests wait",
+    ),
+    metric(
         "coordinator_migration_stalled_seconds",
         Gauge,
         &[],

@@ -120,6 +120,7 @@ fn sample_migrations(gauges: &MigrationGauges) {
     gauge!("coordinator_migration_leads").set(if gauges.leads { 1.0 } else { 0.0 });
     counter!("coordinator_migration_keys_total").absolute(gauges.keys);
     counter!("coordinator_migration_bytes_total").absolute(gauges.bytes);
+    gauge!("coordinator_migration_partitions_at_once").set(gauges.at_once as f64);
     gauge!("coordinator_migration_stalled_seconds").set(gauges.stalled_seconds as f64);
     for (status, count) in [
         ("pending", gauges.pending),

@@ -11,7 +11,7 @@
 //!
 //! Invariant: a migration is called completed only when its end is published.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::super::CoordinatorError;
@@ -130,9 +130,12 @@ impl<W: CoordinatorWorld> Leader<W> {
     fn look_at_rest(&self) {
         let routing = self.topologies.routing();
         if routing.topology().change.is_none() {
-            let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-            window.rest(routing.answers_of_nodes());
+            self.window().rest(routing.answers_of_nodes());
         }
+    }
+
+    pub(super) fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Somebody else leads, or nobody does: what there is to do is shown all the same, as it was when the metadata

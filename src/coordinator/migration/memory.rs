@@ -81,3 +81,33 @@ impl Memory {
         self.of == Some(Shape::of(change))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_goes_on_never_shows_less_than_was_shown() {
+        let told = |keys, bytes| MigrationProgress {
+            keys,
+            bytes,
+            ..MigrationProgress::default()
+        };
+        let mut memory = Memory {
+            noted: (10, 700),
+            ..Memory::default()
+        };
+        memory.goes_on_from(&told(12, 900));
+        assert_eq!(
+            memory.noted,
+            (12, 900),
+            "not all was noted partition by partition"
+        );
+        memory.goes_on_from(&told(3, 1_000));
+        assert_eq!(
+            memory.noted,
+            (12, 1_000),
+            "told before the last partitions were noted"
+        );
+    }
+}

@@ -7,8 +7,8 @@
 //!   where it stopped, since all that matters is in the metadata store and at the storage nodes. What it does:
 //!   [`begin`] and end a change, [`amend`] it when a node is given up half way, [`advance`] it turn by [`turn`]: decide
 //!   what a partition needs for its next step ([`steps`]), [`copy`] what its owners hold, and [`clean`] what is left of
-//!   old copies; keep a [`memory`] of it, and [`notes`] for who leads next and
-//!   for people;
+//!   old copies, of as many partitions at a time as get in nobody's way ([`window`]); keep a [`memory`] of it, and
+//!   [`notes`] for who leads next and for people;
 //! - [`stored`], [`refused`]: what the metadata store has of changes, and what people are told of one that can't be.
 
 mod admin;

@@ -119,6 +119,7 @@ impl<W: CoordinatorWorld> Leader<W> {
             handing_over,
             moved,
             stalled_seconds: now.since(memory.moved_at).as_secs(),
+            at_once: self.window().under_way_max() as u64,
             leads: true,
             waits_for,
             ..MigrationGauges::default()

@@ -26,6 +26,8 @@ pub struct MigrationGauges {
     pub handing_over: u64,
     /// Partitions whose owners are the new ones alone.
     pub moved: u64,
+    /// How many partitions may be worked on at the same time now: few while that would hold up requests.
+    pub at_once: u64,
     /// Records that this coordinator had exchanged for changes of owners since it started, whether it leads now or not.
     pub keys: u64,
     /// Bytes that this took.

@@ -1,9 +1,9 @@
 //! How many partitions are worked on at the same time: as many as the nodes bear without answering requests later.
 //!
 //! It is a congestion window whose signal is delay (Brakmo and Peterson, *TCP Vegas*, 1995), and like a background
-//! transport it gives way to everybody else (RFC 6817, *LEDBAT*): while every node answers the requests of clients about
-//! as fast as when nothing moves, the window grows; once one of them answers much later, it is halved. A change goes on
-//! in any case: one partition is always worked on. How fast a node answers is what this coordinator sees of it
+//! transport it gives way to everybody else (RFC 6817, *LEDBAT*): while every node answers the requests of clients
+//! about as fast as when nothing moves, the window grows; once one of them answers much later, it is halved. A change
+//! goes on in any case: one partition is always worked on. How fast a node answers is what this coordinator sees of it
 //! ([`NodeHealth::p95`]): requests of its clients and probes, and no exchange.
 //!
 //! How fast it answers when nothing moves is learned while nothing moves. Who comes to lead in the middle of a change
@@ -76,6 +76,11 @@ impl Window {
             self.looked_at = now;
             self.look(nodes);
         }
+        self.at_once
+    }
+
+    /// As it was found last.
+    pub(super) const fn under_way_max(&self) -> usize {
         self.at_once
     }
 
