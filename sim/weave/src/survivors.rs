@@ -77,6 +77,49 @@ fn row(line: &str) -> Option<(Name, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::places::Places;
+
+    /// The function that a mutant is in: `replace F -> T with V`, or `CHANGE in F`.
+    fn function_of(change: &str) -> &str {
+        let whole = change
+            .strip_prefix("replace ")
+            .and_then(|rest| rest.split(" with ").next());
+        let whole = whole.and_then(|rest| rest.split(" -> ").next());
+        let function = change.rsplit_once(" in ").map(|(_, function)| function);
+        let path = function.or(whole).unwrap_or(change);
+        path.rsplit("::").next().unwrap_or(path)
+    }
+
+    /// Whether a function of that name has such a line.
+    fn is_there(name: &Name, source: &str) -> bool {
+        let places = Places::read(source).expect("the core is Rust");
+        let mut begins = 0;
+        source.split_inclusive('\n').any(|line| {
+            let offset = begins + line.len() - line.trim_start().len();
+            begins += line.len();
+            let function = places.function_of(offset);
+            let is_here = function.is_some_and(|it| it.name == function_of(&name.change));
+            is_here && (name.code.is_empty() || line.trim() == name.code)
+        })
+    }
+
+    #[test]
+    fn every_row_is_about_code_that_is_there() {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        let survivors = Survivors::read(&root.join("sim/SURVIVORS.md")).expect("it is there");
+        assert!(survivors.names().count() > 0);
+        let is_gone = |name: &&Name| {
+            let source = std::fs::read_to_string(root.join(&name.file));
+            !source.is_ok_and(|source| is_there(name, &source))
+        };
+        let gone = survivors.names().filter(is_gone);
+        let gone: Vec<String> = gone.map(ToString::to_string).collect();
+        assert!(
+            gone.is_empty(),
+            "sim/SURVIVORS.md tells of what is not there:\n{}",
+            gone.join("\n")
+        );
+    }
 
     fn name(code: &str) -> Name {
         Name {
