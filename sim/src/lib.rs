@@ -16,7 +16,7 @@
 //! | plan | [`world`] | everything that decides a run, drawn from a seed or read from a scenario file |
 //! | notes | [`history`], [`recorder`], [`reign`] | what happened, for who judges and for a page |
 //! | | [`weather`], [`story`] | who could rely on whom, when; how far explicit steps have come |
-//! | | [`seen`], [`asked`], [`attempts`], [`fences`], [`tap`] | what nodes said and were asked, and who listens |
+//! | | [`seen`], [`asked`], [`attempts`], [`readings`], [`fences`], [`tap`] | what nodes said and were asked, and who listens |
 //! | | [`reign`], [`steps`] | who owned what when, and whether a step that changes it was safe |
 //! | wire | [`faults`], [`network`] | what is wrong now, and what is between processes |
 //! | ports | [`adapters`] | the ports, carried out by simulated clocks, disks, stores and links |
@@ -86,6 +86,7 @@ pub mod operator;
 pub mod outcome;
 pub mod page;
 pub mod pause;
+pub mod readings;
 pub mod recorded;
 pub mod recorder;
 pub mod reign;

@@ -176,7 +176,11 @@ impl Reign {
             return alone(stable(owners.nodes(), factor));
         };
         let changed = change.factor(tree.tenant());
-        let (before, after) = changed.map_or((factor, factor), |it| (it.from, it.to));
+        let (before, after) = match changed {
+            None => (factor, factor),
+            Some(it) if moving.again => (it.to, it.to), // it was moved before, and has that factor
+            Some(it) => (it.from, it.to),
+        };
         let (mut old, new) = (stable(&moving.from, before), stable(&moving.to, after));
         let are_same = old.nodes.len() == new.nodes.len()
             && old.nodes.iter().all(|node| new.nodes.contains(node));

@@ -18,6 +18,7 @@ use crate::excuse::{Excuse, Excuses};
 use crate::fences::Fences;
 use crate::hash::Fnv;
 use crate::op::{OpId, Time};
+use crate::readings::Readings;
 use crate::value;
 
 /// For so long before it drops a copy, or a step is stored, who does that may have looked at the owners.
@@ -46,6 +47,8 @@ pub struct Seen {
     pub asked: Asked,
     /// Who was asked to stamp or join which write, and who was heard.
     pub attempts: Attempts,
+    /// Who was heard of what was read.
+    pub readings: Readings,
     /// How many messages of each kind coordinators sent that arrived.
     pub requests: BTreeMap<&'static str, u64>,
     /// Contradictions, found on the spot.

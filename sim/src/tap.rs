@@ -17,6 +17,7 @@ use crate::endpoint::Endpoint;
 use crate::excuse::Excuse;
 use crate::hash::Fnv;
 use crate::history::History;
+use crate::readings::Reading;
 use crate::recorder::{Life, Recorder};
 use crate::reign::Reign;
 use crate::seen::{Said, Seen};
@@ -67,6 +68,12 @@ impl Tap {
     pub fn heard(&self, calls: Vec<CallOf>) {
         let now = self.history.now();
         self.state().attempts.heard(calls, now);
+    }
+
+    /// A coordinator has what it read.
+    pub fn read(&self, reading: Reading, reply: &Reply) {
+        let now = self.history.now();
+        self.state().readings.heard(reading, reply, now);
     }
 
     /// A request has arrived at a node.

@@ -20,6 +20,7 @@ use super::{SimDisk, SimIdempotency, SimMetadata, SimRandom, SimSpawn};
 use crate::describe;
 use crate::endpoint::Endpoint;
 use crate::network::{Answered, Lost, Network, Route};
+use crate::readings::Reading;
 use crate::recorder::CallId;
 use crate::tap::Tap;
 
@@ -250,6 +251,7 @@ impl ReplicaTransport for SimTransport {
             call,
         };
         let asked = tap.asks(self.from, &request);
+        let reading = Reading::of(self.from, to, &request);
         let listener = tap.clone();
         let from = (self.from, self.speaks);
         let place = self.room.take(to, &request, self.network.faults());
@@ -277,8 +279,9 @@ impl ReplicaTransport for SimTransport {
                 () = timer => Err(CallError::NoAnswer("deadline".into())),
             };
             let answer = place.hear(answer);
-            if answer.is_ok() {
+            if let Ok(reply) = &answer {
                 listener.heard(asked);
+                reading.into_iter().for_each(|it| listener.read(it, reply));
             }
             answer
         }

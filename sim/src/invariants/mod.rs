@@ -20,6 +20,7 @@ mod no_value_from_nowhere;
 mod one_dot_one_version;
 mod one_effect;
 mod quorum_reads;
+mod read_by_quorums;
 mod replica_memory;
 mod session_floor;
 mod slow_owner;
@@ -50,6 +51,7 @@ const ALL: &[Invariant] = &[
     ("exact conflicts", 3, exact_conflicts::check),
     ("quorum reads", 4, quorum_reads::check),
     ("held by quorums", 4, held_by_quorums::check),
+    ("read by quorums", 4, read_by_quorums::check),
     ("last write wins", 5, last_write_wins::check),
     ("linearizability", 5, linearizability::check),
     ("session floor", 6, session_floor::check),

@@ -134,6 +134,8 @@ fn missed_latest(
 mod tests {
     use std::sync::Arc;
 
+    use pairdb::placement::Epoch;
+
     use super::super::told::{Told, node, record_key};
     use crate::excuse::Excuse;
     use crate::reign;
@@ -189,6 +191,7 @@ mod tests {
         told.run.reigns = [first, waiting, copying].map(Arc::new).into();
         let write = told.write().acknowledged();
         told.loses(owner, &record_key());
+        told.hears(Epoch(1), owner);
         told.read().shows(&[]);
         told.owners_hold(&[write]).needs(Excuse::SoleOwnerLost);
     }

@@ -23,6 +23,7 @@ use crate::evidence::Evidence;
 use crate::excuse::Excuse;
 use crate::hash::Fnv;
 use crate::op::{Answer, Answered, Arrived, Kind, Op, OpId, Time};
+use crate::readings::Reading;
 use crate::recorded::{FinalRecord, Recorded};
 use crate::seen::{Seen, Sighting};
 use crate::value;
@@ -293,6 +294,19 @@ impl Told {
             let attempts = &mut self.run.seen.attempts;
             let _ = attempts.asks(COORDINATOR, &request, at);
         }
+    }
+
+    /// The coordinator hears what a node has of the record, by this epoch.
+    pub(super) fn hears(&mut self, epoch: Epoch, who: Endpoint) {
+        let request = Request {
+            node: NodeId::new(who.id()).expect("a node's id"),
+            epoch,
+            operation: Operation::Read { key: record_key() },
+        };
+        let reading = Reading::of(COORDINATOR, who, &request).expect("it is one");
+        let reply = Reply::Found { record: None };
+        let readings = &mut self.run.seen.readings;
+        readings.heard(reading, &reply, nanos(self.now_ms));
     }
 
     /// A node loses what it held of the record.
