@@ -14,17 +14,11 @@ use pairdb::ports::{RecordKey, Space};
 use pairdb::quorum::Consistency;
 use pairdb::version::Record;
 
-use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::endpoint::Endpoint;
 use crate::excuse::Excuse;
-use crate::pause::pause;
-use crate::settle::{LOOK_AGAIN, owned, wait_until};
+use crate::settle::{Reader, owned, wait_until};
 use crate::unaided::is_unaided;
-use crate::world::ClientPlan;
-
-/// So often a key is read before it counts as one that can't be.
-const READS_MAX: u32 = 40;
 
 /// Waits for that. Returns complaints.
 pub async fn judged(cluster: &Cluster) -> Vec<String> {
@@ -94,13 +88,7 @@ fn owed_to(hint: &Bytes) -> Option<(String, Bytes)> {
 
 /// Reads every key at QUORUM of which a majority of the owners is there and counts. Returns complaints.
 async fn unread(cluster: &Cluster, away: &BTreeSet<Endpoint>) -> Vec<String> {
-    let plan = ClientPlan {
-        timeout_ms: 5_000,
-        cancel_permille: 0,
-        sticky: false,
-        ..ClientPlan::default()
-    };
-    let mut reader = Client::new(0, plan, cluster.clone());
+    let mut reader = Reader::new(cluster);
     let mut complaints = Vec::new();
     let records = cluster.contents(Space::Records);
     // Who has it damaged answers nothing of it.
@@ -117,17 +105,8 @@ async fn unread(cluster: &Cluster, away: &BTreeSet<Endpoint>) -> Vec<String> {
         let Some(tenant) = tenant.filter(|_| counting > owners.len() / 2) else {
             continue;
         };
-        let mut is_read = false;
-        for _ in 0..READS_MAX {
-            let name = key.key().to_owned();
-            let read = reader.read_at(tenant, name, Consistency::Quorum, None);
-            is_read = read.await.is_some();
-            if is_read {
-                break;
-            }
-            pause(LOOK_AGAIN).await;
-        }
-        if !is_read {
+        let place = (tenant, key.key());
+        if !reader.is_answered(place, Consistency::Quorum, 1).await {
             let (tenant, key) = (key.tenant(), key.key());
             complaints.push(format!(
                 "with {} away {tenant}/{key} can't be read",

@@ -244,32 +244,58 @@ fn is_looked_at(record: &FinalRecord) -> bool {
     records.all(|(_, record)| record.as_ref().err().is_none_or(|error| *error == damaged))
 }
 
+/// Who reads when all else is done: with patience, and through one coordinator after the other.
+pub struct Reader(Client);
+
+/// So often a key is read before it counts as one that can't be.
+const READS_MAX: u32 = 40;
+
+impl Reader {
+    /// It has read nothing yet.
+    #[must_use]
+    pub fn new(cluster: &Cluster) -> Self {
+        let plan = ClientPlan {
+            timeout_ms: 5_000,
+            cancel_permille: 0,
+            sticky: false,
+            ..ClientPlan::default()
+        };
+        Self(Client::new(0, plan, cluster.clone()))
+    }
+
+    /// Reads a key until it was answered so often. Returns whether it was.
+    pub async fn is_answered(
+        &mut self,
+        (tenant, key): (usize, &str),
+        consistency: Consistency,
+        times: u32,
+    ) -> bool {
+        let mut answered = 0;
+        for _ in 0..READS_MAX {
+            let read = self.0.read_at(tenant, key.to_owned(), consistency, None);
+            answered += u32::from(read.await.is_some());
+            if answered == times {
+                return true;
+            }
+            pause(LOOK_AGAIN).await;
+        }
+        false
+    }
+}
+
 /// Reads every key at every owner through every coordinator. Returns complaints.
 pub async fn read_everything(cluster: &Cluster) -> Vec<String> {
     let mut complaints = Vec::new();
-    let plan = ClientPlan {
-        timeout_ms: 5_000,
-        cancel_permille: 0,
-        sticky: false,
-        ..ClientPlan::default()
-    };
-    let mut reader = Client::new(0, plan, cluster.clone());
+    let mut reader = Reader::new(cluster);
     for (index, tenant) in cluster.world.tenants.iter().enumerate() {
         for key in cluster.world.keys(tenant) {
-            let mut answered = 0;
-            for _ in 0..40 {
-                let read = reader.read_at(index, key.clone(), Consistency::All, None);
-                answered += u32::from(read.await.is_some());
-                if answered == 2 {
-                    break;
-                }
-                pause(LOOK_AGAIN).await;
-            }
-            if answered < 2 {
+            let place = (index, key.as_str());
+            if !reader.is_answered(place, Consistency::All, 2).await {
                 let name = &tenant.name;
                 complaints.push(format!("{name}/{key} can't be read at all its owners"));
             }
-            reader.read_at(index, key, Consistency::Quorum, None).await;
+            let read = reader.0.read_at(index, key, Consistency::Quorum, None);
+            read.await;
         }
     }
     complaints
