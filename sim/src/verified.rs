@@ -19,6 +19,9 @@ use crate::settle::LOOK_AGAIN;
 
 /// Tombstones may be purged while it goes on, and a coordinator may have as much to do as it takes: then it is asked
 /// once more.
+///
+/// A coordinator may have one place for requests, and one that its client has given up holds it until its own deadline,
+/// up to 5 s after. With a pause of 50 ms between two tries this many are so long.
 const TRIES_MAX: usize = 100;
 
 /// Asks one coordinator. Returns complaints.
