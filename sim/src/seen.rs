@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use pairdb::placement::{Epoch, PartitionId};
-use pairdb::ports::{Maintenance, Operation, Overwrites, RecordKey, Reply, Request, TreeName};
+use pairdb::ports::{
+    AcceptRequest, Maintenance, Operation, Overwrites, RecordKey, Reply, Request, TreeName,
+};
 use pairdb::version::{Actor, Content, Dot, Record, Stamp, Version, VersionVector, WriteId};
 
 use crate::asked::{Asked, record_of};
@@ -238,22 +240,7 @@ impl Seen {
         at: Time,
     ) {
         self.fences.answered(who, request, reply);
-        if request.epoch < said.epoch {
-            let (fence, epoch) = (said.epoch, request.epoch);
-            let what =
-                format!("{who} took on to refuse epochs below {fence} and answered to {epoch}");
-            self.contradiction("epoch", record_of(&request.operation), what);
-        }
-        if let Some(tree) = dropped_by(&request.operation) {
-            let (partition, epoch) = (tree.partition(), request.epoch);
-            if !self.fences.leaves(who, partition, epoch) {
-                let what = format!(
-                    "{who} dropped a tree of partition {} by epoch {epoch}, and was not told that it leaves it",
-                    partition.0
-                );
-                self.contradiction("drop", None, what);
-            }
-        }
+        self.keeps_to_fences(who, request, said.epoch);
         let Some(key) = record_of(&request.operation) else {
             return;
         };
@@ -266,15 +253,7 @@ impl Seen {
         let place = (who, key);
         match (&request.operation, reply) {
             (Operation::Accept(stamp), Reply::Accepted { dot, record }) => {
-                let may_be_old = matches!(stamp.overwrites, Overwrites::Covered(_))
-                    && stamp.stamp <= said.horizon;
-                // Who has ended may have had it before, and not come to say so.
-                let ended = self.ends.iter().any(|(node, _)| *node == who);
-                if may_be_old && !self.versions.contains_key(dot) {
-                    let excuse = ended.then_some(Excuse::EndedUnheard);
-                    let what = format!("{who} took for new what it may have missed");
-                    self.contradiction_unless(excuse, "memory", Some(key), what);
-                }
+                self.takes_for_new(who, (stamp, *dot), said.horizon);
                 // Who has the write from somebody else answers with that one's dot.
                 self.nodes.entry(dot.actor).or_insert(who);
                 self.holds(place, record, &known, at, (remember, counts));
@@ -308,6 +287,44 @@ impl Seen {
                 self.holds(place, record, &known, at, (remember, counts));
             }
             _ => {}
+        }
+    }
+
+    /// A node answered that had said to refuse epochs below `fence`.
+    fn keeps_to_fences(&mut self, who: Endpoint, request: &Request, fence: Epoch) {
+        let epoch = request.epoch;
+        if epoch < fence {
+            let what =
+                format!("{who} took on to refuse epochs below {fence} and answered to {epoch}");
+            self.contradiction("epoch", record_of(&request.operation), what);
+        }
+        if let Some(tree) = dropped_by(&request.operation) {
+            let partition = tree.partition();
+            if !self.fences.leaves(who, partition, epoch) {
+                let what = format!(
+                    "{who} dropped a tree of partition {} by epoch {epoch}, and was not told that it leaves it",
+                    partition.0
+                );
+                self.contradiction("drop", None, what);
+            }
+        }
+    }
+
+    /// A node accepted a write as `dot`, that had said to have missed perhaps what is not stamped above `horizon`.
+    fn takes_for_new(
+        &mut self,
+        who: Endpoint,
+        (stamp, dot): (&AcceptRequest, Dot),
+        horizon: Stamp,
+    ) {
+        let may_be_old =
+            matches!(stamp.overwrites, Overwrites::Covered(_)) && stamp.stamp <= horizon;
+        if may_be_old && !self.versions.contains_key(&dot) {
+            // Who has ended may have had it before, and not come to say so.
+            let ended = self.ends.iter().any(|(node, _)| *node == who);
+            let excuse = ended.then_some(Excuse::EndedUnheard);
+            let what = format!("{who} took for new what it may have missed");
+            self.contradiction_unless(excuse, "memory", Some(&stamp.key), what);
         }
     }
 

@@ -16,7 +16,7 @@ use super::findings::Findings;
 use crate::endpoint::Endpoint;
 use crate::evidence::Evidence;
 use crate::excuse::Excuse;
-use crate::op::{Answer, Answered, Kind, Op};
+use crate::op::{Answer, Answered, Kind, Op, Time};
 use crate::reign::{OwnersOf, Reign};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings<'_>) {
@@ -43,26 +43,16 @@ const fn is_kept(answer: &Answer) -> bool {
 /// What too few owners hold of what an answer shows, and what excuses that.
 fn lacking(evidence: &Evidence, op: &Op, answer: &Answer) -> Option<(String, Option<Excuse>)> {
     let name = &evidence.run.world.tenants[op.tenant].name;
-    let context = answer.result.context()?;
-    let context = Context::decode(context, Token::of_key(name, &op.key).0).ok()?;
     let first = evidence.run.reigns.first()?;
     let key = first.record_key(name, &op.key);
     let by = op.last_to.filter(|_| op.attempts == 1);
-    let attempts = &evidence.run.seen.attempts;
-    let epochs = attempts.epochs(by, &key, (op.invoked, answer.at));
+    let during = (op.invoked, answer.at);
+    let epochs = evidence.run.seen.attempts.epochs(by, &key, during);
     let reigns = epochs.iter().flat_map(|epoch| evidence.reigns_of(*epoch));
     let reigns: Vec<&Reign> = reigns.collect();
     if reigns.is_empty() {
         return None; // it was answered without owners
     }
-    let seen = &evidence.run.seen;
-    // A node that has another attempt of a write has the write.
-    let mut attempts_of: BTreeMap<WriteId, Vec<Dot>> = BTreeMap::new();
-    for dot in evidence.run.seen.dots_of(&key) {
-        let version = evidence.run.seen.versions.get(dot)?;
-        attempts_of.entry(version.write_id).or_default().push(*dot);
-    }
-    let during = (op.invoked, answer.at);
     let holds = |dots: &[Dot], who: Endpoint| {
         let mut dots = dots.iter();
         dots.any(|dot| knows(evidence, who, &key, *dot, during))
@@ -75,20 +65,38 @@ fn lacking(evidence: &Evidence, op: &Op, answer: &Answer) -> Option<(String, Opt
         let by = |reign: &&Reign| needed(reign, op.kind, &key).iter().all(is_enough);
         !reigns.iter().any(by)
     };
-    let excuse = |dots: &Vec<Dot>| {
-        let purged = seen.purged.get(&key);
-        let purged = |dot: &Dot| purged.is_some_and(|purged| purged.seen().covers(*dot));
-        let lost = |dot: &Dot| seen.may_be_lost(*dot, answer.at);
-        let gone = dots.iter().all(|dot| purged(dot) || lost(dot));
-        gone.then(|| match dots.iter().any(purged) {
-            true => Excuse::PurgedEverywhere,
-            false => Excuse::HoldersLost,
-        })
-    };
-    let stamp = |dot: &Dot| {
-        let version = evidence.run.seen.versions.get(dot)?;
-        context.covers(*dot).then_some(version.stamp)
-    };
+    let shown = shown(evidence, op, answer, &key)?;
+    let lacking = shown.into_iter().filter(is_lacking);
+    let lacking = lacking.map(|dots| (excuse(evidence, &key, &dots, answer.at), dots));
+    let (excuse, lacking) = lacking.min_by_key(|(excuse, _)| excuse.is_some())?;
+    let version = evidence.run.seen.versions.get(lacking.first()?)?;
+    let of = version.op.map_or_else(
+        || "a delete".to_owned(),
+        |written| format!("the value of #{}", written.0),
+    );
+    let owners: BTreeSet<Endpoint> = reigns
+        .iter()
+        .flat_map(|reign| reign.owners(&key.tree()))
+        .collect();
+    let holding = owners.into_iter().filter(|who| holds(&lacking, *who));
+    let holding: Vec<String> = holding.map(|who| who.to_string()).collect();
+    let (id, holding) = (op.id.0, holding.join(", "));
+    let what = format!("#{id} shows {of}, which too few owners hold: {holding}");
+    Some((what, excuse))
+}
+
+/// The attempts of each write that an answer shows: those that its context covers, and where the last write wins the
+/// one that is answered.
+fn shown(evidence: &Evidence, op: &Op, answer: &Answer, key: &RecordKey) -> Option<Vec<Vec<Dot>>> {
+    let context = answer.result.context()?;
+    let context = Context::decode(context, Token::of_key(key.tenant(), &op.key).0).ok()?;
+    let seen = &evidence.run.seen;
+    // A node that has another attempt of a write has the write.
+    let mut attempts_of: BTreeMap<WriteId, Vec<Dot>> = BTreeMap::new();
+    for dot in seen.dots_of(key) {
+        let version = seen.versions.get(dot)?;
+        attempts_of.entry(version.write_id).or_default().push(*dot);
+    }
     let mut shown: Vec<Vec<Dot>> = attempts_of.into_values().collect();
     shown.retain(|dots| dots.iter().any(|dot| context.covers(*dot)));
     if evidence.policy(op.tenant) == ConflictPolicy::LastWriteWins {
@@ -105,26 +113,27 @@ fn lacking(evidence: &Evidence, op: &Op, answer: &Answer) -> Option<(String, Opt
             }
         };
         shown.retain(is_answered);
+        let stamp = |dot: &Dot| {
+            let version = seen.versions.get(dot)?;
+            context.covers(*dot).then_some(version.stamp)
+        };
         let rank = |dots: &Vec<Dot>| dots.iter().filter_map(stamp).max();
         shown = shown.into_iter().max_by_key(rank).into_iter().collect();
     }
-    let lacking = shown.into_iter().filter(is_lacking);
-    let lacking = lacking.map(|dots| (excuse(&dots), dots));
-    let (excuse, lacking) = lacking.min_by_key(|(excuse, _)| excuse.is_some())?;
-    let version = evidence.run.seen.versions.get(lacking.first()?)?;
-    let of = version.op.map_or_else(
-        || "a delete".to_owned(),
-        |written| format!("the value of #{}", written.0),
-    );
-    let owners: BTreeSet<Endpoint> = reigns
-        .iter()
-        .flat_map(|reign| reign.owners(&key.tree()))
-        .collect();
-    let holding = owners.into_iter().filter(|who| holds(&lacking, *who));
-    let holding: Vec<String> = holding.map(|who| who.to_string()).collect();
-    let (id, holding) = (op.id.0, holding.join(", "));
-    let what = format!("#{id} shows {of}, which too few owners hold: {holding}");
-    Some((what, excuse))
+    Some(shown)
+}
+
+/// What excuses that too few owners hold a write with these attempts: it was purged, or whoever held it has lost it.
+fn excuse(evidence: &Evidence, key: &RecordKey, dots: &[Dot], until: Time) -> Option<Excuse> {
+    let seen = &evidence.run.seen;
+    let purged = seen.purged.get(key);
+    let purged = |dot: &Dot| purged.is_some_and(|purged| purged.seen().covers(*dot));
+    let lost = |dot: &Dot| seen.may_be_lost(*dot, until);
+    let gone = dots.iter().all(|dot| purged(dot) || lost(dot));
+    gone.then(|| match dots.iter().any(purged) {
+        true => Excuse::PurgedEverywhere,
+        false => Excuse::HoldersLost,
+    })
 }
 
 /// The owners that have to hold what is answered. What a quorum of the old owners holds while a partition is copied is
