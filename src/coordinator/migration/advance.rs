@@ -17,7 +17,7 @@ use super::memory::Memory;
 use super::refused::refused;
 use super::steps::{Factors, Readiness};
 use super::stored::all_tenants;
-use super::turn::{Outcome, TURN_MAX, Turn, Waits};
+use super::turn::{Outcome, TURN_MAX, Turn, Waits, Work};
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
@@ -196,7 +196,8 @@ impl<W: CoordinatorWorld> Leader<W> {
                 Some(why) => waits.because(why),
             }
         };
-        turn.work(self.world.clock(), copied, done).await;
+        turn.work(self.world.clock(), Work::Copy, copied, done)
+            .await;
         let next = order.into_iter().find(|partition| left.contains(partition));
         memory.next = next;
         (ready, under_way)

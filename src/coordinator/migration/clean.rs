@@ -17,7 +17,7 @@ use super::copy::found;
 use super::lead::Leader;
 use super::memory::Memory;
 use super::steps::leavers;
-use super::turn::{Turn, Waits};
+use super::turn::{Turn, Waits, Work};
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Move, MoveState, NodeId, PartitionId};
@@ -58,7 +58,8 @@ impl<W: CoordinatorWorld> Leader<W> {
             Err(Kept::Needs(node)) => waits.add(turn, node),
             Err(Kept::Because(why)) => waits.because(why),
         };
-        turn.work(self.world.clock(), cleans, done).await;
+        turn.work(self.world.clock(), Work::Clean, cleans, done)
+            .await;
         cleaned
     }
 

@@ -21,6 +21,17 @@ use crate::version::Actor;
 /// No more is begun in a turn after this time.
 pub(super) const TURN_MAX: Duration = Duration::from_secs(5);
 
+/// Cleaning a partition is a dozen calls one after the other, which move next to nothing: so many of them are no more
+/// in anybody's way than one that is copied.
+const CLEANS_FOR_A_COPY: usize = 4;
+
+/// What is done with partitions.
+#[derive(Clone, Copy)]
+pub(super) enum Work {
+    Copy,
+    Clean,
+}
+
 /// One turn: what it goes by.
 pub(super) struct Turn<'a> {
     pub(super) routing: Arc<Routing>,
@@ -47,17 +58,20 @@ impl Turn<'_> {
         &self.routing.node(node).id
     }
 
-    /// Works on all partitions, so many at the same time as may be.
+    /// Works on all partitions, so many at the same time as may be of this work.
     pub(super) async fn work<T>(
         &self,
         clock: &impl Clock,
+        work: Work,
         partitions: Vec<BoxFuture<'_, T>>,
         mut done: impl FnMut(T),
     ) {
         let mut waiting = partitions.into_iter();
         let mut under_way = FuturesUnordered::new();
         loop {
-            let room = self.at_once(clock.now()).saturating_sub(under_way.len());
+            let room = self
+                .at_once(work, clock.now())
+                .saturating_sub(under_way.len());
             under_way.extend(waiting.by_ref().take(room));
             match under_way.next().await {
                 Some(partition) => done(partition),
@@ -67,9 +81,13 @@ impl Turn<'_> {
     }
 
     /// How many partitions may be worked on at the same time now.
-    fn at_once(&self, now: Instant) -> usize {
+    fn at_once(&self, work: Work, now: Instant) -> usize {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let at_once = window.at_once(self.routing.answers_of_nodes(), now);
+        let at_once = match work {
+            Work::Copy => at_once,
+            Work::Clean => at_once * CLEANS_FOR_A_COPY,
+        };
         // What is begun together is owed for together.
         self.pace.map_or(at_once, |_| 1)
     }
