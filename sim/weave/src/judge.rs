@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::mutant::{Name, Position};
-use crate::process;
+use crate::process::{self, Ended};
 use crate::reach::{Case, Reach, arguments_of};
 use crate::tree::Tree;
 
@@ -172,20 +172,27 @@ impl Judge<'_> {
         number: u32,
         arguments: &[&str],
         millis: u64,
-    ) -> Result<process::Ended, String> {
+    ) -> Result<Ended, String> {
         let limit = Duration::from_millis(millis) * PATIENCE + GRACE;
         // Several shards may be judged at the same time.
         let printed: PathBuf = self
             .tree
             .kept
             .join(format!("printed-{}", std::process::id()));
-        process::run(
-            &self.tree.program(program),
-            arguments,
-            &[("PAIRDB_WOVEN", number.to_string().as_str())],
-            &self.tree.copy,
-            &printed,
-            limit,
-        )
+        let once = || {
+            process::run(
+                &self.tree.program(program),
+                arguments,
+                &[("PAIRDB_WOVEN", number.to_string().as_str())],
+                &self.tree.copy,
+                &printed,
+                limit,
+            )
+        };
+        // The machine may have had no time for it: what hangs does so twice.
+        match once()? {
+            Ended { status: None, .. } => once(),
+            ended => Ok(ended),
+        }
     }
 }
