@@ -399,6 +399,14 @@ mod tests {
     }
 
     #[test]
+    fn a_stamp_is_no_greater_than_what_leaves_room_above_it() {
+        let greatest = all(1, STAMP_MAX.0);
+        assert_eq!(applied(outcome(greatest, None)), (vec![1], STAMP_MAX.0));
+        let above = outcome(all(1, STAMP_MAX.0 + 1), None);
+        assert!(matches!(above, Err(Refusal::Malformed(_))), "{above:?}");
+    }
+
+    #[test]
     fn a_context_that_covers_what_was_not_seen_here_has_to_be_proved() {
         let unseen = || shown([(2, 1), (7, 5)]);
         let write = || request(1, 999, Overwrites::Covered(unseen()));

@@ -485,6 +485,9 @@ mod tests {
         let mut back = all();
         assert_eq!(back.come_back(NODE, Epoch(8)), [PartitionId(3)]);
         assert_eq!(back.get(PartitionId(3)), Some(fence(8, false)));
+        let mut back = all();
+        assert_eq!(back.come_back(NODE, Epoch(7)), [PartitionId(3)]);
+        assert_eq!(back.get(PartitionId(2)), Some(fence(7, true)), "it may be");
     }
 
     #[test]

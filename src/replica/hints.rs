@@ -352,6 +352,54 @@ mod tests {
     }
 
     #[test]
+    fn hints_are_counted_and_their_target_is_looked_for_where_it_was_last_told_to_be() {
+        let hints = Hints {
+            targets: Mutex::default(),
+            news: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        };
+        let id = NodeId::new("node-1").unwrap();
+        let at = |host: &str| Node {
+            id: id.clone(),
+            host: host.into(),
+            port: 7,
+            virtual_nodes: 1,
+            status: NodeStatus::Active,
+            zone: None,
+            seat: None,
+        };
+        let told = || {
+            let targets = hints.lock();
+            let told = &targets[&id];
+            let (due, pause) = (told.due.0, told.pause);
+            (
+                told.node.host.clone(),
+                told.outstanding,
+                told.oldest_ms,
+                due,
+                pause,
+            )
+        };
+        let none = Duration::ZERO;
+        hints.left(&at("a"), 30, Instant(7));
+        assert!(hints.take_news() && !hints.take_news());
+        hints.left(&at("b"), 20, Instant(9));
+        assert_eq!(told(), ("b".into(), 2, 20, 7, none));
+        assert!(!hints.take_news(), "it is about to be tried");
+        hints.lock().get_mut(&id).unwrap().pause = Duration::from_secs(1);
+        hints.is_back(&at("c"), Instant(5));
+        assert!(hints.take_news());
+        assert_eq!(told(), ("c".into(), 2, 20, 5, none));
+        assert_eq!(hints.targets(), [id.clone()]);
+        for _ in 0..3 {
+            hints.dropped(&id);
+        }
+        assert!(hints.targets().is_empty() && hints.report().is_empty());
+        hints.left(&at("c"), 40, Instant(11));
+        assert_eq!(told(), ("c".into(), 1, 40, 11, none));
+    }
+
+    #[test]
     fn hints_and_addresses_are_told_apart() {
         let target = NodeId::new("node-1").unwrap();
         let key = RecordKey::new(PartitionId(3), &TenantId::new("t").unwrap(), "k");

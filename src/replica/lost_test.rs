@@ -243,6 +243,39 @@ async fn what_was_the_greatest_while_a_node_was_refilled_did_not_lead_there() {
 }
 
 #[tokio::test]
+async fn what_was_known_before_and_overwritten_by_one_write_stands_so() {
+    let greater = |seen: &[(Actor, u64)]| {
+        let mut greater = record(1, Content::Tombstone).siblings()[0].clone();
+        greater.dot.actor = Actor(6);
+        greater.stamp = Stamp(9);
+        let seen = seen.iter().copied().chain([(Actor(6), 1)]);
+        Record::new(seen.collect(), vec![greater]).unwrap()
+    };
+    let write = value(3);
+    let node = Node::new().await;
+    node.exchange("k", &greater(&[(Actor(5), 3)]))
+        .await
+        .unwrap();
+    assert_eq!(standing(&node, &write).await, Standing::Overwritten);
+
+    let node = Node::new().await;
+    node.exchange("k", &greater(&[])).await.unwrap();
+    assert_eq!(standing(&node, &write).await, Standing::Outstripped);
+
+    let node = Node::new().await;
+    let purged = Purged {
+        seen: [(Actor(5), 3)].into_iter().collect(),
+        stamp: Stamp(3),
+    };
+    let tree = tree();
+    let keep = Maintenance::KeepPurged { tree, purged };
+    node.maintenance(keep).await.unwrap();
+    node.exchange("k", &greater(&[])).await.unwrap();
+    let stands = standing(&node, &write).await;
+    assert_eq!(stands, Standing::Overwritten, "it was purged here");
+}
+
+#[tokio::test]
 async fn what_was_the_greatest_before_a_horizon_did_not_lead() {
     for partitions in [None, Some(vec![PartitionId(7)])] {
         let node = Node::new().await;

@@ -7,11 +7,12 @@ use bytes::Bytes;
 
 use super::*;
 use crate::adapters::memory::{ManualClock, MemoryStorage};
-use crate::placement::{Node, NodeStatus, PartitionId};
+use crate::placement::{MAX_PARTITIONS, Node, NodeStatus, PartitionId};
 use crate::ports::{
-    Digest, Dropped, JoinSource, KeyHash, Maintained, Maintenance, Purged, Put, RecordKey, Synced,
-    TenantId, TreeName,
+    Digest, Dropped, Durability, JoinSource, KeyHash, Maintained, Maintenance, Purged, Put,
+    RecordKey, Synced, TenantId, TreeName,
 };
+use crate::sizes::{self, Size};
 use crate::test_cluster::{ManualTasks, Mood, TestNodes};
 use crate::version::{Content, Dot, Record, Stamp, Version, WriteId};
 
@@ -167,6 +168,17 @@ impl Scene {
         assert!(matches!(joined, Ok(Reply::Joined { .. })), "{joined:?}");
     }
 
+    fn comes_by_exchange(&self, n: u16, name: &str, record: &Record) {
+        let join = Operation::Join {
+            key: key(name),
+            record: record.encode(),
+            judged: None,
+            source: JoinSource::Exchange,
+        };
+        let joined = self.ask(n, join);
+        assert!(joined.is_ok(), "{joined:?}");
+    }
+
     fn records(&self, n: u16) -> BTreeMap<RecordKey, Record> {
         self.nodes.records(&node(n).id)
     }
@@ -223,6 +235,10 @@ impl Scene {
 
     fn storage(&self, n: u16) -> MemoryStorage {
         self.nodes.storage(&node(n).id)
+    }
+
+    fn storage_keys(&self, n: u16, space: Space) -> usize {
+        self.nodes.all(&node(n).id, space).len()
     }
 
     /// Flips a bit of a stored record.
@@ -368,6 +384,20 @@ fn hints_outlive_a_loss_of_power() {
 }
 
 #[test]
+fn more_hints_than_one_page_are_counted_when_a_node_opens() {
+    let scene = Scene::new();
+    scene.nodes.set_mood(&node(2).id, Mood::Down);
+    let count = sizes::of(Size::HintsPage) as u64;
+    for counter in 1..=count {
+        let name = format!("k{counter}");
+        scene.has(1, &name, &value(counter));
+        scene.leaves_hint(1, &name, 2);
+    }
+    scene.run(scene.nodes.lose_power(&node(1).id));
+    assert_eq!(scene.hints(1, 2), count);
+}
+
+#[test]
 fn a_hint_stays_when_the_record_has_changed_since_it_was_sent() {
     let scene = Scene::new();
     let half = SECOND / 2;
@@ -408,7 +438,9 @@ fn hints_for_a_node_that_is_none_any_more_are_dropped() {
     for n in [2, 3] {
         scene.nodes.set_mood(&node(n).id, Mood::Down);
     }
-    for counter in 1..=9 {
+    // More than one page of them.
+    let count = sizes::of(Size::ForgetPage) as u64 + 1;
+    for counter in 1..=count {
         let name = format!("k{counter}");
         scene.has(1, &name, &value(counter));
         scene.leaves_hint(1, &name, 2);
@@ -422,7 +454,35 @@ fn hints_for_a_node_that_is_none_any_more_are_dropped() {
             partitions: Vec::new(),
         },
     );
-    assert_eq!((scene.hints(1, 2), scene.hints(1, 3)), (0, 9));
+    assert_eq!((scene.hints(1, 2), scene.hints(1, 3)), (0, count));
+}
+
+/// A tree goes page by page, and is gone when it says so, whether or not the last page is full.
+#[test]
+fn a_tree_that_is_dropped_leaves_no_hint_behind() {
+    let page = sizes::of(Size::DropPage) as u64;
+    for hints in [page - 1, page, page + 1] {
+        let scene = Scene::new();
+        scene.nodes.set_mood(&node(2).id, Mood::Down);
+        for counter in 1..=hints {
+            let name = format!("k{counter}");
+            scene.has(1, &name, &value(counter));
+            scene.leaves_hint(1, &name, 2);
+        }
+        scene.leaves_partition(1, Epoch(5));
+        let drop = || Maintenance::DropTree { tree: tree() };
+        let is_gone = || {
+            let dropped = scene.maintenance_by(1, Epoch(5), drop());
+            matches!(dropped, Ok(Maintained::Dropped(dropped)) if dropped.complete)
+        };
+        assert!((0..9).any(|_| is_gone()), "{hints}");
+        assert_eq!(
+            scene.storage_keys(1, Space::Hints),
+            1,
+            "where the target is"
+        );
+        assert_eq!(scene.storage_keys(1, Space::Records), 0);
+    }
 }
 
 #[test]
@@ -436,6 +496,7 @@ fn hints_are_of_what_is_held_and_for_so_many_targets() {
     assert!(matches!(&refused, Err(Refusal::Unavailable(why)) if why.contains("nothing is held")));
     scene.has(1, "k", &value(1));
     assert_eq!(scene.maintenance(1, hint(1025)), Err(Refusal::Overloaded));
+    scene.does(1, hint(1024));
     scene.does(1, hint(1));
     assert_eq!(scene.hints(1, 100), 1);
 }
@@ -558,6 +619,101 @@ fn what_was_purged_is_handed_over_only_to_who_has_the_rest() {
     assert_eq!(scene.floor(2), Purged::default());
 }
 
+#[test]
+fn what_was_purged_is_taken_over_only_where_nothing_is_damaged() {
+    for damaged in [1, 2] {
+        let scene = Scene::new();
+        scene.has(2, "gone", &tombstone(9));
+        let keys = vec![held("gone", &tombstone(9))];
+        scene.does(2, Maintenance::Purge { keys });
+        for n in [1, 2] {
+            scene.has(n, "hurt", &record_of(Actor(98), 1));
+        }
+        scene.damage(damaged, "hurt");
+        scene.has(3 - damaged, "hurt", &record_of(Actor(98), 2));
+        let synced = scene.sync(1, 2).unwrap();
+        let told = synced.damaged_here + synced.damaged_there;
+        assert_eq!((told, synced.floors), (1, 0), "{synced:?}");
+        assert_eq!(scene.floor(1), Purged::default());
+    }
+}
+
+#[test]
+fn a_node_that_is_refilled_takes_over_what_was_purged_and_gives_nothing_to_who_has_damage() {
+    let scene = Scene::new();
+    let lost = MemoryStorage::new(Durability::Always);
+    scene.run(scene.nodes.restart_on(&node(1).id, lost));
+    let floor = |n: u16, counter| {
+        let purged = Purged {
+            seen: [(Actor(u64::from(n)), counter)].into_iter().collect(),
+            stamp: Stamp(counter),
+        };
+        let tree = tree();
+        scene.does(n, Maintenance::KeepPurged { tree, purged });
+    };
+    floor(1, 3);
+    floor(2, 9);
+    let theirs = scene.floor(2);
+    scene.has(2, "hurt", &record_of(Actor(98), 1));
+    scene.damage(2, "hurt");
+    scene.comes_by_exchange(1, "hurt", &record_of(Actor(98), 2));
+    let synced = scene.sync(1, 2).unwrap();
+    assert_eq!((synced.damaged_there, synced.floors), (1, 1), "{synced:?}");
+    assert_eq!(scene.floor(2), theirs);
+}
+
+/// Whichever of them asks, and whether it is a value or a tombstone that another one has overwritten.
+#[test]
+fn what_one_side_has_purged_goes_at_the_other_one() {
+    for (pivot, peer) in [(1, 2), (2, 1)] {
+        for late in [value(1), tombstone(1)] {
+            let scene = Scene::new();
+            scene.has(1, "gone", &tombstone(2));
+            let keys = vec![held("gone", &tombstone(2))];
+            scene.does(1, Maintenance::Purge { keys });
+            scene.has(2, "gone", &late);
+            let synced = scene.sync(pivot, peer).unwrap();
+            let dropped = u64::from(!late.is_deleted());
+            assert_eq!((synced.dropped, synced.complete), (dropped, true));
+            assert!(scene.records(1).is_empty() && scene.records(2).is_empty());
+            assert_eq!(scene.floor(1), scene.floor(2));
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_has_handed_over_is_told_of() {
+    let scene = Scene::new();
+    scene.has(1, "k", &value(1));
+    scene.leaves_partition(2, Epoch(5));
+    let (tree, peer) = (tree(), node(2));
+    let sync = Maintenance::Sync { tree, peer };
+    match scene.maintenance_by(1, Epoch(5), sync) {
+        Ok(Maintained::Synced(synced)) => {
+            assert_eq!((synced.handed_over, synced.sent), (1, 0), "{synced:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_several_owners_have_purged_is_kept_together() {
+    let scene = Scene::new();
+    for (actor, counter, stamp) in [(98, 4, 9), (99, 5, 6), (98, 3, 7)] {
+        let purged = Purged {
+            seen: [(Actor(actor), counter)].into_iter().collect(),
+            stamp: Stamp(stamp),
+        };
+        let tree = tree();
+        scene.does(1, Maintenance::KeepPurged { tree, purged });
+    }
+    let all = Purged {
+        seen: [(Actor(98), 4), (Actor(99), 5)].into_iter().collect(),
+        stamp: Stamp(9),
+    };
+    assert_eq!(scene.floor(1), all);
+}
+
 /// A value of somebody else, of whom nothing was purged.
 fn record_of(actor: Actor, counter: u64) -> Record {
     let sibling = value(counter).siblings()[0].clone();
@@ -597,6 +753,25 @@ fn a_tombstone_may_be_purged_when_it_is_old_the_same_and_has_no_hint() {
 }
 
 #[test]
+fn what_is_not_the_tombstone_that_was_told_is_not_purged() {
+    let scene = Scene::new();
+    scene.has(1, "deleted anew", &tombstone(2));
+    scene.has(1, "alive", &value(3));
+    let told = [
+        held("deleted anew", &tombstone(1)),
+        held("alive", &value(3)),
+        held("absent", &tombstone(4)),
+    ];
+    scene.does(1, Maintenance::Purge { keys: told.into() });
+    assert_eq!(scene.record(1, "deleted anew"), Some(tombstone(2)));
+    assert_eq!(scene.record(1, "alive"), Some(value(3)));
+    assert_eq!(scene.floor(1), Purged::default());
+    let keys = vec![held("alive", &value(2))];
+    scene.does(1, Maintenance::DropPurged { keys });
+    assert_eq!(scene.record(1, "alive"), Some(value(3)));
+}
+
+#[test]
 fn a_request_may_name_only_so_many_keys() {
     let scene = Scene::new();
     let many = || vec![held("k", &tombstone(1)); 1025];
@@ -608,6 +783,122 @@ fn a_request_may_name_only_so_many_keys() {
         let refused = scene.maintenance(1, maintenance);
         assert!(matches!(refused, Err(Refusal::Malformed(_))), "{refused:?}");
     }
+    let keys = many().split_off(1);
+    scene.does(1, Maintenance::Purge { keys });
+}
+
+#[test]
+fn a_fence_may_name_only_as_many_partitions_as_there_are() {
+    let scene = Scene::new();
+    let fence = |partitions: u32| {
+        let fence = Maintenance::Fence {
+            partitions: Some(vec![PartitionId(1); partitions as usize]),
+            leaving: false,
+            horizon: Stamp::ZERO,
+        };
+        scene.maintenance(1, fence)
+    };
+    let above = fence(MAX_PARTITIONS + 1);
+    assert!(matches!(above, Err(Refusal::Malformed(_))), "{above:?}");
+    assert!(fence(MAX_PARTITIONS).is_ok());
+}
+
+/// The keys of all pages, of which none has more than this.
+fn all_pages(
+    page_max: usize,
+    page: impl Fn(Option<RecordKey>) -> Result<Maintained, Refusal>,
+) -> Vec<RecordKey> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let Ok(Maintained::Keys { keys, more }) = page(after) else {
+            panic!("no keys")
+        };
+        assert!(keys.len() <= page_max, "{}", keys.len());
+        let last = keys.last().map(|entry| entry.key.clone());
+        all.extend(keys.into_iter().map(|entry| entry.key));
+        if more.is_none() {
+            return all;
+        }
+        assert_eq!(more, last, "the last one that was looked at");
+        after = more;
+    }
+}
+
+#[test]
+fn keys_and_tombstones_are_listed_page_by_page() {
+    let page_max = sizes::of(Size::RecordsPage);
+    for count in [page_max - 1, page_max, page_max + 1, 3 * page_max] {
+        let scene = Scene::new();
+        for counter in 1..=count as u64 {
+            scene.has(1, &format!("k{counter}"), &tombstone(counter));
+        }
+        scene.pass(GRACE);
+        let keys = all_pages(page_max, |after| {
+            let (tree, leaves) = (tree(), u64::MAX);
+            let page = Maintenance::Keys {
+                tree,
+                leaves,
+                after,
+            };
+            scene.maintenance(1, page)
+        });
+        let held: Vec<RecordKey> = scene.records(1).into_keys().collect();
+        assert_eq!(keys, held);
+        let tombstones = all_pages(page_max, |after| {
+            let (tree, last_write_wins) = (tree(), true);
+            let page = Maintenance::Tombstones {
+                tree,
+                after,
+                last_write_wins,
+            };
+            scene.maintenance(1, page)
+        });
+        assert_eq!(tombstones, held);
+    }
+}
+
+#[test]
+fn trees_are_listed_page_by_page_those_with_nothing_but_what_was_purged_too() {
+    let scene = Scene::new();
+    let of = |n: usize| RecordKey::new(PartitionId(n as u16), &TenantId::new("t").unwrap(), "k");
+    let (records, floors) = (sizes::of(Size::LeavesPage), sizes::of(Size::FloorsPage));
+    let most = records + 2 * floors;
+    for n in 0..most {
+        // At first it is those without records whose page ends before the other one's.
+        let is_purged = (n < 2 * floors) != (n % 9 == 0);
+        if is_purged {
+            let purged = Purged {
+                seen: [(Actor(1), 1)].into_iter().collect(),
+                stamp: Stamp(1),
+            };
+            let tree = of(n).tree();
+            scene.does(1, Maintenance::KeepPurged { tree, purged });
+        } else {
+            let record = value(1 + n as u64).encode();
+            let join = Operation::Join {
+                key: of(n),
+                record,
+                judged: None,
+                source: JoinSource::Client,
+            };
+            scene.ask(1, join).unwrap();
+        }
+    }
+    let mut listed: Vec<TreeName> = Vec::new();
+    loop {
+        let after = listed.last().cloned();
+        match scene.maintenance(1, Maintenance::Roots { after }) {
+            Ok(Maintained::Roots { roots, more }) => {
+                listed.extend(roots.into_iter().map(|(tree, _)| tree));
+                if !more {
+                    break;
+                }
+            }
+            other => panic!("no trees: {other:?}"),
+        }
+    }
+    let all: Vec<TreeName> = (0..most).map(|n| of(n).tree()).collect();
+    assert_eq!(listed, all);
 }
 
 #[test]

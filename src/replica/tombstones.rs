@@ -130,6 +130,9 @@ mod tests {
             stamp: Stamp(77),
         };
         let put = purged_put(&key.tree(), &some);
+        let prefix = purged_prefix();
+        assert!(put.key.starts_with(&prefix) && put.key < purged_end());
+        assert!(!prefix.is_empty(), "other things are kept there, too");
         assert_eq!(purged(put.value.unwrap()), some);
         assert_eq!(purged(Bytes::new()), Purged::default());
     }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::placement::NodeStatus;
 use crate::ports::{Digest, Dropped, KeyHash, Purged, TreeName};
+use crate::sizes::{self, Size};
 
 /// Of `key("…")`, and another one.
 const MINE: u16 = 7;
@@ -338,6 +339,66 @@ async fn what_waits_behind_a_fence_is_refused_by_it() {
     assert!(replies[0].is_ok() && replies[1].is_ok(), "{replies:?}");
     assert_eq!(replies[2..4], [stale(5), stale(5)]);
     assert!(replies[4].is_ok(), "{:?}", replies[4]);
+}
+
+#[tokio::test]
+async fn more_fences_than_one_page_outlive_a_restart() {
+    let node = Node::new().await;
+    let last = sizes::of(Size::FencesPage) as u16;
+    let all: Vec<u16> = (0..=last).collect();
+    node.fence(5, Some(&all), false).await.unwrap();
+    let node = node.crash().await;
+    for partition in [0, last - 1, last] {
+        assert_eq!(node.call(4, accept_of(partition, 1)).await, stale(5));
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_a_partition_keeps_nothing_that_others_purged_of_it() {
+    let node = Node::new().await;
+    node.fence(5, Some(&[MINE]), true).await.unwrap();
+    let keep = || Maintenance::KeepPurged {
+        tree: tree_of(MINE),
+        purged: Purged {
+            seen: seen([(Actor(9), 1)]),
+            stamp: Stamp(1),
+        },
+    };
+    let late = node.maintenance(5, keep()).await;
+    assert_eq!(late, Err(Refusal::HandedOver), "its copy may be gone");
+    let relied_on = node.maintenance(6, keep()).await;
+    assert_eq!(relied_on, Ok(Maintained::Done));
+}
+
+#[tokio::test]
+async fn what_waits_behind_the_word_that_a_node_leaves_is_no_use_to_it() {
+    let node = Node::new().await;
+    node.storage.hold_commits();
+    let first = tokio::spawn(node.call(1, accept_of(OTHER, 1)));
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    // All of these share the next batch, and were admitted before any of them was applied.
+    let fence = Maintenance::Fence {
+        partitions: Some(vec![PartitionId(MINE)]),
+        leaving: true,
+        horizon: Stamp::ZERO,
+    };
+    let waiting = [
+        (5, Operation::Maintenance(Box::new(fence))),
+        (9, join_of(MINE, "b", JoinSource::Handoff)),
+        (5, join_of(MINE, "c", JoinSource::Exchange)),
+        (9, join_of(OTHER, "b", JoinSource::Handoff)),
+    ];
+    let waiting = waiting.map(|(epoch, operation)| node.call(epoch, operation));
+    let waiting = tokio::spawn(join_all(waiting));
+    tokio::task::yield_now().await;
+    node.storage.release_commits();
+    first.await.unwrap().unwrap();
+    let replies = waiting.await.unwrap();
+    assert!(replies[0].is_ok() && replies[3].is_ok(), "{replies:?}");
+    for reply in &replies[1..3] {
+        assert_eq!(*reply, Err(Refusal::HandedOver));
+    }
 }
 
 #[tokio::test]

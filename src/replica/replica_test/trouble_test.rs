@@ -200,6 +200,35 @@ async fn an_engine_that_lost_something_while_it_was_opened_again_is_not_counted_
 }
 
 #[tokio::test(start_paused = true)]
+async fn digests_that_an_engine_lost_while_it_was_opened_again_are_made_anew() {
+    let node = Node::new().await;
+    node.accepted(write("a", 1)).await;
+    let trees = async |node: &Node| {
+        let roots = Maintenance::Roots { after: None };
+        match node.maintenance(0, roots).await {
+            Ok(Maintained::Roots { roots, .. }) => roots.len(),
+            other => panic!("no trees: {other:?}"),
+        }
+    };
+    assert_eq!(trees(&node).await, 1);
+    let digests = node.storage.scan(Space::Digests, Bytes::new(), None, 9);
+    let lost = digests.await.unwrap().into_iter().map(|(key, _)| Put {
+        space: Space::Digests,
+        key,
+        value: None,
+    });
+    node.storage.commit(lost.collect()).await.unwrap();
+    let failed = StorageError::Failed("on purpose".into());
+    node.storage.refuse_commits(Some(failed));
+    assert!(node.accept(write("b", 2)).await.is_err());
+    node.storage.raise_doubts("on purpose");
+    node.storage.refuse_commits(None);
+    node.is_back().await;
+    node.world.clock().sleep(Duration::from_secs(1)).await;
+    assert_eq!(trees(&node).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_whose_disk_is_full_starts_and_reads() {
     let node = Node::new().await;
     node.accepted(write("a", 1)).await;

@@ -1,6 +1,7 @@
 //! What becomes of writes, joins and reads, one at a time and many in a batch.
 
 use super::*;
+use crate::ports::Purged;
 
 #[tokio::test]
 async fn accepts_and_reads() {
@@ -317,6 +318,55 @@ async fn deletes_that_know_of_nothing_take_no_room() {
     assert_eq!(ids(&record), [301]);
     let (_, record) = node.accepted(blind("a", 302, 1)).await;
     assert_eq!(ids(&record), [301, 302], "values are siblings");
+}
+
+#[tokio::test]
+async fn a_tenant_may_have_fewer_siblings_than_a_node_takes() {
+    let node = Node::new().await;
+    let few = |id| AcceptRequest {
+        siblings_max: 2,
+        ..blind("a", id, 1)
+    };
+    for id in [1, 2] {
+        node.accepted(few(id)).await;
+    }
+    let third = node.accept(few(3)).await;
+    assert!(matches!(third, Err(Refusal::Crowded(_))), "{third:?}");
+    let (_, record) = node.accepted(blind("a", 3, 1)).await;
+    assert_eq!(ids(&record), [1, 2, 3], "another tenant's would be taken");
+}
+
+/// Whether an accepted write may be one that was made before and is over, where it is not made.
+async fn may_be_over(node: &Node, request: AcceptRequest) -> Option<bool> {
+    match node.accept(request).await {
+        Ok(Reply::Superseded { may_be_over, .. }) => Some(may_be_over),
+        Ok(Reply::Accepted { .. }) => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_write_no_greater_than_what_was_purged_may_be_over() {
+    let node = Node::new().await;
+    let keep = Maintenance::KeepPurged {
+        tree: key("any").tree(),
+        purged: Purged {
+            seen: seen([(Actor(9), 5)]),
+            stamp: Stamp(50),
+        },
+    };
+    node.maintenance(0, keep).await.unwrap();
+    let over = |request| may_be_over(&node, request);
+    assert_eq!(over(write("a", 50)).await, Some(true));
+    assert_eq!(over(write("a", 51)).await, None);
+    let outranked = over(write("a", 45)).await;
+    assert_eq!(outranked, Some(false), "what is held says enough");
+
+    let blind = |id| sibling("b", id, seen([]));
+    assert_eq!(over(blind(50)).await, Some(true));
+    assert_eq!(over(blind(60)).await, None);
+    let beside = over(blind(45)).await;
+    assert_eq!(beside, Some(true), "what was written anew says nothing");
 }
 
 #[tokio::test]
