@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::test_cluster::{Away, Mood, TestCluster, read, write};
 use super::{CoordinatorError, NodesChanged, WriteRequest};
-use crate::placement::{ChangeRequest, Epoch, NodeChange, NodeId};
+use crate::placement::{ChangeRequest, Epoch, NodeChange, NodeId, Token};
 use crate::ports::{Clock, CoordinatorWorld, MetadataStore, SiblingLimits, Tenant, TenantId};
 use crate::quorum::Consistency;
-use crate::version::{Content, Stamp};
+use crate::version::{Actor, Content, Context, Stamp};
 
 fn set(values: &[&str]) -> std::collections::BTreeSet<String> {
     values.iter().map(|value| (*value).to_owned()).collect()
@@ -143,6 +143,86 @@ fn without_a_quorum_the_error_says_who_is_missing_and_whether_it_may_have_happen
     assert!(error.to_string().contains("1 of 2 replicas"), "{error}");
     assert!(error.to_string().contains("indeterminate"), "{error}");
     assert!(cluster.read(&coordinator, read("lww", "k")).is_err());
+}
+
+/// How many answered, of how many, and who did not and why.
+fn what_was_missing(error: &CoordinatorError) -> (usize, usize, Vec<(String, String)>) {
+    match error {
+        CoordinatorError::QuorumNotReached(quorum) => {
+            let mut missing = quorum.missing.clone();
+            missing.sort();
+            (quorum.answered, quorum.required, missing)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_error_says_of_each_replica_that_is_missing_why() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    let mut away: Vec<&str> = owners[1..].iter().map(NodeId::as_str).collect();
+    away.sort_unstable();
+    for owner in &owners[1..] {
+        cluster.set_mood(owner, Mood::Down);
+    }
+    let error = cluster.read(&coordinator, read("lww", "k")).unwrap_err();
+    let (answered, required, missing) = what_was_missing(&error);
+    assert_eq!((answered, required), (1, 2), "{error}");
+    let names: Vec<&str> = missing.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, away, "{error}");
+    let why = |(_, why): &(String, String)| why.contains("not reached");
+    assert!(missing.iter().all(why), "{error}");
+
+    for owner in &owners {
+        cluster.set_mood(owner, Mood::Silent);
+    }
+    let error = cluster.write(&coordinator, write("lww", "k", "v"));
+    let (_, _, missing) = what_was_missing(&error.unwrap_err());
+    let is_slow = |(_, why): &(String, String)| why.contains("slow to accept it");
+    assert!(missing.iter().any(is_slow), "{missing:?}");
+}
+
+#[test]
+fn a_context_is_covered_by_what_any_owner_has_purged() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let stamp = Stamp::new(5, 0);
+    let covering = Context {
+        shown: [(Actor(99), stamp.0)].into_iter().collect(),
+        written: None,
+    };
+    let with_context = || super::ReadRequest {
+        context: covering.encode(Token::of_key("lww", "k").0),
+        ..read("lww", "k")
+    };
+    let nowhere = cluster.read(&coordinator, with_context());
+    let is_missing = matches!(nowhere, Err(CoordinatorError::QuorumNotReached(_)));
+    assert!(is_missing, "{nowhere:?}");
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    cluster.purge_planted(&coordinator, &owners[2], "k", stamp);
+    let purged = cluster.read(&coordinator, with_context());
+    let is_gone = matches!(purged, Err(CoordinatorError::KeyNotFound { .. }));
+    assert!(is_gone, "{purged:?}");
+}
+
+#[test]
+fn a_read_that_can_not_repair_enough_owners_says_how_many_hold_what_it_read() {
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator();
+    let owners = cluster.owners(&coordinator, "lww", "k");
+    cluster.plant(&coordinator, &owners[0], "k", Stamp::new(5, 0), "v");
+    for owner in &owners[1..] {
+        cluster.set_mood(owner, Mood::SilentToJoins);
+    }
+    let request = super::ReadRequest {
+        consistency: Some(Consistency::All),
+        ..read("lww", "k")
+    };
+    let error = cluster.read(&coordinator, request).unwrap_err();
+    let (answered, required, missing) = what_was_missing(&error);
+    assert_eq!((answered, required, missing.len()), (1, 3, 2), "{error}");
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use super::super::test_cluster::{Mood, TestCluster, TestWorld};
 use super::super::{Coordinator, CoordinatorSettings};
 use super::*;
+use crate::adapters::memory::MemoryStorage;
 use crate::placement::PartitionId;
-use crate::ports::{RecordKey, TenantId};
+use crate::ports::{Durability, JoinSource, Operation, RecordKey, TenantId};
 use crate::version::Stamp;
 
 /// The tree of one key, which one owner alone has. Nobody compares owners but the test.
@@ -124,6 +125,31 @@ fn an_exchange_that_does_not_come_to_its_end_proves_nothing() {
         assert!(scene.tended([SOMETHING, SOMETHING, NOTHING]).whole);
         assert_eq!(scene.holders(), [0, 1, 2]);
     }
+}
+
+/// Those that are refilled take from each other what it would have refused, and give it back again.
+#[test]
+fn an_owner_that_knows_what_was_purged_exchanges_with_those_that_are_refilled() {
+    let scene = Scene::new();
+    let (cluster, coordinator) = (&scene.cluster, &scene.coordinator);
+    let planted = cluster.record(&scene.owner(0)).encode();
+    for lost in [0, 1] {
+        let disk = MemoryStorage::new(Durability::Always);
+        let (owner, nodes) = (scene.owner(lost), cluster.nodes());
+        cluster.run(nodes.restart_on(&owner, disk));
+    }
+    cluster.purge_planted(coordinator, &scene.owner(2), "k", Stamp::new(5, 0));
+    let join = Operation::Join {
+        key: cluster.record_key(coordinator, "lww", "k"),
+        record: planted,
+        judged: None,
+        source: JoinSource::Exchange,
+    };
+    assert!(cluster.ask(&scene.owner(0), join).is_ok());
+    cluster.pass(std::time::Duration::from_secs(3)); // until they are asked how they are
+    let tended = scene.tended([SOMETHING, NOTHING, NOTHING]);
+    assert_eq!(scene.holders(), [0; 0]);
+    assert!(tended.whole);
 }
 
 /// What node 0 does, where each node said that it holds so much.

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::placement::NodeId;
 use crate::ports::{Clock, CoordinatorWorld, StoreError};
+use crate::version::Stamp;
 
 /// Much less than a claim's lease, and enough for an attempt.
 const SOON: Duration = Duration::from_millis(300);
@@ -53,9 +54,12 @@ impl Scene {
         self.cluster.write(&self.coordinator, request)
     }
 
+    /// There is one value, and not the same one twice.
     fn shows(&self, value: &str) {
-        let shown = self.cluster.read(&self.coordinator, read("siblings", "k"));
-        assert_eq!(shown, Ok([value.to_owned()].into()));
+        let shown = self.coordinator.read(read("siblings", "k"));
+        let shown = self.cluster.run(shown).unwrap().values.into_iter();
+        let shown: Vec<_> = shown.map(|shown| shown.value).collect();
+        assert_eq!(shown, [value]);
     }
 }
 
@@ -92,6 +96,62 @@ fn a_deadline_leaves_the_claim_to_the_next_attempt() {
             .is_duplicate
     );
     scene.shows("a");
+}
+
+#[test]
+fn an_attempt_without_effect_gives_back_no_claim_of_another_one() {
+    let scene = Scene::new(IdempotencyOutage::Refuse);
+    scene.all_are(Mood::LosesAnswers);
+    let error = scene.write(once("siblings", "a", SOON)).unwrap_err();
+    assert!(error.is_indeterminate(), "{error}");
+    scene.all_are(Mood::Down);
+    scene.write(once("siblings", "a", SOON)).unwrap_err();
+    scene.all_are(Mood::Fine);
+    scene.write(once("siblings", "a", SOON)).unwrap();
+    scene.shows("a");
+}
+
+#[test]
+fn a_claimed_write_is_above_what_was_purged_of_its_tree() {
+    let scene = Scene::new(IdempotencyOutage::Refuse);
+    let (cluster, coordinator) = (&scene.cluster, &scene.coordinator);
+    let ahead = Stamp::new(coordinator_ms(&scene) + 1_000, 0);
+    for owner in cluster.owners(coordinator, "lww", "k") {
+        cluster.purge_planted(coordinator, &owner, "k", ahead);
+    }
+    scene.write(once("lww", "v", SOON)).unwrap();
+    let shown = cluster.read(coordinator, read("lww", "k"));
+    assert_eq!(shown, Ok(["v".to_owned()].into()));
+}
+
+fn coordinator_ms(scene: &Scene) -> u64 {
+    scene.cluster.world.clock().wall_ms()
+}
+
+#[test]
+fn two_attempts_at_one_write_get_the_answer_of_who_stores_it_first() {
+    let second = Duration::from_secs(1);
+    let cluster = TestCluster::new();
+    let coordinator = cluster.coordinator_with(CoordinatorSettings {
+        idempotency_outage: IdempotencyOutage::Refuse,
+        claim_lease: second,
+        ..CoordinatorSettings::default()
+    });
+    for owner in cluster.owners(&coordinator, "siblings", "k") {
+        cluster.set_mood(&owner, Mood::Slow(second));
+    }
+    let attempt = || coordinator.write(once("siblings", "a", 9 * second));
+    let later = async {
+        cluster.world.clock().sleep(second / 2).await;
+        attempt().await
+    };
+    let (first, later) = cluster.run(futures::future::join(attempt(), later));
+    let (first, later) = (first.unwrap(), later.unwrap());
+    assert_eq!(
+        (&first.clock, &first.context),
+        (&later.clock, &later.context)
+    );
+    assert!(!first.without_idempotency && !later.without_idempotency);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::migration::KEPT;
 use super::test_cluster::{TestCluster, TestWorld, node, read, write};
 use super::*;
 use crate::placement::{
@@ -535,4 +536,75 @@ fn who_waits_for_a_newcomer_that_is_given_up_waits_no_more() {
     let left = scene.until_over(&lost, |_| {});
     assert_eq!(left.status, MigrationStatus::Completed, "{left:?}");
     assert_eq!(scene.topology().nodes.len(), 5);
+}
+
+#[test]
+fn a_request_names_as_many_nodes_as_there_may_be() {
+    let scene = Scene::new();
+    let refused = |changes: usize| {
+        let nodes = vec![NodeChange::Add(node(1)); changes];
+        let factors = Vec::new();
+        let asked = scene
+            .coordinator
+            .admin()
+            .request_change(ChangeRequest { nodes, factors });
+        scene.cluster.run(asked).unwrap_err().to_string()
+    };
+    let many = "more than 1024";
+    assert!(refused(1025).contains(many), "{}", refused(1025));
+    assert!(!refused(1024).contains(many), "{}", refused(1024));
+}
+
+#[test]
+fn what_is_done_is_not_cancelled_while_its_end_is_published() {
+    let scene = Scene::new();
+    let request = ChangeRequest {
+        nodes: vec![NodeChange::Add(node(6))],
+        factors: Vec::new(),
+    };
+    let ending = Migration {
+        status: MigrationStatus::InProgress,
+        ended_at: Some(1),
+        ..Migration::asked(ChangeId::of_number(9), request, 0)
+    };
+    let id = ending.id.clone();
+    let created = scene.cluster.metadata().create_migration(ending);
+    scene.cluster.run(created).unwrap();
+    let admin = scene.coordinator.admin();
+    let cancelled = scene.cluster.run(admin.cancel_migration(id.as_str()));
+    match cancelled {
+        Err(CoordinatorError::NodeInUse(words)) => {
+            assert!(words.contains("all is done"), "{words}")
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn only_so_many_migrations_that_are_over_are_kept() {
+    let scene = Scene::new();
+    let metadata = scene.cluster.metadata();
+    let nothing_to_do = |number, status| Migration {
+        status,
+        ..Migration::asked(
+            ChangeId::of_number(number),
+            ChangeRequest {
+                nodes: vec![NodeChange::Add(node(1))],
+                factors: Vec::new(),
+            },
+            0,
+        )
+    };
+    for number in 0..KEPT as u64 {
+        let over = nothing_to_do(number, MigrationStatus::Completed);
+        scene.cluster.run(metadata.create_migration(over)).unwrap();
+    }
+    let last = nothing_to_do(KEPT as u64, MigrationStatus::Pending);
+    let created = metadata.create_migration(last.clone());
+    scene.cluster.run(created).unwrap();
+    let ended = scene.until_over(&last, |_| {});
+    assert_eq!(ended.status, MigrationStatus::Completed, "{ended:?}");
+    scene.cluster.pass(SECOND);
+    let kept = scene.cluster.run(metadata.migrations(2 * KEPT)).unwrap();
+    assert_eq!(kept.len(), KEPT);
 }

@@ -202,6 +202,10 @@ mod tests {
 
     /// Three nodes; the first is being refilled, as this incarnation.
     fn routing(incarnation: u64) -> Routing {
+        routing_of(3, incarnation)
+    }
+
+    fn routing_of(nodes: u8, incarnation: u64) -> Routing {
         let node = |number| Node {
             id: id(number),
             host: "h".into(),
@@ -211,7 +215,7 @@ mod tests {
             zone: None,
             seat: None,
         };
-        let topology = Topology::new(Epoch(1), 1, (1..=3).map(node).collect()).unwrap();
+        let topology = Topology::new(Epoch(1), 1, (1..=nodes).map(node).collect()).unwrap();
         let routing = Routing::build(topology, None);
         report(&routing, incarnation, true);
         routing
@@ -272,6 +276,20 @@ mod tests {
         round(&mut refills, &[1, 2], &["a", "b"], &["a"]);
         assert_eq!(refills.proofs(), []);
         round(&mut refills, &[1, 3], &["b", "c"], &["b", "c"]);
+        assert_eq!(refills.proofs(), [(id(1), Actor(7))]);
+    }
+
+    #[test]
+    fn where_owners_may_be_others_a_proof_begins_anew() {
+        let mut refills = fenced();
+        round(&mut refills, &[1, 2], &["a"], &["a"]);
+        let larger = routing_of(4, 7);
+        assert!(!refills.look(&larger));
+        refills.begin(&larger);
+        [3, 4].iter().for_each(|node| refills.listed(&id(*node)));
+        assert_eq!(refills.proofs(), [], "they may own other trees now");
+        refills.begin(&larger);
+        [1, 2].iter().for_each(|node| refills.listed(&id(*node)));
         assert_eq!(refills.proofs(), [(id(1), Actor(7))]);
     }
 

@@ -112,6 +112,7 @@ fn every_attempt_is_the_same_write_with_the_same_stamp() {
     let first = accept.plan.question();
     accept.loses_patience();
     assert_eq!(accept.plan.question(), first);
+    assert_eq!(accept.plan.write_id(), WriteId(1));
 }
 
 #[test]
