@@ -11,6 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::super::exit::Failure;
+use super::span_fields::SpanFields;
 use crate::adapters::trace::Exporter;
 use crate::config::{LogFormat, LoggingSettings};
 
@@ -34,7 +35,7 @@ pub(super) fn start(
     };
     let log = layer().with_ansi(terminal).with_writer(std::io::stderr);
     let log: Box<dyn Layer<Registry> + Send + Sync> = match as_json {
-        true => log.json().boxed(),
+        true => log.json().fmt_fields(SpanFields).boxed(),
         false => log.boxed(),
     };
     let traces = exporter.map(|exporter| {

@@ -8,6 +8,7 @@ mod metric_table;
 mod metrics;
 mod runtime;
 mod signal;
+mod span_fields;
 mod stop;
 mod storage_node;
 mod stores;
