@@ -112,6 +112,7 @@ fn planned_anew(old: &Move, planned: Move, all: bool) -> Option<Move> {
         partition,
         since,
         to,
+        from: listed,
         ..
     } = planned;
     if old.state == MoveState::Moved {
@@ -144,7 +145,11 @@ fn planned_anew(old: &Move, planned: Move, all: bool) -> Option<Move> {
         left: left(old, had_copies),
         again: old.again,
     };
-    let is_needed = all || next.from != next.to || next.again || !next.left.is_empty();
+    // Without a move its owners are those that the table says, which need not be those that it has: what had moved when
+    // the change was cancelled leads back from others.
+    let is_listed = next.from == listed;
+    let is_needed =
+        all || !is_listed || next.from != next.to || next.again || !next.left.is_empty();
     is_needed.then_some(next)
 }
 

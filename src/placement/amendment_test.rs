@@ -174,6 +174,26 @@ fn who_was_read_from_is_read_from_still_but_for_the_lost_one() {
 }
 
 #[test]
+fn what_leads_back_when_the_node_is_lost_is_read_from_who_has_it() {
+    let before = topology(&["a", "b", "c", "l"]);
+    let running = half_way(begin(&before, remove("l", false), Vec::new()));
+    let back = running.cancelled().unwrap();
+    let amended = back.amended(&request(vec![remove("l", true)])).unwrap();
+    let (then, now) = (readers(&back, "t", 3), readers(&amended, "t", 3));
+    for (number, (then, now)) in then.iter().zip(&now).enumerate() {
+        let mut left = then.clone();
+        left.remove(&id("l"));
+        assert!(
+            now.is_subset(&left) && now.len() >= 2,
+            "{number}: {then:?}, {now:?}"
+        );
+    }
+    let ended = to_the_end(amended);
+    let without = topology(&["a", "b", "c"]);
+    assert_eq!(readers(&ended, "t", 3), readers(&without, "t", 3));
+}
+
+#[test]
 fn whoever_may_have_a_copy_is_an_owner_or_is_asked_to_give_it_up() {
     let before = topology(&["a", "b", "c", "d", "e"]);
     let begun = begin(&before, replace("a", "f", false), Vec::new());
