@@ -168,8 +168,9 @@ fn an_error_says_of_each_replica_that_is_missing_why() {
         cluster.set_mood(owner, Mood::Down);
     }
     let error = cluster.read(&coordinator, read("lww", "k")).unwrap_err();
+    // It may be too few before the one that is there has answered.
     let (answered, required, missing) = what_was_missing(&error);
-    assert_eq!((answered, required), (1, 2), "{error}");
+    assert!(answered <= 1 && required == 2, "{error}");
     let names: Vec<&str> = missing.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, away, "{error}");
     let why = |(_, why): &(String, String)| why.contains("not reached");
@@ -180,8 +181,11 @@ fn an_error_says_of_each_replica_that_is_missing_why() {
     }
     let error = cluster.write(&coordinator, write("lww", "k", "v"));
     let (_, _, missing) = what_was_missing(&error.unwrap_err());
-    let is_slow = |(_, why): &(String, String)| why.contains("slow to accept it");
-    assert!(missing.iter().any(is_slow), "{missing:?}");
+    let is_silent = |(_, why): &(String, String)| why.contains("did not answer");
+    assert!(
+        missing.len() == 3 && missing.iter().all(is_silent),
+        "{missing:?}"
+    );
 }
 
 #[test]

@@ -390,7 +390,7 @@ mod tests {
         hints.is_back(&at("c"), Instant(5));
         assert!(hints.take_news());
         assert_eq!(told(), ("c".into(), 2, 20, 5, none));
-        assert_eq!(hints.targets(), [id.clone()]);
+        assert_eq!(hints.targets(), std::slice::from_ref(&id));
         for _ in 0..3 {
             hints.dropped(&id);
         }
