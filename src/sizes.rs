@@ -61,7 +61,7 @@ sizes! {
     FencesPage "fences-page" 1024 "fences read together when a node opens"
     ClearPage "clear-page" 1024 "entries of a former life that are cleared in one step"
     SyncRecords "sync-records" 4096 "records after which one call to exchange a tree ends"
-    ExchangesAtOnce "exchanges-at-once" 16 "records of a tree that are exchanged together"
+    ExchangesAtOnce "exchanges-at-once" 16 "records that a node exchanges together, of all trees"
     DamagedKnown "damaged-known" 256 "damaged records that a node knows at a time"
     DamagedKept "damaged-kept" 256 "damaged records whose bytes are kept aside"
     TreesAtOnce "trees-at-once" 4 "trees that a round of comparing tends together"

@@ -5,7 +5,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::channel::oneshot;
 use futures::lock::Mutex as AsyncMutex;
-use tokio::sync::Semaphore;
 
 use super::ReplicaSettings;
 use super::batch::HintChange;
@@ -22,11 +21,10 @@ use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
 use crate::placement::{Epoch, NodeId, PartitionId};
 use crate::ports::{Clock, Refusal, ReplicaWorld, Stop, StorageError};
-use crate::sizes::{self, Size};
 use crate::version::Actor;
 
-/// Exchanges of trees that go on together: each of them mostly waits for its peer and for disks. However many there
-/// are, so many records are in memory at most as are exchanged together (see [`Shared::exchanging`]).
+/// Exchanges of trees that go on together: each of them mostly waits for its peer and for disks. They share the records
+/// that may be in memory for it, which may have some MiB each.
 pub(super) const SYNC_LANES: usize = 4;
 
 pub(super) struct Shared<W> {
@@ -51,8 +49,6 @@ pub(super) struct Shared<W> {
     pub(super) looking: AsyncMutex<()>,
     /// One exchange with a peer at a time in each lane; a partition has its lane.
     pub(super) syncing: [AsyncMutex<()>; SYNC_LANES],
-    /// A place for each record that is exchanged now, whatever the tree: records may have some MiB each.
-    pub(super) exchanging: Semaphore,
     pub(super) throttle: Throttle,
     /// Whether it lost its disk and counts for no quorum yet. Durable; only the mutation loop sets it.
     refilling: AtomicBool,
@@ -122,7 +118,6 @@ impl<W: ReplicaWorld> Shared<W> {
             digested: AtomicBool::new(digested),
             looking: AsyncMutex::new(()),
             syncing: std::array::from_fn(|_| AsyncMutex::new(())),
-            exchanging: Semaphore::new(sizes::of(Size::ExchangesAtOnce)),
             throttle: Throttle::new(settings.upkeep_bytes_per_second),
             refilling: AtomicBool::new(identity.refilling),
             view: AtomicU64::new(0),

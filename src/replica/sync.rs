@@ -186,8 +186,8 @@ impl<W: ReplicaWorld> Shared<W> {
         let exchanges = differences
             .into_iter()
             .map(|difference| self.exchange(peer, difference));
-        let mut exchanges =
-            futures::stream::iter(exchanges).buffer_unordered(sizes::of(Size::ExchangesAtOnce));
+        let at_once = (sizes::of(Size::ExchangesAtOnce) / SYNC_LANES).max(1);
+        let mut exchanges = futures::stream::iter(exchanges).buffer_unordered(at_once);
         while let Some(exchanged) = exchanges.next().await {
             match exchanged {
                 Ok(Exchanged {
@@ -220,8 +220,6 @@ impl<W: ReplicaWorld> Shared<W> {
     /// Makes both sides' records of one key equal: what the peer holds is joined here, and then what is held here is
     /// joined there.
     async fn exchange(&self, peer: Peer<'_>, difference: Difference) -> Result<Exchanged, Refusal> {
-        // It is closed never: an error would only mean that there is no bound.
-        let _place = self.exchanging.acquire().await;
         let mut exchanged = Exchanged::default();
         let key = &difference.key;
         let at_peer = match difference.theirs {
