@@ -17,8 +17,8 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     (
         "notes",
         &[
-            "history", "recorder", "weather", "story", "seen", "asked", "attempts", "fences",
-            "tap", "reign", "steps",
+            "history", "recorder", "weather", "story", "seen", "asked", "attempts", "readings",
+            "fences", "tap", "reign", "steps",
         ],
     ),
     ("wire", &["faults", "network"]),
