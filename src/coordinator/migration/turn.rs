@@ -12,7 +12,7 @@ use futures::stream::FuturesUnordered;
 
 use super::super::routing::Routing;
 use super::steps::{Factors, Participants};
-use super::window::Window;
+use super::window::{PARTITIONS_AT_ONCE_MAX, Window};
 use crate::marks::{self, Mark};
 use crate::placement::{Move, NodeId, TopologyChange};
 use crate::ports::{Clock, Instant};
@@ -86,7 +86,7 @@ impl Turn<'_> {
         let at_once = window.at_once(self.routing.answers_of_nodes(), now);
         let at_once = match work {
             Work::Copy => at_once,
-            Work::Clean => at_once * CLEANS_FOR_A_COPY,
+            Work::Clean => (at_once * CLEANS_FOR_A_COPY).min(PARTITIONS_AT_ONCE_MAX),
         };
         // What is begun together is owed for together.
         self.pace.map_or(at_once, |_| 1)

@@ -21,7 +21,7 @@ use crate::placement::NodeId;
 use crate::ports::Instant;
 
 /// Partitions that are copied, or cleaned, at the same time at most. Each waits for its nodes most of its time.
-const PARTITIONS_AT_ONCE_MAX: usize = 32;
+pub(super) const PARTITIONS_AT_ONCE_MAX: usize = 32;
 /// From one look at the nodes' answers to the next: what the last change of the window did is to be seen by then.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Answers below this are never late: on an idle cluster twice nothing is nothing.
@@ -55,11 +55,15 @@ impl Default for Window {
 }
 
 impl Window {
-    /// Nothing moves: so fast do the nodes answer without it, and the next change begins carefully.
+    /// Nothing moves: so fast do the nodes answer without it, and the next change begins carefully. What is expected
+    /// of a node rises by a tenth each time at most: right after a change it still answers as it did during it.
     pub(super) fn rest<'a>(&mut self, nodes: impl Iterator<Item = (&'a NodeId, &'a NodeHealth)>) {
         let nodes = nodes.map(|(node, health)| {
             let looks = LEARNS_FOR;
-            let p95 = health.p95();
+            let p95 = match self.nodes.get(node) {
+                Some(known) => health.p95().min(known.p95 + known.p95 / 10),
+                None => health.p95(),
+            };
             (node.clone(), Calm { p95, looks })
         });
         self.nodes = nodes.filter(|(_, calm)| !calm.p95.is_zero()).collect();
@@ -205,6 +209,18 @@ mod tests {
         (0..3).for_each(|node| nodes.answers(node, MS * 24));
         assert_eq!(after(&mut window, &nodes, 20), 1);
         assert!(after(&mut window, &nodes, 60) > 1);
+    }
+
+    #[test]
+    fn a_change_that_follows_at_once_expects_hardly_less_than_the_one_before() {
+        let nodes = Nodes::that_answer_in(3, MS * 10);
+        let mut window = Window::default();
+        window.rest(nodes.all());
+        (0..3).for_each(|node| nodes.answers(node, MS * 20));
+        window.rest(nodes.all());
+        assert_eq!(after(&mut window, &nodes, 3), 1);
+        (0..10).for_each(|_| window.rest(nodes.all()));
+        assert_eq!(after(&mut window, &nodes, 1), 2, "it is the load, by now");
     }
 
     #[test]
