@@ -246,7 +246,7 @@ pub(crate) mod tests {
     use pairdb::placement::{ChangeId, Epoch, FactorChange, PartitionId, TopologyChange};
 
     use super::*;
-    use crate::world::{ChangePlan, TenantPlan};
+    use crate::world::{ChangePlan, Replacement, TenantPlan};
 
     /// Three founders and a spare, one partition, a tenant `t` with three owners.
     pub(crate) fn world() -> World {
@@ -267,6 +267,14 @@ pub(crate) mod tests {
         let nodes = world.founders().into_iter().map(|who| world.node(who));
         let topology = Topology::new(Epoch(1), world.partitions, nodes.collect());
         Reign::first(world, topology.expect("a topology"))
+    }
+
+    /// One node takes the place of another one.
+    pub(crate) fn replacing(who: Endpoint, by: Endpoint, force: bool) -> ChangePlan {
+        ChangePlan {
+            replace: vec![Replacement { who, by, force }],
+            ..ChangePlan::default()
+        }
     }
 
     /// The reign that follows when a change is begun, `ms` after the start.
@@ -302,15 +310,7 @@ pub(crate) mod tests {
         };
         assert_eq!(sorted(first.owners(&tree)), [n1, n2, n3]);
         assert_eq!(first.sets(&tree).len(), 1);
-        let plan = ChangePlan {
-            replace: vec![crate::world::Replacement {
-                who: n1,
-                by: n4,
-                force: true,
-            }],
-            ..ChangePlan::default()
-        };
-        let waiting = begun(&world, &first, &plan, 10);
+        let waiting = begun(&world, &first, &replacing(n1, n4, true), 10);
         assert_eq!(waiting.given_up(), [n1].into());
         let copying = stepped(&waiting, 20);
         let sets = copying.sets(&tree);

@@ -271,7 +271,7 @@ mod tests {
     use crate::excuse::Excuse;
     use crate::op::OpId;
     use crate::reign;
-    use crate::world::{BuggifyPlan, ChangePlan, Replacement};
+    use crate::world::BuggifyPlan;
 
     /// A write is refused while these storage nodes serve.
     fn refused_with(nodes: &[u8]) -> Told {
@@ -356,14 +356,7 @@ mod tests {
         let mut told = refused_with(nodes);
         let world = reign::tests::world();
         let first = reign::tests::founded(&world);
-        let plan = ChangePlan {
-            replace: vec![Replacement {
-                who: node(1),
-                by: node(4),
-                force: false,
-            }],
-            ..ChangePlan::default()
-        };
+        let plan = reign::tests::replacing(node(1), node(4), false);
         let waiting = reign::tests::begun(&world, &first, &plan, 10);
         let copying = reign::tests::stepped(&waiting, since_ms);
         told.run.reigns = [first, waiting, copying].map(Arc::new).into();

@@ -139,7 +139,6 @@ mod tests {
     use super::super::told::{Told, node, record_key};
     use crate::excuse::Excuse;
     use crate::reign;
-    use crate::world::{ChangePlan, Replacement};
 
     #[test]
     fn a_read_sees_what_was_acknowledged_before() {
@@ -177,15 +176,7 @@ mod tests {
         let [owner] = first.owners(&record_key().tree())[..] else {
             panic!("one owner")
         };
-        let replacement = Replacement {
-            who: owner,
-            by: node(4),
-            force: false,
-        };
-        let plan = ChangePlan {
-            replace: vec![replacement],
-            ..ChangePlan::default()
-        };
+        let plan = reign::tests::replacing(owner, node(4), false);
         let waiting = reign::tests::begun(&world, &first, &plan, 10);
         let copying = reign::tests::stepped(&waiting, 20);
         told.run.reigns = [first, waiting, copying].map(Arc::new).into();

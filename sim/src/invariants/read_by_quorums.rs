@@ -61,8 +61,7 @@ mod tests {
 
     use super::super::told::{Told, node};
     use super::*;
-    use crate::reign::tests::{begun, founded, stepped, world};
-    use crate::world::{ChangePlan, Replacement};
+    use crate::reign::tests::{begun, founded, replacing, stepped, world};
 
     const INVARIANT: &str = "read by quorums";
 
@@ -75,16 +74,13 @@ mod tests {
 
     /// n4 takes the place of n1, and the partition is handed over, by epoch 4.
     fn handing_over() -> Told {
-        let plan = ChangePlan {
-            replace: vec![Replacement {
-                who: node(1),
-                by: node(4),
-                force: false,
-            }],
-            ..ChangePlan::default()
-        };
         let mut told = told();
-        let waiting = begun(&world(), &told.run.reigns[0], &plan, 10);
+        let waiting = begun(
+            &world(),
+            &told.run.reigns[0],
+            &replacing(node(1), node(4), false),
+            10,
+        );
         let copying = stepped(&waiting, 20);
         let handing_over = stepped(&copying, 30);
         for reign in [waiting, copying, handing_over] {

@@ -50,20 +50,13 @@ mod tests {
 
     use super::super::told::{Told, node};
     use crate::endpoint::Endpoint;
+    use crate::reign;
     use crate::reign::tests::{begun, founded, stepped, world};
-    use crate::world::{ChangePlan, Replacement};
 
     /// The first node is replaced by the fourth: the partition is copied by epoch 3.
     fn replacing() -> Told {
         let (world, mut told) = (world(), Told::siblings());
-        let plan = ChangePlan {
-            replace: vec![Replacement {
-                who: node(1),
-                by: node(4),
-                force: false,
-            }],
-            ..ChangePlan::default()
-        };
+        let plan = reign::tests::replacing(node(1), node(4), false);
         let first = founded(&world);
         let waiting = begun(&world, &first, &plan, 10);
         let copying = stepped(&waiting, 20);
