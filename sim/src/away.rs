@@ -58,14 +58,16 @@ fn differing(cluster: &Cluster, away: &BTreeSet<Endpoint>) -> (Option<String>, u
         }
     }
     // One that lost its disk takes nothing that would count before it has everything, so it may be owed something; and
-    // one whose record is damaged takes nothing of that key.
-    let takes = |to: &Endpoint, key: &Bytes| {
-        let held = records.get(to).and_then(|held| held.get(key)).cloned();
-        !cluster.is_refilling(*to) && !is_damaged(&held)
+    // whose record is damaged takes nothing of that key, and has nothing of it to give.
+    let has_it_damaged = |who: &Endpoint, key: &Bytes| {
+        let held = records.get(who).and_then(|held| held.get(key)).cloned();
+        is_damaged(&held)
     };
+    let takes = |to: &Endpoint, key: &Bytes| !cluster.is_refilling(*to) && !has_it_damaged(to, key);
     let hints = cluster.contents(Space::Hints).into_iter();
     for (who, hints) in hints.filter(|(who, _)| !away.contains(who)) {
         let owed = hints.keys().filter_map(owed_to);
+        let owed = owed.filter(|(_, key)| !has_it_damaged(&who, key));
         let mut owed = owed.filter(|(id, key)| {
             let of = |to: &Endpoint| to.id() == *id;
             let mut there = cluster.world.storage().into_iter();

@@ -40,6 +40,9 @@ pub(super) fn text(head: &Head, world: &World) -> String {
         let lines = lines.map(|line| inline(&Value::Table(line)));
         list(&mut text, "tenants", lines);
     }
+    if world.clients.is_empty() {
+        text.push_str("clients = []\n"); // what is left out is as in a world of no particular kind
+    }
     for (name, value) in sections {
         let Value::Table(members) = value else {
             continue;
@@ -173,6 +176,17 @@ mod tests {
             assert_eq!(read.head.about.trim(), scenario.head.about);
             assert_eq!(read.head.title, scenario.head.title);
         }
+    }
+
+    #[test]
+    fn a_world_without_clients_is_read_as_one() {
+        let world = World {
+            clients: Vec::new(),
+            ..World::default()
+        };
+        let text = Scenario::of(world.clone()).text();
+        let read = Scenario::parse(&text).unwrap_or_else(|p| panic!("{p}\n{text}"));
+        assert_eq!(read.world, world, "{text}");
     }
 
     #[test]
