@@ -300,10 +300,11 @@ impl Cluster {
 
     /// A process is stopped, and another release of the program is installed: the next one is of that.
     pub async fn install(&self, who: Endpoint, release: Release) {
-        self.stop(who).await;
+        // Before it stops, for somebody else may start the next one while that takes its time.
         if let Some(machine) = self.machines().get_mut(&who) {
             machine.release = release;
         }
+        self.stop(who).await;
         self.history
             .note(format_args!("{who} gets another release: {release}"));
     }
