@@ -124,6 +124,7 @@ marks! {
     MetadataWatched "metadata-watched" "the metadata store told of a new topology"
     TenantStale "tenant-stale" "a cached tenant past its time was used because the metadata store did not answer"
     TenantUnknown "tenant-unknown" "a tenant was not cached and the metadata store did not answer"
+    TenantNewerThanTopology "tenant-newer-than-topology" "a tenant was met by a newer topology than the one in use, which was looked up"
     TenantShared "tenant-shared" "a request waited for the fetch of its tenant that another one had begun"
     TenantEvicted "tenant-evicted" "a cached tenant made room for another one"
     AdmissionRefused "admission-refused" "a request was refused because too many were at work"

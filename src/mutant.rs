@@ -148,6 +148,7 @@ mutants! {
     NewOwnerStamps "new-owner-stamps" "a new owner accepts writes while it is copied to"
     StandingOfNewOwner "standing-of-new-owner" "how a write stands at a new owner counts while it is copied to"
     RepairIntoOldOnly "repair-into-old-only" "a read's repair brings up the old owners alone while a partition is handed over"
+    NewTenantByOldTopology "new-tenant-by-old-topology" "a tenant that is met for the first time is used with a topology from before it"
     CachedFactorKept "cached-factor-kept" "a replication factor that was cached before an epoch is used with it"
     FactorSetEarly "factor-set-early" "a tenant's replication factor is stored before its partitions have been moved"
     CopyBeforeFence "copy-before-fence" "a partition is copied before its old owners refuse older epochs"

@@ -14,6 +14,10 @@ use crate::ports::{
     ApiKey, Checkpoint, Migration, MigrationProgress, SiblingLimits, Tenant, TenantId,
 };
 
+/// A tenant by its name, and the epoch that is stored, as one statement sees both.
+pub(super) const TENANT_AND_EPOCH: &str =
+    "SELECT *, (SELECT epoch FROM topology) AS epoch FROM tenants WHERE id = $1";
+
 /// The topology with its nodes: one statement, so that what it reads is of one moment. A change under way is long, so
 /// only one row has it.
 pub(super) const TOPOLOGY: &str = "
@@ -82,6 +86,11 @@ pub(super) fn tenant(row: &impl SqlRow) -> sqlx::Result<Tenant> {
         updated_at: row.integer("updated_at")?,
         version: number(row, "version")?,
     })
+}
+
+/// A row of [`TENANT_AND_EPOCH`].
+pub(super) fn tenant_and_epoch(row: &impl SqlRow) -> sqlx::Result<(Tenant, Epoch)> {
+    Ok((tenant(row)?, Epoch(number(row, "epoch")?)))
 }
 
 pub(super) fn api_key(row: &impl SqlRow) -> sqlx::Result<ApiKey> {

@@ -46,8 +46,8 @@ impl HangingMetadata {
 }
 
 impl MetadataStore for HangingMetadata {
-    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
-        self.store.tenant(id).await
+    async fn tenant_and_epoch(&self, id: &TenantId) -> Result<Option<(Tenant, Epoch)>, StoreError> {
+        self.store.tenant_and_epoch(id).await
     }
 
     async fn tenants(

@@ -20,6 +20,7 @@ use crate::version::{Content, Record, Stamp};
 const FACTOR: Factor = Factor {
     replicas: 3,
     known_at: Epoch(1),
+    met_at: Epoch(1),
 };
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -9,11 +9,12 @@ use super::migration::KEPT;
 use super::test_cluster::{TestCluster, TestWorld, node, read, write};
 use super::*;
 use crate::placement::{
-    ChangeId, ChangeRequest, FactorRequest, MoveState, Node, NodeChange, NodeId, NodeStatus,
+    ChangeId, ChangeRequest, Epoch, FactorRequest, MoveState, Node, NodeChange, NodeId, NodeStatus,
     Topology,
 };
 use crate::ports::{
-    Caller, MetadataStore, Migration, MigrationStatus, Operation, RecordKey, Release, Request,
+    Caller, Change, MetadataStore, Migration, MigrationStatus, Operation, RecordKey, Release,
+    Request, Tenant,
 };
 use crate::quorum::Consistency;
 use crate::test_cluster::Mood;
@@ -297,6 +298,43 @@ fn a_tenants_replication_factor_goes_up_and_down() {
         assert_eq!(ended.status, MigrationStatus::Completed, "{ended:?}");
         scene.is_settled();
     }
+}
+
+/// Who changes owners fences those that are owners by the factors of the tenants that there are. One that needs more
+/// is not written by a coordinator that knows nothing of the change, whose other owners would answer it.
+#[test]
+fn a_tenant_is_used_by_no_topology_from_before_it() {
+    let scene = Scene::new();
+    let (cluster, metadata) = (&scene.cluster, scene.cluster.metadata());
+    cluster.silence_watches();
+    let unaware = cluster.coordinator();
+    let before = unaware.status().topologies.routing().epoch();
+    let stored = scene.topology();
+    let next = stored.at(before.next().unwrap());
+    let replaced = cluster.run(metadata.replace_topology(before, next));
+    assert!(matches!(replaced, Ok(Change::Made(_))), "{replaced:?}");
+    let id = crate::ports::TenantId::new("five").unwrap();
+    let tenant = Tenant {
+        id,
+        replication_factor: 5,
+        ..Tenant::default_at(0)
+    };
+    cluster.run(metadata.create_tenant(tenant)).unwrap();
+    // Its keys are at nodes that were told of no epoch.
+    cluster
+        .run(unaware.write(write("five", "key", "value")))
+        .unwrap();
+    let in_use = || unaware.status().topologies.routing().epoch();
+    assert_eq!(in_use(), before.next().unwrap());
+    // A tenant that is known needs no newer topology than it was met by.
+    let next = scene.topology().at(Epoch(in_use().0 + 1));
+    cluster
+        .run(metadata.replace_topology(in_use(), next))
+        .unwrap();
+    cluster
+        .run(unaware.write(write("five", "other", "value")))
+        .unwrap();
+    assert_eq!(in_use(), before.next().unwrap());
 }
 
 #[test]

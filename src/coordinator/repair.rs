@@ -376,6 +376,7 @@ mod tests {
     const FACTOR: Factor = Factor {
         replicas: 3,
         known_at: Epoch(1),
+        met_at: Epoch(1),
     };
 
     fn key(name: &str) -> RecordKey {

@@ -5,6 +5,10 @@
 //!
 //! A replication factor says who owns a record together with the topology that it is used with. So it is kept with the
 //! epoch that was in use when it was asked for, and not used with a topology whose factors are newer than that.
+//!
+//! Nor is it used with a topology from before the tenant: who changes owners has those fenced that are owners by the
+//! factors of tenants that there are, and a tenant created later may have more. When a tenant was created is not
+//! stored: it was by the epoch that is stored when somebody meets it for the first time.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -27,19 +31,28 @@ use crate::ports::{
 
 use crate::mutant::{self, Mutant};
 
-/// How many owners the keys of a tenant have, and by which topology that is known.
+/// How many owners the keys of a tenant have, and with which topologies that may be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Factor {
     /// How many.
     pub(super) replicas: u8,
     /// It was looked up when this epoch was in use, or later.
     pub(super) known_at: Epoch,
+    /// This epoch was stored when the tenant was met for the first time, so it was created by then.
+    pub(super) met_at: Epoch,
 }
 
 impl Factor {
     /// Whether it may be used with this topology.
     pub(super) fn fits(self, routing: &Routing) -> bool {
-        self.known_at >= routing.factors_since() || mutant::on(Mutant::CachedFactorKept)
+        let is_recent =
+            self.known_at >= routing.factors_since() || mutant::on(Mutant::CachedFactorKept);
+        is_recent && self.is_of(routing)
+    }
+
+    /// Whether this topology is one that the tenant was met by, or a later one.
+    pub(super) fn is_of(self, routing: &Routing) -> bool {
+        self.met_at <= routing.epoch() || mutant::on(Mutant::NewTenantByOldTopology)
     }
 }
 
@@ -48,6 +61,7 @@ impl Factor {
 pub(super) struct KnownTenant {
     pub(super) tenant: Arc<Tenant>,
     known_at: Epoch,
+    met_at: Epoch,
 }
 
 impl KnownTenant {
@@ -55,6 +69,7 @@ impl KnownTenant {
         Factor {
             replicas: self.tenant.replication_factor,
             known_at: self.known_at,
+            met_at: self.met_at,
         }
     }
 }
@@ -67,7 +82,8 @@ impl Deref for KnownTenant {
     }
 }
 
-type Fetch = Shared<BoxFuture<'static, Result<Option<Arc<Tenant>>, StoreError>>>;
+/// The tenant, and the epoch at which it was met.
+type Fetch = Shared<BoxFuture<'static, Result<Option<(Arc<Tenant>, Epoch)>, StoreError>>>;
 
 /// The cached tenants of a coordinator.
 pub(super) type TenantCache<W> = Tenants<
@@ -178,7 +194,8 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
                     (fetch.clone(), *known_at)
                 }
                 _ => {
-                    let begun = (self.start_fetch(id.clone()), routing.epoch());
+                    let met_at = state.met_at(id, routing);
+                    let begun = (self.start_fetch(id.clone(), met_at), routing.epoch());
                     state.fetching.insert(id.clone(), begun.clone());
                     self.see_to_its_end(id.clone(), begun.clone(), now + self.ttl);
                     begun
@@ -186,12 +203,16 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
             }
         };
         let fetched = fetch.await?;
-        Ok(fetched.map(|tenant| KnownTenant { tenant, known_at }))
+        Ok(fetched.map(|fetched| known(fetched, known_at)))
     }
 
-    fn start_fetch(&self, id: TenantId) -> Fetch {
+    /// `met_at`: `None` if the tenant is met for the first time.
+    fn start_fetch(&self, id: TenantId, met_at: Option<Epoch>) -> Fetch {
         let metadata = self.metadata.clone();
-        let fetch = async move { Ok(metadata.tenant(&id).await?.map(Arc::new)) };
+        let fetch = async move {
+            let found = metadata.tenant_and_epoch(&id).await?;
+            Ok(found.map(|(tenant, epoch)| (Arc::new(tenant), met_at.unwrap_or(epoch))))
+        };
         // Many wait for it, now and later: should it panic, it has failed, and the next one is begun anew.
         let fetch = AssertUnwindSafe(fetch).catch_unwind().map(|fetched| {
             fetched.unwrap_or_else(|_| {
@@ -218,9 +239,8 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
             if state.fetching.get(&id).is_some_and(is_current) {
                 state.fetching.remove(&id);
                 match result {
-                    Ok(Some(tenant)) => {
-                        let known = KnownTenant { tenant, known_at };
-                        state.insert(known, fresh_until, entries_max);
+                    Ok(Some(fetched)) => {
+                        state.insert(known(fetched, known_at), fresh_until, entries_max);
                     }
                     Ok(None) => drop(state.cached.remove(&id)),
                     Err(_) => {}
@@ -266,6 +286,14 @@ impl<C: Clock, S: Spawn, M: MetadataStore> Tenants<C, S, M> {
     }
 }
 
+fn known((tenant, met_at): (Arc<Tenant>, Epoch), known_at: Epoch) -> KnownTenant {
+    KnownTenant {
+        tenant,
+        known_at,
+        met_at,
+    }
+}
+
 /// What to do without the store's answer.
 fn unanswered(
     stale: Option<KnownTenant>,
@@ -279,6 +307,14 @@ fn unanswered(
 }
 
 impl State {
+    /// By which epoch the tenant was met before; `None` if it was not, or if the topology in use is older nevertheless:
+    /// then the store may have lost that epoch, and what it has now counts.
+    fn met_at(&self, id: &TenantId, routing: &Routing) -> Option<Epoch> {
+        let cached = self.cached.get(id)?;
+        let factor = cached.known.factor();
+        factor.is_of(routing).then_some(factor.met_at)
+    }
+
     fn insert(&mut self, known: KnownTenant, fresh_until: Instant, entries_max: usize) {
         if self.cached.len() >= entries_max && !self.cached.contains_key(&known.id) {
             let entries = self.cached.iter();

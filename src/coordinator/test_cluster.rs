@@ -1,11 +1,12 @@
 //! A cluster for the coordinator's tests: real storage nodes in memory, faults by hand, time by hand, no runtime.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 
 use super::{
     Coordinator, CoordinatorError, CoordinatorSettings, ReadOutcome, ReadRequest, WriteOutcome,
@@ -79,6 +80,8 @@ pub(super) enum Away {
 pub(super) struct TestMetadata {
     store: MemoryMetadata<ManualClock>,
     away: Arc<Mutex<Away>>,
+    /// Whoever watches it from now on hears of nothing.
+    silent: Arc<AtomicBool>,
 }
 
 impl TestMetadata {
@@ -96,9 +99,9 @@ impl TestMetadata {
 }
 
 impl MetadataStore for TestMetadata {
-    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
+    async fn tenant_and_epoch(&self, id: &TenantId) -> Result<Option<(Tenant, Epoch)>, StoreError> {
         self.there().await?;
-        self.store.tenant(id).await
+        self.store.tenant_and_epoch(id).await
     }
     async fn tenants(
         &self,
@@ -210,7 +213,9 @@ impl MetadataStore for TestMetadata {
         self.store.release_lease(name, holder).await
     }
     fn watch(&self) -> impl Stream<Item = MetadataEvent> + Send + Unpin + 'static {
-        self.store.watch()
+        let silent = self.silent.load(Ordering::Relaxed);
+        let events = self.store.watch();
+        events.filter(move |_| std::future::ready(!silent))
     }
 }
 
@@ -340,6 +345,7 @@ impl TestCluster {
             metadata: TestMetadata {
                 store: MemoryMetadata::new(clock.clone()),
                 away: Arc::default(),
+                silent: Arc::default(),
             },
             idempotency: TestClaims {
                 store: MemoryIdempotency::new(clock.clone()),
@@ -405,6 +411,11 @@ impl TestCluster {
 
     pub(super) fn metadata(&self) -> &TestMetadata {
         &self.world.metadata
+    }
+
+    /// Who watches the metadata store from now on hears of nothing.
+    pub(super) fn silence_watches(&self) {
+        self.world.metadata.silent.store(true, Ordering::Relaxed);
     }
 
     /// The topology as it is stored.

@@ -87,8 +87,8 @@ impl<W: CoordinatorWorld> Topologies<W> {
         self.current.get()
     }
 
-    /// The owners of a key, by the routing table in use and a replication factor that fits it: `factor` is looked up
-    /// anew if it does not.
+    /// The owners of a key, by the routing table in use and a replication factor that fits it: what is older is looked
+    /// up anew.
     pub(super) async fn owners(
         &self,
         key: &RecordKey,
@@ -96,6 +96,11 @@ impl<W: CoordinatorWorld> Topologies<W> {
         deadline: Instant,
     ) -> Result<Owners<W>, CoordinatorError> {
         let mut routing = self.routing();
+        if !factor.is_of(&routing) {
+            marks::reached(Mark::TenantNewerThanTopology);
+            self.fetch(deadline).await?;
+            routing = self.routing();
+        }
         while !factor.fits(&routing) {
             let tenant = TenantId::new(key.tenant())
                 .map_err(|_| CoordinatorError::TenantNotFound(key.tenant().to_owned()))?;

@@ -50,11 +50,20 @@ pub enum MetadataEvent {
 /// A lease saves work that need not be done twice; it keeps nothing safe. A holder that stalls doesn't see its lease
 /// end, and a store that fails over to an older copy may forget it. All its times run by the store's own clock.
 pub trait MetadataStore: Clone + Send + Sync + 'static {
-    /// The tenant, or `None` when there is none of this name.
+    /// The tenant, or `None` when there is none of this name; and the epoch of the topology that is stored when it is
+    /// read: the tenant was created by then.
+    fn tenant_and_epoch(
+        &self,
+        id: &TenantId,
+    ) -> impl Future<Output = Result<Option<(Tenant, Epoch)>, StoreError>> + Send;
+
+    /// The tenant alone.
     fn tenant(
         &self,
         id: &TenantId,
-    ) -> impl Future<Output = Result<Option<Tenant>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<Tenant>, StoreError>> + Send {
+        async move { Ok(self.tenant_and_epoch(id).await?.map(|(tenant, _)| tenant)) }
+    }
 
     /// Up to `limit` tenants in the order of their names, starting after `after`.
     fn tenants(

@@ -273,13 +273,15 @@ impl SimMetadata {
 }
 
 impl MetadataStore for SimMetadata {
-    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
+    async fn tenant_and_epoch(&self, id: &TenantId) -> Result<Option<(Tenant, Epoch)>, StoreError> {
         let id = id.clone();
         let name = id.to_string();
         self.home.look_up(self.link.from, &id);
         let said = || Said::new("tenant", name);
-        self.ask(said, move |store| store.tenant(&id).now_or_never())
-            .await
+        self.ask(said, move |store| {
+            store.tenant_and_epoch(&id).now_or_never()
+        })
+        .await
     }
 
     async fn tenants(

@@ -97,8 +97,10 @@ impl<C: Clock> MemoryMetadata<C> {
 }
 
 impl<C: Clock> MetadataStore for MemoryMetadata<C> {
-    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
-        Ok(self.state().tenants.get(id).cloned())
+    async fn tenant_and_epoch(&self, id: &TenantId) -> Result<Option<(Tenant, Epoch)>, StoreError> {
+        let state = self.state();
+        let tenant = state.tenants.get(id).cloned();
+        Ok(tenant.map(|tenant| (tenant, state.topology.epoch)))
     }
 
     async fn tenants(

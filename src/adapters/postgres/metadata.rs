@@ -102,10 +102,11 @@ impl PostgresMetadata {
 }
 
 impl MetadataStore for PostgresMetadata {
-    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
+    async fn tenant_and_epoch(&self, id: &TenantId) -> Result<Option<(Tenant, Epoch)>, StoreError> {
         let work = || async {
-            let query = sqlx::query("SELECT * FROM tenants WHERE id = $1").bind(id.as_str());
-            tenant(query.fetch_optional(self.database.pool()).await?)
+            let query = sqlx::query(rows::TENANT_AND_EPOCH).bind(id.as_str());
+            let row = query.fetch_optional(self.database.pool()).await?;
+            row.as_ref().map(rows::tenant_and_epoch).transpose()
         };
         self.database.run(work).await
     }

@@ -95,9 +95,12 @@ impl SqliteMetadata {
 }
 
 impl MetadataStore for SqliteMetadata {
-    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
-        let query = sqlx::query("SELECT * FROM tenants WHERE id = ?").bind(id.as_str());
-        let work = async { tenant(query.fetch_optional(self.database.readers()).await?) };
+    async fn tenant_and_epoch(&self, id: &TenantId) -> Result<Option<(Tenant, Epoch)>, StoreError> {
+        let query = sqlx::query(rows::TENANT_AND_EPOCH).bind(id.as_str());
+        let work = async {
+            let row = query.fetch_optional(self.database.readers()).await?;
+            row.as_ref().map(rows::tenant_and_epoch).transpose()
+        };
         self.database.read(STORE, work).await
     }
 

@@ -375,6 +375,15 @@ async fn the_topology_changes_by_its_epoch(store: &impl MetadataStore) {
         second,
         "the nodes are exactly the new ones"
     );
+    let new = tenant("later");
+    ok(store.create_tenant(new.clone()).await);
+    let found = ok(store.tenant_and_epoch(&new.id).await);
+    let (found, epoch) = found.expect("it was created");
+    assert_eq!(
+        (found.id, epoch),
+        (new.id, second.epoch),
+        "a tenant is told of with the epoch at its side"
+    );
 
     let leap = Topology {
         epoch: Epoch(1 << 40),

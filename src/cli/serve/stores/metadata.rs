@@ -43,8 +43,8 @@ impl ChosenMetadata {
 }
 
 impl MetadataStore for ChosenMetadata {
-    async fn tenant(&self, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
-        call!(self, tenant(id))
+    async fn tenant_and_epoch(&self, id: &TenantId) -> Result<Option<(Tenant, Epoch)>, StoreError> {
+        call!(self, tenant_and_epoch(id))
     }
 
     async fn tenants(
