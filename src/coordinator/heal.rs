@@ -1,7 +1,9 @@
 //! Damaged records are replaced by what the other owners hold.
 //!
 //! A record that fails its checksum counts for nothing: its node refuses to serve it and to write over it. What it
-//! counted for before is also elsewhere: a quorum has other members, and they are all among the key's other owners. So
+//! counted for before is also elsewhere: a quorum has other members, and they are all among the key's other owners.
+//! (Not where one owner is all that reads need: nobody has what it had, and those that it is being copied to answer for
+//! nothing yet. Its record stays as it is.) So
 //! the record is replaced by the join of *all* other owners' answers, and by nothing less: the one that is missing may
 //! be the other member. Where that one is damaged, too, nobody can give it back, and the answers of the rest are all
 //! there is. A key of which no owner has a sound copy is left as it is.
@@ -22,7 +24,7 @@ use super::settings::CoordinatorSettings;
 use super::tenants::TenantCache;
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
-use crate::placement::NodeId;
+use crate::placement::{NodeId, RecordOwners};
 use crate::ports::{
     CallError, Clock, CoordinatorWorld, Heal, Instant, ListDamaged, PurgedOf, ReadRecord,
     RecordKey, Refusal, TenantId,
@@ -97,7 +99,7 @@ impl<W: CoordinatorWorld> Healing<W> {
         damaged_records.now = Known::new();
         for (damaged, hash) in now {
             // With one owner there is nobody to heal it, and no epoch to be published for it.
-            if self.has_other_owners(routing, &damaged.1).await {
+            if self.is_elsewhere(routing, &damaged).await {
                 damaged_records.now.insert(damaged, hash);
             }
         }
@@ -150,7 +152,11 @@ impl<W: CoordinatorWorld> Healing<W> {
         }
     }
 
-    async fn has_other_owners(&self, routing: &Arc<Routing>, key: &RecordKey) -> bool {
+    async fn is_elsewhere(
+        &self,
+        routing: &Arc<Routing>,
+        (node, key): &(NodeId, RecordKey),
+    ) -> bool {
         let Ok(tenant) = TenantId::new(key.tenant()) else {
             return false;
         };
@@ -161,7 +167,7 @@ impl<W: CoordinatorWorld> Healing<W> {
         tenant.is_ok_and(|tenant| {
             let factor = tenant.replication_factor;
             let owners = routing.owners_of(key.partition(), key.tenant(), factor);
-            owners.nodes().len() > 1
+            answer_for(&owners, |other| routing.node(other).id != *node)
         })
     }
 
@@ -177,8 +183,9 @@ impl<W: CoordinatorWorld> Healing<W> {
         let tenant = self.tenants.get(&tenant, routing, self.metadata.deadline());
         let factor = tenant.await.ok()?.replication_factor;
         let all = routing.owners_of(key.partition(), key.tenant(), factor);
+        let is_elsewhere = answer_for(&all, |other| other != damaged);
         let all = all.nodes();
-        if all.len() < 2 || !all.contains(&damaged) {
+        if !is_elsewhere || !all.contains(&damaged) {
             return None;
         }
         let others: Vec<usize> = (0..all.len())
@@ -214,6 +221,14 @@ impl<W: CoordinatorWorld> Healing<W> {
             None => held.ghosts,
         };
         Some(held.record.join(&ghosts))
+    }
+}
+
+/// Whether some of these owners, of those that reads need, are others than one whose record is damaged.
+fn answer_for(owners: &RecordOwners, is_other: impl Fn(u16) -> bool) -> bool {
+    match mutant::on(Mutant::HealedByNewcomers) {
+        true => owners.nodes().iter().copied().any(is_other),
+        false => owners.read_nodes().any(is_other),
     }
 }
 

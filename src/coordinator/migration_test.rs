@@ -13,8 +13,8 @@ use crate::placement::{
     Topology,
 };
 use crate::ports::{
-    Caller, Change, MetadataStore, Migration, MigrationStatus, Operation, RecordKey, Release,
-    Request, Tenant,
+    Caller, Change, MetadataStore, Migration, MigrationStatus, Operation, Put, RecordKey, Release,
+    Request, Space, StorageEngine, Tenant,
 };
 use crate::quorum::Consistency;
 use crate::test_cluster::Mood;
@@ -298,6 +298,48 @@ fn a_tenants_replication_factor_goes_up_and_down() {
         assert_eq!(ended.status, MigrationStatus::Completed, "{ended:?}");
         scene.is_settled();
     }
+}
+
+/// What those hold that a record is being copied to is nothing yet, and no reason to forget what its only owner had.
+#[test]
+fn the_damaged_record_of_an_only_owner_is_not_healed_by_those_it_is_copied_to() {
+    let scene = Scene::new();
+    let admin = scene.coordinator.admin();
+    scene
+        .cluster
+        .run(admin.create_tenant("one", 1, None))
+        .unwrap();
+    scene.write("one", 1, "value");
+    let of_tenant = |(key, _): &(RecordKey, Vec<NodeId>)| key.tenant() == "one";
+    let (key, owners) = scene.holders().into_iter().find(of_tenant).unwrap();
+    let storage = scene.cluster.nodes().storage(&owners[0]);
+    let mut bytes = scene.cluster.nodes().records(&owners[0])[&key]
+        .encode()
+        .to_vec();
+    bytes[9] ^= 1;
+    let put = Put {
+        space: Space::Records,
+        key: key.as_bytes().clone(),
+        value: Some(bytes.into()),
+    };
+    scene.cluster.run(storage.commit(vec![put])).unwrap();
+    let more = FactorRequest {
+        tenant: "one".into(),
+        factor: 3,
+    };
+    let migration = scene.ask_for(Vec::new(), vec![more]);
+    scene.cluster.pass(60 * SECOND);
+    let request = ReadRequest {
+        consistency: Some(Consistency::Quorum),
+        ..read("one", "key 1")
+    };
+    let read = scene.cluster.run(scene.coordinator.read(request));
+    assert!(
+        matches!(read, Err(CoordinatorError::QuorumNotReached(_))),
+        "{read:?}"
+    );
+    let waits_for = scene.migration(&migration).waits_for.unwrap_or_default();
+    assert!(waits_for.contains("damaged"), "{waits_for}");
 }
 
 /// Who changes owners fences those that are owners by the factors of the tenants that there are. One that needs more

@@ -228,10 +228,11 @@ impl<W: ReplicaWorld> Shared<W> {
         };
         let at_peer = match at_peer {
             Err(Refusal::Damaged) => {
-                // Where there is no sound copy here either, neither lacks what the other one has.
+                // Where it is damaged here as well, neither has anything to give. Where there is nothing here, this
+                // side lacks what can't be read there.
                 exchanged.damaged_there = match self.held(key).await {
                     Err(Refusal::Damaged) => false,
-                    held => held?.is_some(),
+                    held => held?.is_some() || !mutant::on(Mutant::DamagedTakenForNothing),
                 };
                 return Ok(exchanged);
             }
