@@ -115,6 +115,7 @@ mutants! {
     RefilledUnproved "refilled-unproved" "a node that lost its disk counts again before all owners were asked for what it lost"
     RefilledUnfenced "refilled-unfenced" "a node that lost its disk counts again while writes may still be completed that count on what it lost"
     FloorsStayBehind "floors-stay-behind" "a node that lost its disk gets records back, and not what was purged"
+    ExchangeOutlivesFence "exchange-outlives-fence" "an exchange that began before its node was told that it leaves goes on to join records there"
     DamagedTakenForNothing "damaged-taken-for-nothing" "an exchange takes a record that the peer can't read for none where there is none on this side"
     HealedByNewcomers "healed-by-newcomers" "the only owner's damaged record is replaced by what those hold that it is being copied to"
     HealedFromSome "healed-from-some" "a damaged record is replaced by what some of the other owners hold"

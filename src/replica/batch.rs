@@ -334,7 +334,9 @@ impl<'a, R: Random> Batch<'a, R> {
             JoinSource::Exchange => left?,
             JoinSource::Handoff | JoinSource::Client => {}
         }
-        self.ledger.own_again(asked, partition);
+        if !asked.is_some_and(Asked::is_taken) {
+            self.ledger.own_again(asked, partition);
+        }
         Ok(())
     }
 
@@ -350,8 +352,10 @@ impl<'a, R: Random> Batch<'a, R> {
         partition: PartitionId,
     ) -> Result<(), Refusal> {
         let fence = self.ledger.fences.get(partition);
-        let has_left =
-            |asked: &Asked| fence.is_some_and(|fence| fence.leaving && asked.epoch <= fence.epoch);
+        let has_left = |asked: &Asked| {
+            let by_then = fence.is_some_and(|fence| fence.leaving && asked.epoch <= fence.epoch);
+            by_then && !asked.is_taken()
+        };
         match asked.is_some_and(has_left) {
             true => Err(Refusal::HandedOver),
             false => Ok(()),

@@ -54,6 +54,9 @@ pub(super) enum About {
     Node,
     Partition(PartitionId),
     Partitions(BTreeSet<PartitionId>),
+    /// What the node itself takes from a peer, of this partition. By the epoch by which it leaves it may: whoever asked
+    /// for that waits for it before anything is dropped.
+    Taken(PartitionId),
 }
 
 /// Who asked for something, by which epoch, and what it is about.
@@ -115,6 +118,11 @@ impl About {
 }
 
 impl Asked {
+    /// Whether the node takes it itself: see [`About::Taken`].
+    pub(super) fn is_taken(&self) -> bool {
+        matches!(self.about, About::Taken(_))
+    }
+
     /// Refuses a caller that would rely on old owners alone while a partition moves, once owners change.
     pub(super) fn of_who_knows(&self, owners_change: bool) -> Result<(), Refusal> {
         match self.caller {
@@ -329,7 +337,7 @@ fn admit(
     let fence_of = |partition| fences.get(partition).map_or(node, |fence| fence.epoch);
     let current = match about {
         About::Node => node,
-        About::Partition(partition) => node.max(fence_of(partition)),
+        About::Partition(partition) | About::Taken(partition) => node.max(fence_of(partition)),
         About::Partitions(all) => all.iter().map(fence_of).fold(node, Epoch::max),
     };
     match *epoch < current && !mutant::on(Mutant::EpochNotChecked) {

@@ -89,7 +89,7 @@ impl<W: ReplicaWorld> Shared<W> {
                 after,
             } => self.keys(&tree, leaves, after.as_ref()).await?.into(),
             Maintenance::Sync { tree, peer } => {
-                Maintained::Synced(self.sync(asked.epoch, &tree, &peer).await?)
+                Maintained::Synced(self.sync(asked, &tree, &peer).await?)
             }
             Maintenance::DeliverHints { target } => {
                 self.hints.is_back(&target, self.world.clock().now());

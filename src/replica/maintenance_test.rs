@@ -696,6 +696,51 @@ fn a_peer_that_has_handed_over_is_told_of() {
     }
 }
 
+/// Neither a record nor what was purged comes back to where it was given up.
+#[test]
+fn an_exchange_that_is_overtaken_by_leaving_brings_nothing_back() {
+    let current = Epoch(6);
+    for is_floor in [false, true] {
+        let scene = Scene::new();
+        match is_floor {
+            false => scene.has(2, "k", &value(1)),
+            true => {
+                scene.has(2, "gone", &tombstone(2));
+                let keys = vec![held("gone", &tombstone(2))];
+                scene.does(2, Maintenance::Purge { keys });
+            }
+        }
+        scene.nodes.set_mood(&node(2).id, Mood::Slow(SECOND));
+        let (tree, peer) = (tree(), node(2));
+        let sync = Maintenance::Sync {
+            tree: tree.clone(),
+            peer,
+        };
+        let sync = Operation::Maintenance(Box::new(sync));
+        let leave = Operation::Maintenance(Box::new(Maintenance::Fence {
+            partitions: Some(vec![key("any").partition()]),
+            leaving: true,
+            horizon: Stamp::ZERO,
+        }));
+        let late = scene.nodes.ask(&node(1).id, Epoch(5), sync);
+        let overtakes = async {
+            scene.clock.sleep(SECOND * 3 / 2).await;
+            scene.nodes.ask(&node(1).id, current, leave).await
+        };
+        let (synced, left) = scene.run(futures::future::join(late, overtakes));
+        assert!(left.is_ok(), "{left:?}");
+        assert_eq!(synced, Err(Refusal::StaleEpoch { current }));
+        assert!(scene.records(1).is_empty());
+        scene.nodes.set_mood(&node(2).id, Mood::Fine);
+        let purged = Maintenance::Purged { tree };
+        let purged = scene.maintenance_by(1, current, purged);
+        let Ok(Maintained::Purged(floor)) = purged else {
+            panic!("nothing of purges: {purged:?}")
+        };
+        assert_eq!(floor, Purged::default());
+    }
+}
+
 #[test]
 fn what_several_owners_have_purged_is_kept_together() {
     let scene = Scene::new();

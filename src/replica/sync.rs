@@ -7,7 +7,10 @@
 //! told of.
 //!
 //! The peer is asked by the epoch by which the exchange was asked for: that its records come, and not what this node
-//! has heard meanwhile, says whether the peer is relied on as an owner. What is joined here is this node's own doing.
+//! has heard meanwhile, says whether the peer is relied on as an owner. So is what is joined, purged and taken over
+//! here: an exchange may wait, and go on for seconds, while the node is told that it leaves the partition, and what it
+//! gave up must not come back then. Least of all what was purged: beside records that were dropped it would have the
+//! others purge theirs, should the node be relied on again.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -16,6 +19,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::channel::oneshot;
 
+use super::fences::{About, Asked};
 use super::handoff::PEER_PATIENCE;
 use super::maintenance_change::MaintenanceChange;
 use super::mutation::{Change, Mutation};
@@ -35,11 +39,23 @@ use crate::version::Record;
 /// No new page is begun after this time.
 const TIME_MAX: Duration = Duration::from_secs(3);
 
-/// With whom records are exchanged, and by which epoch that was asked for.
+/// With whom records are exchanged, and by whom and which epoch that was asked for.
 #[derive(Clone, Copy)]
 struct Peer<'p> {
     node: &'p Node,
-    epoch: Epoch,
+    asked: &'p Asked,
+}
+
+impl Peer<'_> {
+    fn epoch(self) -> Epoch {
+        self.asked.epoch
+    }
+
+    /// By which epoch something changes here.
+    fn here(self) -> Option<Asked> {
+        let outlives = mutant::on(Mutant::ExchangeOutlivesFence);
+        (!outlives).then(|| self.asked.clone())
+    }
 }
 
 /// A key that both sides may hold differently.
@@ -66,11 +82,11 @@ impl<W: ReplicaWorld> Shared<W> {
     /// of it.
     pub(super) async fn sync(
         &self,
-        epoch: Epoch,
+        asked: &Asked,
         tree: &TreeName,
         peer: &Node,
     ) -> Result<Synced, Refusal> {
-        let peer = Peer { node: peer, epoch };
+        let peer = Peer { node: peer, asked };
         let lane = usize::from(tree.partition().0) % SYNC_LANES;
         let _one_at_a_time = self.syncing[lane].lock().await;
         // As it is before records are compared: whoever has all that the other one had then may take it over.
@@ -106,14 +122,20 @@ impl<W: ReplicaWorld> Shared<W> {
         let mut learnt = 0;
         if both != ours {
             let (tree, purged) = (tree.clone(), both.clone());
-            self.maintain(None, MaintenanceChange::KeepPurged { tree, purged })
-                .await?;
-            learnt += 1;
+            let keep = MaintenanceChange::KeepPurged { tree, purged };
+            match self.maintain(peer.here(), keep).await {
+                Ok(_) => learnt += 1,
+                Err(Refusal::HandedOver) => {} // nor has this one, on its way out
+                Err(refusal) => return Err(refusal),
+            }
         }
         if gives && both != theirs {
             let (tree, purged) = (tree.clone(), both);
             let keep = KeepPurged { tree, purged };
-            match self.call(peer.node, peer.epoch, keep, PEER_PATIENCE).await {
+            match self
+                .call(peer.node, peer.epoch(), keep, PEER_PATIENCE)
+                .await
+            {
                 Ok(()) => learnt += 1,
                 Err(CallError::Refused(Refusal::HandedOver)) => {} // it has no use for it
                 Err(error) => return Err(refusal(peer, error)),
@@ -267,7 +289,10 @@ impl<W: ReplicaWorld> Shared<W> {
     /// What the peer holds of `key`; [`Refusal::Damaged`] if it can't read it.
     async fn held_by(&self, peer: Peer<'_>, key: &RecordKey) -> Result<Option<Bytes>, Refusal> {
         let read = ReadRecord { key: key.clone() };
-        match self.call(peer.node, peer.epoch, read, PEER_PATIENCE).await {
+        match self
+            .call(peer.node, peer.epoch(), read, PEER_PATIENCE)
+            .await
+        {
             Ok(record) => Ok(record),
             Err(error) => Err(refusal(peer, error)),
         }
@@ -282,7 +307,7 @@ impl<W: ReplicaWorld> Shared<W> {
         exchanged: &mut Exchanged,
     ) -> Result<ControlFlow<()>, Refusal> {
         self.pay(key, record, exchanged).await;
-        match self.join(key, record.clone()).await {
+        match self.join(peer, key, record.clone()).await {
             Ok(_) => {
                 marks::reached(Mark::SyncReceived);
                 exchanged.received = true;
@@ -317,7 +342,10 @@ impl<W: ReplicaWorld> Shared<W> {
             source: JoinSource::Exchange,
             ..JoinRecord::new(key.clone(), held.clone())
         };
-        match self.call(peer.node, peer.epoch, join, PEER_PATIENCE).await {
+        match self
+            .call(peer.node, peer.epoch(), join, PEER_PATIENCE)
+            .await
+        {
             Ok(_) => {
                 marks::reached(Mark::SyncSent);
                 exchanged.sent = true;
@@ -339,7 +367,7 @@ impl<W: ReplicaWorld> Shared<W> {
                     false => MaintenanceChange::DropPurged { keys },
                 };
                 may_drop(&held)?;
-                self.maintain(None, task).await?;
+                self.maintain(peer.here(), task).await?;
                 exchanged.dropped = !is_deleted(&held);
                 exchanged.received = true;
                 Ok(())
@@ -373,11 +401,12 @@ impl<W: ReplicaWorld> Shared<W> {
     }
 
     /// Joins a record here, as anybody could ask for.
-    async fn join(&self, key: &RecordKey, record: Bytes) -> Result<Reply, Refusal> {
+    async fn join(&self, peer: Peer<'_>, key: &RecordKey, record: Bytes) -> Result<Reply, Refusal> {
         let (answer, answered) = oneshot::channel();
         let cost = key.as_bytes().len() + record.len();
+        let about = About::Taken(key.partition());
         let mutation = Mutation {
-            asked: None,
+            asked: peer.here().map(|asked| Asked { about, ..asked }),
             change: Change::Join {
                 judged: None,
                 source: JoinSource::Exchange,
@@ -393,7 +422,7 @@ impl<W: ReplicaWorld> Shared<W> {
     }
 
     async fn ask<A: Ask>(&self, peer: Peer<'_>, question: A) -> Result<A::Answer, Refusal> {
-        let answer = self.call(peer.node, peer.epoch, question, PEER_PATIENCE);
+        let answer = self.call(peer.node, peer.epoch(), question, PEER_PATIENCE);
         answer.await.map_err(|error| refusal(peer, error))
     }
 }
