@@ -17,7 +17,7 @@ use super::memory::Memory;
 use super::refused::refused;
 use super::steps::{Factors, Readiness};
 use super::stored::all_tenants;
-use super::turn::{Outcome, TURN_MAX, Turn, Waits, Work};
+use super::turn::{Outcome, TURN_MAX, Turn, Waits, Work, repaced};
 use crate::buggify::{self, Site};
 use crate::marks::{self, Mark};
 use crate::mutant::{self, Mutant};
@@ -45,6 +45,12 @@ impl<W: CoordinatorWorld> Leader<W> {
                 ..Outcome::default()
             });
         }
+        let pace = migration.bytes_per_second;
+        if pace != memory.pace {
+            let (paces, now) = ((memory.pace, pace), self.world.clock().now());
+            memory.paid_at = repaced(memory.paid_at, paces, now);
+            memory.pace = pace;
+        }
         let mut turn = Turn {
             routing: Arc::clone(routing),
             change,
@@ -54,7 +60,7 @@ impl<W: CoordinatorWorld> Leader<W> {
             },
             there: self.incarnations(routing).await,
             until: self.world.clock().now() + TURN_MAX,
-            pace: migration.bytes_per_second,
+            pace,
             paid_at: Mutex::new(memory.paid_at),
             window: &self.window,
         };
@@ -89,6 +95,11 @@ impl<W: CoordinatorWorld> Leader<W> {
                     Some(node) => waits.add(&turn, node),
                 }
             }
+        }
+        if let Some(pace) = pace.filter(|_| turn.owes(self.world.clock().now())) {
+            waits.at_least_because(format!(
+                "its pace, at which {pace} bytes a second are moved: `pairdb migration pace` changes it"
+            ));
         }
         let waits_for = waits.told();
         if step.is_empty() {
@@ -190,8 +201,14 @@ impl<W: CoordinatorWorld> Leader<W> {
             let moved = memory.moved.entry(moving.partition).or_default();
             moved.0 += copied.moved.0;
             moved.1 += copied.moved.1;
+            let is_heard = moving.state != MoveState::HandingOver
+                || memory.horizons.contains(&moving.partition);
             match copied.unproved {
-                None => ready.push((moving.partition, nodes)),
+                None if is_heard => ready.push((moving.partition, nodes)),
+                None => waits.because(
+                    "new owners, which have not heard yet up to when writes may have been made"
+                        .into(),
+                ),
                 Some(_) if copied.is_left => drop(left.insert(moving.partition)),
                 Some(why) => waits.because(why),
             }

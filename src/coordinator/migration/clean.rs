@@ -42,24 +42,32 @@ impl<W: CoordinatorWorld> Leader<W> {
     pub(super) async fn clean_all(
         &self,
         turn: &Turn<'_>,
-        memory: &Memory,
+        memory: &mut Memory,
         waits: &mut Waits,
     ) -> BTreeSet<PartitionId> {
         let moved = turn.change.moves.iter().filter(|moving| {
             moving.state == MoveState::Moved && !memory.cleaned.contains(&moving.partition)
         });
+        let mut moved: Vec<&Move> = moved.collect();
+        // As with copies: not always the same first.
+        let next = moved.partition_point(|moving| Some(moving.partition) < memory.next_clean);
+        moved.rotate_left(next);
+        let order: Vec<PartitionId> = moved.iter().map(|moving| moving.partition).collect();
         let cleans: Vec<BoxFuture<'_, _>> = moved
+            .into_iter()
             .map(|moving| async move { (moving.partition, self.clean(turn, moving).await) }.boxed())
             .collect();
         let mut cleaned = BTreeSet::new();
+        let mut left: BTreeSet<PartitionId> = BTreeSet::new();
         let done = |(partition, clean)| match clean {
             Ok(()) => drop(cleaned.insert(partition)),
-            Err(Kept::ForLater) => {}
+            Err(Kept::ForLater) => drop(left.insert(partition)),
             Err(Kept::Needs(node)) => waits.add(turn, node),
             Err(Kept::Because(why)) => waits.because(why),
         };
         turn.work(self.world.clock(), Work::Clean, cleans, done)
             .await;
+        memory.next_clean = order.into_iter().find(|partition| left.contains(partition));
         cleaned
     }
 

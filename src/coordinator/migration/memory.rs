@@ -43,8 +43,12 @@ pub(super) struct Memory {
     pub(super) noted: (u64, u64),
     /// When all that was moved is paid for.
     pub(super) paid_at: Instant,
+    /// At this pace, in bytes a second.
+    pub(super) pace: Option<u64>,
     /// Where copying is to go on: the first partition to which the last turn did not come.
     pub(super) next: Option<PartitionId>,
+    /// The same of giving up copies.
+    pub(super) next_clean: Option<PartitionId>,
     /// When something last moved, and how far it was then.
     pub(super) moved_at: Instant,
     /// See above.

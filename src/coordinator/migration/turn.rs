@@ -133,6 +133,19 @@ impl Turn<'_> {
     }
 }
 
+/// When what was moved at one pace is paid for at another one, of which `None` is none at all.
+pub(super) fn repaced(
+    paid_at: Instant,
+    (before, pace): (Option<u64>, Option<u64>),
+    now: Instant,
+) -> Instant {
+    let (Some(before), Some(pace)) = (before, pace) else {
+        return now;
+    };
+    let owed = paid_at.since(now).as_nanos() * u128::from(before) / 1_000_000_000;
+    now + takes(u64::try_from(owed).unwrap_or(u64::MAX), pace)
+}
+
 /// How long so many bytes take at a pace of so many in a second; a day at most.
 fn takes(bytes: u64, pace: u64) -> Duration {
     const DAY: Duration = Duration::from_secs(86_400);
@@ -171,6 +184,11 @@ impl Waits {
         self.other = Some(why);
     }
 
+    /// Where nothing else is waited for, this is.
+    pub(super) fn at_least_because(&mut self, why: String) {
+        self.other.get_or_insert(why);
+    }
+
     /// In words, and what would help.
     pub(super) fn told(self) -> Option<String> {
         let nodes = self.nodes.iter().map(|(node, partitions)| {
@@ -187,5 +205,22 @@ impl Waits {
                 nodes.join("; ")
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_owed_is_paid_at_the_pace_there_is_now() {
+        let second = Duration::from_secs(1);
+        let now = Instant::default() + 100 * second;
+        let after = |seconds, paces| repaced(now + seconds * second, paces, now).since(now);
+        assert_eq!(after(60, (Some(1_000), Some(10_000))), 6 * second);
+        assert_eq!(after(6, (Some(10_000), Some(1_000))), 60 * second);
+        assert_eq!(after(60, (Some(1_000), Some(1_000))), 60 * second);
+        assert_eq!(after(60, (Some(1_000), None)), Duration::ZERO);
+        assert_eq!(repaced(Instant::default(), (Some(7), Some(9)), now), now);
     }
 }
