@@ -78,6 +78,7 @@ mutants! {
     ReadAsksNoMore "read-asks-no-more" "no other owner is read in place of one that is slow or failed"
     StaleEpochIsFinal "stale-epoch-is-final" "a write that was routed by an old topology fails"
     BehindIgnored "behind-ignored" "an owner stamps though it has not seen the client's own last write"
+    LeaversTogether "leavers-together" "all who give up trees of a partition refuse what owners exchange at the same time, and are owners of each other's"
     LeaverFencedAlone "leaver-fenced-alone" "who gives up a tree and owns others leaves without its owners refusing older epochs"
     GatheredNotGiven "gathered-not-given" "what the pivot gathers from one owner is not given to those that it exchanged with before"
     BehindIsFatal "behind-is-fatal" "a write fails when the owner that is asked first is behind and can't be brought up"

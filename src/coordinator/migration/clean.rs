@@ -96,18 +96,42 @@ impl<W: CoordinatorWorld> Leader<W> {
         leavers: &[u16],
         new: &[u16],
     ) -> Result<(), String> {
-        if leavers.is_empty() {
-            return Ok(());
+        if mutant::on(Mutant::LeaversTogether) {
+            return self.give_up_together(turn, moving, leavers, new).await;
         }
-        let stay = leavers.iter().filter(|leaver| new.contains(leaver));
-        let stay: Vec<u16> = stay.copied().collect();
-        if !mutant::on(Mutant::LeaverFencedAlone) {
-            // They take hand-offs again soon, of other tenants' trees. So nobody else may note any more, by an older
-            // epoch, that they miss something of those that they give up.
-            let is_other = |owner: &&u16| stay.iter().any(|it| it != *owner);
-            let others: Vec<u16> = new.iter().filter(is_other).copied().collect();
-            self.fence_all(turn, moving, &others, false).await?;
+        let (stay, only_left): (Vec<u16>, Vec<u16>) =
+            leavers.iter().partition(|leaver| new.contains(leaver));
+        if !only_left.is_empty() {
+            // Whoever stays may have been told that it leaves, in a turn that came to nothing.
+            self.fence_all(turn, moving, &stay, false).await?;
+            self.give_up_together(turn, moving, &only_left, new).await?;
         }
+        // One at a time: who leaves takes no more of what owners exchange, and each is an owner, still, of trees that
+        // the others give up.
+        for leaver in stay {
+            if !mutant::on(Mutant::LeaverFencedAlone) {
+                // It takes hand-offs again soon, of other tenants' trees. So nobody else may note any more, by an older
+                // epoch, that it misses something of those that it gives up.
+                let others = new.iter().filter(|owner| **owner != leaver);
+                let others: Vec<u16> = others.copied().collect();
+                self.fence_all(turn, moving, &others, false).await?;
+            }
+            let given_up = self.give_up_together(turn, moving, &[leaver], new).await;
+            // It takes again what it missed, whatever came of it.
+            self.fence_all(turn, moving, &[leaver], false).await?;
+            given_up?;
+        }
+        Ok(())
+    }
+
+    /// Has these leavers give up what they hold of the partition and own no more, at the same time.
+    async fn give_up_together(
+        &self,
+        turn: &Turn<'_>,
+        moving: &Move,
+        leavers: &[u16],
+        new: &[u16],
+    ) -> Result<(), String> {
         self.fence_all(turn, moving, leavers, true).await?;
         let only_left = leavers.iter().filter(|leaver| !new.contains(leaver));
         let nodes: Vec<u16> = new.iter().chain(only_left).copied().collect();
@@ -138,8 +162,7 @@ impl<W: CoordinatorWorld> Leader<W> {
                 self.give_up_tree(turn, moving, found, new).await?;
             }
         }
-        // They are owners still, of other tenants' trees, and take what they missed of them.
-        self.fence_all(turn, moving, &stay, false).await
+        Ok(())
     }
 
     /// Has those that are `leaving` give up a tree.
