@@ -167,6 +167,7 @@ mutants! {
     DropIgnoresFence "drop-ignores-fence" "a node drops a tree though it owns it again"
     FenceForgotten "fence-forgotten" "a replica that restarts has forgotten which partitions it refuses older epochs for"
     MovedOnUncopied "moved-on-uncopied" "a partition that was moved to a node that is then given up has other owners at once, with no copy made"
+    WayBackForgotten "way-back-forgotten" "a cancelled change whose node is then given up forgets partitions that lead back to owners the table does not know"
     LeftCopiesForgotten "left-copies-forgotten" "when a node is given up during a change, who had copies by then is forgotten"
     CancelForgetsPartition "cancel-forgets-partition" "a change that is cancelled leaves a partition that had been moved with its new owners"
     StepsUnguarded "steps-unguarded" "who leads a change steps partitions whatever somebody else has made of them"

@@ -61,7 +61,7 @@ fn is_down_for_good(cluster: &Cluster, who: Endpoint) -> bool {
     })
 }
 
-/// Cancels the oldest change that has not ended.
+/// Cancels the oldest change that has not ended, unless it is that a lost node is given up: nobody takes that back.
 pub async fn cancel(cluster: &Cluster) {
     let cancelled = |coordinator| cancel_oldest(coordinator).boxed();
     persist(cluster, "cancels the oldest change", cancelled).await;
@@ -73,6 +73,11 @@ async fn cancel_oldest(
     let migrations = coordinator.admin().migrations(MIGRATIONS).await?;
     let open = |view: &&MigrationView| view.migration.status.is_open();
     let oldest = migrations.iter().rfind(open);
+    let gives_up = |view: &&MigrationView| {
+        let mut leavers = view.migration.request.leavers();
+        leavers.any(|(_, force)| force)
+    };
+    let oldest = oldest.filter(|view| !gives_up(view));
     let nothing = || CoordinatorError::NodeInUse("there is nothing to cancel".to_owned());
     let id = oldest.ok_or_else(nothing)?.migration.id.clone();
     coordinator.admin().cancel_migration(id.as_str()).await

@@ -147,7 +147,7 @@ fn planned_anew(old: &Move, planned: Move, all: bool) -> Option<Move> {
     };
     // Without a move its owners are those that the table says, which need not be those that it has: what had moved when
     // the change was cancelled leads back from others.
-    let is_listed = next.from == listed;
+    let is_listed = next.from == listed || mutant::on(Mutant::WayBackForgotten);
     let is_needed =
         all || !is_listed || next.from != next.to || next.again || !next.left.is_empty();
     is_needed.then_some(next)

@@ -19,6 +19,10 @@ const PERMILLE: u32 = 420;
 const CALM_PERMILLE: u32 = 300;
 /// How many of those in which it is possible have a node that is lost half way.
 const LOST_PERMILLE: u32 = 400;
+/// How many of those were cancelled before, so that the node is lost on the way back.
+const CANCELLED_PERMILLE: u32 = 300;
+/// So long before somebody gives up a node he has cancelled what was asked for, at the latest.
+const CANCELLED_BEFORE_MS: u64 = 300;
 /// The most owners that a tenant's keys get.
 const FACTOR_MAX: u8 = 5;
 /// Leaders and clients look at what is new this often at least, so that changes come to their end in time.
@@ -154,10 +158,12 @@ impl World {
         };
         let down_ms = rng.pick(&asked) + rng.log_between(1, 3_000);
         let asked_ms = down_ms + rng.log_between(1, 3_000);
-        // Nobody asks that a node joins which is down for good, nor cancels that it is given up.
+        // Nobody asks that a node joins which is down for good, nor cancels that it is given up: only what was asked
+        // for before.
+        let cancel_ms = asked_ms.saturating_sub(CANCELLED_BEFORE_MS);
         let forbids = |step: &FaultStep| match &step.fault {
             Fault::Change(plan) => step.at_ms >= down_ms && plan.joining().any(|it| it == who),
-            Fault::CancelChange => true,
+            Fault::CancelChange => step.at_ms > cancel_ms,
             _ => false,
         };
         if self.faults.iter().any(forbids) {
@@ -171,6 +177,10 @@ impl World {
                 force: true,
             }),
             None => plan.give_up.push(who),
+        }
+        if rng.chance(CANCELLED_PERMILLE) {
+            let cancelled = Fault::CancelChange;
+            self.faults.push(FaultStep::new(cancel_ms, 0, cancelled));
         }
         let down_for_good = Fault::Crash { who };
         let given_up = Fault::Change(Box::new(plan));
