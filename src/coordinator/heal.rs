@@ -1,12 +1,11 @@
 //! Damaged records are replaced by what the other owners hold.
 //!
 //! A record that fails its checksum counts for nothing: its node refuses to serve it and to write over it. What it
-//! counted for before is also elsewhere: a quorum has other members, and they are all among the key's other owners.
-//! (Not where one owner is all that reads need: nobody has what it had, and those that it is being copied to answer for
-//! nothing yet. Its record stays as it is.) So
+//! counted for before is also elsewhere: a quorum has other members, and they are all among the key's other owners. So
 //! the record is replaced by the join of *all* other owners' answers, and by nothing less: the one that is missing may
 //! be the other member. Where that one is damaged, too, nobody can give it back, and the answers of the rest are all
-//! there is. A key of which no owner has a sound copy is left as it is.
+//! there is. A key of which no owner has a sound copy is left as it is; and owners that a partition is being copied to
+//! have none by having nothing, as long as the change can be cancelled.
 //!
 //! A write may be under way that counts on the record as it was, and gets its second member after the others were
 //! asked. So first an epoch is published, as for a node that lost its disk: see [`refill`](super::refill).
@@ -167,7 +166,11 @@ impl<W: CoordinatorWorld> Healing<W> {
         tenant.is_ok_and(|tenant| {
             let factor = tenant.replication_factor;
             let owners = routing.owners_of(key.partition(), key.tenant(), factor);
-            answer_for(&owners, |other| routing.node(other).id != *node)
+            let answering = answering(routing, &owners);
+            let mut nodes = (0..).zip(owners.nodes());
+            nodes.any(|(position, other)| {
+                answering & 1 << position != 0 && routing.node(*other).id != *node
+            })
         })
     }
 
@@ -183,14 +186,17 @@ impl<W: CoordinatorWorld> Healing<W> {
         let tenant = self.tenants.get(&tenant, routing, self.metadata.deadline());
         let factor = tenant.await.ok()?.replication_factor;
         let all = routing.owners_of(key.partition(), key.tenant(), factor);
-        let is_elsewhere = answer_for(&all, |other| other != damaged);
+        let answering = answering(routing, &all);
         let all = all.nodes();
-        if !is_elsewhere || !all.contains(&damaged) {
+        if !all.contains(&damaged) {
             return None;
         }
         let others: Vec<usize> = (0..all.len())
             .filter(|position| all[*position] != damaged)
             .collect();
+        if others.iter().all(|other| answering & 1 << other == 0) {
+            return None;
+        }
         let is_fenced = |position: &usize| fenced.contains(&routing.node(all[*position]).id);
         if !others.iter().all(is_fenced) {
             return None;
@@ -203,7 +209,7 @@ impl<W: CoordinatorWorld> Healing<W> {
             self.settings.stamp_patience_min,
         );
         let deadline = self.world.clock().now() + self.settings.read_timeout;
-        let held = held_by(&owners, &others, key, deadline).await?;
+        let held = held_by(&owners, (&others, answering), key, deadline).await?;
         if held.sound == 0 {
             return None;
         }
@@ -224,18 +230,23 @@ impl<W: CoordinatorWorld> Healing<W> {
     }
 }
 
-/// Whether some of these owners, of those that reads need, are others than one whose record is damaged.
-fn answer_for(owners: &RecordOwners, is_other: impl Fn(u16) -> bool) -> bool {
-    match mutant::on(Mutant::HealedByNewcomers) {
-        true => owners.nodes().iter().copied().any(is_other),
-        false => owners.read_nodes().any(is_other),
+/// The positions of those owners that say something of a record by not having it: those that reads need. Whoever a
+/// partition is being copied to has nothing of it yet. But a change that can't be cancelled must come to its end, with
+/// or without what nobody can read.
+fn answering(routing: &Routing, owners: &RecordOwners) -> u32 {
+    let change = routing.topology().change.as_deref();
+    let has_to_end = change.is_some_and(|it| it.cancelled || !it.given_up.is_empty());
+    match has_to_end || mutant::on(Mutant::HealedByNewcomers) {
+        true => u32::MAX,
+        false => owners.readers(),
     }
 }
 
-/// Reads a key from these owners; `None` if one of them can't say what it holds.
+/// Reads a key from the owners at `positions`, of which those in `answering` count where they have nothing; `None` if
+/// one of them can't say what it holds.
 async fn held_by<W: CoordinatorWorld>(
     owners: &Owners<W>,
-    positions: &[usize],
+    (positions, answering): (&[usize], u32),
     key: &RecordKey,
     deadline: Instant,
 ) -> Option<Held> {
@@ -258,7 +269,7 @@ async fn held_by<W: CoordinatorWorld>(
     let mut held = Held::default();
     for (position, counts, result) in futures::future::join_all(reads).await {
         match result {
-            Ok(None) => held.sound += usize::from(counts),
+            Ok(None) => held.sound += usize::from(counts && answering & 1 << position != 0),
             Ok(Some(found)) => {
                 held.sound += 1;
                 let found = Record::decode(found).ok()?;
@@ -285,7 +296,7 @@ struct Held {
     record: Record,
     /// What those that are being refilled hold.
     ghosts: Record,
-    /// How many answered with something that can be read.
+    /// How many answered with something that can be read, or may say that there is nothing.
     sound: usize,
     /// One that counts.
     counting: Option<usize>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::migration::KEPT;
+use super::tenants::Factor;
 use super::test_cluster::{TestCluster, TestWorld, node, read, write};
 use super::*;
 use crate::placement::{
@@ -13,8 +14,8 @@ use crate::placement::{
     Topology,
 };
 use crate::ports::{
-    Caller, Change, MetadataStore, Migration, MigrationStatus, Operation, Put, RecordKey, Release,
-    Request, Space, StorageEngine, Tenant,
+    Caller, Change, Clock, CoordinatorWorld, MetadataStore, Migration, MigrationStatus, Operation,
+    Put, RecordKey, Release, Request, Space, StorageEngine, Tenant,
 };
 use crate::quorum::Consistency;
 use crate::test_cluster::Mood;
@@ -105,6 +106,36 @@ impl Scene {
             }
         }
         holders
+    }
+
+    /// Every record of every node, sound or not.
+    fn all_records(&self) -> impl Iterator<Item = (NodeId, (RecordKey, Bytes))> {
+        let nodes = self.cluster.nodes();
+        nodes.ids().into_iter().flat_map(|id| {
+            let records = nodes.all(&id, Space::Records).into_iter();
+            records.map(move |(name, record)| {
+                let key = RecordKey::from_bytes(name).unwrap();
+                (id.clone(), (key, record))
+            })
+        })
+    }
+
+    /// A bit flips in every copy of every record of a tenant.
+    fn damage(&self, tenant: &str) {
+        let records = self
+            .all_records()
+            .filter(|(_, (key, _))| key.tenant() == tenant);
+        for (id, (key, record)) in records {
+            let mut bytes = record.to_vec();
+            bytes[9] ^= 1;
+            let put = Put {
+                space: Space::Records,
+                key: key.as_bytes().clone(),
+                value: Some(bytes.into()),
+            };
+            let storage = self.cluster.nodes().storage(&id);
+            self.cluster.run(storage.commit(vec![put])).unwrap();
+        }
     }
 
     /// Every key is at its owners and nowhere else, and can be read.
@@ -300,46 +331,82 @@ fn a_tenants_replication_factor_goes_up_and_down() {
     }
 }
 
-/// What those hold that a record is being copied to is nothing yet, and no reason to forget what its only owner had.
+/// What those hold that a record is being copied to is nothing yet, and no reason to forget what its owners had.
 #[test]
-fn the_damaged_record_of_an_only_owner_is_not_healed_by_those_it_is_copied_to() {
+fn a_record_that_is_damaged_at_all_owners_is_not_healed_by_those_it_is_copied_to() {
+    for factor in [1, 2] {
+        let scene = Scene::new();
+        let admin = scene.coordinator.admin();
+        let created = admin.create_tenant("few", factor, None);
+        scene.cluster.run(created).unwrap();
+        scene.write("few", 1, "value");
+        scene.damage("few");
+        // Some of them lie beside it.
+        (2..=60).for_each(|key| scene.write("few", key, "value"));
+        let more = FactorRequest {
+            tenant: "few".into(),
+            factor: 3,
+        };
+        let migration = scene.ask_for(Vec::new(), vec![more]);
+        scene.cluster.pass(60 * SECOND);
+        let request = ReadRequest {
+            consistency: Some(Consistency::Quorum),
+            ..read("few", "key 1")
+        };
+        let read = scene.cluster.run(scene.coordinator.read(request));
+        let is_error = matches!(read, Err(CoordinatorError::QuorumNotReached(_)));
+        assert!(is_error, "{factor}: {read:?}");
+        let waits_for = scene.migration(&migration).waits_for.unwrap_or_default();
+        assert!(waits_for.contains("damaged"), "{waits_for}");
+        // Others that came to have some of the tree give that up again, though they lack the damaged record.
+        let admin = scene.coordinator.admin();
+        let cancelled = admin.cancel_migration(migration.id.as_str());
+        scene.cluster.run(cancelled).unwrap();
+        let ended = scene.until_over(&migration, |_| {});
+        assert_eq!(ended.status, MigrationStatus::Cancelled, "{ended:?}");
+        let copies = scene
+            .all_records()
+            .filter(|(_, (key, _))| key.tenant() == "few");
+        assert_eq!(copies.count(), 60 * factor as usize);
+    }
+}
+
+/// A factor that was looked up long ago, of a tenant that is not known any more, is looked up by the newest topology.
+#[test]
+fn an_outdated_factor_is_looked_up_with_the_topology_that_is_stored() {
     let scene = Scene::new();
-    let admin = scene.coordinator.admin();
-    scene
-        .cluster
-        .run(admin.create_tenant("one", 1, None))
+    let factor = FactorRequest {
+        tenant: "lww".into(),
+        factor: 4,
+    };
+    let migration = scene.ask_for(Vec::new(), vec![factor]);
+    scene.until_over(&migration, |_| {});
+    let (cluster, metadata) = (&scene.cluster, scene.cluster.metadata());
+    cluster.silence_watches();
+    let unaware = cluster.coordinator();
+    let stored = scene.topology();
+    let next = stored.at(stored.epoch.next().unwrap());
+    cluster
+        .run(metadata.replace_topology(stored.epoch, next))
         .unwrap();
-    scene.write("one", 1, "value");
-    let of_tenant = |(key, _): &(RecordKey, Vec<NodeId>)| key.tenant() == "one";
-    let (key, owners) = scene.holders().into_iter().find(of_tenant).unwrap();
-    let storage = scene.cluster.nodes().storage(&owners[0]);
-    let mut bytes = scene.cluster.nodes().records(&owners[0])[&key]
-        .encode()
-        .to_vec();
-    bytes[9] ^= 1;
-    let put = Put {
-        space: Space::Records,
-        key: key.as_bytes().clone(),
-        value: Some(bytes.into()),
+    let topologies = &unaware.status().topologies;
+    assert!(topologies.routing().factors_since() > Epoch(0));
+    let mut factor = Factor {
+        replicas: 3,
+        known_at: Epoch(0),
+        met_at: Epoch(0),
     };
-    scene.cluster.run(storage.commit(vec![put])).unwrap();
-    let more = FactorRequest {
-        tenant: "one".into(),
-        factor: 3,
-    };
-    let migration = scene.ask_for(Vec::new(), vec![more]);
-    scene.cluster.pass(60 * SECOND);
-    let request = ReadRequest {
-        consistency: Some(Consistency::Quorum),
-        ..read("one", "key 1")
-    };
-    let read = scene.cluster.run(scene.coordinator.read(request));
-    assert!(
-        matches!(read, Err(CoordinatorError::QuorumNotReached(_))),
-        "{read:?}"
-    );
-    let waits_for = scene.migration(&migration).waits_for.unwrap_or_default();
-    assert!(waits_for.contains("damaged"), "{waits_for}");
+    let key = scene
+        .holders()
+        .into_keys()
+        .find(|key| key.tenant() == "lww")
+        .unwrap();
+    let deadline = cluster.world().clock().now() + SECOND;
+    let owners = cluster
+        .run(topologies.owners(&key, &mut factor, deadline))
+        .unwrap();
+    assert_eq!((owners.len(), factor.replicas), (4, 4));
+    assert_eq!(topologies.routing().epoch(), scene.topology().epoch);
 }
 
 /// Who changes owners fences those that are owners by the factors of the tenants that there are. One that needs more

@@ -96,12 +96,16 @@ impl<W: CoordinatorWorld> Topologies<W> {
         deadline: Instant,
     ) -> Result<Owners<W>, CoordinatorError> {
         let mut routing = self.routing();
-        if !factor.is_of(&routing) {
-            marks::reached(Mark::TenantNewerThanTopology);
-            self.fetch(deadline).await?;
-            routing = self.routing();
-        }
+        // Each turn hears of something newer from the store, or fails with it.
         while !factor.fits(&routing) {
+            if !factor.is_of(&routing) {
+                marks::reached(Mark::TenantNewerThanTopology);
+                self.fetch(deadline).await?;
+                routing = self.routing();
+                if factor.fits(&routing) {
+                    break;
+                }
+            }
             let tenant = TenantId::new(key.tenant())
                 .map_err(|_| CoordinatorError::TenantNotFound(key.tenant().to_owned()))?;
             let tenant = self.tenants.get(&tenant, &routing, deadline).await?;

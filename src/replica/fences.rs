@@ -54,8 +54,8 @@ pub(super) enum About {
     Node,
     Partition(PartitionId),
     Partitions(BTreeSet<PartitionId>),
-    /// What the node itself takes from a peer, of this partition. By the epoch by which it leaves it may: whoever asked
-    /// for that waits for it before anything is dropped.
+    /// What the node itself takes from a peer, of this partition. By the epoch by which it leaves it may: who asked for
+    /// that has an end of it before anything is dropped, or asks anew. It makes no owner of the node.
     Taken(PartitionId),
 }
 

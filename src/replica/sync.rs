@@ -251,10 +251,12 @@ impl<W: ReplicaWorld> Shared<W> {
         let at_peer = match at_peer {
             Err(Refusal::Damaged) => {
                 // Where it is damaged here as well, neither has anything to give. Where there is nothing here, this
-                // side lacks what can't be read there.
+                // side lacks what can't be read there; unless it is on its way out.
+                let lacks_nothing =
+                    self.is_leaving(key.partition()) || mutant::on(Mutant::DamagedTakenForNothing);
                 exchanged.damaged_there = match self.held(key).await {
                     Err(Refusal::Damaged) => false,
-                    held => held?.is_some() || !mutant::on(Mutant::DamagedTakenForNothing),
+                    held => held?.is_some() || !lacks_nothing,
                 };
                 return Ok(exchanged);
             }
@@ -400,7 +402,7 @@ impl<W: ReplicaWorld> Shared<W> {
         self.throttle.take(self.world.clock(), bytes).await;
     }
 
-    /// Joins a record here, as anybody could ask for.
+    /// Joins a record here, by the epoch by which the exchange was asked for.
     async fn join(&self, peer: Peer<'_>, key: &RecordKey, record: Bytes) -> Result<Reply, Refusal> {
         let (answer, answered) = oneshot::channel();
         let cost = key.as_bytes().len() + record.len();

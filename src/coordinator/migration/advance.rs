@@ -68,7 +68,11 @@ impl<W: CoordinatorWorld> Leader<W> {
         let fenced = self.fence(&turn, change, memory).await;
         // A tenant that is created from now on writes by the epochs that were just demanded. (Of one that needs more
         // owners than were known of before, those others are asked in the next turn.)
-        turn.factors = self.factors(change).await?;
+        let factors = self.factors(change).await?;
+        if factors != turn.factors {
+            memory.horizons.clear(); // there may be more new owners
+            turn.factors = factors;
+        }
         memory.factors = Some(turn.factors.clone());
         let (ready, mut under_way) = self.copy_all(&turn, &fenced, memory, &mut waits).await;
         // Copying may take all of its time, and leaves none to this.
