@@ -314,6 +314,14 @@ impl DurableFences {
         fences.get(&partition).is_some_and(|fence| fence.leaving)
     }
 
+    /// Whether the node leaves this partition as far as this epoch knows: by a newer one it may be relied on again,
+    /// though nobody has done so yet.
+    pub(super) fn leaves_by(&self, partition: PartitionId, epoch: Epoch) -> bool {
+        let fences = self.partitions.load();
+        let fence = fences.get(&partition);
+        fence.is_some_and(|fence| fence.leaving && epoch <= fence.epoch)
+    }
+
     fn node(&self) -> Epoch {
         Epoch(self.node.load(Ordering::Acquire))
     }

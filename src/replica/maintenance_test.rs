@@ -741,6 +741,32 @@ fn an_exchange_that_is_overtaken_by_leaving_brings_nothing_back() {
     }
 }
 
+/// A record that can't be read is one that this side lacks, unless it is leaving by the epoch that asks.
+#[test]
+fn who_left_by_an_older_epoch_lacks_what_the_peer_can_not_read() {
+    let lacking = |asked_by: Epoch| {
+        let scene = Scene::new();
+        scene.has(2, "k", &value(1));
+        let mut bytes = value(1).encode().to_vec();
+        bytes[9] ^= 1;
+        let put = Put {
+            space: Space::Records,
+            key: key("k").as_bytes().clone(),
+            value: Some(bytes.into()),
+        };
+        scene.run(scene.storage(2).commit(vec![put])).unwrap();
+        scene.leaves_partition(1, Epoch(5));
+        let (tree, peer) = (tree(), node(2));
+        let sync = Maintenance::Sync { tree, peer };
+        match scene.maintenance_by(1, asked_by, sync) {
+            Ok(Maintained::Synced(synced)) => synced.damaged_there,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(lacking(Epoch(5)), 0, "on its way out");
+    assert_eq!(lacking(Epoch(6)), 1, "relied on again");
+}
+
 #[test]
 fn what_several_owners_have_purged_is_kept_together() {
     let scene = Scene::new();

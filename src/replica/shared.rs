@@ -140,6 +140,11 @@ impl<W: ReplicaWorld> Shared<W> {
         self.fences.newest()
     }
 
+    /// Whether it has handed over this partition, as far as this epoch knows.
+    pub(super) fn leaves_by(&self, partition: PartitionId, epoch: Epoch) -> bool {
+        self.fences.leaves_by(partition, epoch)
+    }
+
     /// Whether it has handed over this partition.
     pub(super) fn is_leaving(&self, partition: PartitionId) -> bool {
         self.fences.is_leaving(partition)

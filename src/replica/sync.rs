@@ -252,8 +252,8 @@ impl<W: ReplicaWorld> Shared<W> {
             Err(Refusal::Damaged) => {
                 // Where it is damaged here as well, neither has anything to give. Where there is nothing here, this
                 // side lacks what can't be read there; unless it is on its way out.
-                let lacks_nothing =
-                    self.is_leaving(key.partition()) || mutant::on(Mutant::DamagedTakenForNothing);
+                let lacks_nothing = self.leaves_by(key.partition(), peer.epoch())
+                    || mutant::on(Mutant::DamagedTakenForNothing);
                 exchanged.damaged_there = match self.held(key).await {
                     Err(Refusal::Damaged) => false,
                     held => held?.is_some() || !lacks_nothing,

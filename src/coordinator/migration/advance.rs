@@ -54,7 +54,7 @@ impl<W: CoordinatorWorld> Leader<W> {
         let mut turn = Turn {
             routing: Arc::clone(routing),
             change,
-            factors: match memory.factors.take() {
+            factors: match memory.factors.clone() {
                 Some(known) => known,
                 None => self.factors(change).await?,
             },
