@@ -353,8 +353,7 @@ impl<'a, R: Random> Batch<'a, R> {
     ) -> Result<(), Refusal> {
         let fence = self.ledger.fences.get(partition);
         let has_left = |asked: &Asked| {
-            let by_then = fence.is_some_and(|fence| fence.leaving && asked.epoch <= fence.epoch);
-            by_then && !asked.is_taken()
+            !asked.is_taken() && fence.is_some_and(|fence| fence.leaves_by(asked.epoch))
         };
         match asked.is_some_and(has_left) {
             true => Err(Refusal::HandedOver),

@@ -78,6 +78,13 @@ pub(super) struct DurableFences {
     partitions: ArcSwap<BTreeMap<PartitionId, Fence>>,
 }
 
+impl Fence {
+    /// Whether it says that the node leaves, as far as this epoch knows.
+    pub(super) fn leaves_by(self, epoch: Epoch) -> bool {
+        self.leaving && epoch <= self.epoch
+    }
+}
+
 impl About {
     fn keys(keys: &[KeyHash]) -> Self {
         Self::Partitions(keys.iter().map(|entry| entry.key.partition()).collect())
@@ -318,8 +325,7 @@ impl DurableFences {
     /// though nobody has done so yet.
     pub(super) fn leaves_by(&self, partition: PartitionId, epoch: Epoch) -> bool {
         let fences = self.partitions.load();
-        let fence = fences.get(&partition);
-        fence.is_some_and(|fence| fence.leaving && epoch <= fence.epoch)
+        fences.get(&partition).is_some_and(|it| it.leaves_by(epoch))
     }
 
     fn node(&self) -> Epoch {
